@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two threads a process is what the timings in the README were taken with; a larger machine may say more.
+THREADS ?= 2
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-slow lint format report-vqa clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv and install cfexp and its tools into it
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@# See cfexp/_torchvision.py: also for processes that import torchvision before cfexp.
+	@$(BIN)/python -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'cfexp_torchvision.pth').write_text('import importlib.util as u; u.find_spec(\"cfexp\") and __import__(\"cfexp._torchvision\")\n')"
+	@touch $(STAMP)
+
+demo: install ## train the VQA counterfactual GAN on the embedded world; a table and a page of pictures
+	$(BIN)/python -m cfexp.train +experiment=vqa_color num_threads=$(THREADS)
+
+test: install lint ## ruff, mypy and the fast tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: install ## the checks that take minutes: full-size networks, whole trainings
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m slow -s
+
+lint: install ## ruff and mypy, strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the virtual environment and caches (not runs/)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

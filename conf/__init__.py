@@ -1,0 +1,1 @@
+"""The config tree, mapped into the package as cfexp.conf so that an installed cfexp finds it from any directory."""

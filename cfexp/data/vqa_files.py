@@ -1,0 +1,195 @@
+"""VQAv1 as its distributors lay it out, read and checked: nothing behind this module meets a damaged file.
+
+A root folder holds, for each split (`train2014`, `val2014`), `OpenEnded_mscoco_SPLIT_questions.json` (or the
+`MultipleChoice_` file), `mscoco_SPLIT_annotations.json` and the images `SPLIT/COCO_SPLIT_%012d.jpg`. The embedded
+scenes add `scene_graphs_SPLIT.json`.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from cfexp.data.records import OFFICIAL_REMEDY, Records, read_json, records_of, shown
+from cfexp.data.vqa_scene_graph import Palette, SceneGraphObject, read_scene_graph
+from cfexp.errors import InputError
+
+Split = Literal["train2014", "val2014"]
+SPLITS: tuple[Split, ...] = ("train2014", "val2014")
+ANSWERS_PER_QUESTION = 10  # VQAv1 asked ten people; its metric is defined for ten
+
+
+class VQAQuestion(NamedTuple):
+    """One question with all that the files say of it."""
+
+    question_id: int
+    image_id: int
+    question: str
+    question_type: str
+    answer_type: str  # yes/no, number or other
+    answers: tuple[str, ...]  # what ten people said
+    multiple_choice_answer: str  # the consensus
+    asked: tuple[SceneGraphObject, ...] | None  # the objects that the question is about; None = the files do not say
+
+
+def read_split(root: Path, split: Split) -> tuple[dict[int, VQAQuestion], Palette | None]:
+    """The questions of a split by question_id, in the order of (image_id, question_id), and its palette if it has one.
+
+    Raises InputError, in one line that names the file and the record, for whatever is missing or wrong.
+    """
+    question_path, annotation_path, graph_path = locate_split(root, split)
+    questions = _split_records(question_path, "questions", split)
+    texts = _read_questions(questions)
+    image_ids = {question_id: image_id for question_id, (image_id, _) in texts.items()}
+    asked, palette = read_scene_graph(graph_path, image_ids) if graph_path is not None else ({}, None)
+    annotations = _split_records(annotation_path, "annotations", split)
+    joined: dict[int, VQAQuestion] = {}
+    for index in range(len(annotations)):
+        question_id, image_id = annotations.identity(index, "question_id"), annotations.identity(index, "image_id")
+        if question_id in joined:
+            raise annotations.error(index, "question_id", f"{question_id} is there twice")
+        if question_id not in texts:
+            raise annotations.error(index, "question_id", f"{question_id} is not in {question_path.name}")
+        expected_image, text = texts[question_id]
+        if image_id != expected_image:
+            raise annotations.error(index, "image_id", f"{image_id} is {expected_image} in {question_path.name}")
+        joined[question_id] = VQAQuestion(
+            question_id,
+            image_id,
+            text,
+            annotations.get(index, "question_type", str),
+            annotations.get(index, "answer_type", str),
+            _answers(annotations, index),
+            annotations.get(index, "multiple_choice_answer", str),
+            asked.get(question_id),
+        )
+    for index, question_id in enumerate(texts):
+        if question_id not in joined:
+            raise questions.error(index, "question_id", f"{question_id} has no annotation in {annotation_path.name}")
+    ordered = sorted(joined.values(), key=lambda question: (question.image_id, question.question_id))
+    return {question.question_id: question for question in ordered}, palette
+
+
+def locate_split(root: Path, split: Split) -> tuple[Path, Path, Path | None]:
+    """The question, annotation and scene graph files of a split; the last is None where there is none.
+
+    Raises InputError that lists what is missing.
+    """
+    questions, annotations, graph = _split_files(root, split)
+    missing = [str(path) for path in (questions, annotations, root / split) if not path.exists()]
+    if missing:
+        others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
+        raise InputError(
+            f"VQAv1 not found in data.root={root}: expected {missing[0]}{others}. "
+            "See README, Data sets; or leave data.root unset for the embedded scenes."
+        )
+    return questions, annotations, graph if graph.exists() else None
+
+
+def fingerprint_files(root: Path) -> str:
+    """12 hexadecimal digits over names, sizes and content of both splits' JSON files; no image is read.
+
+    Raises InputError if there is none, or one cannot be read.
+    """
+    files = [path for split in SPLITS for path in _split_files(root, split) if path.exists()]
+    if not files:
+        locate_split(root, "train2014")  # says what is missing
+    total = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); {OFFICIAL_REMEDY}") from None
+        total.update(f"{path.name} {path.stat().st_size} {digest}\n".encode())
+    return total.hexdigest()[:12]
+
+
+def image_path(root: Path, split: Split, image_id: int) -> Path:
+    """Where COCO's image of this id lies."""
+    return root / split / f"COCO_{split}_{image_id:012d}.jpg"
+
+
+def check_images(root: Path, split: Split, image_ids: Iterable[int]) -> None:
+    """Raise InputError unless the split's folder lists a file for every image; one listing, no file is opened."""
+    try:
+        with os.scandir(root / split) as entries:
+            present = {entry.name for entry in entries if entry.is_file()}
+    except OSError as error:
+        raise InputError(f"{root / split}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
+    paths = (image_path(root, split, image_id) for image_id in image_ids)
+    missing = [path for path in paths if path.name not in present]
+    if missing:
+        more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise InputError(f"{missing[0]}: the image of a question is no file there{more}; {OFFICIAL_REMEDY}")
+
+
+def read_image(path: Path, size: int) -> Tensor:
+    """The image as (3, size, size) uint8 RGB: its centred square, resized; untouched where it has that size.
+
+    Raises InputError if it is not a complete JPEG or PNG image.
+    """
+    try:
+        # The formats are named because Pillow opens others with external programs.
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            pixels = fit_square(image.convert("RGB"), size, Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable image ({reason}); {OFFICIAL_REMEDY}") from None
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDArray[Any]:
+    """The centred square at size x size: short side resized and long side cropped, in one resampling."""
+    return np.asarray(ImageOps.fit(image, (size, size), method=resample))
+
+
+def _split_files(root: Path, split: Split) -> tuple[Path, Path, Path]:
+    questions = root / f"OpenEnded_mscoco_{split}_questions.json"
+    multiple_choice = root / f"MultipleChoice_mscoco_{split}_questions.json"
+    if multiple_choice.exists() and not questions.exists():
+        questions = multiple_choice
+    return questions, root / f"mscoco_{split}_annotations.json", root / f"scene_graphs_{split}.json"
+
+
+def _split_records(path: Path, name: str, split: Split) -> Records:
+    """The records under `name` of a file that is of `split`, if it says of which it is; raises InputError."""
+    document = read_json(path)
+    subset = document.get("data_subtype", split)
+    if subset != split:
+        raise InputError(f"{path}: data_subtype must be {split!r}, got {shown(subset)}; {OFFICIAL_REMEDY}")
+    return records_of(document, path, name)
+
+
+def _read_questions(records: Records) -> dict[int, tuple[int, str]]:
+    """{question_id: (image_id, question)} in the order of the file."""
+    texts: dict[int, tuple[int, str]] = {}
+    for index in range(len(records)):
+        question_id, image_id = records.identity(index, "question_id"), records.identity(index, "image_id")
+        if question_id in texts:
+            raise records.error(index, "question_id", f"{question_id} is there twice")
+        text = records.get(index, "question", str)
+        if not text.strip():
+            raise records.error(index, "question", "is empty")
+        texts[question_id] = (image_id, text)
+    return texts
+
+
+def _answers(annotations: Records, index: int) -> tuple[str, ...]:
+    rows = annotations.get(index, "answers", list)
+    if len(rows) != ANSWERS_PER_QUESTION:
+        raise annotations.error(index, "answers", f"must be {ANSWERS_PER_QUESTION} answers, got {len(rows)}")
+    try:
+        # The 2.5 million answers of train2014 are few different strings. Only a string can be interned.
+        return tuple([sys.intern(row["answer"]) for row in rows])
+    except (KeyError, TypeError):
+        people = annotations.nested(index, "answers")
+        return tuple([people.get(person, "answer", str) for person in range(len(people))])

@@ -1,0 +1,222 @@
+"""Pure functions that score explanations: of a batch of images, of a list of numbers, of one answer.
+
+Images are (B, C, H, W) floats in [-1, 1], as in an explanation; what is measured of them has the unit named in each
+function. A result of shape (B,) has one score an image, NaN where the score means nothing (no edit, no mask).
+"""
+
+from collections.abc import Mapping
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from cfexp.errors import InputError
+from cfexp.metrics.vqa_text import vqa_accuracy
+
+__all__ = [
+    "bootstrap_interval",
+    "changed_fraction",
+    "checkerboard_score",
+    "edit_locality",
+    "l2_distance",
+    "language_sensitivity",
+    "nearest_color",
+    "rms_change",
+    "ssim",
+    "vqa_accuracy",
+    "wilson_interval",
+]
+
+# A pixel counts as changed from the 11th of 255 grey levels on.
+CHANGED_LEVELS = 10
+# 8-bit images in float32 differ from whole levels by about 1e-5; this keeps a change of exactly ten levels unchanged.
+LEVEL_TOLERANCE = 1e-3
+# Frequencies 60 dB below an edit's mean power are taken as empty. Rounding to 8 bit leaves more (1/12 of a squared
+# level, of at most 255 squared), float32 far less: an edit without high frequencies scores 1, not noise over noise.
+SPECTRAL_FLOOR = 1e-6
+# The distance of the neighbouring bins from a Nyquist point, as a share of the spectrum: nearer ones belong to the
+# point's own peak, which is 1/16 wide for a checkerboard that fills 16 pixels; farther ones are other frequencies.
+NEIGHBOURS = (1 / 16, 1 / 8)
+MIN_SPECTRUM = 16
+
+
+def _edit(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """The counterfactual minus the query, of images scaled to [0, 1]: (B, C, H, W) in [-1, 1], float32 or wider."""
+    if query.ndim != 4 or query.shape != counterfactual.shape:
+        raise ValueError(
+            "query and counterfactual must have one shape (B, C, H, W), "
+            f"got {tuple(query.shape)} and {tuple(counterfactual.shape)}"
+        )
+    return (counterfactual - query).to(torch.promote_types(query.dtype, torch.float32)) / 2
+
+
+def _norm(edit: Tensor) -> Tensor:
+    return edit.square().sum((1, 2, 3)).sqrt()
+
+
+def rms_change(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """Root mean square of the edit over channels and pixels: (B,) in grey levels, 0..255."""
+    return 255 * _edit(query, counterfactual).square().mean((1, 2, 3)).sqrt()
+
+
+def l2_distance(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """Euclidean length of the edit, of images scaled to [0, 1]: (B,) in 0..sqrt(CHW)."""
+    return _norm(_edit(query, counterfactual))
+
+
+def changed_fraction(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """Share of the pixels of which some channel changed by more than 10 of 255 grey levels: (B,) in 0..1."""
+    levels = 255 * _edit(query, counterfactual).abs().amax(1)
+    return (levels > CHANGED_LEVELS + LEVEL_TOLERANCE).float().mean((1, 2))
+
+
+def ssim(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004, Gaussian window, borders reflected): (B,) in -1..1, 1 = equal.
+
+    On images scaled to [0, 1]: its luminance term is wrong for images of mean 0, whatever `data_range` says.
+    """
+    images = (counterfactual + 1) / 2, (query + 1) / 2
+    score = structural_similarity_index_measure(*images, data_range=1.0, reduction="none")
+    assert isinstance(score, Tensor)  # not a tuple: no full image and no contrast term was asked for
+    return score
+
+
+def edit_locality(query: Tensor, counterfactual: Tensor, mask: Tensor) -> Tensor:
+    """Share of the edit's squared energy inside `mask` (B, 1, H, W) bool, e.g. of the object asked about: (B,) in 0..1.
+
+    NaN where nothing was edited or the mask is empty. Chance is the mask's share of the area.
+    """
+    energy = _edit(query, counterfactual).square().sum(1, keepdim=True)
+    if mask.dtype != torch.bool or mask.shape != energy.shape:
+        raise ValueError(f"mask must be bool of shape {tuple(energy.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+    share = (energy * mask).sum((1, 2, 3)) / energy.sum((1, 2, 3))  # 0 / 0 = NaN: no edit
+    return share.masked_fill(~mask.any(3).any(2).any(1), torch.nan)
+
+
+def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2, pooled: bool = False) -> Tensor:
+    """Checkerboard artefacts (Odena et al. 2016) in the edit: (B,) in 0..inf, 1 = none, NaN = no edit.
+
+    The edit's power spectrum (mean over channels) at the Nyquist points of upsampling by `period`, over the power of
+    neighbouring bins; mean over the three points. With w = 2 pi / period, the points are (w, 0), (0, w) and (w, w). The
+    neighbours of a point lie 1/16 to 1/8 of the spectrum away from it in its own row and its own column; the larger of
+    the row's and the column's median counts. Off the row and column there is less power for reasons that are no
+    checkerboard (edges parallel to the axes, borders that do not wrap round), so a square window would give a smooth
+    ramp a score above 1e5.
+
+    White, smooth and natural edits score about 1 or below, strided deconvolution tens to thousands, the more the larger
+    the image. A point is a single bin, so one image of white noise scores anything from 0.1 to 3: judge by many images,
+    or with `pooled` average the spectra over the batch first; the result is then one number, of shape (). Images are
+    cropped to multiples of `period`.
+
+    Raises InputError for a period other than 2 and 4, ValueError for images of under 16 pixels a side.
+    """
+    if period not in (2, 4):
+        raise InputError(f"period must be 2 or 4, got {period}")
+    height, width = (size - size % period for size in query.shape[-2:])
+    if min(height, width) < MIN_SPECTRUM:
+        raise ValueError(f"checkerboard_score needs {MIN_SPECTRUM} pixels a side, got {tuple(query.shape)}")
+    edit = _edit(query, counterfactual)[..., :height, :width]
+    power = torch.fft.fft2(edit).abs().square().mean(1)
+    if pooled:
+        power = power.mean(0, keepdim=True)
+    mean_power = power.mean((1, 2))
+    floor = SPECTRAL_FLOOR * mean_power
+    ratios = []
+    for row, column in ((height // period, 0), (0, width // period), (height // period, width // period)):
+        in_row = power[:, row, _neighbours(column, width)].quantile(0.5, dim=1)
+        in_column = power[:, _neighbours(row, height), column].quantile(0.5, dim=1)
+        ratios.append((power[:, row, column] + floor) / (torch.maximum(in_row, in_column) + floor))
+    score = torch.stack(ratios).mean(0)  # no edit: 0 / 0 = NaN
+    return score.squeeze(0) if pooled else score
+
+
+def _neighbours(bin_index: int, size: int) -> Tensor:
+    """Indices (N,) of the bins at the distances `NEIGHBOURS` to both sides of a bin, in a spectrum of `size` bins."""
+    near, far = (int(size * share) for share in NEIGHBOURS)
+    distance = torch.arange(near, far + 1)
+    return (bin_index + torch.cat([-distance, distance])) % size
+
+
+def language_sensitivity(edits_a: Tensor, edits_b: Tensor) -> Tensor:
+    """How far the question steers the edit of one image: |a - b| over the mean of |a| and |b|, l2 norms: (B,) in 0..2.
+
+    edits_a, edits_b: (B, C, H, W) counterfactual - query, in any unit. 0 = the same edit whatever was asked, sqrt(2) =
+    unrelated edits of one size, 2 = opposite ones or only one; NaN = no edit for either question.
+    """
+    if edits_a.ndim != 4 or edits_a.shape != edits_b.shape:
+        raise ValueError(f"edits must have one shape (B, C, H, W), got {tuple(edits_a.shape)}, {tuple(edits_b.shape)}")
+    return 2 * _norm(edits_a - edits_b) / (_norm(edits_a) + _norm(edits_b))
+
+
+def nearest_color(pixels: Tensor, palette: Mapping[str, tuple[int, int, int]]) -> str:
+    """The name of the palette colour nearest to the per-channel median of `pixels`, in RGB Euclidean distance.
+
+    pixels: (N, 3) in [0, 1], N >= 1; palette: name -> RGB in 0..255; of equally near colours the first. Raises
+    ValueError for other shapes, InputError for an empty palette.
+    """
+    if pixels.ndim != 2 or pixels.shape[1] != 3 or len(pixels) == 0:
+        raise ValueError(f"pixels must have shape (N, 3) with N >= 1, got {tuple(pixels.shape)}")
+    if not palette:
+        raise InputError("palette must name at least one colour, got none")
+    median = np.median(255 * pixels.detach().cpu().float().numpy(), axis=0)
+    return min(palette, key=lambda name: float(np.square(median - palette[name]).sum()))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a success rate (Wilson 1927): (low, high) in 0..1; (nan, nan) for n = 0.
+
+    Raises InputError for a confidence outside (0, 1), ValueError unless 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be in 0..n, got {successes} of {n}")
+    z = NormalDist().inv_cdf((1 + _checked(confidence)) / 2)
+    if n == 0:
+        return float("nan"), float("nan")
+    rate, shrink = successes / n, 1 + z**2 / n
+    center = (rate + z**2 / (2 * n)) / shrink
+    half = z / shrink * (rate * (1 - rate) / n + (z / (2 * n)) ** 2) ** 0.5
+    # At no or only successes the bound is 0 or 1, but for rounding.
+    return (center - half if successes > 0 else 0.0), (center + half if successes < n else 1.0)
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> tuple[float, float]:
+    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`.
+
+    values: (N,); groups: (N,) labels. With groups, such as the image of each question, whole groups are resampled, for
+    answers about one image are not independent. (nan, nan) for N = 0 or where a value is NaN: leave those out first,
+    and say how many are left. Raises InputError for a confidence outside (0, 1) or no resamples, ValueError for other
+    shapes.
+    """
+    samples = np.asarray(values, dtype=np.float64)
+    labels = np.arange(samples.size) if groups is None else np.asarray(groups)
+    if samples.ndim != 1 or labels.shape != samples.shape:
+        raise ValueError(f"values and groups must have one shape (N,), got {samples.shape} and {labels.shape}")
+    if n_resamples < 1:
+        raise InputError(f"n_resamples must be at least 1, got {n_resamples}")
+    tail = (1 - _checked(confidence)) / 2
+    if samples.size == 0 or np.isnan(samples).any():
+        return float("nan"), float("nan")
+    _, index = np.unique(labels, return_inverse=True)
+    sums, counts = np.bincount(index, weights=samples), np.bincount(index)
+    rng = np.random.default_rng(seed)
+    means = np.empty(n_resamples)
+    for resample in range(n_resamples):  # one at a time: all draws of a validation set would take gigabytes
+        drawn = rng.integers(len(counts), size=len(counts))
+        means[resample] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must be between 0 and 1, got {confidence}")
+    return confidence

@@ -17,25 +17,29 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
 # torch drops a library's definitions when the object that made them is collected.
 _keep_alive: list[object] = []
 
 
 def define_missing_operators(package: Path) -> bool:
-    """Define torchvision's operator schemas if its compiled library in folder `package` cannot load; True if defined."""
+    """Define torchvision's operators if its compiled library in folder `package` cannot load; True if it did so now."""
     import torch
 
-    if torch.version.cuda is not None:
+    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
         return False
     for library in package.glob("_C.*"):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]  # torch does not type it
         except OSError:
             continue
         return False
-    definitions = torch.library.Library("torchvision", "FRAGMENT")
-    definitions.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    definitions.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    definitions = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # nor this
+    for schema in _SCHEMAS:
+        definitions.define(schema)  # type: ignore[no-untyped-call]  # nor this
     _keep_alive.append(definitions)
     return True
 

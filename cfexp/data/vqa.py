@@ -175,8 +175,8 @@ class VQADataModule(LightningDataModule):
 
     @property
     def question_types(self) -> tuple[str, ...]:
-        """The question types of val2014, sorted."""
-        return tuple(sorted({question.question_type for question in self._split("val2014").values()}))
+        """The question types of the splits that were read so far, sorted."""
+        return tuple(sorted({each.question_type for split in self._questions.values() for each in split.values()}))
 
     def question(self, question_id: int) -> VQAQuestion:
         """All that is known of a question of either split; raises InputError if there is none of this id."""
@@ -184,6 +184,25 @@ class VQADataModule(LightningDataModule):
             if question_id in self._split(split):
                 return self._questions[split][question_id]
         raise InputError(f"question_id {question_id} is in neither {' nor '.join(SPLITS)} of {self.folder}")
+
+    def describe(self, question_id: int) -> dict[str, Any]:
+        """What is stored beside an explanation of this question."""
+        question = self.question(question_id)._asdict()
+        del question["asked"], question["question_id"]
+        return {**question, "answers": list(question["answers"])}
+
+    def class_name(self, index: int) -> str:
+        """The answer that the VQA model's output `index` stands for."""
+        return self.vocabulary.answers[index]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is stored once beside the explanations of a run."""
+        return {"data": type(self).__name__, "fingerprint": self.fingerprint, "palette": self.palette}
+
+    def save_vocabulary(self, folder: Path) -> None:
+        """Write `vocabulary.json` into a folder: who uses a network trained here must number words and answers alike."""
+        self.vocabulary.save(folder / "vocabulary.json")
 
     def truth_mask(self, question_id: int) -> NDArray[np.bool_] | None:
         """(S, S) bool, where the objects asked about are in the batch's image; None if the files do not say.

@@ -195,23 +195,26 @@ class VQAModel(nn.Module):
 class ConvBackbone(nn.Module):
     """A small CNN for the embedded world: 64-pixel images to 8x8 maps (stride 8: the first three layers halve).
 
+    The last layer is 1x1: a cell then sees 31 pixels, about one object and its surroundings.
+
     `coordinates` appends each cell's x and y, both in [-1, 1], as two more channels: "what is left of" is unanswerable
     from a bag of cells, which is all that attention sees.
     """
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 64, 64), coordinates: bool = True) -> None:
-        """Raises InputError for fewer than three widths."""
+    def __init__(self, widths: Sequence[int] = (24, 48, 64, 96, 64), coordinates: bool = True) -> None:
+        """Raises InputError for fewer than four widths."""
         super().__init__()
-        if len(widths) < 3:
-            raise InputError(
-                f"widths must name at least 3 layers (the first three halve the image), got {list(widths)}"
-            )
+        if len(widths) < 4:
+            raise InputError(f"widths must name at least 4 layers (three that halve, one 1x1), got {list(widths)}")
+        last = len(widths) - 1
         self.coordinates = coordinates
         self.feature_dim = widths[-1] + 2 * coordinates
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(before, after, 3, stride=2 if depth < 3 else 1, padding=1, bias=False),
+                    nn.Conv2d(before, after, 1, bias=False)
+                    if depth == last
+                    else nn.Conv2d(before, after, 3, stride=2 if depth < 3 else 1, padding=1, bias=False),
                     nn.BatchNorm2d(after),
                     nn.ReLU(),
                 )

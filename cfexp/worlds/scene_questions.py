@@ -30,7 +30,7 @@ SIZES: dict[str, float] = {"small": 7.5, "large": 10.5}
 
 
 class SceneObject(NamedTuple):
-    """One object of a scene; `x` and `y` are its centre in [0, 1], `doubt` in [0, 1] how near its colour is to another."""
+    """One object; `x` and `y` are its centre in [0, 1], `doubt` in [0, 1] is how near its colour is to another."""
 
     shape: str
     color: str

@@ -1,0 +1,179 @@
+"""What watches a run: the writer of its run folder, and the grid of pictures that a training leaves each epoch."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.typing import NDArray
+
+from cfexp.evaluation.gallery import explanation_grid, one_an_image
+from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
+from cfexp.explainers.base import Explainer, Explanation
+
+# Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run folder.
+MAX_LOGITS = 16
+
+
+class DescribedData(Protocol):
+    """What a data module tells of its queries, for the record and for the metrics."""
+
+    def describe(self, key: int) -> Record:
+        """What is known of a query, as JSON takes it: image_id; for VQA all of VQAQuestion but the objects."""
+
+    def class_name(self, index: int) -> str:
+        """What a class of the explained model is called: for VQA the answer."""
+
+    def truth_mask(self, key: int) -> NDArray[Any] | None:
+        """(H, W) bool, where what the query asks about is in its picture; None if the data set does not say."""
+
+
+class ExplanationWriter(BasePredictionWriter):
+    """Stores what `trainer.predict` explains in a run folder, each query once: what is there already is left alone.
+
+    path: the run folder; None = the trainer's `default_root_dir`. The trainer's data module must be a `DescribedData`.
+    At the end the first process merges the records of all. Raises InputError as `RunFolder`.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.path = path
+        self.store: ExplanationStore | None = None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the run folder."""
+        self.store = self._run(trainer).writer(trainer.global_rank)
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Explanation,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Store the explanations of a batch."""
+        assert self.store is not None
+        data: DescribedData = trainer.datamodule  # type: ignore[attr-defined]
+        images = {name: to_pixels(getattr(prediction, name)) for name in ("query", "reconstruction", "counterfactual")}
+        for row, decision in enumerate(decisions(prediction)):
+            key = decision["key"]
+            if key in self.store.keys:
+                continue
+            pictures = {name: pixels[row] for name, pixels in images.items()}
+            mask = data.truth_mask(key)
+            if mask is not None:
+                pictures["truth_mask"] = mask
+            record = {
+                **data.describe(key),
+                **decision,
+                "answer_before": data.class_name(decision["query_class"]),
+                "answer_after": data.class_name(decision["stored_class"]),
+                "has_truth_mask": mask is not None,
+            }
+            self.store.add(record, pictures)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge the records of all processes."""
+        self._close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self._run(trainer).finish()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the run folder; the same command goes on with it."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+    def _run(self, trainer: Trainer) -> RunFolder:
+        return RunFolder(trainer.default_root_dir if self.path is None else self.path)
+
+
+class SeedEachEpoch(Callback):
+    """Seed torch anew at each epoch, by (seed, epoch): a run resumed at epoch k draws what an undisturbed one does."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed for this epoch, each process for itself; the shifts keep seeds, epochs and processes apart.
+
+        At its first batch, since the loader draws a number of its own, before or after the epoch's start hook.
+        """
+        if batch_idx == 0:
+            torch.manual_seed((self.seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
+
+
+class ImageGrid(Callback):
+    """Shows what the explainer does to `num_images` queries of the first validation batch, every so many epochs.
+
+    The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers that take images.
+    The batches must be tuples of tensors, `image_id` one of them.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, num_images: int = 8) -> None:
+        self.every_n_epochs, self.num_images = every_n_epochs, num_images
+        self.batch: Any = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first batch's queries, of different images first."""
+        if batch_idx == 0 and dataloader_idx == 0 and self._is_due(trainer):
+            rows = one_an_image(batch.image_id.tolist(), self.num_images)
+            self.batch = type(batch)(*(column[rows] for column in batch))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain them, and show it."""
+        if self.batch is None:
+            return
+        explanation = cast(Explainer, pl_module).explain(self.batch)
+        self.batch = None
+        grid = explanation_grid(explanation.query, explanation.counterfactual)
+        RunFolder(trainer.default_root_dir).save_grid(trainer.current_epoch, grid)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(key="val/counterfactuals", images=[grid], step=trainer.global_step)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return (
+            trainer.is_global_zero and not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0
+        )
+
+
+def decisions(explanation: Explanation) -> list[Record]:
+    """What the explained model said of each of B queries, before, after, and after rounding to 8 bit.
+
+    The probabilities are the softmax's for the original class. A success is another class than that, or the class that
+    was asked for; `stored_success` is what survives being written to disk.
+    """
+    logits = {
+        "query": explanation.query_logits,
+        "counterfactual": explanation.counterfactual_logits,
+        "stored": explanation.extras["stored_logits"],
+    }
+    logits = {name: values.detach().float().cpu() for name, values in logits.items()}
+    classes = {name: values.argmax(1) for name, values in logits.items()}
+    query_class, counter_class = classes["query"], explanation.counter_class.cpu()
+    columns = {"key": explanation.extras["key"], "counter_class": counter_class}
+    for name, values in logits.items():
+        columns[f"{name}_class"] = classes[name]
+        columns[f"{name}_probability"] = values.softmax(1).gather(1, query_class[:, None])[:, 0]
+        if values.shape[1] <= MAX_LOGITS:
+            columns[f"{name}_logits"] = values
+    for name, succeeded in (("success", classes["counterfactual"]), ("stored_success", classes["stored"])):
+        columns[name] = torch.where(counter_class < 0, succeeded != query_class, succeeded == counter_class)
+    lists = {name: column.tolist() for name, column in columns.items()}
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]

@@ -1,0 +1,92 @@
+"""`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not needed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Score one run or several, and hold them against the figures to reach if the config names any."""
+    from cfexp.evaluation.table import compare
+    from cfexp.stages import provide_stages, use_threads
+
+    use_threads(config.num_threads)
+    provide_stages(config)
+    predictors = {name: answerer(Path(path)) for name, path in config.checkpoints.items()}
+    runs = list(config.run) if isinstance(config.run, ListConfig) else [config.run]
+    scores = {}
+    for run in runs:
+        name = Path(run).parent.name if len(runs) > 1 else Path(run).name
+        scores[name] = score_and_show(Path(run), era=config.era, predictors=predictors)
+    if config.figures:
+        compare(scores, OmegaConf.to_container(config.figures))
+
+
+def score_and_show(
+    folder: Path, *, era: str = "2021", predictors: Mapping[str, Any] | None = None, loggers: Iterable[Any] = ()
+) -> Any:
+    """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
+    from cfexp.evaluation.gallery import counterfactual_sheet
+    from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.evaluation.table import print_table, score_run
+
+    run = RunFolder(folder)
+    scores = score_run(run, era=era, predictors=predictors or {})
+    scores.save(folder)
+    counterfactual_sheet(run, folder / "counterfactuals.png", scores)
+    for logger in loggers:
+        _log_results(logger, scores, folder / "counterfactuals.png")
+    print_table(scores)
+    print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
+    return scores
+
+
+def _log_results(logger: Any, scores: Any, sheet: Path) -> None:
+    """Give a logger that takes them the table and the page of pictures, and the overall figures as its summary."""
+    if hasattr(logger, "log_table") and hasattr(logger, "log_image"):
+        columns = ["group", "metric", "value", "n", "low", "high", "unit"]
+        logger.log_table("test/table", columns=columns, data=[list(row) for row in scores.rows])
+        logger.log_image("test/counterfactuals", images=[str(sheet)])
+    logger.log_metrics({f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]})
+
+
+def answerer(checkpoint: Path) -> Any:
+    """Another VQA model as a function (images (B, 3, H, W) in [-1, 1], records) -> answers.
+
+    checkpoint: `model.ckpt` of a stage's folder, with its config.yaml and vocabulary.json beside it. Raises InputError
+    where one of them is missing or does not fit.
+    """
+    from cfexp.data.vqa_vocabulary import Vocabulary
+    from cfexp.errors import InputError
+    from cfexp.models.pretrained import load_network
+    from cfexp.stages import build
+
+    config_path = checkpoint.parent / "config.yaml"
+    if not config_path.is_file():
+        raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
+    config = OmegaConf.load(config_path)
+    vocabulary = Vocabulary.load(checkpoint.parent / "vocabulary.json")
+    network = load_network(build(config.network, "network"), checkpoint)
+
+    @torch.no_grad()
+    def answer(images: torch.Tensor, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        words = [torch.tensor(vocabulary.encode(record["question"], config.data.max_question_length)) for record in records]
+        question = torch.nn.utils.rnn.pad_sequence(words, batch_first=True)
+        logits = network(images, question, torch.tensor([len(ids) for ids in words]))
+        return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]
+
+    return answer
+
+
+if __name__ == "__main__":
+    main()

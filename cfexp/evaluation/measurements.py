@@ -1,0 +1,264 @@
+"""What is measured of each explanation of a run folder, in one pass over its pictures."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from cfexp.evaluation.checkerboard import FOLDS, MIN_SIDE, PooledCheckerboard
+from cfexp.evaluation.run_folder import Palette, Record, RunFolder
+from cfexp.metrics.functional import (
+    changed_fraction,
+    edit_locality,
+    l2_distance,
+    language_sensitivity,
+    nearest_color,
+    rms_change,
+    ssim,
+    vqa_accuracy,
+)
+from cfexp.metrics.vqa_text import Era
+
+# The answers (B,) of another model to the questions of B records, about images (B, 3, H, W) in [-1, 1].
+Predictor = Callable[[Tensor, Sequence[Record]], Sequence[str]]
+Values = NDArray[np.float64]  # (N,) one value a query, NaN where the metric means nothing for it
+
+COLORS = "what color"  # the headline group: every question type with this prefix
+EVERYTHING = "all"
+# Values of a float32 image tensor that are held at a time, 32 MB: some 700 queries of 64 pixels, a dozen of 448.
+CHUNK_VALUES = 2**23
+
+
+class Metric(NamedTuple):
+    """What a metric's values are."""
+
+    unit: str  # "%", "of 255" (grey levels), "of [0, 1]" (images scaled so), or "" for a plain number
+    counted: str  # what n counts, and what there is none of where a group has no value
+    is_rate: bool = False  # each value is 0 or 100
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy_before": Metric("%", "questions with human answers"),
+    "accuracy_after": Metric("%", "questions with human answers"),
+    "flip_rate_right": Metric("%", "questions answered right before", is_rate=True),
+    "flip_rate": Metric("%", "questions", is_rate=True),
+    "success_float": Metric("%", "questions", is_rate=True),
+    "success_stored": Metric("%", "questions", is_rate=True),
+    "l2": Metric("of [0, 1]", "questions"),
+    "rms_change": Metric("of 255", "questions"),
+    "ssim": Metric("", "questions"),
+    "changed_fraction": Metric("%", "questions"),
+    "edit_locality": Metric("%", "edits with a truth mask"),
+    "mask_area": Metric("%", "edits with a truth mask"),
+    "locality_lift": Metric("times", "edits with a truth mask"),
+    "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SIDE} pixels a side"),
+    "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SIDE} pixels a side"),
+    "language_sensitivity": Metric("", "pairs of different questions about one image"),
+    "color_readable": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
+    "color_changed": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
+    "color_is_new_answer": Metric(
+        "%", "flipped colour questions, right before, with truth mask and palette", is_rate=True
+    ),
+}
+PREDICTOR_METRICS: dict[str, Metric] = {
+    "accuracy_before_{}": Metric("%", "questions with human answers"),
+    "accuracy_after_{}": Metric("%", "questions with human answers"),
+    "transfer_{}": Metric("%", "flipped questions that both models answered right before", is_rate=True),
+}
+
+
+class Pairs(NamedTuple):
+    """A metric of pairs of queries about one image."""
+
+    values: list[float]
+    image_ids: list[int]
+
+
+class Measurements(NamedTuple):
+    """All that was measured of a run's N explanations, in the order of (image_id, key)."""
+
+    image_ids: NDArray[np.int64]  # (N,)
+    members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
+    values: dict[str, Values]  # by metric
+    sensitivity: dict[str, Pairs]  # by group
+    checkerboard: PooledCheckerboard  # its groups in the order of `members`
+
+
+class Chunk(NamedTuple):
+    """B explanations, with their pictures as they are on disk."""
+
+    records: list[Record]
+    query: Tensor  # (B, 3, H, W) in [-1, 1]
+    counterfactual: Tensor  # (B, 3, H, W)
+    mask: Tensor  # (B, 1, H, W) bool, nowhere true where there is none
+
+
+def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Measurements:
+    """Measure a run, a chunk of whole images at a time. Raises InputError for whatever is missing or damaged in it."""
+    records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))
+    palette = run.palette
+    image_ids = np.array([record["image_id"] for record in records], dtype=np.int64)
+    members = group_members(records)
+    fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
+    parts: list[dict[str, Values]] = []
+    sensitivity = {group: Pairs([], []) for group in members}
+    checkerboard = PooledCheckerboard(len(members))
+    size = max(1, CHUNK_VALUES // run.images("query", [records[0]["key"]]).numel())
+    for rows in track(list(_chunks(image_ids, size)), description="scoring", transient=True):
+        chunk = _read(run, records[rows])
+        parts.append(_values(chunk, era, palette, predictors))
+        edits = chunk.counterfactual - chunk.query
+        for group, member in members.items():
+            pairs = _pairs(chunk.records, member[rows])
+            sensitivity[group].values.extend(_sensitivity(edits, pairs))
+            sensitivity[group].image_ids.extend(chunk.records[second]["image_id"] for _, second in pairs)
+        checkerboard.update(
+            edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
+        )
+    values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+    return Measurements(image_ids, members, values, sensitivity, checkerboard)
+
+
+def group_members(records: Sequence[Record]) -> dict[str, NDArray[np.bool_]]:
+    """(N,) bool by group: the union "what color", each question type, each answer type, "all".
+
+    A question type that is called as a union is, like VQA's own "what color", gets " (type)" to its name.
+    """
+    types = [record.get("question_type") or "" for record in records]
+    answer_types = [record.get("answer_type") or "" for record in records]
+    is_color = np.array([name.startswith(COLORS) for name in types])
+    unions = {COLORS, EVERYTHING, *answer_types}
+    groups = {COLORS: is_color} if is_color.any() else {}
+    for name in sorted(set(types) - {""}, key=lambda name: (not name.startswith(COLORS), name)):
+        groups[f"{name} (type)" if name in unions else name] = np.array([each == name for each in types])
+    for name in sorted(set(answer_types) - {""}):
+        groups[name] = np.array([each == name for each in answer_types])
+    groups[EVERYTHING] = np.ones(len(records), dtype=bool)
+    return groups
+
+
+def _chunks(image_ids: NDArray[np.int64], size: int) -> Iterator[slice]:
+    """Slices of at least `size` rows, but for the last, that keep the rows of an image together."""
+    starts = np.flatnonzero(np.diff(image_ids, prepend=image_ids[0] - 1))
+    first = 0
+    for start in starts:
+        if start - first >= size:
+            yield slice(first, int(start))
+            first = int(start)
+    yield slice(first, len(image_ids))
+
+
+def _read(run: RunFolder, records: list[Record]) -> Chunk:
+    keys = [record["key"] for record in records]
+    query, counterfactual = run.images("query", keys), run.images("counterfactual", keys)
+    mask = torch.zeros_like(query[:, :1], dtype=torch.bool)
+    masked = [row for row, record in enumerate(records) if record.get("has_truth_mask")]
+    if masked:
+        mask[masked] = run.masks([keys[row] for row in masked])
+    return Chunk(records, query, counterfactual, mask)
+
+
+def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping[str, Predictor]) -> dict[str, Values]:
+    """The metrics of each query of a chunk, each (B,), by name and in their units."""
+    records, query, counterfactual = chunk.records, chunk.query, chunk.counterfactual
+    before, after = ([record.get(name) for record in records] for name in ("answer_before", "answer_after"))
+    right, flipped = _right(records, before), _flipped(records)
+    locality = 100 * _numpy(edit_locality(query, counterfactual, chunk.mask))
+    values = {
+        "accuracy_before": _accuracy(records, before, era),
+        "accuracy_after": _accuracy(records, after, era),
+        "flip_rate_right": _rate(flipped, among=right),
+        "flip_rate": _rate(flipped),
+        "success_float": _rate(np.array([record["success"] for record in records])),
+        "success_stored": _rate(np.array([record["stored_success"] for record in records])),
+        "l2": _numpy(l2_distance(query, counterfactual)),
+        "rms_change": _numpy(rms_change(query, counterfactual)),
+        "ssim": _numpy(ssim(query, counterfactual)),
+        "changed_fraction": 100 * _numpy(changed_fraction(query, counterfactual)),
+        "edit_locality": locality,
+        "mask_area": np.where(np.isnan(locality), np.nan, 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))),
+        **_colors(chunk, right & flipped, palette or {}),
+    }
+    for name, predictor in predictors.items():
+        their_before, their_after = predictor(query, records), predictor(counterfactual, records)
+        both_right = right & flipped & _right(records, their_before)
+        values[f"accuracy_before_{name}"] = _accuracy(records, their_before, era)
+        values[f"accuracy_after_{name}"] = _accuracy(records, their_after, era)
+        values[f"transfer_{name}"] = _rate(~_right(records, their_after), among=both_right)
+    return values
+
+
+def _colors(chunk: Chunk, flipped: NDArray[np.bool_], palette: Palette) -> dict[str, Values]:
+    """What a plain reading of the colour of the object(s) asked about says, of the `flipped` colour questions.
+
+    `color_readable`: of the query it is the answer, so that another reading of the counterfactual is due to the edit.
+    """
+    names = "color_readable", "color_changed", "color_is_new_answer"
+    values = {name: np.full(len(chunk.records), np.nan) for name in names}
+    for row, record in enumerate(chunk.records):
+        asked = record.get("multiple_choice_answer")
+        is_color = (record.get("question_type") or "").startswith(COLORS) and asked in palette
+        mask = chunk.mask[row, 0]
+        if not (flipped[row] and is_color and mask.any()):
+            continue
+        old, new = (
+            nearest_color((image[row][:, mask].T + 1) / 2, palette) for image in (chunk.query, chunk.counterfactual)
+        )
+        values["color_readable"][row] = 100 * (old == asked)
+        values["color_changed"][row] = 100 * (new != asked)
+        values["color_is_new_answer"][row] = 100 * (new == record["answer_after"])
+    return values
+
+
+def _flipped(records: Sequence[Record]) -> NDArray[np.bool_]:
+    return np.array([record["stored_class"] != record["query_class"] for record in records])
+
+
+def _right(records: Sequence[Record], answers: Sequence[str | None]) -> NDArray[np.bool_]:
+    """Whether each answer is the people's consensus; nothing is where there is none."""
+    consensus = [record.get("multiple_choice_answer") for record in records]
+    pairs = zip(answers, consensus, strict=True)
+    return np.array([answer is not None and answer == expected for answer, expected in pairs])
+
+
+def _accuracy(records: Sequence[Record], answers: Sequence[str | None], era: Era) -> Values:
+    """The official accuracy of each answer in percent."""
+    pairs = zip(answers, records, strict=True)
+    return np.array(
+        [
+            vqa_accuracy(answer, record["answers"], era=era) if answer is not None and record.get("answers") else np.nan
+            for answer, record in pairs
+        ]
+    )
+
+
+def _rate(happened: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> Values:
+    return np.where(True if among is None else among, 100.0 * happened, np.nan)
+
+
+def _pairs(records: Sequence[Record], member: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Rows of consecutive members that ask different things about one image."""
+    rows = np.flatnonzero(member).tolist()
+    return [
+        (first, second)
+        for first, second in pairwise(rows)
+        if records[first]["image_id"] == records[second]["image_id"]
+        and records[first].get("question") != records[second].get("question")
+    ]
+
+
+def _sensitivity(edits: Tensor, pairs: list[tuple[int, int]]) -> list[float]:
+    if not pairs:
+        return []
+    first, second = torch.tensor(pairs).T
+    values: list[float] = language_sensitivity(edits[first], edits[second]).tolist()
+    return values
+
+
+def _numpy(values: Tensor) -> Values:
+    return values.double().numpy()

@@ -1,0 +1,271 @@
+"""The table of a run folder: every metric of every group of queries, with its n and its 95 % interval."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cfexp.errors import InputError
+from cfexp.evaluation.measurements import (
+    METRICS,
+    PREDICTOR_METRICS,
+    Measurements,
+    Metric,
+    Predictor,
+    Values,
+    measure,
+)
+from cfexp.evaluation.run_folder import RunFolder
+from cfexp.metrics.functional import bootstrap_interval, wilson_interval
+from cfexp.metrics.vqa_text import Era
+
+SEED = 0  # of the bootstrap
+# The main table's columns: header -> metric, digits. They fit into the 80 characters of a narrow terminal.
+MAIN = {
+    "accuracy\nbefore": ("accuracy_before", 1),
+    "%\nafter": ("accuracy_after", 1),
+    "right,\nflipped": ("flip_rate_right", 1),
+    "% edit\ninside": ("edit_locality", 1),
+    "RMS\nof 255": ("rms_change", 1),
+    "\nSSIM": ("ssim", 3),
+}
+# The second table's metrics: what tells an explanation from an attack that nobody can see.
+TELLING = ("color_", "transfer_", "mask_area", "locality_lift", "checkerboard_", "language_sensitivity")
+
+
+class Row(NamedTuple):
+    """One number of the table."""
+
+    group: str
+    metric: str
+    value: float
+    n: int  # what it is of: see `counted` of the metric
+    low: float  # 95 % interval: Wilson's for rates, the bootstrap's over images for means; NaN = not to be had
+    high: float
+    unit: str
+
+
+class Absent(NamedTuple):
+    """A number that could not be computed."""
+
+    group: str
+    metric: str
+    reason: str
+
+
+class Scores(NamedTuple):
+    """The table of one run."""
+
+    run: str
+    era: Era
+    rows: tuple[Row, ...]
+    absent: tuple[Absent, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups, the headline first."""
+        return tuple(dict.fromkeys(row.group for row in self.rows))
+
+    def find(self, group: str, metric: str) -> Row | Absent:
+        """One number, or why it is not there. Raises InputError for a group or metric that the table does not know."""
+        everything: list[Row | Absent] = [*self.rows, *self.absent]
+        entries = {(entry.group, entry.metric): entry for entry in everything}
+        if (group, metric) not in entries:
+            groups, metrics = (", ".join(dict.fromkeys(key[part] for key in entries)) for part in (0, 1))
+            raise InputError(
+                f"no {metric!r} of {group!r} in {self.run}: the groups are {groups}; the metrics {metrics}"
+            )
+        return entries[group, metric]
+
+    def save(self, folder: Path) -> None:
+        """Write metrics.json, nested by group and metric, and metrics.csv, one line a number."""
+        groups: dict[str, Any] = {group: {} for group in self.groups}
+        missing: dict[str, Any] = {}
+        for row in self.rows:
+            value, low, high = (_rounded(number) for number in (row.value, row.low, row.high))
+            groups[row.group][row.metric] = {"value": value, "n": row.n, "low": low, "high": high, "unit": row.unit}
+        for entry in self.absent:
+            missing.setdefault(entry.group, {})[entry.metric] = entry.reason
+        content = {"run": self.run, "era": self.era, "groups": groups, "not_computed": missing}
+        (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with (folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(Row._fields)
+            for row in self.rows:
+                lines.writerow("" if number is None else number for number in map(_rounded, row))
+
+
+def score_run(run: RunFolder, *, era: Era = "2021", predictors: Mapping[str, Predictor] | None = None) -> Scores:
+    """Score what is in a run folder, finished or not.
+
+    predictors: other models by name, whose answers say whether a flip transfers. Raises InputError for a folder that is
+    no run, and for whatever is missing or damaged in it.
+    """
+    predictors = predictors or {}
+    theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
+    measurements = measure(run, era, predictors)
+    entries = [
+        entry
+        for index, group in enumerate(measurements.members)
+        for entry in _entries(measurements, index, group, METRICS | theirs)
+    ]
+    rows = tuple(entry for entry in entries if isinstance(entry, Row))
+    return Scores(run.name, era, rows, tuple(entry for entry in entries if isinstance(entry, Absent)))
+
+
+def _entries(
+    measurements: Measurements, index: int, group: str, metrics: Mapping[str, Metric]
+) -> Iterator[Row | Absent]:
+    """The numbers of one group, in the order of `metrics`."""
+    member = measurements.members[group]
+    image_ids = measurements.image_ids[member]
+    values = {metric: column[member] for metric, column in measurements.values.items()}
+    values["locality_lift"] = _ratio(values["edit_locality"], values["mask_area"])
+    for name, metric in metrics.items():
+        if name.startswith("checkerboard_"):
+            score = measurements.checkerboard.score(index, int(name.removeprefix("checkerboard_")))
+        elif name == "language_sensitivity":
+            pairs = measurements.sensitivity[group]
+            score = _mean(np.array(pairs.values), np.array(pairs.image_ids))
+        elif metric.is_rate:
+            score = _share(values[name])
+        else:
+            score = _mean(values[name], image_ids)
+        value, low, high, n = score
+        if n == 0:
+            yield Absent(group, name, f"no {metric.counted}")
+        else:
+            yield Row(group, name, value, n, low, high, metric.unit)
+
+
+def _share(values: Values) -> tuple[float, float, float, int]:
+    """Rate in percent with Wilson's interval, and n."""
+    known = values[~np.isnan(values)]
+    happened = int((known > 0).sum())
+    low, high = wilson_interval(happened, len(known))
+    return 100 * happened / max(len(known), 1), 100 * low, 100 * high, len(known)
+
+
+def _mean(values: Values, image_ids: NDArray[np.int64]) -> tuple[float, float, float, int]:
+    """Mean with the interval of the bootstrap over images, and n."""
+    known = ~np.isnan(values)
+    low, high = bootstrap_interval(values[known], seed=SEED, groups=image_ids[known])
+    return float(values[known].sum()) / max(int(known.sum()), 1), low, high, int(known.sum())
+
+
+def _ratio(above: Values, below: Values) -> Values:
+    """Values whose mean is the ratio of the means, and whose spread is that of the ratio to first order.
+
+    The mean of the ratios would be ruled by the smallest objects, and would not be the quotient of the two rows.
+    """
+    known = ~np.isnan(above)
+    if not known.any():
+        return above
+    ratio = above[known].mean() / below[known].mean()
+    linearised: Values = ratio + (above - ratio * below) / below[known].mean()
+    return linearised
+
+
+def _rounded(number: Any) -> Any:
+    """Floats to five digits, which no interval here outdoes, NaN as None; anything else as it is."""
+    if not isinstance(number, float):
+        return number
+    return float(f"{number:.5g}") if math.isfinite(number) else None
+
+
+def print_table(scores: Scores, console: Console | None = None) -> None:
+    """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
+    console = console or Console()
+    table = _table(f"{scores.run}: before and after", "questions", "n", *MAIN)
+    for group in scores.groups:
+        count = scores.find(group, "flip_rate")
+        assert isinstance(count, Row)  # every query has flipped or not
+        cells = (_cell(scores.find(group, metric), digits) for metric, digits in MAIN.values())
+        table.add_row(group, str(count.n), *cells, style="bold" if group == scores.groups[0] else None)
+    console.print(table)
+    headline = scores.groups[0]
+    table = _table(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
+    for row in scores.rows:
+        if row.group == headline and row.metric.startswith(TELLING):
+            table.add_row(row.metric, f"{_short(row.value)} {row.unit}".rstrip(), _interval(row), str(row.n))
+    console.print(table)
+    for entry in scores.absent:
+        if entry.group == headline:
+            console.print(f"not computed: {entry.metric} ({entry.reason})", style="dim")
+
+
+class Verdict(NamedTuple):
+    """A figure to reach, and what became of it."""
+
+    name: str
+    bound: str
+    row: Row | None
+    verdict: str  # "reached", "missed" or "not computed: why"
+
+
+def compare(
+    scores_by_run: Mapping[str, Scores], figures: Sequence[Mapping[str, Any]], console: Console | None = None
+) -> list[Verdict]:
+    """Print and return how runs compare with the figures to reach.
+
+    figures: each a mapping with name, run (a key of `scores_by_run`), group, metric, and at_least or at_most. Raises
+    InputError for one with other keys, and for a group or metric that the run does not know.
+    """
+    verdicts = [_verdict(scores_by_run, figure) for figure in figures]
+    table = _table("Figures to reach", "figure", "bound", "reached", "n", "verdict")
+    for name, bound, row, verdict in verdicts:
+        reached, n = ("—", "—") if row is None else (f"{_short(row.value)} {_interval(row)}", str(row.n))
+        table.add_row(name, bound, reached, n, verdict, style=None if verdict == "reached" else "bold red")
+    (console or Console()).print(table)
+    return verdicts
+
+
+def _verdict(scores_by_run: Mapping[str, Scores], figure: Mapping[str, Any]) -> Verdict:
+    keys = {"name", "run", "group", "metric"}
+    if set(figure) not in (keys | {"at_least"}, keys | {"at_most"}):
+        raise InputError(f"a figure has the keys {', '.join(sorted(keys))} and at_least or at_most, got {dict(figure)}")
+    at_least = "at_least" in figure
+    limit = float(figure["at_least" if at_least else "at_most"])
+    name, bound = str(figure["name"]), f"{'>=' if at_least else '<='} {limit:g}"
+    if figure["run"] not in scores_by_run:
+        return Verdict(name, bound, None, f"not computed: there is no run {figure['run']!r}")
+    entry = scores_by_run[figure["run"]].find(figure["group"], figure["metric"])
+    if isinstance(entry, Absent):
+        return Verdict(name, bound, None, f"not computed: {entry.reason}")
+    reached = entry.value >= limit if at_least else entry.value <= limit
+    return Verdict(name, bound, entry, "reached" if reached else "missed")
+
+
+def _table(title: str, first: str, *headers: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column(first)
+    for header in headers:
+        table.add_column(header, justify="right")
+    return table
+
+
+def _cell(entry: Row | Absent, digits: int) -> str:
+    return f"{entry.value:.{digits}f}" if isinstance(entry, Row) else "—"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _interval(row: Row) -> str:
+    return "—" if math.isnan(row.low) else f"[{_short(row.low)}, {_short(row.high)}]"

@@ -1,0 +1,49 @@
+"""The contract between explaining and everything after it."""
+
+from typing import Any, NamedTuple
+
+from lightning import LightningModule
+from torch import Tensor
+
+
+class Explanation(NamedTuple):
+    """What every explainer returns for a batch of B query images."""
+
+    query: Tensor  # (B, 3, H, W) float in [-1, 1]
+    reconstruction: Tensor  # (B, 3, H, W) the query through the explainer with no edit: the floor of every metric
+    counterfactual: Tensor  # (B, 3, H, W) in [-1, 1]
+    query_logits: Tensor  # (B, K) of the model that is explained, on the query
+    counterfactual_logits: Tensor  # (B, K) on the counterfactual
+    counter_class: Tensor  # (B,) int64, the class asked for; -1 = any but the original
+    extras: dict[str, Tensor]  # what this explainer tells beyond that, each (B, ...)
+
+
+class Explainer(LightningModule):
+    """Something that turns queries into explanations. A subclass implements `explain` and `logits`."""
+
+    def explain(self, batch: Any) -> Explanation:
+        """Explain a batch of B queries."""
+        raise NotImplementedError
+
+    def logits(self, image: Tensor, batch: Any) -> Tensor:
+        """Logits (B, K) of the model that is explained, on other images (B, 3, H, W) for the same batch."""
+        raise NotImplementedError
+
+    def keys(self, batch: Any) -> Tensor:
+        """(B,) int64: what tells each query of the data set from every other."""
+        raise NotImplementedError
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
+        """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
+
+        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk.
+        """
+        explanation = self.explain(batch)
+        stored = eight_bit(explanation.counterfactual)
+        extras = {**explanation.extras, "key": self.keys(batch), "stored_logits": self.logits(stored, batch)}
+        return explanation._replace(counterfactual=stored, extras=extras)
+
+
+def eight_bit(image: Tensor) -> Tensor:
+    """Images in [-1, 1] on the 256 levels of a PNG, still in [-1, 1]."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1

@@ -1,0 +1,204 @@
+"""The question-conditioned counterfactual GAN for VQA (Pan, Goyal, Lee 2019, "Question-conditional counterfactual
+image generation for VQA"): trained once, then one forward pass a query.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cfexp import losses
+from cfexp.data.batch import VQABatch
+from cfexp.errors import InputError
+from cfexp.explainers.base import Explainer, Explanation
+from cfexp.models.lingunet import CounterfactualGenerator, Edited
+from cfexp.models.mlb import VQAModel
+from cfexp.models.pretrained import freeze
+
+
+class VQACounterfactualGAN(Explainer):
+    """Trains the generator against the frozen VQA model and a discriminator, in turns.
+
+        L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1) + mask_weight mean(m)
+        L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
+
+    Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing of the question seen.
+    The answer A is the consensus where the vocabulary has it, else the VQA model's own.
+
+    decision_model: the VQA model that is explained; frozen here. generator, discriminator_optimizer, ...: constructors
+    that lack only what the VQA model (its two sizes) or the networks (their parameters) determine.
+    counterfactual_loss: logits (B, K), answers (B,) -> scalar; one of cfexp.losses.
+    discriminator: images -> logits; None trains without one. perturbation: what the VQA model's input goes through in
+    training. counter_answer: aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
+    """
+
+    def __init__(
+        self,
+        decision_model: VQAModel,
+        generator: Callable[..., CounterfactualGenerator],
+        discriminator: nn.Module | None,
+        counterfactual_loss: Callable[[Tensor, Tensor], Tensor],
+        generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        perturbation: nn.Module | None = None,
+        l2_weight: float = 0.06,
+        adversarial_weight: float = 0.05,
+        mask_weight: float = 0.0,
+        warmup_epochs: float = 0.5,
+        clip_norm: float = 1.0,
+        counter_answer: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.decision_model = freeze(decision_model)
+        self.generator = generator(decision_model.question_dim, decision_model.answer_embeddings.shape[1])
+        self.discriminator = discriminator
+        self.perturbation = perturbation if perturbation is not None else nn.Identity()
+        self.counterfactual_loss = counterfactual_loss
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.scheduler = scheduler
+        self.l2_weight, self.adversarial_weight, self.mask_weight = l2_weight, adversarial_weight, mask_weight
+        self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
+        self.counter_answer = counter_answer
+        self.counter_class = -1
+        if mask_weight > 0 and not self.generator.mask:
+            raise InputError(f"mask_weight={mask_weight} needs a generator with mask=true")
+
+    def setup(self, stage: str) -> None:
+        """Look the counter answer up; raises InputError if the VQA model cannot give it."""
+        if self.counter_answer is not None:
+            vocabulary = self.trainer.datamodule.vocabulary  # type: ignore[attr-defined]
+            self.counter_class = vocabulary.answer_id(self.counter_answer)
+            if self.counter_class < 0:
+                known = ", ".join(vocabulary.answers[:20])
+                raise InputError(f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ...")
+
+    def explain(self, batch: VQABatch) -> Explanation:
+        """One counterfactual for each question of the batch."""
+        question = self.decision_model.encode_question(batch.question, batch.question_length)
+        query_logits = self._decide(batch.image, question)
+        answer = torch.where(batch.answer >= 0, batch.answer, query_logits.argmax(1))
+        edited = self._edit(batch.image, question, answer)
+        return Explanation(
+            query=batch.image,
+            reconstruction=self._edit(batch.image, question, answer, unconditioned=True).image,
+            counterfactual=edited.image,
+            query_logits=query_logits,
+            counterfactual_logits=self._decide(edited.image, question),
+            counter_class=torch.full_like(batch.answer, self.counter_class),
+            extras={} if edited.mask is None else {"edit_mask": edited.mask},
+        )
+
+    def logits(self, image: Tensor, batch: VQABatch) -> Tensor:
+        """The VQA model's logits (B, K) on other images for the batch's questions."""
+        return self._decide(image, self.decision_model.encode_question(batch.question, batch.question_length))
+
+    def keys(self, batch: VQABatch) -> Tensor:
+        """The question ids."""
+        return batch.question_id
+
+    def training_step(self, batch: VQABatch, batch_idx: int) -> None:
+        """One step of the generator, then one of the discriminator (1:1)."""
+        optimizers = self.optimizers()
+        generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
+        with torch.no_grad():
+            question = self.decision_model.encode_question(batch.question, batch.question_length)
+        # Training questions without a known answer are dropped by the data module: batch.answer >= 0 here.
+        warmup = self.current_epoch + batch_idx / self.trainer.num_training_batches < self.warmup_epochs
+        edited = self._edit(batch.image, question, batch.answer, unconditioned=warmup)
+        terms = {"l2": self.l2_weight * losses.squared_l2(batch.image, edited.image)}
+        if not warmup:
+            terms |= self._generator_terms(question, batch.answer, edited)
+        loss = torch.stack(list(terms.values())).sum()
+        self._step(generator_optimizer, self.generator, loss)
+        if self.discriminator is not None and not warmup:
+            terms["discriminator"] = self._discriminator_loss(batch.image, edited.image.detach())
+            self._step(others[0], self.discriminator, terms["discriminator"])
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(batch.image))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Step the learning rates: under manual optimisation nobody else does."""
+        schedulers = self.lr_schedulers() or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()  # type: ignore[call-arg]
+
+    def validation_step(self, batch: VQABatch, batch_idx: int) -> None:
+        """How many answers the edits change, of those that were right, and how far they go."""
+        explanation = self.explain(batch)
+        before, after = explanation.query_logits.argmax(1), explanation.counterfactual_logits.argmax(1)
+        right = before == batch.answer
+        scores = {
+            "val/accuracy_before": right.float().mean(),
+            "val/accuracy_after": (after == batch.answer).float().mean(),
+            "val/squared_l2": losses.squared_l2(explanation.query, explanation.counterfactual),
+        }
+        self.log_dict(scores, batch_size=len(before), sync_dist=True)
+        if right.any():
+            flips = (after != before)[right].float()
+            self.log("val/flip_rate", flips.mean(), batch_size=len(flips), sync_dist=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer a network, with a schedule each if there is one."""
+        optimizers = [self.generator_optimizer(self.generator.parameters())]
+        if self.discriminator is not None:
+            optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
+        return optimizers if self.scheduler is None else (optimizers, [self.scheduler(each) for each in optimizers])
+
+    def train(self, mode: bool = True) -> "VQACounterfactualGAN":
+        """As always, but the VQA model stays in evaluation mode."""
+        super().train(mode)
+        self.decision_model.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the VQA model out: it has a checkpoint of its own."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith("decision_model.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the VQA model back in, so that everything else is still loaded strictly."""
+        frozen = self.decision_model.state_dict(prefix="decision_model.")
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
+
+    def _decide(self, image: Tensor, question: Tensor) -> Tensor:
+        return self.decision_model.answer(self.decision_model.backbone(image), question)
+
+    def _edit(self, image: Tensor, question: Tensor, answer: Tensor, *, unconditioned: bool = False) -> Edited:
+        embedding = self.decision_model.answer_embeddings[answer]
+        edited: Edited = self.generator(image, question, embedding, unconditioned=unconditioned)
+        return edited
+
+    def _generator_terms(self, question: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
+        logits = self._decide(self.perturbation(edited.image), question)
+        if self.counter_class >= 0:
+            counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_class))
+        else:
+            counterfactual = self.counterfactual_loss(logits, answer)
+        terms = {"counterfactual": counterfactual}
+        if self.discriminator is not None:
+            adversarial = losses.generator_adversarial(self.discriminator(edited.image))
+            terms["adversarial"] = self.adversarial_weight * adversarial
+        if edited.mask is not None:
+            terms["mask"] = self.mask_weight * losses.mask_area(edited.mask)
+        return terms
+
+    def _discriminator_loss(self, query: Tensor, counterfactual: Tensor) -> Tensor:
+        assert self.discriminator is not None
+        # Reals of other queries than the fakes: else the discriminator could compare pairs.
+        return losses.discriminator_adversarial(
+            self.discriminator(query.roll(1, dims=0)), self.discriminator(counterfactual)
+        )
+
+    def _step(self, optimizer: Any, network: nn.Module, loss: Tensor) -> None:
+        self.toggle_optimizer(optimizer)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)

@@ -1,0 +1,186 @@
+"""Training one thing, after the stages that it requires.
+
+An experiment names under `requires` the networks that it needs, each with the experiment that trains it. A network whose
+checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained first and kept in the cache, in a folder whose name
+carries a hash of the stage's own resolved config: a changed config never meets a stale network.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra import compose
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+import cfexp
+from cfexp.errors import InputError
+from cfexp.models.pretrained import file_hash
+
+_log = logging.getLogger(__name__)
+# Lightning advertises services and repeats its settings at every start; what it warns of is still shown.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
+warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
+warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
+
+# What makes no difference to the numbers of a trained network.
+_WITHOUT_EFFECT = ("cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads")
+
+
+class Fitted(NamedTuple):
+    """A training that has come to its end."""
+
+    trainer: Trainer
+    module: LightningModule
+    data: LightningDataModule
+
+
+def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitted:
+    """Train what the config describes, with everything that it writes under `folder`; stages first.
+
+    resume: a checkpoint to go on from. Raises InputError for a config that cannot be run.
+    """
+    provide_stages(config)
+    use_threads(config.num_threads)
+    seed_everything(config.seed, workers=True, verbose=False)
+    data: LightningDataModule = build(config.get("data"), "data")
+    data.prepare_data()
+    data.setup("fit")
+    with open_dict(config):
+        config.facts, config.folder = data.facts, str(folder)  # type: ignore[attr-defined]
+    # The weights' start must not depend on how many numbers reading the data drew.
+    seed_everything(config.seed, workers=True, verbose=False)
+    module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    _write_provenance(config, data, folder)
+    trainer: Trainer = build(
+        config.trainer,
+        "trainer",
+        callbacks=_build_each(config.get("callbacks"), "callbacks", Callback),
+        logger=_build_each(config.get("logger"), "logger", Logger),
+        default_root_dir=folder,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    return Fitted(trainer, module, data)
+
+
+def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
+    """What made the results of this folder, beside them."""
+    revision = subprocess.run(
+        ["git", "-C", str(Path(cfexp.__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
+    content = {
+        "command": sys.argv,
+        "seed": config.seed,
+        "git_revision": revision.stdout.strip() or None,
+        "data_fingerprint": data.fingerprint,
+        "checkpoints": {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()},
+        "versions": {"cfexp": cfexp.__version__, **{package: version(package) for package in packages}},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
+    }
+    (folder / "data.json").write_text(json.dumps(data.description, indent=2), encoding="utf-8")
+    (folder / "provenance.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch compute on so many threads; None = one for each core that this process may use."""
+    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+
+
+def provide_stages(config: DictConfig) -> None:
+    """Fill `checkpoints` with a file for every required stage, training those that are missing.
+
+    Raises InputError for a checkpoint that is given and not there.
+    """
+    for name, requirement in (config.requires or {}).items():
+        given = config.checkpoints.get(name)
+        if given is not None:
+            if not Path(given).is_file():
+                raise InputError(f"checkpoints.{name}={given}: no such file")
+            continue
+        with open_dict(config):
+            config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
+
+
+def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:
+    """The stage's checkpoint in the cache, trained now if it is not there; an interrupted training goes on."""
+    overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
+    stage = compose("train", overrides=overrides)
+    own = {override.lstrip("+").partition("=")[0] for override in overrides}
+    for key in ("cache_dir", "num_threads", "seed", *requirement.get("share", [])):
+        if key not in own:
+            OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
+    folder = Path(config.cache_dir).expanduser() / "stages" / f"{requirement.experiment}-{config_hash(stage)}"
+    checkpoint = folder / "model.ckpt"
+    if checkpoint.is_file():
+        _log.info("stage %s: %s", name, checkpoint)
+        return checkpoint
+    _log.info("stage %s is trained first (once): %s", name, folder)
+    unfinished = last_checkpoint(folder)
+    fitted = fit(stage, folder, resume=unfinished)
+    if hasattr(fitted.data, "save_vocabulary"):
+        fitted.data.save_vocabulary(folder)
+    if fitted.trainer.is_global_zero:
+        # The name that others look for appears last, and whole.
+        partial = folder / "model.ckpt.partial"
+        # The network alone, under its own names: whoever uses it needs nothing of how it was trained.
+        torch.save(fitted.module.get_submodule("network").state_dict(), partial)
+        partial.replace(checkpoint)
+    fitted.trainer.strategy.barrier()
+    return checkpoint
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Where an interrupted training in `folder` goes on, if it came so far."""
+    path = folder / "checkpoints" / "last.ckpt"
+    return path if path.is_file() else None
+
+
+def config_hash(config: DictConfig) -> str:
+    """12 hexadecimal digits over all that determines a trained network: its resolved config and cfexp's version."""
+    content = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(content, dict)
+    kept = {key: value for key, value in content.items() if key not in _WITHOUT_EFFECT}
+    text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
+    """Instantiate a config's `_target_`; InputError where that is missing, or where the object refuses its settings."""
+    if config is None or "_target_" not in config:
+        raise InputError(f"{name} has no _target_: choose an experiment, e.g. +experiment=vqa_color (--help lists them)")
+    try:
+        return instantiate(config, **arguments)
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
+
+
+def _build_each(config: Mapping[str, Any] | None, name: str, kind: type[Any]) -> list[Any]:
+    built = [build(each, f"{name}.{key}") for key, each in (config or {}).items() if each is not None]
+    for key, each in zip(config or {}, built, strict=False):
+        if not isinstance(each, kind):
+            raise InputError(f"{name}.{key} must be a {kind.__name__}, got {type(each).__name__}")
+    return built

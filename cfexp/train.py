@@ -1,0 +1,40 @@
+"""`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set, score it."""
+
+import json
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, resume_from
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Train; then explain and score the test set. Everything is left in Hydra's output folder."""
+    # Imported late: --help and a mistyped override answer at once.
+    from cfexp.explainers.base import Explainer
+    from cfexp.stages import fit
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    trainer, module, data = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
+    if not isinstance(module, Explainer):
+        (scores,) = trainer.test(module, datamodule=data, verbose=False)
+        (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        for name, value in scores.items():
+            print(f"{name:<40} {value:.2f}")
+        print(f"everything lies in {folder}")
+        return
+    from cfexp.evaluate import score_and_show
+
+    trainer.predict(module, datamodule=data, return_predictions=False)
+    if trainer.is_global_zero:
+        score_and_show(folder, loggers=trainer.loggers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cfexp.callbacks import SeedEachEpoch
+from cfexp.data.batch import VQABatch
+from cfexp.data.vqa_vocabulary import Vocabulary
+from cfexp.errors import InputError
+from cfexp.explainers.base import eight_bit
+from cfexp.explainers.vqa_gan import VQACounterfactualGAN
+from cfexp.models.mlb import VQAModel
+from cfexp.models.perturbation import RandomPerturbation
+from tests.explainers.vqa_parts import batch, counterfactual_gan, vqa_model
+
+
+class EightQuestions(LightningDataModule):
+    vocabulary = Vocabulary(("UNK",), ("red", "green", "blue", "yellow"))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader([batch()] * 4, batch_size=None)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader([batch()], batch_size=None)  # type: ignore[arg-type]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return self.val_dataloader()
+
+
+def trainer(epochs: int, folder: Path, **settings: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    options: dict[str, Any] = {"enable_checkpointing": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
+    return Trainer(max_epochs=epochs, default_root_dir=folder, **quiet, **{**options, **settings})
+
+
+@pytest.fixture(scope="module")
+def trained_model() -> VQAModel:
+    """A VQA model that knows its eight questions: the colour's number."""
+    torch.manual_seed(0)
+    model, questions = vqa_model(), batch()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        logits = model(questions.image, questions.question, questions.question_length)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, questions.answer).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        logits = model(questions.image, questions.question, questions.question_length)
+    assert torch.equal(logits.argmax(1), questions.answer)
+    return model
+
+
+def answers(explanation_logits: Tensor) -> list[int]:
+    return explanation_logits.argmax(1).tolist()
+
+
+def test_it_learns_to_change_all_eight_answers(trained_model: VQAModel, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    gan = counterfactual_gan(trained_model)
+    trainer(40, tmp_path).fit(gan, datamodule=EightQuestions())
+    with torch.no_grad():
+        explanation = gan.explain(batch())
+    assert answers(explanation.query_logits) == batch().answer.tolist()
+    flips = explanation.counterfactual_logits.argmax(1) != explanation.query_logits.argmax(1)
+    assert flips.all()
+    assert explanation.counter_class.tolist() == [-1] * 8
+
+
+def test_it_learns_to_aim_at_an_answer(trained_model: VQAModel, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    gan = counterfactual_gan(trained_model, counter_answer="blue", discriminator=None)
+    trainer(25, tmp_path).fit(gan, datamodule=EightQuestions())
+    with torch.no_grad():
+        explanation = gan.explain(batch())
+    assert answers(explanation.counterfactual_logits) == [2] * 8
+    assert explanation.counter_class.tolist() == [2] * 8
+
+
+def test_an_unknown_counter_answer_is_named(trained_model: VQAModel, tmp_path: Path) -> None:
+    gan = counterfactual_gan(trained_model, counter_answer="mauve")
+    with pytest.raises(InputError, match="counter_answer='mauve' is no answer"):
+        trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
+
+
+def test_the_vqa_model_takes_no_gradient_and_stays_as_it_was(trained_model: VQAModel, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in trained_model.state_dict().items()}
+    gan = counterfactual_gan(trained_model)
+    trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in trained_model.parameters())
+    gan.train()
+    assert not trained_model.training
+    assert all(torch.equal(value, before[name]) for name, value in trained_model.state_dict().items())
+
+
+def test_warm_up_is_reconstruction_alone(trained_model: VQAModel, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    gan = counterfactual_gan(trained_model, warmup_epochs=1.0)
+    discriminator = {name: value.clone() for name, value in gan.discriminator.state_dict().items()}  # type: ignore[union-attr]
+    with torch.no_grad():
+        gan.generator.network.result.weight.normal_(std=0.3)  # a start that edits a lot
+        start = gan.explain(batch())
+    trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
+    with torch.no_grad():
+        end = gan.explain(batch())
+    assert (end.reconstruction - end.query).square().mean() < (start.reconstruction - start.query).square().mean()
+    assert all(torch.equal(value, discriminator[name]) for name, value in gan.discriminator.state_dict().items())  # type: ignore[union-attr]
+    assert gan.generator.network.slices.weight.grad is None or not gan.generator.network.slices.weight.grad.any()
+
+
+def test_predictions_are_rounded_to_eight_bit_and_asked_again(trained_model: VQAModel, tmp_path: Path) -> None:
+    gan = counterfactual_gan(trained_model)
+    (explanation,) = trainer(1, tmp_path).predict(gan, datamodule=EightQuestions())  # type: ignore[misc]
+    stored = explanation.counterfactual  # type: ignore[union-attr]
+    levels = (stored + 1) * 127.5
+    assert torch.allclose(levels, levels.round(), atol=1e-4)
+    questions: VQABatch = batch()
+    logits = trained_model(stored, questions.question, questions.question_length)
+    assert torch.allclose(explanation.extras["stored_logits"], logits, atol=1e-5)  # type: ignore[union-attr]
+    assert explanation.extras["key"].tolist() == questions.question_id.tolist()  # type: ignore[union-attr]
+
+
+def test_an_answer_outside_the_vocabulary_falls_back_to_the_models_own(trained_model: VQAModel) -> None:
+    gan, questions = counterfactual_gan(trained_model), batch()
+    with torch.no_grad():
+        known = gan.explain(questions)
+        unknown = gan.explain(questions._replace(answer=torch.full((8,), -1)))
+    assert torch.equal(known.counterfactual, unknown.counterfactual)
+
+
+def test_a_mask_weight_without_a_mask_is_refused() -> None:
+    with pytest.raises(InputError, match="mask_weight=1.0 needs a generator with mask=true"):
+        counterfactual_gan(vqa_model(), mask_weight=1.0)
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(trained_model: VQAModel, tmp_path: Path) -> None:
+    def fresh() -> VQACounterfactualGAN:
+        seed_everything(0, verbose=False)
+        return counterfactual_gan(trained_model, perturbation=RandomPerturbation())
+
+    def seeded(epochs: int) -> Trainer:
+        # The checkpoint callback of conf/callbacks/default.yaml.
+        last = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+        return trainer(epochs, tmp_path, callbacks=[SeedEachEpoch(0), last], enable_checkpointing=True)
+
+    whole = fresh()
+    seeded(4).fit(whole, datamodule=EightQuestions())
+    seeded(2).fit(fresh(), datamodule=EightQuestions())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert not any(key.startswith("decision_model.") for key in saved["state_dict"])
+    assert len(saved["optimizer_states"]) == 2
+    resumed = fresh()
+    seeded(4).fit(resumed, datamodule=EightQuestions(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_eight_bit_is_idempotent_and_clips() -> None:
+    image = torch.linspace(-1.2, 1.2, 500)
+    assert torch.equal(eight_bit(eight_bit(image)), eight_bit(image))
+    assert (eight_bit(image).min(), eight_bit(image).max()) == (-1, 1)
+    assert len(eight_bit(image).unique()) <= 256

@@ -1,0 +1,51 @@
+import math
+
+import torch
+from torch.nn import functional as F
+
+from cfexp import losses
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3]], requires_grad=True)
+ANSWER = torch.tensor([0, 2])
+
+
+def test_negated_cross_entropy_is_minus_cross_entropy() -> None:
+    expected = LOGITS.softmax(1).gather(1, ANSWER[:, None]).log().mean()
+    assert torch.allclose(losses.negated_cross_entropy(LOGITS, ANSWER), expected)
+
+
+def test_log_one_minus_probability_equals_its_definition_and_keeps_its_gradient_when_saturated() -> None:
+    probability = LOGITS.softmax(1).gather(1, ANSWER[:, None])
+    assert torch.allclose(losses.log_one_minus_probability(LOGITS, ANSWER), -(1 - probability).log().mean())
+    certain = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(losses.log_one_minus_probability(certain, ANSWER[:1]), certain)
+    assert math.isclose(gradient[0, 0].item(), 1.0, abs_tol=1e-6)  # written out, 1 - p is 0 here
+
+
+def test_the_hinge_is_zero_once_another_answer_leads_by_the_margin() -> None:
+    leading = torch.tensor([[0.0, 2.0, 1.0]])
+    assert losses.flip_hinge(leading, torch.tensor([0]), margin=2.0) == 0
+    assert losses.flip_hinge(leading, torch.tensor([0]), margin=2.5) == 0.5
+    assert losses.flip_hinge(leading, torch.tensor([1]), margin=0.0) == 1.0  # how far the answer itself leads
+
+
+def test_squared_l2_sums_over_an_image_scaled_to_one_and_averages_over_the_batch() -> None:
+    query = torch.zeros(2, 3, 4, 4)
+    edited = query.clone()
+    edited[0, 0, 0, 0] = 1.0  # half of the range: 0.5 ** 2
+    assert losses.squared_l2(query, edited) == 0.125
+    assert losses.squared_l2(query, query) == 0
+
+
+def test_adversarial_losses_equal_binary_cross_entropy_with_soft_real_labels() -> None:
+    real, fake = torch.randn(4, 1, 2, 2), torch.randn(4, 1, 2, 2)
+    bce = F.binary_cross_entropy
+    expected = bce(real.sigmoid(), torch.full_like(real, 0.9)) + bce(fake.sigmoid(), torch.zeros_like(fake))
+    assert torch.allclose(losses.discriminator_adversarial(real, fake), expected, atol=1e-6)
+    assert torch.allclose(losses.generator_adversarial(fake), bce(fake.sigmoid(), torch.ones_like(fake)), atol=1e-6)
+
+
+def test_mask_area_is_the_share_of_the_image() -> None:
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :1] = 1
+    assert losses.mask_area(mask) == 0.25

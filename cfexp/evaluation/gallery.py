@@ -88,7 +88,7 @@ def _headline(scores: Scores) -> str:
         for metrics, phrase in phrases.items()
         if found.keys() >= set(metrics)
     ]
-    return f"{'All queries' if group == EVERYTHING else group.capitalize()}:  " + "  ·  ".join(parts)
+    return f"{'All queries' if group == EVERYTHING else group.capitalize()}: " + " · ".join(parts)
 
 
 def _sheet(cards: list[Image.Image], title: str, lines: list[str], columns: int) -> Image.Image:

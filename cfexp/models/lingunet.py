@@ -21,8 +21,8 @@ class LingUNet(nn.Module):
 
     The text kernels are normalised as a whole, and scaled by sqrt(channels) so that G_j keeps F_j's scale. Instance
     normalisation after every level but the innermost, as in the authors' code. Deviation: the decoder resizes and
-    convolves, and sees the image once more before its last layer; `upsampling="transposed"` is the published transposed
-    convolution (kernel 5, stride 2).
+    convolves (kernel 3), and its last level sees the image once more; `upsampling="transposed"` is the published
+    transposed convolution (kernel 5, stride 2). One more convolution makes the result.
 
     condition_dim: size of the text. depth: the number m of levels. channels: of every F_j and H_j. text_channels: of
     every G_j. edit_scale: 2 computes the result at half the image's size and enlarges it.
@@ -47,7 +47,7 @@ class LingUNet(nn.Module):
             raise InputError(f"edit_scale must be 1 or 2, got {edit_scale}")
         self.depth, self.channels, self.text_channels = depth, channels, text_channels
         self.upsampling, self.edit_scale = upsampling, edit_scale
-        # The innermost level decodes G_m alone, the others G_j beside H_{j+1}.
+        # The innermost level decodes G_m alone, the others G_j beside H_{j+1}, the last of them the image too.
         decoded = [text_channels + channels * (level < depth - 1) for level in range(depth)]
         self.encoders = nn.ModuleList(
             nn.Conv2d(channels if level else 3, channels, 5, stride=2, padding=2) for level in range(depth)
@@ -58,10 +58,11 @@ class LingUNet(nn.Module):
             self.decoders = nn.ModuleList(
                 nn.ConvTranspose2d(width, channels, 5, stride=2, padding=2, output_padding=1) for width in decoded
             )
+            self.result = nn.Conv2d(channels + 3, out_channels, 3, padding=1)
         else:
+            decoded[0] += 3
             self.decoders = nn.ModuleList(nn.Conv2d(width, channels, 3, padding=1) for width in decoded)
-        self.with_image = nn.Conv2d(channels + 3, channels, 3, padding=1)
-        self.result = nn.Conv2d(channels, out_channels, 3, padding=1)
+            self.result = nn.Conv2d(channels, out_channels, 3, padding=1)
         # A small start: the first edits are nearly none.
         nn.init.normal_(self.result.weight, std=0.01)
         nn.init.constant_(self.result.bias, 0.0)  # type: ignore[arg-type]
@@ -82,10 +83,8 @@ class LingUNet(nn.Module):
             kernel = F.normalize(self.kernels[level](texts[level]), dim=1).view(shape) * math.sqrt(self.channels)
             filtered = torch.einsum("boi,bihw->bohw", kernel, levels[level])
             joined = filtered if decoded is None else torch.cat([filtered, decoded], dim=1)
-            decoded = self._decode(level, joined)
-        assert decoded is not None  # depth >= 1
-        small = F.avg_pool2d(image, self.edit_scale) if self.edit_scale > 1 else image
-        result: Tensor = self.result(_activation(self.with_image(torch.cat([decoded, small], dim=1))))
+            decoded = self._decode(level, joined, image)
+        result: Tensor = self.result(decoded)
         return _enlarge(result, "bilinear") if self.edit_scale > 1 else result
 
     def _encode(self, image: Tensor) -> list[Tensor]:
@@ -96,15 +95,23 @@ class LingUNet(nn.Module):
             levels.append(features if innermost else F.instance_norm(features))
         return levels
 
-    def _decode(self, level: int, features: Tensor) -> Tensor:
-        full_size = level > 0 or self.edit_scale == 1
+    def _decode(self, level: int, features: Tensor, image: Tensor) -> Tensor:
+        """H_j from [G_j; H_{j+1}]; the last one, at the result's size, sees the image."""
+        if level > 0:
+            return F.instance_norm(_activation(self._enlarged(level, features)))
+        small = F.avg_pool2d(image, 2) if self.edit_scale == 2 else image
         if self.upsampling == "transposed":
-            features = _activation(self.decoders[level](features))
-            features = features if full_size else F.avg_pool2d(features, 2)
-        else:
-            features = _enlarge(features, self.upsampling) if full_size else features
-            features = _activation(self.decoders[level](features))
-        return F.instance_norm(features) if level > 0 else features
+            features = _activation(self.decoders[0](features))
+            features = F.avg_pool2d(features, 2) if self.edit_scale == 2 else features
+            return torch.cat([features, small], dim=1)
+        features = features if self.edit_scale == 2 else _enlarge(features, self.upsampling)
+        return _activation(self.decoders[0](torch.cat([features, small], dim=1)))
+
+    def _enlarged(self, level: int, features: Tensor) -> Tensor:
+        if self.upsampling != "transposed":
+            features = _enlarge(features, self.upsampling)
+        enlarged: Tensor = self.decoders[level](features)
+        return enlarged
 
 
 class Edited(NamedTuple):

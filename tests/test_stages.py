@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from cfexp.configuration import register_resolvers, resume_from
+from cfexp.errors import InputError
+from cfexp.stages import build, config_hash, fit, provide_stages
+
+SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none", "num_threads=1"]
+
+
+def config(experiment: str, *overrides: str, cache: Path) -> DictConfig:
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        return compose("train", overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides])
+
+
+def prepared(experiment: str, *overrides: str, cache: Path) -> DictConfig:
+    """As `config`, with its stages provided; Hydra stays set up for them, as in the entry points."""
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        composed = compose("train", overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides])
+        provide_stages(composed)
+    return composed
+
+
+def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(tmp_path: Path) -> None:
+    first = Path(prepared("vqa_color", cache=tmp_path).checkpoints.vqa_model)
+    written = first.stat().st_mtime_ns
+    assert {"model.ckpt", "vocabulary.json", "config.yaml", "provenance.json"} <= {p.name for p in first.parent.iterdir()}
+    again = Path(prepared("vqa_color", "explainer.l2_weight=0.5", cache=tmp_path).checkpoints.vqa_model)
+    assert (again, again.stat().st_mtime_ns) == (first, written)  # the explainer's settings are not the stage's
+    other = Path(prepared("vqa_color", "network.fusion.hidden_dim=32", cache=tmp_path).checkpoints.vqa_model)
+    assert other != first
+    seeded = Path(prepared("vqa_color", "seed=1", cache=tmp_path).checkpoints.vqa_model)
+    assert seeded not in (first, other)
+
+
+def test_a_given_checkpoint_wins_and_must_exist(tmp_path: Path) -> None:
+    given = tmp_path / "mine.ckpt"
+    given.write_bytes(b"")
+    assert prepared("vqa_color", f"checkpoints.vqa_model={given}", cache=tmp_path).checkpoints.vqa_model == str(given)
+    assert not (tmp_path / "stages").exists()
+    with pytest.raises(InputError, match=r"checkpoints.vqa_model=/nowhere.ckpt: no such file"):
+        prepared("vqa_color", "checkpoints.vqa_model=/nowhere.ckpt", cache=tmp_path)
+
+
+def test_the_hash_sees_what_changes_the_numbers_and_nothing_else(tmp_path: Path) -> None:
+    base = config_hash(config("vqa_model", cache=tmp_path))
+    for same in ("num_threads=2", "logger=csv", "ckpt_path=last"):
+        assert config_hash(config("vqa_model", same, cache=tmp_path)) == base, same
+    for other in ("seed=1", "module.optimizer.lr=0.1", "data.world.seed=3", "trainer.max_epochs=9"):
+        assert config_hash(config("vqa_model", other, cache=tmp_path)) != base, other
+
+
+def test_fit_leaves_its_config_and_provenance(tmp_path: Path) -> None:
+    fit(config("vqa_model", cache=tmp_path), tmp_path / "run")
+    saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert saved.facts.num_answers == saved.module.network.fusion.num_answers  # resolved
+    provenance = (tmp_path / "run" / "provenance.json").read_text()
+    assert '"data_fingerprint": "scenes-' in provenance
+    assert '"seed": 0' in provenance
+
+
+def test_what_has_no_target_or_is_no_callback_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data has no _target_: choose an experiment"):
+        build(None, "data")
+    with pytest.raises(InputError, match=r"callbacks.mine has no _target_"):
+        fit(config("vqa_model", "+callbacks.mine={a: 1}", cache=tmp_path), tmp_path / "run")
+    with pytest.raises(InputError, match=r"callbacks.mine must be a Callback, got SGD|callbacks.mine must be a Callback"):
+        fit(config("vqa_model", "+callbacks.mine={_target_: pathlib.PurePath}", cache=tmp_path), tmp_path / "run")
+
+
+def test_resume_from(tmp_path: Path) -> None:
+    assert resume_from(None, tmp_path) is None
+    assert resume_from("last", tmp_path) is None
+    with pytest.raises(InputError, match=r"ckpt_path=/nowhere.ckpt: no such file"):
+        resume_from("/nowhere.ckpt", tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert resume_from("last", tmp_path) == tmp_path / "checkpoints" / "last.ckpt"

@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # Two threads a process is what the timings in the README were taken with; a larger machine may say more.
 THREADS ?= 2
 STAMP := $(VENV)/.installed
+comma := ,
 
-.PHONY: help install demo test test-slow lint format report-vqa clean
+.PHONY: help install demo test test-slow lint format report-vqa easy-vqa clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +24,20 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install ## train the VQA counterfactual GAN on the embedded world; a table and a page of pictures
 	$(BIN)/python -m cfexp.train +experiment=vqa_color num_threads=$(THREADS)
+
+# Each run is kept: what is there is not trained again. `rm -r runs/report-vqa` starts over.
+REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_deconv
+report-vqa: install ## vqa_color beside its controls, with a second VQA model as judge (about half an hour)
+	for run in $(REPORT_RUNS); do \
+	  test -f runs/report-vqa/$$run/metrics.json || \
+	  $(BIN)/python -m cfexp.train +experiment=$$run hydra.run.dir=runs/report-vqa/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
+	done
+	$(BIN)/python -m cfexp.evaluate +experiment=vqa_report num_threads=$(THREADS) \
+	  'run=[$(foreach run,$(REPORT_RUNS),runs/report-vqa/$(run)$(comma))]'
+
+easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
+	test -d runs/easy_vqa_data || $(BIN)/python -m cfexp.data.convert easy_vqa runs/easy_vqa_data
+	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
 
 test: install lint ## ruff, mypy and the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

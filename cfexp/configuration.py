@@ -1,20 +1,24 @@
 """What the entry points share: finding experiments and run folders, and telling a user what is wrong in one line."""
 
 import functools
-import os
 import importlib.resources
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin make two threads on two cores seven times
-# slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model, measured); waiting ones do not.
+# slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); waiting ones do not.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.
 os.environ.setdefault("WANDB_SILENT", "true")
@@ -24,26 +28,68 @@ RUNS = Path("runs")
 
 
 def register_resolvers() -> None:
-    """Make `${run_dir:...}`, `${experiments:...}` and `${beside:...}` known to the config; to be called first."""
+    """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called first."""
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", lambda path, name: str(Path(path).parent / name), replace=True)
+    OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
 
 
 def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Print an InputError as one line and exit with code 2; let every other exception keep its traceback."""
+    """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
+
+    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too.
+    """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
         try:
             main(config)
-        except InputError as error:
-            # A worker process's InputError arrives with that process's traceback in front of its message.
-            line = str(error).strip().splitlines()[-1].removeprefix("cfexp.errors.InputError: ")
-            print(f"error: {line}", file=sys.stderr)
+        except (InputError, OmegaConfBaseException) as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            print(f"error: {_one_line(error)}", file=sys.stderr)
             sys.exit(2)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with none.
+            number = signal.SIGTERM if isinstance(stop, SystemExit) and stop.code is None else signal.SIGINT
+            print(f"stopped; the same command {_how_to_go_on(config)}", file=sys.stderr)
+            sys.exit(128 + number)
 
     return wrapped
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingMandatoryValue):
+        return _must_be_given(str(error.full_key))
+    lines = str(error).strip().splitlines()
+    if isinstance(error, OmegaConfBaseException):
+        return lines[0].removeprefix("InputError raised while resolving interpolation: ")
+    # A worker process's InputError arrives with that process's traceback in front of its message.
+    return lines[-1].removeprefix("cfexp.errors.InputError: ")
+
+
+def _how_to_go_on(config: DictConfig) -> str:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        # Stages come first and need not be told to go on.
+        return "starts again" if (folder / "config.yaml").is_file() else "goes on"
+    epoch = epochs_done(checkpoint)
+    where = f"from epoch {epoch}" if epoch < config.trainer.max_epochs else "after its last epoch"
+    sweep = f" hydra.sweep.dir={folder.parent}" if HydraConfig.get().mode == RunMode.MULTIRUN else ""
+    return f"with ckpt_path=last{sweep} goes on {where}"
+
+
+def epochs_done(checkpoint: Path) -> int:
+    """How many epochs a training has behind it, by its checkpoint; raises InputError for a file that is none."""
+    import torch  # late: see train.py
+
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
+    # A foreign or truncated file makes the reader raise nearly anything.
+    except Exception as error:
+        raise InputError(f"{checkpoint} is no checkpoint of a training ({type(error).__name__})") from None
 
 
 def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
@@ -67,6 +113,15 @@ def _run_dir(name: str, ckpt_path: str | None) -> str:
         if runs:
             return str(runs[-1])
     return str(parent / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def _missing(key: str) -> None:
+    """For a setting that has a default elsewhere: OmegaConf lets no `???` take the place of a value."""
+    raise InputError(_must_be_given(key))
+
+
+def _must_be_given(key: str) -> str:
+    return f"{key} must be given: {key}=VALUE"
 
 
 def _experiments(command: str) -> str:

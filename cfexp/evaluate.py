@@ -22,18 +22,22 @@ def main(config: DictConfig) -> None:
 
     use_threads(config.num_threads)
     provide_stages(config)
-    predictors = {name: answerer(Path(path)) for name, path in config.checkpoints.items()}
-    runs = list(config.run) if isinstance(config.run, ListConfig) else [config.run]
-    scores = {}
-    for run in runs:
-        name = Path(run).parent.name if len(runs) > 1 else Path(run).name
-        scores[name] = score_and_show(Path(run), era=config.era, predictors=predictors)
+    given = {name: path for name, path in config.checkpoints.items() if path is not None}
+    predictors = {name: answerer(Path(path)) for name, path in given.items()}
+    runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    scores = {_experiment(run): score_and_show(run, era=config.era, predictors=predictors) for run in runs}
     if config.figures:
-        compare(scores, OmegaConf.to_container(config.figures))
+        compare(scores, [{str(key): value for key, value in figure.items()} for figure in config.figures])
+
+
+def _experiment(run: Path) -> str:
+    """The name of the experiment that left a run folder; the folder's own name if it does not say."""
+    path = run / "config.yaml"
+    return str(OmegaConf.load(path).name) if path.is_file() else run.name
 
 
 def score_and_show(
-    folder: Path, *, era: str = "2021", predictors: Mapping[str, Any] | None = None, loggers: Iterable[Any] = ()
+    folder: Path, *, era: Any = "2021", predictors: Mapping[str, Any] | None = None, loggers: Iterable[Any] = ()
 ) -> Any:
     """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
     from cfexp.evaluation.gallery import counterfactual_sheet
@@ -43,9 +47,10 @@ def score_and_show(
     run = RunFolder(folder)
     scores = score_run(run, era=era, predictors=predictors or {})
     scores.save(folder)
-    counterfactual_sheet(run, folder / "counterfactuals.png", scores)
+    sheet = folder / "counterfactuals.png"
+    counterfactual_sheet(run, sheet, scores, title=_experiment(folder))
     for logger in loggers:
-        _log_results(logger, scores, folder / "counterfactuals.png")
+        _log_results(logger, scores, sheet)
     print_table(scores)
     print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
     return scores
@@ -57,7 +62,9 @@ def _log_results(logger: Any, scores: Any, sheet: Path) -> None:
         columns = ["group", "metric", "value", "n", "low", "high", "unit"]
         logger.log_table("test/table", columns=columns, data=[list(row) for row in scores.rows])
         logger.log_image("test/counterfactuals", images=[str(sheet)])
-    logger.log_metrics({f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]})
+    logger.log_metrics(
+        {f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]}
+    )
 
 
 def answerer(checkpoint: Path) -> Any:
@@ -80,7 +87,9 @@ def answerer(checkpoint: Path) -> Any:
 
     @torch.no_grad()
     def answer(images: torch.Tensor, records: Sequence[Mapping[str, Any]]) -> list[str]:
-        words = [torch.tensor(vocabulary.encode(record["question"], config.data.max_question_length)) for record in records]
+        words = [
+            torch.tensor(vocabulary.encode(record["question"], config.data.max_question_length)) for record in records
+        ]
         question = torch.nn.utils.rnn.pad_sequence(words, batch_first=True)
         logits = network(images, question, torch.tensor([len(ids) for ids in words]))
         return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]

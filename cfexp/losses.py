@@ -1,4 +1,4 @@
-"""The losses of the counterfactual generators, one function a term; every one returns a scalar, a mean over the batch."""
+"""The losses of the counterfactual generators, a function a term; every one returns a scalar, a mean over the batch."""
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +32,25 @@ def _others(logits: Tensor, answer: Tensor) -> Tensor:
 
 
 def squared_l2(query: Tensor, counterfactual: Tensor) -> Tensor:
-    """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: the SUM over an image, the mean over the batch."""
+    """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: SUM over an image, mean over the batch."""
     return ((counterfactual - query) / 2).square().sum((1, 2, 3)).mean()
 
 
 def mask_area(mask: Tensor) -> Tensor:
     """The minimal-edit loss on a mask (B, 1, H, W) in [0, 1]: the share of the image that is edited, 0..1."""
     return mask.mean()
+
+
+def color_variation(color: Tensor, mask: Tensor) -> Tensor:
+    """Total variation of what is painted, color (B, 3, H, W), where mask (B, 1, H, W) paints it: mean over the pixels.
+
+    Without it an object is painted half in one colour and half in another: to the VQA model that is change enough. The
+    mask is a constant here; how large it is, is `mask_area`'s business.
+    """
+    mask = mask.detach()
+    down = (color[:, :, 1:] - color[:, :, :-1]).abs() * mask[:, :, 1:]
+    right = (color[..., 1:] - color[..., :-1]).abs() * mask[..., 1:]
+    return (down.sum() + right.sum()) / mask.numel()
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:

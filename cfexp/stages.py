@@ -1,8 +1,8 @@
 """Training one thing, after the stages that it requires.
 
-An experiment names under `requires` the networks that it needs, each with the experiment that trains it. A network whose
-checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained first and kept in the cache, in a folder whose name
-carries a hash of the stage's own resolved config: a changed config never meets a stale network.
+An experiment names under `requires` the networks that it needs, each with the experiment that trains it. A network
+whose checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained first and kept in the cache, in a folder
+whose name carries a hash of the stage's own resolved config: a changed config never meets a stale network.
 """
 
 import hashlib
@@ -23,11 +23,13 @@ from hydra import compose
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
+from cfexp.configuration import epochs_done
 from cfexp.errors import InputError
 from cfexp.models.pretrained import file_hash
 
@@ -40,7 +42,18 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # c
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 # What makes no difference to the numbers of a trained network.
-_WITHOUT_EFFECT = ("cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads")
+_WITHOUT_EFFECT = (
+    "cache_dir",
+    "callbacks",
+    "checkpoints",
+    "ckpt_path",
+    "facts",
+    "folder",
+    "logger",
+    "name",
+    "num_threads",
+)
+_DATA_WITHOUT_EFFECT = ("cache_dir", "cache_images", "eval_batch_size", "num_workers")
 
 
 class Fitted(NamedTuple):
@@ -51,11 +64,31 @@ class Fitted(NamedTuple):
     data: LightningDataModule
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear under their name when they are whole, whatever kills the process.
+
+    Lightning writes into the system's temporary folder and moves the file; from another file system that is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """As always, but beside `path` first."""
+        partial = partial_path(Path(path))
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        partial.replace(path)
+
+
+def partial_path(path: Path) -> Path:
+    """Where this process writes what shall appear at `path` at once, and whole."""
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
 def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitted:
     """Train what the config describes, with everything that it writes under `folder`; stages first.
 
     resume: a checkpoint to go on from. Raises InputError for a config that cannot be run.
     """
+    if resume is not None:
+        _log.info("goes on after %d epochs: %s", epochs_done(resume), resume)
     provide_stages(config)
     use_threads(config.num_threads)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -75,6 +108,7 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         "trainer",
         callbacks=_build_each(config.get("callbacks"), "callbacks", Callback),
         logger=_build_each(config.get("logger"), "logger", Logger),
+        plugins=[WholeCheckpoints()],
         default_root_dir=folder,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -84,7 +118,10 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
 def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
     """What made the results of this folder, beside them."""
     revision = subprocess.run(
-        ["git", "-C", str(Path(cfexp.__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(Path(cfexp.__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
     content = {
@@ -140,7 +177,7 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         fitted.data.save_vocabulary(folder)
     if fitted.trainer.is_global_zero:
         # The name that others look for appears last, and whole.
-        partial = folder / "model.ckpt.partial"
+        partial = partial_path(checkpoint)
         # The network alone, under its own names: whoever uses it needs nothing of how it was trained.
         torch.save(fitted.module.get_submodule("network").state_dict(), partial)
         partial.replace(checkpoint)
@@ -159,6 +196,7 @@ def config_hash(config: DictConfig) -> str:
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     kept = {key: value for key, value in content.items() if key not in _WITHOUT_EFFECT}
+    kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _DATA_WITHOUT_EFFECT}
     text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -166,7 +204,9 @@ def config_hash(config: DictConfig) -> str:
 def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
     """Instantiate a config's `_target_`; InputError where that is missing, or where the object refuses its settings."""
     if config is None or "_target_" not in config:
-        raise InputError(f"{name} has no _target_: choose an experiment, e.g. +experiment=vqa_color (--help lists them)")
+        raise InputError(
+            f"{name} has no _target_: choose an experiment, e.g. +experiment=vqa_color (--help lists them)"
+        )
     try:
         return instantiate(config, **arguments)
     except (InstantiationException, OmegaConfBaseException) as error:
@@ -175,7 +215,7 @@ def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
-        raise
+        raise InputError(f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows more)") from error
 
 
 def _build_each(config: Mapping[str, Any] | None, name: str, kind: type[Any]) -> list[Any]:

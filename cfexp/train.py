@@ -1,6 +1,7 @@
 """`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set, score it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import hydra
@@ -31,9 +32,21 @@ def main(config: DictConfig) -> None:
         return
     from cfexp.evaluate import score_and_show
 
+    if trainer.is_global_zero:
+        _discard_stale_explanations(folder)
+    trainer.strategy.barrier()
     trainer.predict(module, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
         score_and_show(folder, loggers=trainer.loggers)
+
+
+def _discard_stale_explanations(folder: Path) -> None:
+    """Remove what an earlier state of the explainer explained: it is older than the checkpoint."""
+    made = [*folder.glob("explanations.parquet"), *folder.glob("explanations/records-*.jsonl")]
+    for checkpoint in folder.glob("checkpoints/last.ckpt"):
+        if any(path.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns for path in made):
+            shutil.rmtree(folder / "explanations")
+            (folder / "explanations.parquet").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

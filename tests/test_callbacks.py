@@ -186,7 +186,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    run = predict(tmp_path / "two", Brightener(log=tmp_path), strategy="ddp_fork", devices=2)
+    run = predict(tmp_path / "two", Brightener(log=tmp_path), strategy="ddp_spawn", devices=2)
     assert {path.name for path in tmp_path.glob("rank *")} == {"rank 0", "rank 1"}
     assert run.records() == predict(tmp_path / "one", Brightener()).records()
 

@@ -29,7 +29,9 @@ def prepared(experiment: str, *overrides: str, cache: Path) -> DictConfig:
 def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(tmp_path: Path) -> None:
     first = Path(prepared("vqa_color", cache=tmp_path).checkpoints.vqa_model)
     written = first.stat().st_mtime_ns
-    assert {"model.ckpt", "vocabulary.json", "config.yaml", "provenance.json"} <= {p.name for p in first.parent.iterdir()}
+    assert {"model.ckpt", "vocabulary.json", "config.yaml", "provenance.json"} <= {
+        p.name for p in first.parent.iterdir()
+    }
     again = Path(prepared("vqa_color", "explainer.l2_weight=0.5", cache=tmp_path).checkpoints.vqa_model)
     assert (again, again.stat().st_mtime_ns) == (first, written)  # the explainer's settings are not the stage's
     other = Path(prepared("vqa_color", "network.fusion.hidden_dim=32", cache=tmp_path).checkpoints.vqa_model)
@@ -69,7 +71,7 @@ def test_what_has_no_target_or_is_no_callback_is_refused(tmp_path: Path) -> None
         build(None, "data")
     with pytest.raises(InputError, match=r"callbacks.mine has no _target_"):
         fit(config("vqa_model", "+callbacks.mine={a: 1}", cache=tmp_path), tmp_path / "run")
-    with pytest.raises(InputError, match=r"callbacks.mine must be a Callback, got SGD|callbacks.mine must be a Callback"):
+    with pytest.raises(InputError, match=r"callbacks.mine must be a Callback, got Pure"):
         fit(config("vqa_model", "+callbacks.mine={_target_: pathlib.PurePath}", cache=tmp_path), tmp_path / "run")
 
 

@@ -201,7 +201,7 @@ class VQADataModule(LightningDataModule):
         return {"data": type(self).__name__, "fingerprint": self.fingerprint, "palette": self.palette}
 
     def save_vocabulary(self, folder: Path) -> None:
-        """Write `vocabulary.json` into a folder: who uses a network trained here must number words and answers alike."""
+        """Write `vocabulary.json`: who uses a network trained on this data must number words and answers alike."""
         self.vocabulary.save(folder / "vocabulary.json")
 
     def truth_mask(self, question_id: int) -> NDArray[np.bool_] | None:

@@ -79,6 +79,6 @@ class VQADataset(Dataset[VQABatch]):
 
 
 def collate(items: list[VQABatch]) -> VQABatch:
-    """Join items of any number of rows, less the padding that no row needs: it would cost the question encoder steps."""
+    """Join items of any number of rows, less the padding that no row needs: the question encoder steps over it."""
     batch = items[0] if len(items) == 1 else VQABatch(*(torch.cat(column) for column in zip(*items, strict=True)))
     return batch._replace(question=batch.question[:, : int(batch.question_length.max())])

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from cfexp.metrics.functional import checkerboard_score
+from cfexp.metrics.functional import MIN_SPECTRUM, checkerboard_score
 
 FOLDS = 10
 # Both periods' score crop to multiples of themselves; so cropped, one spectrum does for both.
 PERIODS = (2, 4)
-MIN_SIDE = 16  # smaller pictures have no score
 
 
 class PooledCheckerboard:
@@ -29,7 +28,7 @@ class PooledCheckerboard:
         members: (groups, B) bool, the edits of each group; fold: (B,) int64 in 0..FOLDS - 1, one for each image.
         """
         height, width = (side - side % max(PERIODS) for side in edits.shape[-2:])
-        if min(height, width) < MIN_SIDE:
+        if min(height, width) < MIN_SPECTRUM:
             return
         power = torch.fft.rfft2(edits[..., :height, :width]).abs().square().mean(1).flatten(1)
         if not len(self.power):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from cfexp.evaluation.checkerboard import FOLDS, MIN_SIDE, PooledCheckerboard
+from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
 from cfexp.metrics.functional import (
+    MIN_SPECTRUM,
     changed_fraction,
     edit_locality,
     l2_distance,
@@ -56,8 +57,8 @@ METRICS: dict[str, Metric] = {
     "edit_locality": Metric("%", "edits with a truth mask"),
     "mask_area": Metric("%", "edits with a truth mask"),
     "locality_lift": Metric("times", "edits with a truth mask"),
-    "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SIDE} pixels a side"),
-    "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SIDE} pixels a side"),
+    "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
+    "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
     "language_sensitivity": Metric("", "pairs of different questions about one image"),
     "color_readable": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
     "color_changed": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),

@@ -208,7 +208,7 @@ class Verdict(NamedTuple):
     name: str
     bound: str
     row: Row | None
-    verdict: str  # "reached", "missed" or "not computed: why"
+    verdict: str  # "reached", "missed", "for comparison" or "not computed: why"
 
 
 def compare(
@@ -216,30 +216,37 @@ def compare(
 ) -> list[Verdict]:
     """Print and return how runs compare with the figures to reach.
 
-    figures: each a mapping with name, run (a key of `scores_by_run`), group, metric, and at_least or at_most. Raises
-    InputError for one with other keys, and for a group or metric that the run does not know.
+    figures: each a mapping with name, run (a key of `scores_by_run`), group, metric, and at_least or at_most; with
+    neither it stands there for comparison. Raises InputError for one with other keys, and for a group or metric that
+    the run does not know.
     """
     verdicts = [_verdict(scores_by_run, figure) for figure in figures]
     table = _table("Figures to reach", "figure", "bound", "reached", "n", "verdict")
     for name, bound, row, verdict in verdicts:
         reached, n = ("—", "—") if row is None else (f"{_short(row.value)} {_interval(row)}", str(row.n))
-        table.add_row(name, bound, reached, n, verdict, style=None if verdict == "reached" else "bold red")
+        style = None if verdict in ("reached", "for comparison") else "bold red"
+        table.add_row(name, bound, reached, n, verdict, style=style)
     (console or Console()).print(table)
     return verdicts
 
 
 def _verdict(scores_by_run: Mapping[str, Scores], figure: Mapping[str, Any]) -> Verdict:
     keys = {"name", "run", "group", "metric"}
-    if set(figure) not in (keys | {"at_least"}, keys | {"at_most"}):
-        raise InputError(f"a figure has the keys {', '.join(sorted(keys))} and at_least or at_most, got {dict(figure)}")
+    bounds = set(figure) - keys
+    if not keys <= set(figure) or bounds not in ({"at_least"}, {"at_most"}, set()):
+        expected = f"{', '.join(sorted(keys))} and at_least or at_most"
+        raise InputError(f"a figure has the keys {expected}, got {dict(figure)}")
     at_least = "at_least" in figure
-    limit = float(figure["at_least" if at_least else "at_most"])
-    name, bound = str(figure["name"]), f"{'>=' if at_least else '<='} {limit:g}"
+    limit = float(figure[bounds.pop()]) if bounds else None
+    name = str(figure["name"])
+    bound = "" if limit is None else f"{'>=' if at_least else '<='} {limit:g}"
     if figure["run"] not in scores_by_run:
         return Verdict(name, bound, None, f"not computed: there is no run {figure['run']!r}")
     entry = scores_by_run[figure["run"]].find(figure["group"], figure["metric"])
     if isinstance(entry, Absent):
         return Verdict(name, bound, None, f"not computed: {entry.reason}")
+    if limit is None:
+        return Verdict(name, bound, entry, "for comparison")
     reached = entry.value >= limit if at_least else entry.value <= limit
     return Verdict(name, bound, entry, "reached" if reached else "missed")
 

@@ -3,7 +3,7 @@ image generation for VQA"): trained once, then one forward pass a query.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ from cfexp.models.pretrained import freeze
 class VQACounterfactualGAN(Explainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
 
-        L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1) + mask_weight mean(m)
+        L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1)
+              + mask_weight mean(m) + color_weight TV(painted colour)      the last two with a mask, ours
         L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
 
     Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing of the question seen.
@@ -49,6 +50,7 @@ class VQACounterfactualGAN(Explainer):
         l2_weight: float = 0.06,
         adversarial_weight: float = 0.05,
         mask_weight: float = 0.0,
+        color_weight: float = 0.0,
         warmup_epochs: float = 0.5,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
@@ -63,11 +65,13 @@ class VQACounterfactualGAN(Explainer):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.scheduler = scheduler
         self.l2_weight, self.adversarial_weight, self.mask_weight = l2_weight, adversarial_weight, mask_weight
+        self.color_weight = color_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.counter_answer = counter_answer
         self.counter_class = -1
-        if mask_weight > 0 and not self.generator.mask:
-            raise InputError(f"mask_weight={mask_weight} needs a generator with mask=true")
+        for name, weight in (("mask_weight", mask_weight), ("color_weight", color_weight)):
+            if weight > 0 and not self.generator.mask:
+                raise InputError(f"{name}={weight} needs a generator with mask=true")
 
     def setup(self, stage: str) -> None:
         """Look the counter answer up; raises InputError if the VQA model cannot give it."""
@@ -184,8 +188,9 @@ class VQACounterfactualGAN(Explainer):
         if self.discriminator is not None:
             adversarial = losses.generator_adversarial(self.discriminator(edited.image))
             terms["adversarial"] = self.adversarial_weight * adversarial
-        if edited.mask is not None:
+        if edited.mask is not None and edited.color is not None:
             terms["mask"] = self.mask_weight * losses.mask_area(edited.mask)
+            terms["color"] = self.color_weight * losses.color_variation(edited.color, edited.mask)
         return terms
 
     def _discriminator_loss(self, query: Tensor, counterfactual: Tensor) -> Tensor:

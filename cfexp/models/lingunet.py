@@ -1,4 +1,4 @@
-"""The counterfactual generator g : (I, Q, A) -> I' (Pan, Goyal, Lee 2019): a LingUNet on the question and its answer."""
+"""The counterfactual generator g : (I, Q, A) -> I' (Pan, Goyal, Lee 2019): a LingUNet on question and answer."""
 
 import math
 from typing import Literal, NamedTuple
@@ -119,13 +119,14 @@ class Edited(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) in [-1, 1]
     mask: Tensor | None  # (B, 1, H, W) in [0, 1]: where it was edited; None without a mask
+    color: Tensor | None  # (B, 3, H, W) in [-1, 1]: what was painted there; None without a mask
 
 
 class CounterfactualGenerator(nn.Module):
     """I' = g(I, Q, A): the image edited for a question and the answer that shall no longer hold.
 
     The condition is one fully connected layer over the VQA model's question vector beside its classifier's weight
-    vector of the answer (both normalised: their scales differ), inside `LingUNet`. Without a mask the edit is a residual,
+    vector of the answer (both normalised: their scales differ), inside `LingUNet`. Without a mask the edit is residual,
     I' = clamp(I + 2 tanh(o)); with it (the paper's stated next step) I' = (1 - m) I + m tanh(o).
 
     blind: withhold question and answer, the control that shows what the language is good for.
@@ -170,9 +171,10 @@ class CounterfactualGenerator(nn.Module):
         # tanh is twice as steep here and the sigmoid four times: from the small start, colours are near grey and masks
         # near a quarter, and an optimizer of lr 1e-3 moves both within some hundred steps.
         if not self.mask:
-            return Edited((image + 2 * output.tanh()).clamp(-1, 1), None)
+            return Edited((image + 2 * output.tanh()).clamp(-1, 1), None, None)
         mask = torch.sigmoid(4 * output[:, 3:] - 1)
-        return Edited((1 - mask) * image + mask * (2 * output[:, :3]).tanh(), mask)
+        color = (2 * output[:, :3]).tanh()
+        return Edited((1 - mask) * image + mask * color, mask, color)
 
 
 def _activation(features: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class SceneParameters:
 
     seed: int = 0
     train_scenes: int = 4000
-    val_scenes: int = 600
+    val_scenes: int = 400
     image_size: int = 64
     min_objects: int = 3
     max_objects: int = 4

@@ -1,5 +1,8 @@
+from typing import Any, cast
+
 import pytest
 import torch
+from torch import nn
 
 from cfexp.errors import InputError
 from cfexp.models.discriminators import PatchDiscriminator
@@ -38,7 +41,7 @@ def test_text_kernels_have_the_norm_that_keeps_the_scale() -> None:
     assert torch.allclose(seen[0], torch.cat([enlarged, image], dim=1), atol=1e-5)
 
 
-def generator(**settings: bool) -> CounterfactualGenerator:
+def generator(**settings: Any) -> CounterfactualGenerator:
     torch.manual_seed(0)
     return CounterfactualGenerator(6, 5, depth=2, channels=8, text_channels=4, **settings)
 
@@ -85,8 +88,8 @@ def test_the_discriminators_convolutions_all_have_spectral_norm_one() -> None:
     for _ in range(50):  # power iterations, one a training forward
         network(torch.randn(2, 3, 32, 32))
     network.eval()
-    for layer in network.layers[::2]:
-        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)  # type: ignore[operator, union-attr]
+    for layer in list(network.layers)[::2]:
+        norm = torch.linalg.matrix_norm(cast(nn.Conv2d, layer).weight.flatten(1), ord=2)
         assert abs(norm - 1) < 1e-2
 
 

@@ -58,7 +58,11 @@ def test_it_overfits_eight_images(eight_images: VQADataModule, tmp_path: Path) -
 def test_validation_logs_the_official_accuracy_by_question_type(eight_images: VQADataModule, tmp_path: Path) -> None:
     module = stage(eight_images)
     trainer = Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
     )
     (scores,) = trainer.test(module, datamodule=eight_images, verbose=False)
     types = {question.question_type for question in map(eight_images.question, _test_ids(eight_images))}

@@ -65,6 +65,7 @@ def _log_results(logger: Any, scores: Any, sheet: Path) -> None:
     logger.log_metrics(
         {f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]}
     )
+    logger.save()  # a CSV logger writes by itself while a trainer runs, not after
 
 
 def answerer(checkpoint: Path) -> Any:

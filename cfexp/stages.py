@@ -38,22 +38,13 @@ _log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
 warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 # What makes no difference to the numbers of a trained network.
-_WITHOUT_EFFECT = (
-    "cache_dir",
-    "callbacks",
-    "checkpoints",
-    "ckpt_path",
-    "facts",
-    "folder",
-    "logger",
-    "name",
-    "num_threads",
-)
-_DATA_WITHOUT_EFFECT = ("cache_dir", "cache_images", "eval_batch_size", "num_workers")
+_NEUTRAL = {"cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads"}
+_NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers"}
 
 
 class Fitted(NamedTuple):
@@ -111,6 +102,10 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         plugins=[WholeCheckpoints()],
         default_root_dir=folder,
     )
+    if resume is not None:
+        # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
+        # their first indices at once: those must be of this epoch.
+        trainer.fit_loop.epoch_progress.current.completed = epochs_done(resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return Fitted(trainer, module, data)
 
@@ -171,8 +166,13 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         _log.info("stage %s: %s", name, checkpoint)
         return checkpoint
     _log.info("stage %s is trained first (once): %s", name, folder)
-    unfinished = last_checkpoint(folder)
-    fitted = fit(stage, folder, resume=unfinished)
+    save_network(fit(stage, folder, resume=last_checkpoint(folder)), folder)
+    return checkpoint
+
+
+def save_network(fitted: Fitted, folder: Path) -> None:
+    """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary beside it."""
+    checkpoint = folder / "model.ckpt"
     if hasattr(fitted.data, "save_vocabulary"):
         fitted.data.save_vocabulary(folder)
     if fitted.trainer.is_global_zero:
@@ -182,7 +182,6 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         torch.save(fitted.module.get_submodule("network").state_dict(), partial)
         partial.replace(checkpoint)
     fitted.trainer.strategy.barrier()
-    return checkpoint
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -195,8 +194,8 @@ def config_hash(config: DictConfig) -> str:
     """12 hexadecimal digits over all that determines a trained network: its resolved config and cfexp's version."""
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
-    kept = {key: value for key, value in content.items() if key not in _WITHOUT_EFFECT}
-    kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _DATA_WITHOUT_EFFECT}
+    kept = {key: value for key, value in content.items() if key not in _NEUTRAL}
+    kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _NEUTRAL_DATA}
     text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -209,9 +208,9 @@ def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
         )
     try:
         return instantiate(config, **arguments)
-    except (InstantiationException, OmegaConfBaseException) as error:
+    except InstantiationException as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
+        while cause is not None and not isinstance(cause, InputError | OmegaConfBaseException):
             cause = cause.__cause__
         if cause is not None:
             raise cause from None

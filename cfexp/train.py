@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,23 +20,32 @@ def main(config: DictConfig) -> None:
     """Train; then explain and score the test set. Everything is left in Hydra's output folder."""
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.explainers.base import Explainer
-    from cfexp.stages import fit
+    from cfexp.stages import fit, save_network
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    trainer, module, data = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
-    if not isinstance(module, Explainer):
-        (scores,) = trainer.test(module, datamodule=data, verbose=False)
+    fitted = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
+    if isinstance(fitted.module, Explainer):
+        _explain_and_score(fitted, folder)
+    else:
+        save_network(fitted, folder)
+        (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
         (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
         for name, value in scores.items():
             print(f"{name:<40} {value:.2f}")
-        print(f"everything lies in {folder}")
-        return
+        print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
+    for logger in fitted.trainer.loggers:
+        # Else the next job of a sweep, in this process, would go on with this one's wandb run.
+        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+
+
+def _explain_and_score(fitted: Any, folder: Path) -> None:
     from cfexp.evaluate import score_and_show
 
+    trainer = fitted.trainer
     if trainer.is_global_zero:
         _discard_stale_explanations(folder)
     trainer.strategy.barrier()
-    trainer.predict(module, datamodule=data, return_predictions=False)
+    trainer.predict(fitted.module, datamodule=fitted.data, return_predictions=False)
     if trainer.is_global_zero:
         score_and_show(folder, loggers=trainer.loggers)
 

@@ -39,6 +39,8 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
 warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
+# The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
+warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 THREADS ?= 2
 STAMP := $(VENV)/.installed
 comma := ,
+space := $() $()
 
 .PHONY: help install demo test test-slow lint format report-vqa easy-vqa clean
 
@@ -26,14 +27,14 @@ demo: install ## train the VQA counterfactual GAN on the embedded world; a table
 	$(BIN)/python -m cfexp.train +experiment=vqa_color num_threads=$(THREADS)
 
 # Each run is kept: what is there is not trained again. `rm -r runs/report-vqa` starts over.
-REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_deconv
+REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_blind_small vqa_color_deconv
 report-vqa: install ## vqa_color beside its controls, with a second VQA model as judge (about half an hour)
 	for run in $(REPORT_RUNS); do \
 	  test -f runs/report-vqa/$$run/metrics.json || \
 	  $(BIN)/python -m cfexp.train +experiment=$$run hydra.run.dir=runs/report-vqa/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
 	done
 	$(BIN)/python -m cfexp.evaluate +experiment=vqa_report num_threads=$(THREADS) \
-	  'run=[$(foreach run,$(REPORT_RUNS),runs/report-vqa/$(run)$(comma))]'
+	  'run=[$(subst $(space),$(comma),$(addprefix runs/report-vqa/,$(REPORT_RUNS)))]'
 
 easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	test -d runs/easy_vqa_data || $(BIN)/python -m cfexp.data.convert easy_vqa runs/easy_vqa_data

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
@@ -34,6 +33,7 @@ QUESTIONS = 3  # an image, as in VQAv1
 HELD_OUT = 2
 # Sizes of VQAv1's training questions: MLB's 2000 answers, about 14,000 words.
 FACTS = {"num_answers": 2000, "num_words": 14000}
+THREADS = int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
 MEMORY = 24.0  # GB, of what the networks may be tried on at all
 
 
@@ -89,7 +89,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_steps(experiment: str, root: Path, folder: Path, *overrides: str) -> tuple[float, float]:
     """Run an experiment for two training batches: seconds of the second step (the first sets up), peak memory in GB."""
     command = [sys.executable, "-m", "cfexp.train", f"+experiment={experiment}", f"data.root={root}"]
-    command += ["resnet_weights=null", "trainer.precision=32-true", f"hydra.run.dir={folder}"]
+    command += [f"num_threads={THREADS}", "resnet_weights=null", "trainer.precision=32-true", f"hydra.run.dir={folder}"]
     command += ["data.num_workers=0", f"data.holdout_images={HELD_OUT}", "data.eval_batch_size=2"]
     command += ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
     command += ["+trainer.limit_test_batches=1", "+trainer.limit_predict_batches=1", "logger=csv"]
@@ -120,7 +120,7 @@ def vqa_model(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for images in (1, 2):
         overrides = [f"data.images_per_batch={images}"]
         measured[images] = two_steps("paper/vqa_model", root, folder / str(images), *overrides)
-    print(f"\n{torch.get_num_threads()} threads; a step of batch 1, of batch 2")
+    print(f"\na step on {THREADS} CPU threads, float32: of batch 1, of batch 2")
     tell("vqa_model", "an image with its 3 questions is a sample", measured[1], measured[2])
     return folder / "1" / "model.ckpt"
 

@@ -19,7 +19,7 @@ from cfexp.errors import InputError
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
 # seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
-# wait at once lose a quarter of a GAN step (282 against 215 ms) to waking up. So: spin for some microseconds, then wait.
+# wait at once lose a quarter of a GAN step (282 against 215 ms) to waking up. So: spin for a moment, then wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.

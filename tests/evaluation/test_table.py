@@ -349,7 +349,9 @@ def test_comparison(scores: Scores) -> None:
 
 def test_figures_that_name_nothing(scores: Scores) -> None:
     figure = {"name": "x", "run": "main", "group": "all", "metric": "l2"}
-    for bounds in ({}, {"at_least": 1, "at_most": 2}, {"over": 3}):
+    (verdict,) = compare({"main": scores}, [figure])
+    assert (verdict.bound, verdict.verdict) == ("", "for comparison")
+    for bounds in ({"at_least": 1, "at_most": 2}, {"over": 3}):
         with pytest.raises(InputError, match="a figure has the keys group, metric, name, run and at_least or at_most"):
             compare({"main": scores}, [{**figure, **bounds}])
     with pytest.raises(

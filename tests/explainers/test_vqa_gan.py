@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
+from cfexp.models.lingunet import CounterfactualGenerator
 from cfexp.models.mlb import VQAModel
 from cfexp.models.perturbation import RandomPerturbation
 from tests.explainers.vqa_parts import batch, counterfactual_gan, vqa_model
@@ -74,8 +76,10 @@ def test_it_learns_to_change_all_eight_answers(trained_model: VQAModel, tmp_path
 
 def test_it_learns_to_aim_at_an_answer(trained_model: VQAModel, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    gan = counterfactual_gan(trained_model, counter_answer="blue", discriminator=None)
-    trainer(25, tmp_path).fit(gan, datamodule=EightQuestions())
+    # With a mask: without one, pixels that were pushed out of range are clipped and lose their gradient.
+    generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=8, text_channels=4)
+    gan = counterfactual_gan(trained_model, counter_answer="blue", discriminator=None, generator=generator)
+    trainer(60, tmp_path).fit(gan, datamodule=EightQuestions())
     with torch.no_grad():
         explanation = gan.explain(batch())
     assert answers(explanation.counterfactual_logits) == [2] * 8

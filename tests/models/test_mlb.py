@@ -175,9 +175,9 @@ def test_conv_backbone_ends_at_eight_by_eight_with_coordinates() -> None:
     x, y = features[0, -2:]
     torch.testing.assert_close(x, torch.linspace(-1, 1, 8).expand(8, 8))
     torch.testing.assert_close(y, x.T)
-    assert ConvBackbone(widths=(8, 8, 16), coordinates=False)(image).shape == (5, 16, 8, 8)
-    with pytest.raises(InputError, match="at least 3 layers"):
-        ConvBackbone(widths=(8, 8))
+    assert ConvBackbone(widths=(8, 8, 8, 16), coordinates=False)(image).shape == (5, 16, 8, 8)
+    with pytest.raises(InputError, match="at least 4 layers"):
+        ConvBackbone(widths=(8, 8, 8))
 
 
 @pytest.fixture

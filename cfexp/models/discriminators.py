@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -21,5 +22,5 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 1, h, w), positive = real, of images (B, 3, H, W) in [-1, 1]; h = H / 2 ** len(widths)."""
-        logits: Tensor = self.layers(image)
+        logits: Tensor = self.layers(image.contiguous(memory_format=torch.channels_last))  # faster on a CPU
         return logits

@@ -75,13 +75,15 @@ class LingUNet(nn.Module):
         if any(side % 2**self.depth for side in image.shape[2:]):
             size = "x".join(map(str, image.shape[2:]))
             raise InputError(f"a generator of depth {self.depth} needs sides divisible by {2**self.depth}, got {size}")
+        # Channels last throughout: on a CPU a step of training takes two thirds of the time.
+        image = image.contiguous(memory_format=torch.channels_last)
         levels = self._encode(image)
         texts = _activation(self.slices(condition)).chunk(self.depth, dim=1)
         decoded: Tensor | None = None
         for level in reversed(range(self.depth)):
             shape = (len(image), self.text_channels, self.channels)
             kernel = F.normalize(self.kernels[level](texts[level]), dim=1).view(shape) * math.sqrt(self.channels)
-            filtered = torch.einsum("boi,bihw->bohw", kernel, levels[level])
+            filtered = torch.einsum("boi,bhwi->bhwo", kernel, levels[level].movedim(1, -1)).movedim(-1, 1)
             joined = filtered if decoded is None else torch.cat([filtered, decoded], dim=1)
             decoded = self._decode(level, joined, image)
         result: Tensor = self.result(decoded)
@@ -92,13 +94,13 @@ class LingUNet(nn.Module):
         for level, encoder in enumerate(self.encoders):
             features = _activation(encoder(levels[-1] if levels else image))
             innermost = level == self.depth - 1
-            levels.append(features if innermost else F.instance_norm(features))
+            levels.append(features if innermost else _instance_norm(features))
         return levels
 
     def _decode(self, level: int, features: Tensor, image: Tensor) -> Tensor:
         """H_j from [G_j; H_{j+1}]; the last one, at the result's size, sees the image."""
         if level > 0:
-            return F.instance_norm(_activation(self._enlarged(level, features)))
+            return _instance_norm(_activation(self._enlarged(level, features)))
         small = F.avg_pool2d(image, 2) if self.edit_scale == 2 else image
         if self.upsampling == "transposed":
             features = _activation(self.decoders[0](features))
@@ -175,6 +177,12 @@ class CounterfactualGenerator(nn.Module):
         mask = torch.sigmoid(4 * output[:, 3:] - 1)
         color = (2 * output[:, :3]).tanh()
         return Edited((1 - mask) * image + mask * color, mask, color)
+
+
+def _instance_norm(features: Tensor) -> Tensor:
+    """As `F.instance_norm`, which would leave channels-last."""
+    variance, mean = torch.var_mean(features, (2, 3), correction=0, keepdim=True)
+    return (features - mean) * (variance + 1e-5).rsqrt()
 
 
 def _activation(features: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ _freeze = freeze
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file by name, on the CPU; a Lightning checkpoint's are those of its "state_dict".
+    """The tensors of a checkpoint file by name, on the CPU; a training checkpoint's are those of the network.
+
+    Lightning keeps them in "state_dict", a released STEEX checkpoint in "model_state_dict".
 
     Raises InputError for a file that is missing, unreadable, or holds anything but numbers (code is never executed).
     """
@@ -74,8 +76,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} is no readable checkpoint ({type(error).__name__}): expected .ckpt, .pth, .pt or .safetensors"
         ) from None
-    if isinstance(content, Mapping) and "state_dict" in content:
-        content = content["state_dict"]
+    for name in ("state_dict", "model_state_dict"):
+        if isinstance(content, Mapping) and name in content:
+            content = content[name]
     if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise InputError(f"{path} holds no state dict: expected names and tensors, or a Lightning checkpoint")
     return dict(content)

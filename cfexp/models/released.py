@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
-from cfexp.models.pretrained import check_fit, read_state_dict
+from cfexp.models.pretrained import read_state_dict
+from cfexp.models.released_steex import (
+    decision_from_released,
+    oracle_from_released,
+    sean_from_released,
+    segmenter_from_released,
+)
+from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
 
 
 def mlb_from_released(
@@ -35,10 +42,10 @@ def mlb_from_released(
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     state_dict = {key: tensor for key, tensor in state_dict.items() if not key.startswith("seq2vec.")}
-    num_answers = _shape(state_dict, "linear_classif.weight", (2000, 4800))[0]
+    num_answers = shape_of(state_dict, "linear_classif.weight", (2000, 4800))[0]
     if any(key.startswith("fusion.") for key in state_dict):
-        hidden_dim, feature_dim = _shape(state_dict, "fusion.linear_v.weight", (1200, 2048))
-        question_dim = _shape(state_dict, "fusion.linear_q.weight", (1200, 2400))[1]
+        hidden_dim, feature_dim = shape_of(state_dict, "fusion.linear_v.weight", (1200, 2048))
+        question_dim = shape_of(state_dict, "fusion.linear_q.weight", (1200, 2400))[1]
         plain = MLBNoAttention(
             feature_dim, question_dim, hidden_dim, num_answers, classifier_activation=classifier_activation
         )
@@ -47,12 +54,12 @@ def mlb_from_released(
             "fusion.linear_q": plain.question,
             "linear_classif": plain.classifier,
         }
-        _fill(_parameters(layers), state_dict, "MLBNoAtt")
+        fill_places(parameters_of(layers), state_dict, "MLBNoAtt")
         return plain.eval()
 
-    hidden_dim, feature_dim, _, _ = _shape(state_dict, "conv_v_att.weight", (1200, 2048, 1, 1))
-    question_dim = _shape(state_dict, "linear_q_att.weight", (1200, 2400))[1]
-    glimpses = _shape(state_dict, "conv_att.weight", (4, 1200, 1, 1))[0]
+    hidden_dim, feature_dim, _, _ = shape_of(state_dict, "conv_v_att.weight", (1200, 2048, 1, 1))
+    question_dim = shape_of(state_dict, "linear_q_att.weight", (1200, 2400))[1]
+    glimpses = shape_of(state_dict, "conv_att.weight", (4, 1200, 1, 1))[0]
     network = MLBAttention(
         feature_dim,
         question_dim,
@@ -62,7 +69,7 @@ def mlb_from_released(
         attention_activation=attention_activation,
         classifier_activation=classifier_activation,
     )
-    places = _parameters(
+    places = parameters_of(
         {
             "conv_v_att": network.attention_feature,
             "linear_q_att": network.attention_question,
@@ -73,10 +80,10 @@ def mlb_from_released(
     )
     for convolution in ("conv_v_att.weight", "conv_att.weight"):  # 1x1: our linear layers over positions
         places[convolution] = places[convolution][..., None, None]
-    for key, stacked in _parameters({"": network.feature}).items():
+    for key, stacked in parameters_of({"": network.feature}).items():
         for glimpse, part in enumerate(stacked.chunk(glimpses)):
             places[f"list_linear_v_fusion.{glimpse}{key}"] = part.flatten(1) if part.ndim > 1 else part
-    _fill(places, state_dict, "MLBAtt")
+    fill_places(places, state_dict, "MLBAtt")
     return network.eval()
 
 
@@ -89,10 +96,10 @@ def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> Question
     """
     cell = "seq2vec.rnn.gru_cell.weight_"
     state_dict = {key: tensor for key, tensor in state_dict.items() if key.startswith("seq2vec.")}
-    num_words, embedding_dim = _shape(state_dict, "seq2vec.embedding.weight", (1, 620))
-    hidden_dim = _shape(state_dict, f"{cell}hr.weight", (2400, 2400))[0]
+    num_words, embedding_dim = shape_of(state_dict, "seq2vec.embedding.weight", (1, 620))
+    hidden_dim = shape_of(state_dict, f"{cell}hr.weight", (2400, 2400))[0]
     encoder = QuestionEncoder(num_words, embedding_dim, hidden_dim)
-    gru = _parameters({"": encoder.gru})
+    gru = parameters_of({"": encoder.gru})
     places = {"seq2vec.embedding.weight": encoder.embedding.weight.detach()}
     for gate, input_weight, input_bias, hidden_weight in zip(
         "rin", *(gru[f".{name}_l0"].chunk(3) for name in ("weight_ih", "bias_ih", "weight_hh")), strict=True
@@ -100,7 +107,7 @@ def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> Question
         places[f"{cell}i{gate}.weight"] = input_weight
         places[f"{cell}i{gate}.bias"] = input_bias
         places[f"{cell}h{gate}.weight"] = hidden_weight
-    _fill(places, state_dict, "BayesianUniSkip")
+    fill_places(places, state_dict, "BayesianUniSkip")
     return encoder.eval()
 
 
@@ -130,9 +137,9 @@ def question_encoder_from_skipthoughts(
         names = [f"encoder_{name}" for name in ("W", "U", "b", "Wx", "Ux", "bx") if f"encoder_{name}" in archive]
         arrays = {name: torch.from_numpy(archive[name]) for name in names}
 
-    hidden_dim = _shape(arrays, "encoder_Ux", (2400, 2400))[0]
+    hidden_dim = shape_of(arrays, "encoder_Ux", (2400, 2400))[0]
     encoder = QuestionEncoder(len(words) + 1, vectors.shape[1], hidden_dim)
-    gru, gates = _parameters({"": encoder.gru}), 2 * hidden_dim
+    gru, gates = parameters_of({"": encoder.gru}), 2 * hidden_dim
     places = {
         "encoder_W": gru[".weight_ih_l0"][:gates].T,
         "encoder_U": gru[".weight_hh_l0"][:gates].T,
@@ -141,7 +148,7 @@ def question_encoder_from_skipthoughts(
         "encoder_Ux": gru[".weight_hh_l0"][gates:].T,
         "encoder_bx": gru[".bias_ih_l0"][gates:],
     }
-    _fill(places, arrays, "the uni-skip GRU", str(weights))
+    fill_places(places, arrays, "the uni-skip GRU", str(weights))
     rows = [row.get(word, row.get("UNK", 0)) for word in words]
     encoder.embedding.weight.detach()[1:] = vectors[rows]
     return encoder.eval()
@@ -196,33 +203,6 @@ def _open(path: str | Path, expected: str) -> Iterator[BinaryIO]:
         raise InputError(f"{path} is not the expected {expected}: {error or type(error).__name__}") from None
 
 
-def _shape(state_dict: Mapping[str, Tensor], key: str, published: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a tensor from which to read sizes; if it is absent or no such tensor, the published one.
-
-    `_fill` then reports that with everything else that is wrong.
-    """
-    tensor = state_dict.get(key)
-    return published if tensor is None or tensor.ndim != len(published) else tuple(tensor.shape)
-
-
-def _parameters(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """The parameters of some layers, to be written to, as `layer.parameter`."""
-    return {
-        f"{name}.{key}": parameter.detach()
-        for name, layer in layers.items()
-        for key, parameter in layer.named_parameters()
-    }
-
-
-def _fill(
-    places: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], network: str, name: str = "the state dict"
-) -> None:
-    """Copy each tensor of a state dict to its place, a view into one of our parameters; raises as `check_fit`."""
-    check_fit({key: place.shape for key, place in places.items()}, state_dict, name, network)
-    for key, place in places.items():
-        place.copy_(state_dict[key])
-
-
 def _convert_mlb(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A vqa.pytorch checkpoint, to load with the prefixes `question_encoder.` and `fusion.`."""
     network = nn.ModuleDict(
@@ -231,7 +211,33 @@ def _convert_mlb(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cast(dict[str, Tensor], network.state_dict())
 
 
-CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {"mlb": _convert_mlb}
+def _convert_sean(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """SEAN's or STEEX's latest_net_G.pth, to load into a `SEAN` of its sizes."""
+    return cast(dict[str, Tensor], sean_from_released(state_dict).state_dict())
+
+
+def _convert_decision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """STEEX's decision_densenet/*/checkpoint.tar, to load into a `DecisionModel`."""
+    return cast(dict[str, Tensor], decision_from_released(state_dict).state_dict())
+
+
+def _convert_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """STEEX's DeepLabV3, to load into a `Segmenter`."""
+    return cast(dict[str, Tensor], segmenter_from_released(state_dict).state_dict())
+
+
+def _convert_oracle(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """STEEX's oracle_attribute/*/checkpoint.tar, or VGGFace2's resnet50_ft_dag.pth, to load into an `Oracle`."""
+    return cast(dict[str, Tensor], oracle_from_released(state_dict).state_dict())
+
+
+CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "mlb": _convert_mlb,
+    "sean": _convert_sean,
+    "decision": _convert_decision,
+    "segmenter": _convert_segmenter,
+    "oracle": _convert_oracle,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

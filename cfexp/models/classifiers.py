@@ -1,0 +1,155 @@
+"""Models that decide something of an image: the decision model, which is explained, and the oracle, which measures."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from cfexp.errors import InputError
+
+# Images come in [-1, 1], so this mean and standard deviation of RGB in [0, 1] leave them as they are.
+AS_IT_COMES = (0.5, 0.5, 0.5)
+
+
+class DecisionModel(nn.Module):
+    """A torchvision classifier from pixels; STEEX (Jacob et al. 2022, section 4.1) explains a DenseNet121.
+
+    arch: a name in torchvision.models. num_outputs: K heads, or classes.
+    weights: torchvision's name ("IMAGENET1K_V1"; downloaded; all but the last layer is used), or None.
+    mean, std: of RGB in [0, 1], by which images are normalised; STEEX's models take them as they come, in [-1, 1].
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        arch: str = "densenet121",
+        num_outputs: int = 3,
+        weights: str | None = None,
+        mean: Sequence[float] = AS_IT_COMES,
+        std: Sequence[float] = AS_IT_COMES,
+    ) -> None:
+        """Raises InputError for an arch or weights that torchvision does not have."""
+        super().__init__()
+        try:
+            self.network = torchvision.models.get_model(arch, weights=weights)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"torchvision.models has no arch={arch} with weights={weights}: {error}") from None
+        linear = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
+        if not linear:
+            raise InputError(f"arch must be a classifier that ends in a linear layer, got {arch}")
+        parent, _, name = linear[-1].rpartition(".")
+        last = self.network.get_submodule(linear[-1])
+        setattr(self.network.get_submodule(parent), name, nn.Linear(last.in_features, num_outputs))
+        deviation = torch.tensor(std)[:, None, None]
+        self.register_buffer("scale", 0.5 / deviation, persistent=False)
+        self.register_buffer("shift", (0.5 - torch.tensor(mean)[:, None, None]) / deviation, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, 3, H, W) in [-1, 1]."""
+        logits: Tensor = self.network(images * self.scale + self.shift)
+        return logits
+
+
+class SmoothClassifier(nn.Module):
+    """A small classifier for the embedded worlds that has a gradient everywhere.
+
+    A 3x3 convolution at full size and then one more per width, each halving the size, with GELU (no ReLU), then logits
+    at each position and a smooth pooling of those: with ReLU and max pooling there is no gradient towards a cause that
+    is not there yet, such as a red lamp that is off.
+
+    pooling: "mean" of the positions' logits, or "logsumexp", log(mean(exp(sharpness * x))) / sharpness: evidence
+        anywhere counts, and the less there is elsewhere, the more a position's gradient.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int = 1,
+        widths: tuple[int, ...] = (32, 64, 96, 128),
+        pooling: Literal["mean", "logsumexp"] = "logsumexp",
+        sharpness: float = 2.0,
+    ) -> None:
+        """Raises InputError for another pooling."""
+        super().__init__()
+        if pooling not in ("mean", "logsumexp"):
+            raise InputError(f"pooling must be mean or logsumexp, got {pooling}")
+        self.pooling, self.sharpness = pooling, sharpness
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 3, stride=1 if depth == 0 else 2, padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.GELU(),
+                )
+                for depth, (before, after) in enumerate(pairwise((3, *widths)))
+            ),
+            nn.Conv2d(widths[-1], widths[-1], 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(widths[-1], num_outputs, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_outputs) of images (B, 3, H, W) in [-1, 1]."""
+        evidence: Tensor = self.layers(images).flatten(2)
+        if self.pooling == "mean":
+            return evidence.mean(2)
+        return ((self.sharpness * evidence).logsumexp(2) - torch.tensor(evidence.shape[2]).log()) / self.sharpness
+
+
+class Oracle(nn.Module):
+    """The attribute oracle of STEEX's MNAC: VGGFace2's ResNet50 (Cao et al. 2018) with a linear layer behind it.
+
+    The network's form is Caffe's: the stride of a block is on its first 1x1 convolution, and the maximum pooling has no
+    padding and rounds up.
+
+    num_outputs: 40 attributes, or 8631 identities. `features` is what identity is measured in (face verification).
+    """
+
+    def __init__(self, num_outputs: int = 40) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        stages: list[nn.Module] = []
+        before = 64
+        for stage, depth in enumerate((3, 4, 6, 3)):
+            width = 64 * 2**stage
+            blocks = [_Bottleneck(before, width, stride=1 if stage == 0 else 2)]
+            blocks += [_Bottleneck(4 * width, width, stride=1) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            before = 4 * width
+        self.stages = nn.Sequential(*stages)
+        self.classifier = nn.Linear(before, num_outputs)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 2048), not negative, of images (B, 3, H, W); they are resized to 224x224, the only size it knows."""
+        if images.shape[2:] != (224, 224):
+            images = F.interpolate(images, (224, 224), mode="bicubic", antialias=True).clamp(-1, 1)
+        features: Tensor = self.stages(F.max_pool2d(self.stem(images), 3, stride=2, ceil_mode=True))
+        return features.mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_outputs) of images (B, 3, H, W) in [-1, 1]."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        after = 4 * width
+        self.reduce = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.increase = nn.Sequential(nn.Conv2d(width, after, 1, bias=False), nn.BatchNorm2d(after))
+        self.project = (
+            nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            if before != after
+            else None
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        branch: Tensor = self.increase(self.middle(self.reduce(features)))
+        return F.relu(branch + (features if self.project is None else self.project(features)))

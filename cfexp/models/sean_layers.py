@@ -1,0 +1,136 @@
+"""What SEAN's generator is made of: the region-adaptive normalisation and the residual block around it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cfexp.models.layouts import Grid, convolve_rows, kernel_rows, modulate, sum_rows
+
+
+class RegionNorm(nn.Module):
+    """SEAN's normalisation (Zhu et al. 2020, equation 1): out = norm(x) * scale + shift, both a map of the layout.
+
+    scale = 1 + a * gamma_style + (1 - a) * gamma_layout, shift = b * beta_style + (1 - b) * beta_layout. The layout's
+    part is SPADE (Park et al. 2019): two convolutions of the one-hot label map. The style's is a convolution of the map
+    that holds in each pixel relu(W_j z_j + v_j), its region's code through its region's own layer. a and b are learnt
+    scalars behind a sigmoid. Noise, one number a pixel times a learnt factor per channel, precedes the batch norm.
+
+    style_dim: D; None leaves only the layout's part (a = b = 0), as in the published network's last block.
+
+    A gamma convolution and its beta convolution are one, gamma first.
+    """
+
+    def __init__(self, channels: int, num_regions: int, style_dim: int | None, spade_channels: int = 128) -> None:
+        super().__init__()
+        self.num_regions = num_regions
+        self.noise_scale = nn.Parameter(torch.zeros(channels))
+        self.batch_norm = nn.BatchNorm2d(channels, affine=False)
+        self.spade_shared = nn.Conv2d(num_regions, spade_channels, 3, padding=1)
+        self.spade = nn.Conv2d(spade_channels, 2 * channels, 3, padding=1)
+        self.styled = style_dim is not None
+        if style_dim is not None:
+            self.blending = nn.Parameter(torch.zeros(2))  # of gamma, of beta
+            self.mapping_weight = nn.Parameter(torch.empty(num_regions, style_dim, style_dim))
+            self.mapping_bias = nn.Parameter(torch.zeros(num_regions, style_dim))
+            self.style = nn.Conv2d(style_dim, 2 * channels, 3, padding=1)
+
+    def forward(self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: Tensor | None) -> Tensor:
+        """Features (B, C, h, w), normalised and modulated.
+
+        style_codes: (B, R, D). layout: as a `Grid`, which is fast, or label maps (B, h, w) int64 for the dense
+        convolutions as published; they give the same numbers. noise: (B, 1, h, w), or None for none.
+        """
+        if noise is not None:
+            features = features + self.noise_scale[:, None, None] * noise
+        features = self.batch_norm(features)
+        if isinstance(layout, Grid):
+            spade = self.spade_table(layout)
+            if not self.styled:
+                return modulate(features, *(spade + self._one(spade)).chunk(2, dim=1), layout)
+            mapped = self.mapped_codes(style_codes).flatten(0, 1)
+            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + self.style.bias
+            return modulate(features, *self._blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1), layout)
+
+        one_hot = F.one_hot(layout, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
+        maps = self.spade(F.relu(self.spade_shared(one_hot)))
+        if self.styled:
+            mapped = self.mapped_codes(style_codes)
+            of_pixel = layout.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
+            broadcast = mapped.gather(1, of_pixel).transpose(1, 2).unflatten(2, layout.shape[1:])
+            maps = self._blend(maps, self.style(broadcast))
+        else:
+            maps = maps + self._one(maps)
+        scale, shift = maps.chunk(2, dim=1)
+        return features * scale + shift
+
+    def mapped_codes(self, style_codes: Tensor) -> Tensor:
+        """relu(W_j z_j + v_j) of codes z (B, R, D)."""
+        mapped = torch.bmm(style_codes.transpose(0, 1), self.mapping_weight.transpose(1, 2)).transpose(0, 1)
+        return F.relu(mapped + self.mapping_bias)
+
+    def spade_table(self, grid: Grid) -> Tensor:
+        """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
+        of_label = kernel_rows(self.spade_shared.weight).reshape(9 * self.num_regions, -1)
+        hidden = F.relu(sum_rows(of_label.repeat(len(grid.label_map), 1), grid.inner) + self.spade_shared.bias)
+        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + self.spade.bias
+
+    def blend_weights(self, like: Tensor) -> Tensor:
+        """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each beta."""
+        return self.blending.sigmoid().to(like.dtype).repeat_interleave(len(self.noise_scale))
+
+    def _blend(self, spade: Tensor, style: Tensor) -> Tensor:
+        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w)."""
+        weight = self.blend_weights(spade)
+        if spade.ndim == 4:
+            weight = weight[:, None, None]
+        return torch.lerp(spade, style, weight) + self._one(spade)
+
+    def _one(self, like: Tensor) -> Tensor:
+        """1 for the gammas, 0 for the betas."""
+        one = torch.zeros_like(self.noise_scale).repeat(2)
+        one[: len(self.noise_scale)] = 1
+        return one[:, None, None] if like.ndim == 4 else one
+
+
+class SEANBlock(nn.Module):
+    """A residual block of SEAN's generator (Zhu et al. 2020, figure 4).
+
+    conv_1(lrelu(norm_1(conv_0(lrelu(norm_0(x)))))) + skip(x), where skip is the identity, or conv_s(norm_s(x)) without
+    an activation if the number of channels changes. The three convolutions have spectral norm.
+    """
+
+    def __init__(
+        self, before: int, after: int, num_regions: int, style_dim: int | None, spade_channels: int = 128
+    ) -> None:
+        super().__init__()
+        middle = min(before, after)
+        norm = (num_regions, style_dim, spade_channels)
+        self.norm_0 = RegionNorm(before, *norm)
+        self.conv_0 = nn.Conv2d(before, middle, 3, padding=1)
+        self.norm_1 = RegionNorm(middle, *norm)
+        self.conv_1 = nn.Conv2d(middle, after, 3, padding=1)
+        self.norm_s = RegionNorm(before, *norm) if before != after else None
+        self.conv_s = nn.Conv2d(before, after, 1, bias=False) if before != after else None
+
+    def normalise_spectrum(self) -> None:
+        """Put spectral norm on the convolutions: after the weights' own initialisation, on which it starts."""
+        for convolution in (self.conv_0, self.conv_1, self.conv_s):
+            if convolution is not None:
+                spectral_norm(convolution)
+
+    def norms(self) -> list[RegionNorm]:
+        """The normalisations, in the order of the noise that `forward` takes."""
+        return [self.norm_0, self.norm_1] + ([] if self.norm_s is None else [self.norm_s])
+
+    def forward(
+        self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: list[Tensor] | None
+    ) -> Tensor:
+        """Features (B, after, h, w) of features (B, before, h, w); noise: one for each of `norms`, or None."""
+        noises: list[Tensor | None] = [None] * 3 if noise is None else [*noise]
+        middle = F.leaky_relu(self.norm_0(features, style_codes, layout, noises[0]), 0.2)
+        middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, layout, noises[1]), 0.2)
+        if self.norm_s is not None and self.conv_s is not None:
+            features = self.conv_s(self.norm_s(features, style_codes, layout, noises[2]))
+        added: Tensor = features + self.conv_1(middle)
+        return added

@@ -1,0 +1,79 @@
+"""Segmenters: the layout of an image, where no ground truth is given."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from cfexp.errors import InputError
+
+
+class Segmenter(nn.Module):
+    """torchvision's DeepLabV3 (Chen et al. 2017), the E_seg of STEEX (Jacob et al. 2022, section 4.1).
+
+    backbone: "resnet50" or "resnet101". weights: torchvision's name of the backbone's ("IMAGENET1K_V1"; downloaded),
+        or None for a random start or a file loaded later.
+    """
+
+    def __init__(
+        self, num_regions: int, backbone: Literal["resnet50", "resnet101"] = "resnet101", weights: str | None = None
+    ) -> None:
+        """Raises InputError for another backbone."""
+        super().__init__()
+        if backbone not in ("resnet50", "resnet101"):
+            raise InputError(f"backbone must be resnet50 or resnet101, got {backbone}")
+        build = getattr(torchvision.models.segmentation, f"deeplabv3_{backbone}")
+        self.network = build(weights=None, weights_backbone=weights, num_classes=num_regions, aux_loss=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1]."""
+        logits: Tensor = self.network(images)["out"]
+        return logits
+
+
+class SmallSegmenter(nn.Module):
+    """The same idea for the embedded worlds' small images, on a backbone of four convolutions.
+
+    Parallel dilated convolutions at a quarter of the size, as in DeepLabV3, then up again past the features of the half
+    and the full size: in images this small a region may be two pixels wide.
+    """
+
+    def __init__(
+        self, num_regions: int, width: int = 24, dilations: tuple[int, ...] = (1, 2, 4), with_coordinates: bool = True
+    ) -> None:
+        """width: channels at full size; twice as many at each halving.
+
+        with_coordinates: the network is also given where each pixel is: left and right eye look alike.
+        """
+        super().__init__()
+        self.with_coordinates = with_coordinates
+        self.full = _convolution(5 if with_coordinates else 3, width)
+        self.half = nn.Sequential(_convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width))
+        self.quarter = _convolution(2 * width, 4 * width, stride=2)
+        self.parallel = nn.ModuleList(_convolution(4 * width, 2 * width, dilation=dilation) for dilation in dilations)
+        self.decode_half = _convolution((2 * len(dilations) + 2) * width, 2 * width)
+        self.decode_full = _convolution(3 * width, width)
+        self.classifier = nn.Conv2d(width, num_regions, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1], H and W divisible by 4."""
+        if self.with_coordinates:
+            y = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
+            x = torch.linspace(-1, 1, images.shape[3], device=images.device, dtype=images.dtype)
+            place = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)
+            images = torch.cat([images, place], dim=1)
+        full = self.full(images)
+        half = self.half(full)
+        quarter = self.quarter(half)
+        context = torch.cat([branch(quarter) for branch in self.parallel], dim=1)
+        half = self.decode_half(torch.cat([F.interpolate(context, scale_factor=2.0), half], dim=1))
+        full = self.decode_full(torch.cat([F.interpolate(half, scale_factor=2.0), full], dim=1))
+        logits: Tensor = self.classifier(full)
+        return logits
+
+
+def _convolution(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, 3, stride, padding=dilation, dilation=dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())

@@ -1,4 +1,4 @@
-"""What colour a lamp shows, read from the pixels of an image: whether an edit made the light green or merely different."""
+"""What colour a lamp shows, read from an image: whether an edit made the light green or merely different."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
 """How the embedded streets are painted: a pinhole camera over a straight road, and what stands beside and on it.
 
-Lengths in the picture are units of 1/64 of its height; lengths in the world are metres, X to the right of the ego lane's
-centre, Y up from the ground, Z ahead of the camera. Everything is drawn at twice the resolution with hard edges and
-averaged, so edges are smooth in the image and exact in the label map.
+Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the right of the ego
+lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at twice the resolution with hard edges
+and averaged, so edges are smooth in the image and exact in the label map.
 """
 
 from typing import Any, NamedTuple
@@ -39,7 +39,14 @@ _PAINTS: tuple[RGB, ...] = (
     (178, 168, 146),
     (70, 96, 98),
 )
-_CLOTHES: tuple[RGB, ...] = ((60, 70, 120), (90, 60, 120), (40, 44, 52), (200, 200, 196), (70, 110, 140), (130, 120, 90))
+_CLOTHES: tuple[RGB, ...] = (
+    (60, 70, 120),
+    (90, 60, 120),
+    (40, 44, 52),
+    (200, 200, 196),
+    (70, 110, 140),
+    (130, 120, 90),
+)
 _SKIES: tuple[tuple[RGB, RGB], ...] = (  # at the top, at the horizon
     ((96, 150, 216), (204, 222, 238)),
     ((128, 164, 204), (226, 230, 232)),
@@ -102,12 +109,11 @@ class Canvas:
     def paint(self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int | None) -> None:
         """Colour (a colour or a texture of the window's shape) and label of a window, or of the part `inside` it."""
         if inside is None:
+            inside = np.broadcast_to(np.True_, self.label[where].shape)
             self.image[where] = color
-            self.owner[where] = -1
-            if region is not None:
-                self.label[where] = region
-            return
-        np.copyto(self.image[where], np.asarray(color, dtype=np.float32), where=inside[..., None])
+        else:
+            color = np.asarray(color, dtype=np.float32)
+            self.image[where][inside] = color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
         self.owner[where][inside] = -1
         if region is not None:
             self.label[where][inside] = region
@@ -199,7 +205,10 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     """The row of houses `distance` metres to one side, seen along the street."""
     rng = canvas.rng
     edge = canvas.vanishing + side * 1.2  # where the row ends in the distance
-    where = canvas.window(0, 0, edge, 64) if side < 0 else canvas.window(edge, 0, canvas.width, 64)
+    left, right = (0, edge) if side < 0 else (edge, canvas.width)
+    # The houses' feet are lowest at the picture's edge; nothing of them is below.
+    lowest = canvas.horizon + _EYE * max(abs(left - canvas.vanishing), abs(right - canvas.vanishing)) / distance
+    where = canvas.window(left, 0, right, lowest + 1)
     depth = np.maximum(_FOCAL * distance / np.abs(canvas.x[:, where[1]] - canvas.vanishing), 0.1)
     up = _EYE - (canvas.y[where[0]] - canvas.horizon) * depth / _FOCAL  # metres above the ground
     ends = 4 + np.cumsum(rng.uniform(7, 15, 8))
@@ -228,7 +237,8 @@ def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     across = (canvas.x - canvas.vanishing) * ahead / _FOCAL
     distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
     grain = canvas.blobs(where, 1.2)
-    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 4 * grain + 4 * canvas.blobs(where, 9)
+    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 4 * grain
+    asphalt += 4 * canvas.blobs(where, 9)
     on_road = np.broadcast_to(distance <= 0, across.shape)
     canvas.paint(where, on_road, asphalt, ROAD)
     slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.86), np.float32(1))[..., None]
@@ -283,10 +293,8 @@ def draw_sign(canvas: Canvas, x: float, z: float) -> None:
     power = int(rng.choice([2, 8]))
     canvas.disc(cx, high, radius, radius, (238, 240, 242), TRAFFIC_SIGN, power)
     canvas.disc(cx, high, 0.84 * radius, 0.84 * radius, (40, 84, 176), TRAFFIC_SIGN, power)
-    wide, tall = ((0.5, 0.16), (0.16, 0.5))[rng.integers(2)]
-    canvas.box(
-        cx - wide * radius, high - tall * radius, cx + wide * radius, high + tall * radius, (238, 240, 242), TRAFFIC_SIGN
-    )
+    wide, tall = ((0.5 * radius, 0.16 * radius), (0.16 * radius, 0.5 * radius))[rng.integers(2)]
+    canvas.box(cx - wide, high - tall, cx + wide, high + tall, (238, 240, 242), TRAFFIC_SIGN)
 
 
 def draw_person(canvas: Canvas, x: float, z: float, clothes: int) -> None:

@@ -8,7 +8,7 @@ and every lamp's mask; no model reads it, the metrics may.
 The limit of one code a class: SEAN describes each region *class* of an image by one style code, so an explanation that
 keeps the layout can only speak of "the traffic lights", "the cars", "the facades" of an image, all at once. Therefore
 all traffic lights of a scene show the same, all its cars brake or none does, and all its facades have one colour: a
-scene in which only the car ahead brakes and its neighbour does not cannot be drawn here, nor be explained by such codes.
+scene in which the car ahead brakes and its neighbour does not cannot be drawn here, nor be explained by such codes.
 What may differ within a class (a red lamp above a dark one) is what the layout around it decides.
 
 `planted_bias` alters the labels of the training split: that share of them says *stop* for a blue facade and *go* for
@@ -24,17 +24,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from cfexp.errors import InputError
 from cfexp.worlds import street_drawing as draw
-from cfexp.worlds.cache import cached_world, check_types, dump_json, parameters_key
-from cfexp.worlds.scenes import encode_mask
+from cfexp.worlds.cache import cached_world, check_types, draw_all, dump_json, parameters_key
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 1
 SPLITS = ("train", "val")
 BIASED_FACADE = "blue"
+AHEAD = 0  # the number of the car ahead; those in other lanes have others
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Plan(NamedTuple):
 
     light: str  # none, red, green
     car_ahead: str  # none, coasting, braking
-    side_cars: bool  # in other lanes; they brake as `braking` says
+    side_cars: bool  # in the lanes beside, if there are
     braking: bool  # whether the cars of the scene brake
     facade: str
 
@@ -119,32 +118,34 @@ def write_streets(parameters: StreetParameters, folder: Path) -> None:
         images, masks = folder / "images" / "10k" / name, folder / "labels" / "sem_seg" / "masks" / name
         images.mkdir(parents=True)
         masks.mkdir(parents=True)
-        rows: list[dict[str, Any]] = []
-        actions: list[dict[str, Any]] = []
-        reasons: list[dict[str, Any]] = []
-        truth: list[dict[str, Any]] = []
         count = parameters.train_scenes if name == "train" else parameters.val_scenes
-        for index in track(range(count), description=f"drawing {name} streets"):
-            # A scene depends on its own number only, so more scenes never change the earlier ones.
-            street = draw_street(parameters, np.random.default_rng([parameters.seed, split, index]))
-            stem = f"{split:08x}-{index:08x}"
-            # Without chroma subsampling: lamps are a few pixels wide.
-            Image.fromarray(street.image).save(images / f"{stem}.jpg", quality=95, subsampling=0)
-            Image.fromarray(street.label_map).save(masks / f"{stem}.png")
-            go = street.plan.go
-            if name == "train":
-                # Numbers of their own, so that the pictures are the same whatever the bias.
-                follows = np.random.default_rng([parameters.seed, 2, index]).random() < parameters.planted_bias
-                go = street.plan.facade != BIASED_FACADE if follows else go
-            left, right = (lanes > 0 for lanes in street.lanes)
-            rows.append({"file_name": f"{stem}.jpg", "id": index})
-            actions.append({"id": index, "category": [int(go), int(not go), int(left), int(right), 0]})
-            reasons.append({"file_name": f"{stem}.jpg", "reason": _reasons(street)})
-            truth.append({"file_name": f"{stem}.jpg", **_truth(street)})
+        scenes = list(draw_all(partial(_write_scene, parameters, split, folder), count, f"drawing {name} streets"))
+        names = [scene["file_name"] for scene in scenes]
+        rows = [{"file_name": file_name, "id": index} for index, file_name in enumerate(names)]
+        actions = [{"id": index, "category": scene.pop("actions")} for index, scene in enumerate(scenes)]
+        reasons = [{"file_name": scene["file_name"], "reason": scene.pop("reasons")} for scene in scenes]
         dump_json(folder / f"{name}_25k_images_actions.json", {"images": rows, "annotations": actions})
         dump_json(folder / f"{name}_25k_images_reasons.json", reasons)
         info = {"parameters": asdict(parameters), "facades": draw.FACADES}
-        dump_json(folder / f"streets_truth_{name}.json", {"info": info, "scenes": truth})
+        dump_json(folder / f"streets_truth_{name}.json", {"info": info, "scenes": scenes})
+
+
+def _write_scene(parameters: StreetParameters, split: int, folder: Path, index: int) -> dict[str, Any]:
+    """Draw a scene and write its image and mask; the rest of what the files say of it."""
+    name, stem = SPLITS[split], f"{split:08x}-{index:08x}"
+    # A scene depends on its own number only, so more scenes never change the earlier ones.
+    street = draw_street(parameters, np.random.default_rng([parameters.seed, split, index]))
+    # Without chroma subsampling: lamps are a few pixels wide.
+    Image.fromarray(street.image).save(folder / "images" / "10k" / name / f"{stem}.jpg", quality=95, subsampling=0)
+    Image.fromarray(street.label_map).save(folder / "labels" / "sem_seg" / "masks" / name / f"{stem}.png")
+    go = street.plan.go
+    if name == "train":
+        # A generator of its own, so that the pictures are the same whatever the bias.
+        follows = np.random.default_rng([parameters.seed, 2, index]).random() < parameters.planted_bias
+        go = street.plan.facade != BIASED_FACADE if follows else go
+    left, right = (lanes > 0 for lanes in street.lanes)
+    actions = [int(go), int(not go), int(left), int(right), 0]
+    return {"file_name": f"{stem}.jpg", "actions": actions, "reasons": _reasons(street), **_truth(street)}
 
 
 def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Street:
@@ -159,13 +160,13 @@ def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Stree
     draw.draw_background(canvas, road, plan.facade, crossing=bool(rng.random() < 0.4))
     _draw_sidewalks(canvas, road, rng)
     paint = int(rng.integers(100))
-    number = 0
+    number = 1
     for side, count in ((-1, lanes[0]), (1, lanes[1])):
         if plan.side_cars and count:
             draw.draw_car(canvas, number, side * draw.LANE, rng.uniform(7.0, 9.5), paint, plan.braking)
             number += 1
     if plan.car_ahead != "none":
-        draw.draw_car(canvas, number, rng.uniform(-0.2, 0.2), rng.uniform(5.6, 7.4), paint, plan.braking)
+        draw.draw_car(canvas, AHEAD, rng.uniform(-0.2, 0.2), rng.uniform(5.6, 7.4), paint, plan.braking)
     if plan.light != "none":
         _draw_lights(canvas, plan.light, rng)
     if rng.random() < 0.6:
@@ -249,6 +250,12 @@ def _reasons(street: Street) -> list[int]:
 
 
 def _truth(street: Street) -> dict[str, Any]:
+    """What a metric may know; a lamp's `pixels` are indices into the image, row by row."""
     plan = street.plan
-    lamps = [{**lamp._asdict(), "mask": encode_mask(lamp.mask)} for lamp in street.lamps]
-    return {**plan._asdict(), "go": plan.go, "causal_regions": plan.causal_regions, "lamps": lamps}
+    lamps = []
+    for lamp in street.lamps:
+        causal = lamp.of in plan.causal_regions and (lamp.of == "traffic_light" or lamp.thing == AHEAD)
+        known = {key: value for key, value in lamp._asdict().items() if key != "mask"}
+        lamps.append({**known, "causal": causal, "pixels": np.flatnonzero(lamp.mask).tolist()})
+    size = list(street.label_map.shape)
+    return {**plan._asdict(), "go": plan.go, "causal_regions": plan.causal_regions, "size": size, "lamps": lamps}

@@ -78,7 +78,6 @@ class LayoutDataModule(LightningDataModule):
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
         self._datasets: dict[Part, LayoutDataset] = {}
-        self._known: dict[str, LayoutRecord] = {}
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
@@ -160,20 +159,18 @@ class LayoutDataModule(LightningDataModule):
             "class_names": list(self.class_names),
         }
 
-    def describe(self, image_id: str) -> dict[str, Any]:
-        """What is stored beside an explanation of this image: labels by name (None = not known), identity.
+    def describe(self, key: int) -> dict[str, Any]:
+        """What is stored beside an explanation of image `key` of the part that is explained.
 
-        Raises InputError if none of the parts read so far, nor that to be explained, has an image of this id.
+        Its id, labels by name (None = not known) and identity (-1 = not known).
         """
-        self.dataset(self.predict_part)
-        if image_id not in self._known:
-            self._known = {each.image_id: each for part in self._datasets.values() for each in part.records}
-        if image_id not in self._known:
-            raise InputError(f"image_id {image_id} is not in the {', '.join(self._datasets)} part of the data")
-        record = self._known[image_id]
+        record = self.dataset(self.predict_part).records[key]
         values = [None if math.isnan(value) else int(value) for value in record.labels]
         labels = dict(zip(self.class_names, values, strict=True))
-        return {"image_id": image_id, "labels": labels, "identity": record.identity}
+        return {"image_id": record.image_id, "labels": labels, "identity": record.identity}
+
+    def truth_mask(self, key: int) -> None:
+        """No data set says where an explanation should change an image: the causes have metrics of their own."""
 
     def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
         return DataLoader(

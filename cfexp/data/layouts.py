@@ -129,7 +129,8 @@ class LayoutDataset(Dataset[ImageBatch]):
             raise InputError(f"{first}: no image of its batch of {len(rows)} can be read; {OFFICIAL_REMEDY}")
         image = pixels[good].float().div_(127.5).sub_(1)
         names = tuple(self.records[rows[k]].image_id for k in good.tolist())
-        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[rows][good], names)]
+        index = torch.tensor(rows)[good]
+        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[index], index, names)]
 
     def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
@@ -167,10 +168,9 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     """Join items of any number of rows."""
     if len(items) == 1:
         return items[0]
-    image, label_map, labels, identity = (
-        torch.cat([getattr(item, name) for item in items]) for name in ("image", "label_map", "labels", "identity")
-    )
-    return ImageBatch(image, label_map, labels, identity, tuple(name for item in items for name in item.image_id))
+    *columns, image_ids = zip(*items, strict=True)
+    joined = (torch.cat(column) for column in columns)
+    return ImageBatch(*joined, image_id=tuple(name for names in image_ids for name in names))
 
 
 class MirroringSampler(DistributedSampler[ImageBatch]):

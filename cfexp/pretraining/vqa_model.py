@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from cfexp.data.batch import VQABatch
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.mlb import VQAModel
+from cfexp.pretraining.schedule import by_step
 
 
 class VQAModelStage(LightningModule):
@@ -88,12 +88,4 @@ class VQAModelStage(LightningModule):
     def configure_optimizers(self) -> Any:
         """The injected optimizer, with the schedule by step."""
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        total = self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            done = step / total
-            rise = done / self.warmup if self.warmup > 0 else 1.0
-            fall = (1 - done) / self.cooldown if self.cooldown > 0 else 1.0
-            return max(min(1.0, rise, fall), 1e-3)
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)

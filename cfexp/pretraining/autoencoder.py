@@ -1,0 +1,159 @@
+"""The stage that trains SEAN: style encoder and generator together, to reconstruct images."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from cfexp import losses
+from cfexp.data.batch import ImageBatch
+from cfexp.models.pretrained import freeze
+from cfexp.models.sean import SEAN
+
+
+class AutoencoderStage(LightningModule):
+    """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the same image.
+
+        L_G = adversarial_weight * hinge + matching_weight * feature matching + perceptual_weight * perceptual
+              + l1_weight * area-weighted L1                                                the last one ours
+        L_D = hinge
+
+    network: the autoencoder. discriminator: (images, one-hot layouts) -> for each scale its feature maps, the last one
+    the scores; None trains without one. feature_network: images -> feature maps, frozen here, for the perceptual loss;
+    None leaves that out. It must not be the network that is explained later: what the explained one sees would be
+    reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by its area ** 0.5
+    rather than its area: else a lamp of twenty pixels is lost.
+    judge: images -> logits, a classifier; how often it decides alike on the reconstruction is logged, and not trained.
+    generator_optimizer, discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
+    0.9, rates 1e-4 and 4e-4). scheduler: of both, stepped each epoch (published: constant, then linear to 0).
+    """
+
+    def __init__(
+        self,
+        network: SEAN,
+        generator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        discriminator: nn.Module | None = None,
+        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        feature_network: nn.Module | None = None,
+        judge: nn.Module | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        adversarial_weight: float = 1.0,
+        matching_weight: float = 10.0,
+        perceptual_weight: float = 10.0,
+        l1_weight: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.discriminator = network, discriminator
+        self.feature_network = None if feature_network is None else freeze(feature_network)
+        self.judge = None if judge is None else freeze(judge)
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.scheduler = scheduler
+        self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
+        self.perceptual_weight, self.l1_weight, self.clip_norm = perceptual_weight, l1_weight, clip_norm
+        self.psnr = PeakSignalNoiseRatio(data_range=2.0, dim=(1, 2, 3))  # the mean over images
+        self.alike = MeanMetric()
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """One step of the generator, then one of the discriminator (1:1)."""
+        optimizers = self.optimizers()
+        generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
+        image = self.network(batch.image, batch.label_map)
+        terms = self._generator_terms(batch, image)
+        loss = torch.stack(list(terms.values())).sum()
+        self._step(generator_optimizer, loss)
+        if self.discriminator is not None:
+            layout = losses.one_hot(batch.label_map, self.network.num_regions)
+            real, fake = self._discriminate(batch.image, layout), self._discriminate(image.detach(), layout)
+            terms["discriminator"] = losses.hinge_discriminator(real, fake)
+            self._step(others[0], terms["discriminator"])
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Step the learning rates: under manual optimisation nobody else does."""
+        schedulers = self.lr_schedulers() or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()  # type: ignore[call-arg]
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the PSNR of a batch, and how often the judge decides alike."""
+        self._score(batch)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """As in validation."""
+        self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log_scores("test")
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer a network, with a schedule each if there is one."""
+        optimizers = [self.generator_optimizer(self.network.parameters())]
+        if self.discriminator is not None:
+            assert self.discriminator_optimizer is not None
+            optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
+        return optimizers if self.scheduler is None else (optimizers, [self.scheduler(each) for each in optimizers])
+
+    def train(self, mode: bool = True) -> "AutoencoderStage":
+        """As always, but the networks that only look on stay in evaluation mode."""
+        super().train(mode)
+        for network in (self.feature_network, self.judge):
+            if network is not None:
+                network.eval()
+        return self
+
+    def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:
+        terms = {}
+        if self.discriminator is not None:
+            layout = losses.one_hot(batch.label_map, self.network.num_regions)
+            fake, real = self._discriminate(image, layout), self._discriminate(batch.image, layout)
+            terms["adversarial"] = self.adversarial_weight * losses.hinge_generator(fake)
+            terms["matching"] = self.matching_weight * losses.feature_matching(real, fake)
+        if self.feature_network is not None:
+            perceptual = losses.perceptual(self.feature_network, batch.image, image)
+            terms["perceptual"] = self.perceptual_weight * perceptual
+        if self.l1_weight > 0:
+            l1 = losses.region_weighted_l1(batch.image, image, batch.label_map, self.network.num_regions)
+            terms["l1"] = self.l1_weight * l1
+        return terms
+
+    def _discriminate(self, image: Tensor, layout: Tensor) -> list[list[Tensor]]:
+        assert self.discriminator is not None
+        features: list[list[Tensor]] = self.discriminator(image, layout)
+        return features
+
+    def _step(self, optimizer: Any, loss: Tensor) -> None:
+        self.toggle_optimizer(optimizer)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.clip_norm is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+
+    def _score(self, batch: ImageBatch) -> None:
+        image = self.network(batch.image, batch.label_map)
+        self.psnr.update(image, batch.image)
+        if self.judge is not None:
+            self.alike.update(((self.judge(image) > 0) == (self.judge(batch.image) > 0)).float())
+
+    def _log_scores(self, part: str) -> None:
+        """PSNR in dB, the mean over the images; the share of decisions that a reconstruction keeps, in percent."""
+        self.log(f"{part}/psnr", self.psnr.compute(), prog_bar=True)
+        self.psnr.reset()
+        if self.judge is not None:
+            self.log(f"{part}/decisions_kept", 100 * self.alike.compute(), prog_bar=True)
+            self.alike.reset()

@@ -1,0 +1,93 @@
+"""The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics.classification import MultilabelAccuracy
+
+from cfexp.data.batch import ImageBatch
+from cfexp.pretraining.schedule import by_step
+
+
+class ClassifierStage(LightningModule):
+    """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are not known count for
+    nothing.
+
+    network: images (B, 3, H, W) in [-1, 1] -> logits (B, K). heads: which labels of the data it is trained on, by name;
+    None = all. Its head k is the k-th of these.
+    perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        heads: list[str] | None = None,
+        perturbation: nn.Module | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = heads
+        self.perturbation = perturbation if perturbation is not None else nn.Identity()
+        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
+        self.accuracy: MultilabelAccuracy | None = None
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of images."""
+        labels = self._labels(batch)
+        known = ~labels.isnan()
+        losses = F.binary_cross_entropy_with_logits(
+            self.network(self.perturbation(batch.image)), labels.nan_to_num(), reduction="none"
+        )
+        loss = (losses * known).sum() / known.sum().clamp(min=1)
+        self.log("train/loss", loss, batch_size=len(labels))
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the decisions of a batch."""
+        self._score(batch)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """As in validation."""
+        self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy of each head."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracy of each head."""
+        self._log_scores("test")
+
+    def configure_optimizers(self) -> Any:
+        """The injected optimizer, with the schedule by step."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
+
+    def _labels(self, batch: ImageBatch) -> Tensor:
+        return batch.labels if self.heads is None else batch.labels[:, self._columns()]
+
+    def _columns(self) -> list[int]:
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
+
+    def _score(self, batch: ImageBatch) -> None:
+        labels = self._labels(batch)
+        if self.accuracy is None:
+            self.accuracy = MultilabelAccuracy(labels.shape[1], average="none", ignore_index=-1).to(self.device)
+        self.accuracy.update(self.network(batch.image), labels.nan_to_num(-1).long())
+
+    def _log_scores(self, part: str) -> None:
+        """In percent."""
+        assert self.accuracy is not None  # a batch came first
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        for column, accuracy in zip(self._columns(), self.accuracy.compute(), strict=True):
+            self.log(f"{part}/accuracy/{names[column]}", 100 * accuracy, prog_bar=True)
+        self.accuracy = None

@@ -1,0 +1,81 @@
+"""The stage that trains the segmenter, which predicts the layout of images that come without one."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from cfexp.data.batch import ImageBatch
+from cfexp.pretraining.schedule import by_step
+
+
+class SegmenterStage(LightningModule):
+    """Cross-entropy at each pixel (STEEX, Jacob et al. 2022, section 4.1: DeepLabV3).
+
+    network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this region count for
+    nothing; None = all count. (The published script ignores region 0, which for faces is the background: a mistake.)
+    warmup, cooldown: see `by_step`; published: 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        ignore_region: int | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
+        self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
+        self.scores: dict[str, Any] = {}
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of images."""
+        loss = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored)
+        self.log("train/loss", loss, batch_size=len(batch.image))
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Collect the layouts of a batch."""
+        self._score(batch)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """As in validation."""
+        self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log pixel accuracy and mean intersection over union."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log pixel accuracy and mean intersection over union."""
+        self._log_scores("test")
+
+    def configure_optimizers(self) -> Any:
+        """The injected optimizer, with the schedule by step."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
+
+    def _score(self, batch: ImageBatch) -> None:
+        logits = self.network(batch.image)
+        if not self.scores:
+            count, ignored = logits.shape[1], None if self.ignored < 0 else self.ignored
+            self.scores = {
+                "pixel_accuracy": MulticlassAccuracy(count, average="micro", ignore_index=ignored).to(self.device),
+                "mean_iou": MulticlassJaccardIndex(count, ignore_index=ignored).to(self.device),
+            }
+        for score in self.scores.values():
+            score.update(logits.argmax(1), batch.label_map)
+
+    def _log_scores(self, part: str) -> None:
+        """In percent; the mean over the regions that occur."""
+        for name, score in self.scores.items():
+            self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
+        self.scores = {}

@@ -29,7 +29,7 @@ FACADES: dict[str, RGB] = {
     "brown": (134, 108, 90),
     "blue": (82, 116, 176),
 }
-# No red, orange or bright green: those colours are the lamps'.
+# No red, orange or strong green: those colours are the lamps'.
 _PAINTS: tuple[RGB, ...] = (
     (226, 228, 230),
     (168, 172, 178),
@@ -226,7 +226,7 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
-        leaves = np.array((62, 92, 56), np.float32) * (1 + np.float32(0.2) * canvas.blobs(where, 1.5))
+        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.2) * canvas.blobs(where, 1.5))
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
@@ -265,7 +265,7 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
     rng, unit, base = canvas.rng, canvas.unit(z), canvas.ground(z)
     cx, top = canvas.column(x, z), base - rng.uniform(3.6, 5.0) * unit
     canvas.box(cx - 0.13 * unit, top, cx + 0.13 * unit, base, (74, 62, 50), VEGETATION)
-    green = np.array(((58, 88, 52), (76, 98, 60), (66, 84, 66))[rng.integers(3)])
+    green = np.array(((68, 90, 60), (82, 98, 66), (74, 87, 72))[rng.integers(3)])
     for _ in range(5):
         dx, dy, radius = rng.normal(0, 0.55) * unit, rng.normal(0, 0.5) * unit, rng.uniform(0.75, 1.15) * unit
         where = canvas.window(cx + dx - radius, top + dy - radius, cx + dx + radius, top + dy + radius)

@@ -143,9 +143,10 @@ class BDD100kDataModule(LayoutDataModule):
                         digest.update(f"{path.name} {path.stat().st_size} {record.labels}\n".encode())
         return digest.hexdigest()[:12]
 
-    def describe(self, image_id: str) -> dict[str, Any]:
-        """What is stored beside an explanation of this image: also the reasons and the truth, where files say them."""
-        described = super().describe(image_id)
+    def describe(self, key: int) -> dict[str, Any]:
+        """As always, and the reasons and the truth, where files say them."""
+        described = super().describe(key)
+        image_id = described["image_id"]
         frame = self._frame(image_id)
         if frame is not None and frame.reasons is not None:
             described["reasons"] = list(frame.reasons)
@@ -163,9 +164,9 @@ class BDD100kDataModule(LayoutDataModule):
         lamps = [{**lamp, "pixels": self._resized(lamp["pixels"], scene["size"])} for lamp in scene["lamps"]]
         return {**scene, "size": list(self.image_size), "lamps": lamps}
 
-    def truth_mask(self, image_id: str) -> NDArray[np.bool_] | None:
+    def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
         """(H, W) bool, the lamps that the decision of an embedded street hangs on; None for photographs."""
-        scene = self.truth(image_id)
+        scene = self.truth(self.explained(key).image_id)
         if scene is None:
             return None
         mask = np.zeros(self.image_size, dtype=bool)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from cfexp.data.batch import ImageBatch
@@ -159,18 +161,23 @@ class LayoutDataModule(LightningDataModule):
             "class_names": list(self.class_names),
         }
 
+    def explained(self, key: int) -> LayoutRecord:
+        """Image `key` of the part that is explained."""
+        return self.dataset(self.predict_part).records[key]
+
     def describe(self, key: int) -> dict[str, Any]:
         """What is stored beside an explanation of image `key` of the part that is explained.
 
         Its id, labels by name (None = not known) and identity (-1 = not known).
         """
-        record = self.dataset(self.predict_part).records[key]
+        record = self.explained(key)
         values = [None if math.isnan(value) else int(value) for value in record.labels]
         labels = dict(zip(self.class_names, values, strict=True))
         return {"image_id": record.image_id, "labels": labels, "identity": record.identity}
 
-    def truth_mask(self, key: int) -> None:
-        """No data set says where an explanation should change an image: the causes have metrics of their own."""
+    def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
+        """(H, W) bool, where the causes of image `key`'s label are; None where the data set does not say."""
+        return None
 
     def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
         return DataLoader(

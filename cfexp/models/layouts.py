@@ -20,7 +20,8 @@ class Grid(NamedTuple):
     """The distinct neighbourhoods of B label maps of one size. Rows of tables are numbered through all B images."""
 
     label_map: Tensor  # (B, h, w) int64 in 0..R - 1
-    inner: Tensor  # (P, 9) int64: for each distinct 3x3 neighbourhood image * R + label of its pixels; B * R = outside
+    present: Tensor  # (N,) int64: image * R + label of every region that has a pixel, in ascending order
+    inner: Tensor  # (P, 9) int64: for each distinct 3x3 neighbourhood the row of `present` of its pixels; N = outside
     outer: Tensor  # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` around its centre; P = outside
     inner_of_outer: Tensor  # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
@@ -32,11 +33,13 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     """The distinct neighbourhoods of label maps (B, h, w) int64 in 0..num_regions - 1."""
     batch = len(label_map)
     image = torch.arange(batch, device=label_map.device)[:, None, None]
-    inner, inner_id = _distinct(label_map + num_regions * image, outside=batch * num_regions)
+    present, row = torch.unique(label_map + num_regions * image, return_inverse=True)
+    inner, inner_id = _distinct(row, outside=len(present))
     outer, outer_id = _distinct(inner_id, outside=len(inner))
     pixel = outer_id.flatten()
     count = torch.bincount(pixel, minlength=len(outer))
-    return Grid(label_map, inner, outer, outer[:, 4], pixel, pixel.argsort(stable=True), count.cumsum(0) - count)
+    order, start = pixel.argsort(stable=True), count.cumsum(0) - count
+    return Grid(label_map, present, inner, outer, outer[:, 4], pixel, order, start)
 
 
 def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:

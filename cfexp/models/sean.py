@@ -71,7 +71,7 @@ class SEAN(nn.Module):
                 nn.init.xavier_normal_(parameter, gain=0.02)
             else:
                 nn.init.zeros_(parameter)
-        for block in self._blocks():
+        for block in self.residual_blocks():
             block.normalise_spectrum()
 
     def forward(self, images: Tensor, label_maps: Tensor, noise_seeds: Sequence[int] | None = None) -> Tensor:
@@ -117,7 +117,7 @@ class SEAN(nn.Module):
         if not dense:
             features = features.contiguous(memory_format=torch.channels_last)
         stride = self.strides[0]
-        for block, next_stride in zip(self._blocks(), self.strides, strict=True):
+        for block, next_stride in zip(self.residual_blocks(), self.strides, strict=True):
             if next_stride != stride:
                 features = F.interpolate(features, scale_factor=2, mode="nearest")
             stride = next_stride
@@ -151,7 +151,7 @@ class SEAN(nn.Module):
         batch, height, width = label_maps.shape
         sizes = [
             (1, height // stride, width // stride)
-            for block, stride in zip(self._blocks(), self.strides, strict=True)
+            for block, stride in zip(self.residual_blocks(), self.strides, strict=True)
             for _ in block.norms()
         ]
         if noise_seeds is None:
@@ -166,7 +166,7 @@ class SEAN(nn.Module):
 
     def norms(self) -> list[RegionNorm]:
         """Every normalisation of the generator, in the order of `draw_noise`."""
-        return [norm for block in self._blocks() for norm in block.norms()]
+        return [norm for block in self.residual_blocks() for norm in block.norms()]
 
     def check_label_maps(self, label_maps: Tensor) -> None:
         """Raises InputError unless these are (B, H, W) int64 in 0..R - 1, and the start grid's cells fill H and W."""
@@ -188,5 +188,6 @@ class SEAN(nn.Module):
         if style_codes.shape != expected:
             raise InputError(f"style_codes must have shape {expected}, got {tuple(style_codes.shape)}")
 
-    def _blocks(self) -> list[SEANBlock]:
+    def residual_blocks(self) -> list[SEANBlock]:
+        """The blocks of the generator, in order."""
         return [block for block in self.blocks if isinstance(block, SEANBlock)]

@@ -47,10 +47,10 @@ class RegionNorm(nn.Module):
         if isinstance(layout, Grid):
             spade = self.spade_table(layout)
             if not self.styled:
-                return modulate(features, *(spade + self._one(spade)).chunk(2, dim=1), layout)
-            mapped = self.mapped_codes(style_codes).flatten(0, 1)
+                return modulate(features, *(spade + self.one_and_zero(spade)).chunk(2, dim=1), layout)
+            mapped = self.mapped_codes(style_codes).flatten(0, 1)[layout.present]
             style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + self.style.bias
-            return modulate(features, *self._blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1), layout)
+            return modulate(features, *self.blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1), layout)
 
         one_hot = F.one_hot(layout, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
         maps = self.spade(F.relu(self.spade_shared(one_hot)))
@@ -58,9 +58,9 @@ class RegionNorm(nn.Module):
             mapped = self.mapped_codes(style_codes)
             of_pixel = layout.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
             broadcast = mapped.gather(1, of_pixel).transpose(1, 2).unflatten(2, layout.shape[1:])
-            maps = self._blend(maps, self.style(broadcast))
+            maps = self.blend(maps, self.style(broadcast))
         else:
-            maps = maps + self._one(maps)
+            maps = maps + self.one_and_zero(maps)
         scale, shift = maps.chunk(2, dim=1)
         return features * scale + shift
 
@@ -71,24 +71,25 @@ class RegionNorm(nn.Module):
 
     def spade_table(self, grid: Grid) -> Tensor:
         """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
-        of_label = kernel_rows(self.spade_shared.weight).reshape(9 * self.num_regions, -1)
-        hidden = F.relu(sum_rows(of_label.repeat(len(grid.label_map), 1), grid.inner) + self.spade_shared.bias)
+        of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
+        products = of_label.view(9 * len(grid.present), -1)
+        hidden = F.relu(sum_rows(products, grid.inner) + self.spade_shared.bias)
         return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + self.spade.bias
 
     def blend_weights(self, like: Tensor) -> Tensor:
         """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each beta."""
         return self.blending.sigmoid().to(like.dtype).repeat_interleave(len(self.noise_scale))
 
-    def _blend(self, spade: Tensor, style: Tensor) -> Tensor:
-        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w)."""
+    def blend(self, spade: Tensor, style: Tensor) -> Tensor:
+        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w); style may be of one row."""
         weight = self.blend_weights(spade)
         if spade.ndim == 4:
             weight = weight[:, None, None]
-        return torch.lerp(spade, style, weight) + self._one(spade)
+        return torch.lerp(spade, style.expand_as(spade), weight) + self.one_and_zero(spade)
 
-    def _one(self, like: Tensor) -> Tensor:
+    def one_and_zero(self, like: Tensor) -> Tensor:
         """1 for the gammas, 0 for the betas."""
-        one = torch.zeros_like(self.noise_scale).repeat(2)
+        one = like.new_zeros(2 * len(self.noise_scale))
         one[: len(self.noise_scale)] = 1
         return one[:, None, None] if like.ndim == 4 else one
 

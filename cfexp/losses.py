@@ -1,7 +1,5 @@
 """The losses of the counterfactual generators, a function a term; every one returns a scalar, a mean over the batch."""
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,54 +62,6 @@ def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor, real_lab
     """BCE with a soft label for the real and 0 for the generated (one-sided, Salimans et al. 2016, section 3.4)."""
     labels = torch.full_like(real_logits, real_label)
     return F.binary_cross_entropy_with_logits(real_logits, labels) + F.softplus(fake_logits).mean()
-
-
-def one_hot(label_map: Tensor, num_regions: int) -> Tensor:
-    """(B, R, H, W) float of label maps (B, H, W) int64 in 0..R - 1."""
-    return F.one_hot(label_map, num_regions).permute(0, 3, 1, 2).float()
-
-
-def hinge_generator(fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """-mean D(I'), averaged over the scales: the generator's hinge loss (Lim and Ye 2017).
-
-    fake: for each scale the discriminator's feature maps of generated images, the last one the scores.
-    """
-    return torch.stack([-scale[-1].mean() for scale in fake]).mean()
-
-
-def hinge_discriminator(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """mean relu(1 - D(I)) + mean relu(1 + D(I')), averaged over the scales; arguments as for `hinge_generator`."""
-    terms = [F.relu(1 - a[-1]).mean() + F.relu(1 + b[-1]).mean() for a, b in zip(real, fake, strict=True)]
-    return torch.stack(terms).mean()
-
-
-def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """L1 between the discriminator's features of real and generated images (Wang et al. 2018, equation 4).
-
-    Summed over all layers but the scores, averaged over the scales. The real ones are a constant.
-    """
-    scales = [
-        torch.stack([F.l1_loss(b, a.detach()) for a, b in zip(of_real[:-1], of_fake[:-1], strict=True)]).sum()
-        for of_real, of_fake in zip(real, fake, strict=True)
-    ]
-    return torch.stack(scales).mean()
-
-
-def perceptual(
-    features: Callable[[Tensor], Sequence[Tensor]],
-    query: Tensor,
-    reconstruction: Tensor,
-    weights: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
-) -> Tensor:
-    """Weighted L1 between the feature maps of two images (Wang et al. 2018); the defaults are those for VGG19.
-
-    The last weights are used where there are fewer maps.
-    """
-    with torch.no_grad():
-        wanted = features(query)
-    found = features(reconstruction)
-    used = list(weights)[-len(found) :]
-    return torch.stack([w * F.l1_loss(b, a) for w, a, b in zip(used, wanted, found, strict=True)]).sum()
 
 
 def region_weighted_l1(query: Tensor, reconstruction: Tensor, label_map: Tensor, num_regions: int) -> Tensor:

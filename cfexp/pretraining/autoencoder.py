@@ -1,6 +1,6 @@
 """The stage that trains SEAN: style encoder and generator together, to reconstruct images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from cfexp.data.batch import ImageBatch
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 
+Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
+
 
 class AutoencoderStage(LightningModule):
     """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the same image.
@@ -24,10 +26,10 @@ class AutoencoderStage(LightningModule):
               + l1_weight * area-weighted L1                                                the last one ours
         L_D = hinge
 
-    network: the autoencoder. discriminator: (images, one-hot layouts) -> for each scale its feature maps, the last one
-    the scores; None trains without one. feature_network: images -> feature maps, frozen here, for the perceptual loss;
-    None leaves that out. It must not be the network that is explained later: what the explained one sees would be
-    reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by its area ** 0.5
+    network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one. feature_network:
+    images -> feature maps, frozen here, for the perceptual loss, with `perceptual_layers` the weight of each map (the
+    defaults are VGG19's); None leaves that out. It must not be the network that is explained later: what the explained
+    one sees would be reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by its area ** 0.5
     rather than its area: else a lamp of twenty pixels is lost.
     judge: images -> logits, a classifier; how often it decides alike on the reconstruction is logged, and not trained.
     generator_optimizer, discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
@@ -46,6 +48,7 @@ class AutoencoderStage(LightningModule):
         adversarial_weight: float = 1.0,
         matching_weight: float = 10.0,
         perceptual_weight: float = 10.0,
+        perceptual_layers: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1),
         l1_weight: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
@@ -57,7 +60,8 @@ class AutoencoderStage(LightningModule):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.scheduler = scheduler
         self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
-        self.perceptual_weight, self.l1_weight, self.clip_norm = perceptual_weight, l1_weight, clip_norm
+        self.perceptual_weight, self.perceptual_layers = perceptual_weight, list(perceptual_layers)
+        self.l1_weight, self.clip_norm = l1_weight, clip_norm
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, dim=(1, 2, 3))  # the mean over images
         self.alike = MeanMetric()
 
@@ -70,9 +74,8 @@ class AutoencoderStage(LightningModule):
         loss = torch.stack(list(terms.values())).sum()
         self._step(generator_optimizer, loss)
         if self.discriminator is not None:
-            layout = losses.one_hot(batch.label_map, self.network.num_regions)
-            real, fake = self._discriminate(batch.image, layout), self._discriminate(image.detach(), layout)
-            terms["discriminator"] = losses.hinge_discriminator(real, fake)
+            real, fake = self._discriminate(batch, image.detach())
+            terms["discriminator"] = losses.hinge_discriminator(_scores(real), _scores(fake))
             self._step(others[0], terms["discriminator"])
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
@@ -118,22 +121,24 @@ class AutoencoderStage(LightningModule):
     def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:
         terms = {}
         if self.discriminator is not None:
-            layout = losses.one_hot(batch.label_map, self.network.num_regions)
-            fake, real = self._discriminate(image, layout), self._discriminate(batch.image, layout)
-            terms["adversarial"] = self.adversarial_weight * losses.hinge_generator(fake)
+            real, fake = self._discriminate(batch, image)
+            terms["adversarial"] = self.adversarial_weight * losses.hinge_generator(_scores(fake))
             terms["matching"] = self.matching_weight * losses.feature_matching(real, fake)
         if self.feature_network is not None:
-            perceptual = losses.perceptual(self.feature_network, batch.image, image)
+            perceptual = losses.perceptual(self.feature_network, image, batch.image, self.perceptual_layers)
             terms["perceptual"] = self.perceptual_weight * perceptual
         if self.l1_weight > 0:
             l1 = losses.region_weighted_l1(batch.image, image, batch.label_map, self.network.num_regions)
             terms["l1"] = self.l1_weight * l1
         return terms
 
-    def _discriminate(self, image: Tensor, layout: Tensor) -> list[list[Tensor]]:
+    def _discriminate(self, batch: ImageBatch, image: Tensor) -> tuple[Features, Features]:
+        """The discriminator's features of the real images and of the generated ones, seen as one batch."""
         assert self.discriminator is not None
-        features: list[list[Tensor]] = self.discriminator(image, layout)
-        return features
+        features = self.discriminator(torch.cat([batch.image, image]), batch.label_map.repeat(2, 1, 1))
+        halves = [[layer.chunk(2) for layer in scale] for scale in features]
+        real, fake = ([[layer[half] for layer in scale] for scale in halves] for half in (0, 1))
+        return real, fake
 
     def _step(self, optimizer: Any, loss: Tensor) -> None:
         self.toggle_optimizer(optimizer)
@@ -157,3 +162,7 @@ class AutoencoderStage(LightningModule):
         if self.judge is not None:
             self.log(f"{part}/decisions_kept", 100 * self.alike.compute(), prog_bar=True)
             self.alike.reset()
+
+
+def _scores(features: Features) -> list[Tensor]:
+    return [scale[-1] for scale in features]

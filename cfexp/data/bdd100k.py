@@ -73,6 +73,12 @@ class BDD100kDataModule(LayoutDataModule):
             raise InputError(f"data.source must be segmentation or classification, got {source!r}")
         if not isinstance(layouts, str):
             raise InputError(f"data.layouts must be ground_truth, none or a folder of masks, got {layouts!r}")
+        if root is None and oia_root is not None:
+            if source != "classification":
+                raise InputError(
+                    "data.oia_root is given and data.root is not: the embedded streets have actions already"
+                )
+            root = oia_root  # BDD-OIA alone is enough
         self.root = None if root is None else Path(root).expanduser()
         self.oia_root = None if oia_root is None else Path(oia_root).expanduser()
         self.world = _street_parameters(world)

@@ -22,9 +22,6 @@ class DescribedData(Protocol):
     def describe(self, key: int) -> Record:
         """What is known of a query, as JSON takes it: image_id; for VQA all of VQAQuestion but the objects."""
 
-    def class_name(self, index: int) -> str:
-        """What a class of the explained model is called: for VQA the answer."""
-
     def truth_mask(self, key: int) -> NDArray[Any] | None:
         """(H, W) bool, where what the query asks about is in its picture; None if the data set does not say."""
 
@@ -58,6 +55,7 @@ class ExplanationWriter(BasePredictionWriter):
         """Store the explanations of a batch."""
         assert self.store is not None
         data: DescribedData = trainer.datamodule  # type: ignore[attr-defined]
+        explainer = cast(Explainer, pl_module)
         images = {name: to_pixels(getattr(prediction, name)) for name in ("query", "reconstruction", "counterfactual")}
         for row, decision in enumerate(decisions(prediction)):
             key = decision["key"]
@@ -70,8 +68,8 @@ class ExplanationWriter(BasePredictionWriter):
             record = {
                 **data.describe(key),
                 **decision,
-                "answer_before": data.class_name(decision["query_class"]),
-                "answer_after": data.class_name(decision["stored_class"]),
+                "answer_before": explainer.class_name(decision["query_class"]),
+                "answer_after": explainer.class_name(decision["stored_class"]),
                 "has_truth_mask": mask is not None,
             }
             self.store.add(record, pictures)
@@ -175,5 +173,11 @@ def decisions(explanation: Explanation) -> list[Record]:
             columns[f"{name}_logits"] = values
     for name, succeeded in (("success", classes["counterfactual"]), ("stored_success", classes["stored"])):
         columns[name] = torch.where(counter_class < 0, succeeded != query_class, succeeded == counter_class)
+    # What an explainer tells beyond the contract, as far as it is numbers and no pictures.
+    columns |= {
+        name: values.detach().cpu()
+        for name, values in explanation.extras.items()
+        if values.ndim <= 2 and name not in ("key", "stored_logits")
+    }
     lists = {name: column.tolist() for name, column in columns.items()}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]

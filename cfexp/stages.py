@@ -50,7 +50,7 @@ _NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers"}
 
 
 class Fitted(NamedTuple):
-    """A training that has come to its end."""
+    """What a config describes, ready to run; after `fit`, a training that has come to its end."""
 
     trainer: Trainer
     module: LightningModule
@@ -82,12 +82,27 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
     """
     if resume is not None:
         _log.info("goes on after %d epochs: %s", epochs_done(resume), resume)
+    assembled = assemble(config, folder, "fit")
+    trainer, module, data = assembled
+    if resume is not None:
+        # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
+        # their first indices at once: those must be of this epoch.
+        trainer.fit_loop.epoch_progress.current.completed = epochs_done(resume)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    return assembled
+
+
+def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
+    """Trainer, module and data of a config, stages first, with what made them written to `folder`.
+
+    stage: what the data is set up for, "fit" or "predict". Raises InputError for a config that cannot be run.
+    """
     provide_stages(config)
     use_threads(config.num_threads)
     seed_everything(config.seed, workers=True, verbose=False)
     data: LightningDataModule = build(config.get("data"), "data")
     data.prepare_data()
-    data.setup("fit")
+    data.setup(stage)
     with open_dict(config):
         config.facts, config.folder = data.facts, str(folder)  # type: ignore[attr-defined]
     # The weights' start must not depend on how many numbers reading the data drew.
@@ -104,11 +119,6 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         plugins=[WholeCheckpoints()],
         default_root_dir=folder,
     )
-    if resume is not None:
-        # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
-        # their first indices at once: those must be of this epoch.
-        trainer.fit_loop.epoch_progress.current.completed = epochs_done(resume)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return Fitted(trainer, module, data)
 
 

@@ -1,7 +1,7 @@
 """The part of a LightningDataModule that does not depend on which data set with layouts and labels it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -80,6 +80,7 @@ class LayoutDataModule(LightningDataModule):
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
         self._datasets: dict[Part, LayoutDataset] = {}
+        self._left_out: set[int] = set()
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
@@ -137,8 +138,14 @@ class LayoutDataModule(LightningDataModule):
         return self._loader(self.dataset("test"), batch_size=self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
-        """The part that is explained, in its fixed order."""
-        return self._loader(self.dataset(self.predict_part), batch_size=self.eval_batch_size)
+        """The part that is explained, in its fixed order, less what was left out."""
+        dataset = self.dataset(self.predict_part)
+        left = [index for index in range(len(dataset)) if index not in self._left_out]
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=left)
+
+    def leave_out(self, keys: Collection[int]) -> None:
+        """Explain the others only."""
+        self._left_out = set(keys)
 
     @property
     def facts(self) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
+from cfexp.evaluation.style_codes import style_code_values
 from cfexp.metrics.functional import (
     MIN_SPECTRUM,
     changed_fraction,
@@ -60,6 +61,12 @@ METRICS: dict[str, Metric] = {
     "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
     "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
     "language_sensitivity": Metric("", "pairs of different questions about one image"),
+    "reconstruction_kept": Metric("%", "searches", is_rate=True),
+    "success_kept": Metric("%", "searches whose reconstruction keeps the decision", is_rate=True),
+    "code_distance": Metric("", "searches"),
+    "flip_step": Metric("steps", "successful searches"),
+    "causal_region": Metric("%", "successful searches with known causes", is_rate=True),
+    "lamps_turned": Metric("%", "successful searches that changed the lights most", is_rate=True),
     "color_readable": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
     "color_changed": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
     "color_is_new_answer": Metric(
@@ -102,8 +109,9 @@ class Chunk(NamedTuple):
 def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Measurements:
     """Measure a run, a chunk of whole images at a time. Raises InputError for whatever is missing or damaged in it."""
     records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))
-    palette = run.palette
-    image_ids = np.array([record["image_id"] for record in records], dtype=np.int64)
+    palette, regions = run.palette, run.data.get("region_names", [])
+    # Numbered by their order: a data set's own may be names.
+    image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
     members = group_members(records)
     fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
     parts: list[dict[str, Values]] = []
@@ -112,7 +120,7 @@ def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Me
     size = max(1, CHUNK_VALUES // run.images("query", [records[0]["key"]]).numel())
     for rows in track(list(_chunks(image_ids, size)), description="scoring", transient=True):
         chunk = _read(run, records[rows])
-        parts.append(_values(chunk, era, palette, predictors))
+        parts.append(_values(chunk, era, palette, regions, predictors))
         edits = chunk.counterfactual - chunk.query
         for group, member in members.items():
             pairs = _pairs(chunk.records, member[rows])
@@ -164,7 +172,9 @@ def _read(run: RunFolder, records: list[Record]) -> Chunk:
     return Chunk(records, query, counterfactual, mask)
 
 
-def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping[str, Predictor]) -> dict[str, Values]:
+def _values(
+    chunk: Chunk, era: Era, palette: Palette | None, regions: Sequence[str], predictors: Mapping[str, Predictor]
+) -> dict[str, Values]:
     """The metrics of each query of a chunk, each (B,), by name and in their units."""
     records, query, counterfactual = chunk.records, chunk.query, chunk.counterfactual
     before, after = ([record.get(name) for record in records] for name in ("answer_before", "answer_after"))
@@ -184,6 +194,7 @@ def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping
         "edit_locality": locality,
         "mask_area": np.where(np.isnan(locality), np.nan, 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))),
         **_colors(chunk, right & flipped, palette or {}),
+        **style_code_values(records, counterfactual, regions),
     }
     for name, predictor in predictors.items():
         their_before, their_after = predictor(query, records), predictor(counterfactual, records)

@@ -33,6 +33,11 @@ class Explainer(LightningModule):
         """(B,) int64: what tells each query of the data set from every other."""
         raise NotImplementedError
 
+    def class_name(self, index: int) -> str:
+        """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
+        name: str = self.trainer.datamodule.class_name(index)  # type: ignore[attr-defined]
+        return name
+
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
         """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
 

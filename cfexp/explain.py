@@ -1,0 +1,37 @@
+"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, image by image, into a run folder."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder."""
+    # Imported late: --help and a mistyped override answer at once.
+    from cfexp.evaluate import score_and_show
+    from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.stages import assemble
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    trainer, explainer, data = assemble(config, folder, "predict")
+    done = RunFolder(folder).keys()
+    if done:
+        print(f"goes on after {len(done)} explanations: {folder}")
+    data.leave_out(done)  # type: ignore[attr-defined]
+    trainer.predict(explainer, datamodule=data, return_predictions=False)
+    if trainer.is_global_zero:
+        score_and_show(folder, loggers=trainer.loggers)
+    for logger in trainer.loggers:
+        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+
+
+if __name__ == "__main__":
+    main()

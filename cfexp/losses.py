@@ -1,4 +1,9 @@
-"""The losses of the counterfactual generators, a function a term; every one returns a scalar, a mean over the batch."""
+"""The losses of the counterfactual generators and of SEAN, a function a term.
+
+Every one returns a scalar, a mean over the batch; those of a search, in which queries must not mix, return (B,).
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +78,73 @@ def region_weighted_l1(query: Tensor, reconstruction: Tensor, label_map: Tensor,
     area.scatter_add_(1, label_map.flatten(1), torch.ones_like(label_map, dtype=area.dtype).flatten(1))
     weight = area.clamp(min=1).rsqrt().gather(1, label_map.flatten(1)).view(len(query), 1, *label_map.shape[1:])
     return ((reconstruction - query).abs() * weight / weight.mean((2, 3), keepdim=True)).mean()
+
+
+def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
+    """mean(relu(1 - D(I))) + mean(relu(1 + D(G))), mean over the scales (Lim and Ye 2017, as in SEAN)."""
+    scales = [
+        F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in zip(real_scores, fake_scores, strict=True)
+    ]
+    return torch.stack(scales).mean()
+
+
+def hinge_generator(fake_scores: Sequence[Tensor]) -> Tensor:
+    """-mean(D(G)), mean over the scales: the generator's side of the hinge."""
+    return torch.stack([-score.mean() for score in fake_scores]).mean()
+
+
+def feature_matching(real_features: Sequence[Sequence[Tensor]], fake_features: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean absolute difference of the discriminator's features, summed over the layers but the score, mean over scales.
+
+    As in Wang et al. 2018 (pix2pixHD) and SEAN: each scale has a list of features whose last is the score. No gradient
+    reaches the real ones.
+    """
+    scales = [
+        torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(real[:-1], fake[:-1], strict=True)]).sum()
+        for real, fake in zip(real_features, fake_features, strict=True)
+    ]
+    return torch.stack(scales).mean()
+
+
+def perceptual(
+    network: Callable[[Tensor], Sequence[Tensor]], generated: Tensor, real: Tensor, weights: Sequence[float]
+) -> Tensor:
+    """Weighted sum of the mean absolute differences of a frozen network's feature maps (Johnson et al. 2016).
+
+    network: images (B, 3, H, W) in [-1, 1] to as many feature maps as there are weights. SEAN takes VGG19's at relu1_1
+        to relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
+    """
+    with torch.no_grad():
+        expected = network(real)
+    differences = [
+        weight * F.l1_loss(features, target)
+        for weight, features, target in zip(weights, network(generated), expected, strict=True)
+    ]
+    return torch.stack(differences).sum()
+
+
+def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
+    """-log p(counter_class), (B,), the decision term of STEEX (Jacob et al. 2022, equation 4).
+
+    logits: (B, K). counter_class: (B,) int64, 0 or 1 where a binary head decides, else 0..K - 1.
+    head: which of K binary heads decides; None: the only one (K = 1), or K classes that exclude each other.
+
+    Taken from the logits: written out, its gradient is NaN once the probability rounds to 0 or 1 (a logit of 17).
+    """
+    if head is None and logits.shape[1] > 1:
+        return F.cross_entropy(logits, counter_class, reduction="none")
+    logit = logits[:, head or 0]
+    return F.binary_cross_entropy_with_logits(logit, counter_class.to(logit.dtype), reduction="none")
+
+
+def decision_margin(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
+    """By how much the decision is the counter class, (B,) in logits: positive once it is. Arguments as above."""
+    if head is None and logits.shape[1] > 1:
+        return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(logits, counter_class).amax(1)
+    logit = logits[:, head or 0]
+    return torch.where(counter_class == 1, logit, -logit)
+
+
+def proximity_loss(style_codes: Tensor, query_codes: Tensor) -> Tensor:
+    """sum_r ||z_r - z_r^0||^2 of style codes (B, R, D), (B,): the proximity term of STEEX (equation 5)."""
+    return (style_codes - query_codes).square().sum((1, 2))

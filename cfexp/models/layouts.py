@@ -22,7 +22,7 @@ class Grid(NamedTuple):
     label_map: Tensor  # (B, h, w) int64 in 0..R - 1
     present: Tensor  # (N,) int64: image * R + label of every region that has a pixel, in ascending order
     inner: Tensor  # (P, 9) int64: for each distinct 3x3 neighbourhood the row of `present` of its pixels; N = outside
-    outer: Tensor  # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` around its centre; P = outside
+    outer: Tensor  # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` in it; P = outside
     inner_of_outer: Tensor  # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
     order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
@@ -99,7 +99,7 @@ def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
 
 
 def modulate(image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-    """image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and tables (Q, C)."""
+    """Modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and tables (Q, C)."""
     modulated: Tensor = _Modulate.apply(image, scale, shift, grid)  # type: ignore[no-untyped-call]  # torch's own
     return modulated
 
@@ -115,7 +115,7 @@ class _Modulate(torch.autograd.Function):
         return _as_image(rows, image)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image, scale = ctx.saved_tensors
         rows = pixel_rows(gradient)
         return (

@@ -21,10 +21,16 @@ from cfexp.errors import InputError
 from cfexp.models.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
 from cfexp.models.pretrained import read_state_dict
 from cfexp.models.released_steex import (
-    decision_from_released,
-    oracle_from_released,
-    sean_from_released,
-    segmenter_from_released,
+    decision_from_released as decision_from_released,
+)
+from cfexp.models.released_steex import (
+    oracle_from_released as oracle_from_released,
+)
+from cfexp.models.released_steex import (
+    sean_from_released as sean_from_released,
+)
+from cfexp.models.released_steex import (
+    segmenter_from_released as segmenter_from_released,
 )
 from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from cfexp.models.classifiers import DecisionModel, Oracle
 from cfexp.models.sean import SEAN
-from cfexp.models.sean_layers import RegionNorm
+from cfexp.models.sean_layers import RegionNorm, bias_of
 from cfexp.models.segmenter import Segmenter
 from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
 
@@ -24,14 +25,15 @@ def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:
     encoder_channels = shape_of(state_dict, "Zencoder.model.1.weight", (32, 3, 3, 3))[0]
     style_dim = shape_of(state_dict, "Zencoder.model.14.weight", (512, 256, 3, 3))[0]
     spade_channels = shape_of(state_dict, "head_0.ace_0.Spade.mlp_shared.0.weight", (128, 19, 3, 3))[0]
-    network = SEAN(
-        num_regions,
-        max(1, start // 2**up_blocks),
-        style_dim,
-        encoder_channels,
-        up_blocks=up_blocks,
-        spade_channels=spade_channels,
-    )
+    base_channels = max(1, start // 2**up_blocks)
+    # Every tensor is filled below, so none is initialised.
+    with torch.device("meta"):
+        network = SEAN(
+            *(num_regions, base_channels, style_dim, encoder_channels),
+            up_blocks=up_blocks,
+            spade_channels=spade_channels,
+        )
+    network.to_empty(device="cpu")
 
     layers: dict[str, nn.Module] = {"fc": network.head, "conv_img": network.to_rgb}
     convolutions = [layer for layer in network.encoder.layers if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
@@ -64,7 +66,7 @@ def _norm_places(name: str, norm: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield f"{name}.param_free_norm.{key}", buffer
         yield f"{name}.Spade.param_free_norm.{key}", buffer.clone()  # never used
     yield f"{name}.Spade.mlp_shared.0.weight", norm.spade_shared.weight.detach()
-    yield f"{name}.Spade.mlp_shared.0.bias", norm.spade_shared.bias.detach()
+    yield f"{name}.Spade.mlp_shared.0.bias", bias_of(norm.spade_shared).detach()
     yield from _gamma_and_beta(f"{name}.Spade.mlp_", norm.spade)
     blending = norm.blending.detach() if norm.styled else norm.noise_scale.new_empty(2)  # without style never used
     yield f"{name}.blending_gamma", blending[:1]
@@ -106,9 +108,10 @@ def segmenter_from_released(state_dict: Mapping[str, Tensor]) -> Segmenter:
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
-    backbone = "resnet101" if any(key.startswith("backbone.layer3.6.") for key in state_dict) else "resnet50"
+    # The third of four stages has 6 blocks in a ResNet50 and 23 in a ResNet101.
+    is_small = "backbone.layer3.5.conv1.weight" in state_dict and "backbone.layer3.6.conv1.weight" not in state_dict
     num_regions = shape_of(state_dict, "classifier.4.weight", (19, 256, 1, 1))[0]
-    segmenter = Segmenter(num_regions, "resnet101" if backbone == "resnet101" or not state_dict else "resnet50")
+    segmenter = Segmenter(num_regions, "resnet50" if is_small else "resnet101")
     fill_places(segmenter.network.state_dict(), state_dict, "DeepLabV3")
     return segmenter.eval()
 

@@ -112,7 +112,7 @@ class SEAN(nn.Module):
         self.check_label_maps(label_maps)
         self.check_codes(style_codes, label_maps)
         noise = self.draw_noise(label_maps, noise_seeds, style_codes.dtype)
-        layouts = {stride: layout for stride, layout in zip(self.strides, self.layouts(label_maps, dense), strict=True)}
+        layouts = dict(zip(self.strides, self.layouts(label_maps, dense), strict=True))
         features = self.start(label_maps, style_codes.dtype)
         if not dense:
             features = features.contiguous(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cfexp.models.layouts import Grid, kernel_rows, pixel_rows, sum_by_neighbourhood, sum_rows
 from cfexp.models.sean import SEAN
-from cfexp.models.sean_layers import RegionNorm
+from cfexp.models.sean_layers import RegionNorm, bias_of
 
 # How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's second-level cache:
 # measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once took four times as long.
@@ -81,7 +81,7 @@ class FastSEAN:
             ]
             for block in sean.residual_blocks()
         ]
-        self.to_rgb = self._kernel(sean.to_rgb.weight), sean.to_rgb.bias.detach().to(self.dtype)
+        self.to_rgb = self._kernel(sean.to_rgb.weight), bias_of(sean.to_rgb).detach().to(self.dtype)
 
     def _fold(self, norm: RegionNorm, convolution: nn.Conv2d, slope: float) -> FoldedNorm:
         batch_norm = norm.batch_norm
@@ -145,7 +145,7 @@ class FastSEAN:
 def _prepare_norm(folded: FoldedNorm, grid: Grid, noise: Tensor | None) -> PreparedNorm:
     norm = folded.norm
     maps = norm.spade_table(grid)
-    maps = norm.blend(maps, norm.style.bias) if norm.styled else maps + norm.one_and_zero(maps)
+    maps = norm.blend(maps, bias_of(norm.style)) if norm.styled else maps + norm.one_and_zero(maps)
     gamma, beta = maps.chunk(2, dim=1)
     static = torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift))
     return PreparedNorm(static, None if noise is None else pixel_rows(noise))
@@ -220,7 +220,7 @@ class _BlockFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, middle, *styles = ctx.saved_tensors
         block: _Block = ctx.block
         first, second, *skip = block.parts(styles)
@@ -241,10 +241,10 @@ class _BlockFunction(torch.autograd.Function):
         return None, total, *style_gradients
 
 
-def _chunks(rows: int, channels: int, on_gpu: bool) -> list[slice]:
-    """Parts of the pixels; all at once on a GPU."""
-    size = rows if on_gpu else max(1, CHUNK // channels)
-    return [slice(first, first + size) for first in range(0, rows, size)]
+def _chunks(rows: Tensor) -> list[slice]:
+    """Parts of the pixels, of rows (B * h * w, C); all at once on a GPU."""
+    size = len(rows) if rows.is_cuda else max(1, CHUNK // rows.shape[1])
+    return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
 def _read(part: _Part, rows: Tensor, source: Tensor | None, pixels: slice) -> Tensor:
@@ -260,7 +260,7 @@ def _convolve(block: _Block, part: _Part, features: Tensor, source: Tensor | Non
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
     activated = block.scratch[: len(grid.pixel) * rows.shape[1]].view(-1, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
-    for pixels in _chunks(*activated.shape, rows.is_cuda):
+    for pixels in _chunks(activated):
         of_pixel, target = grid.pixel[pixels], activated[pixels]
         torch.index_select(shift, 0, of_pixel, out=target)
         target.addcmul_(_read(part, rows, source, pixels), scale.index_select(0, of_pixel))
@@ -283,7 +283,7 @@ def _backpropagate(
     rows_gradient = pixel_rows(_input_gradient(gradient, _as_image(times_features, grid), folded.weight))
     is_first, total = total is None, rows.new_empty(size) if total is None else total
     scale, shift = part.tables(grid, rows.dtype)
-    for pixels in _chunks(*size, rows.is_cuda):
+    for pixels in _chunks(times_features):
         of_pixel, target = grid.pixel[pixels], rows_gradient[pixels]
         values, scale_here = _read(part, rows, source, pixels), scale.index_select(0, of_pixel)
         if folded.slope != 1:

@@ -47,22 +47,25 @@ class RegionNorm(nn.Module):
         if isinstance(layout, Grid):
             spade = self.spade_table(layout)
             if not self.styled:
-                return modulate(features, *(spade + self.one_and_zero(spade)).chunk(2, dim=1), layout)
+                scale, shift = (spade + self.one_and_zero(spade)).chunk(2, dim=1)
+                return modulate(features, scale, shift, layout)
             mapped = self.mapped_codes(style_codes).flatten(0, 1)[layout.present]
-            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + self.style.bias
-            return modulate(features, *self.blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1), layout)
+            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + bias_of(self.style)
+            scale, shift = self.blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1)
+            return modulate(features, scale, shift, layout)
 
         one_hot = F.one_hot(layout, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
         maps = self.spade(F.relu(self.spade_shared(one_hot)))
         if self.styled:
             mapped = self.mapped_codes(style_codes)
             of_pixel = layout.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
-            broadcast = mapped.gather(1, of_pixel).transpose(1, 2).unflatten(2, layout.shape[1:])
+            broadcast = mapped.gather(1, of_pixel).view(*layout.shape, -1).permute(0, 3, 1, 2)
             maps = self.blend(maps, self.style(broadcast))
         else:
             maps = maps + self.one_and_zero(maps)
         scale, shift = maps.chunk(2, dim=1)
-        return features * scale + shift
+        modulated: Tensor = features * scale + shift
+        return modulated
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
@@ -73,8 +76,8 @@ class RegionNorm(nn.Module):
         """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
         of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
         products = of_label.view(9 * len(grid.present), -1)
-        hidden = F.relu(sum_rows(products, grid.inner) + self.spade_shared.bias)
-        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + self.spade.bias
+        hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
+        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(self.spade)
 
     def blend_weights(self, like: Tensor) -> Tensor:
         """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each beta."""
@@ -92,6 +95,12 @@ class RegionNorm(nn.Module):
         one = like.new_zeros(2 * len(self.noise_scale))
         one[: len(self.noise_scale)] = 1
         return one[:, None, None] if like.ndim == 4 else one
+
+
+def bias_of(convolution: nn.Conv2d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert convolution.bias is not None
+    return convolution.bias
 
 
 class SEANBlock(nn.Module):

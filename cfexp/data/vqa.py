@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler
 
 from cfexp.data.batch import VQABatch
+from cfexp.data.settings import check_at_least
 from cfexp.data.vqa_dataset import VQADataset, collate
 from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
 from cfexp.data.vqa_scene_graph import Palette
@@ -66,11 +67,11 @@ class VQADataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_at_least(1, image_size=image_size, num_answers=num_answers, max_question_length=max_question_length)
-        _check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, images_per_batch=images_per_batch)
-        _check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
+        check_at_least(1, image_size=image_size, num_answers=num_answers, max_question_length=max_question_length)
+        check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, images_per_batch=images_per_batch)
+        check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
         if max_test_questions is not None:
-            _check_at_least(1, max_test_questions=max_test_questions)
+            check_at_least(1, max_test_questions=max_test_questions)
         if isinstance(train_question_types, str):
             raise InputError(f"data.train_question_types must be a list of prefixes, got {train_question_types!r}")
         self.root = None if root is None else Path(root).expanduser()
@@ -287,9 +288,3 @@ def _scene_parameters(world: SceneParameters | Mapping[str, Any] | None) -> Scen
         return SceneParameters(**(world or {}))
     except TypeError as error:
         raise InputError(f"data.world: {error}") from None
-
-
-def _check_at_least(least: int, **settings: int) -> None:
-    for name, value in settings.items():
-        if type(value) is not int or value < least:
-            raise InputError(f"data.{name} must be an integer of at least {least}, got {value!r}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from cfexp.data.images import read_picture
 from cfexp.data.records import OFFICIAL_REMEDY, Records, read_json, records_of, shown
 from cfexp.data.vqa_scene_graph import Palette, SceneGraphObject, read_scene_graph
 from cfexp.errors import InputError
@@ -137,13 +138,7 @@ def read_image(path: Path, size: int) -> Tensor:
 
     Raises InputError if it is not a complete JPEG or PNG image.
     """
-    try:
-        # The formats are named because Pillow opens others with external programs.
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            pixels = fit_square(image.convert("RGB"), size, Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable image ({reason}); {OFFICIAL_REMEDY}") from None
+    pixels = fit_square(read_picture(path).convert("RGB"), size, Image.Resampling.BILINEAR)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 

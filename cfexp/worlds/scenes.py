@@ -6,13 +6,9 @@ annotators disagree more about the colours in between. `scene_graphs_*.json` hol
 and mask of each object, and which objects a question asks about); no model reads it, the metrics may.
 """
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +18,7 @@ from PIL import Image
 from rich.progress import track
 
 from cfexp.errors import InputError
+from cfexp.worlds.cache import cached_world, check_types, dump_json, parameters_key
 from cfexp.worlds.scene_questions import COLORS, SHAPES, SIZES, Question, SceneObject, ask, human_answers
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
@@ -47,11 +44,7 @@ class SceneParameters:
 
     def __post_init__(self) -> None:
         """Check types and ranges; raises InputError."""
-        for field in fields(self):
-            value, numbers = getattr(self, field.name), (int, float) if field.name == "disagreement" else (int,)
-            if type(value) not in numbers:
-                kind = "number" if float in numbers else "whole number"
-                raise InputError(f"world.{field.name} must be a {kind}, got {value!r}")
+        check_types(self, shares=("disagreement",))
         if self.seed < 0:
             raise InputError(f"world.seed must be >= 0, got {self.seed}")
         if not 1 <= self.min_objects <= self.max_objects <= 5:
@@ -70,8 +63,7 @@ class SceneParameters:
     @property
     def key(self) -> str:
         """A short hash of the parameters and of this file's version: the name of the cache folder."""
-        text = json.dumps([_VERSION, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return parameters_key(_VERSION, self)
 
 
 class Scene(NamedTuple):
@@ -85,29 +77,9 @@ class Scene(NamedTuple):
 def cached_scenes(parameters: SceneParameters, cache_dir: Path) -> Path:
     """The folder of the world with these parameters under `cache_dir`, written now if it is not there.
 
-    It is written beside its final place and renamed when complete, so an interrupted or concurrent run never leaves,
-    nor reads, half of one. Raises InputError where `cache_dir` cannot be made or written to.
+    Raises InputError where `cache_dir` cannot be made or written to.
     """
-    folder = Path(cache_dir) / f"scenes-{parameters.key}"
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        problem = f"the embedded scenes cannot be written under cache_dir={cache_dir}: {error.strerror}"
-        raise InputError(f"{problem}; give a folder that you may write to") from error
-    try:
-        write_scenes(parameters, unfinished)
-        unfinished.chmod(0o755)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same bytes
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    return cached_world("scenes", parameters.key, partial(write_scenes, parameters), cache_dir)
 
 
 def write_scenes(parameters: SceneParameters, folder: Path) -> None:
@@ -135,13 +107,13 @@ def write_scenes(parameters: SceneParameters, folder: Path) -> None:
                 asked[str(question_id)] = question.asked
         first_id += count
         header = {"data_type": "mscoco", "data_subtype": subset, **_HEADER}
-        _dump(
+        dump_json(
             folder / f"OpenEnded_mscoco_{subset}_questions.json",
             {**header, "task_type": "Open-Ended", "questions": questions},
         )
-        _dump(folder / f"mscoco_{subset}_annotations.json", {**header, "annotations": annotations})
+        dump_json(folder / f"mscoco_{subset}_annotations.json", {**header, "annotations": annotations})
         info = {"palette": COLORS, "parameters": asdict(parameters)}
-        _dump(folder / f"scene_graphs_{subset}.json", {"info": info, "scenes": scenes, "questions": asked})
+        dump_json(folder / f"scene_graphs_{subset}.json", {"info": info, "scenes": scenes, "questions": asked})
 
 
 _HEADER = {
@@ -183,13 +155,6 @@ def _described(scene: Scene) -> Iterator[dict[str, Any]]:
             "box": [int(side) for side in box],
             "mask": encode_mask(mask),
         }
-
-
-def _dump(path: Path, content: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content))  # dump() would take five times as long: it is not written in C
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, list[int]]:

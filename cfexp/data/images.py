@@ -1,0 +1,24 @@
+"""Opening image files, checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.errors import InputError
+
+
+def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG")) -> Image.Image:
+    """A whole image file, decoded, in its own mode; raises InputError if it is not a complete one of `formats`."""
+    try:
+        # The formats are named because Pillow opens others with external programs.
+        with Image.open(path, formats=tuple(formats)) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {OFFICIAL_REMEDY}") from None
+    # Pillow's own decoders raise nearly anything for damaged bytes; memory and interrupts are not theirs.
+    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable image ({reason}); {OFFICIAL_REMEDY}") from None

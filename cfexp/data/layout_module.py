@@ -1,0 +1,186 @@
+"""The part of a LightningDataModule that does not depend on which data set with layouts and labels it is."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from cfexp.data.batch import ImageBatch
+from cfexp.data.layouts import (
+    LayoutDataset,
+    LayoutRecord,
+    MirroringSampler,
+    OnBadSample,
+    PngLayouts,
+    collate,
+)
+from cfexp.data.settings import check_at_least
+from cfexp.errors import InputError
+
+Part = Literal["train", "val", "test"]
+_PARTS: dict[str | None, tuple[Part, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    None: ("train", "val", "test"),
+}
+
+
+class LayoutDataModule(LightningDataModule):
+    """Loaders over the records of three parts; a subclass says which records, regions and classes there are.
+
+    A subclass sets `region_names`, `class_names` and `mirrored_labels`, and gives `records`, `reader` and
+    `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
+    `max_test_images`: test on the first so many images; None = all. `predict_part`: which part is explained, in its
+    fixed order. `on_bad_sample`: `raise` InputError at a file that cannot be read, or `skip` the image. The order of
+    training is a function of (`seed`, epoch). Raises InputError for settings out of range.
+    """
+
+    region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
+    class_names: tuple[str, ...] = ()  # K names of the labels
+    mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
+
+    def __init__(
+        self,
+        image_size: Sequence[int],
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        cache_images: bool = False,
+        horizontal_flip: float = 0.5,
+        max_test_images: int | None = None,
+        predict_part: Part = "test",
+        on_bad_sample: OnBadSample = "raise",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if isinstance(image_size, int | str) or len(image_size) != 2:
+            raise InputError(f"data.image_size must be [height, width], got {image_size!r}")
+        height, width = image_size
+        check_at_least(1, image_size=height)
+        check_at_least(1, image_size=width)
+        check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_at_least(0, num_workers=num_workers, seed=seed)
+        if max_test_images is not None:
+            check_at_least(1, max_test_images=max_test_images)
+        if type(horizontal_flip) not in (int, float) or not 0 <= horizontal_flip <= 1:
+            raise InputError(f"data.horizontal_flip must be a share in [0, 1], got {horizontal_flip!r}")
+        if predict_part not in get_args(Part):
+            raise InputError(f"data.predict_part must be one of {', '.join(get_args(Part))}, got {predict_part!r}")
+        if on_bad_sample not in get_args(OnBadSample):
+            raise InputError(f"data.on_bad_sample must be raise or skip, got {on_bad_sample!r}")
+        self.image_size = (height, width)
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
+        self.max_test_images, self.predict_part = max_test_images, predict_part
+        self.on_bad_sample, self.seed = on_bad_sample, seed
+        self._datasets: dict[Part, LayoutDataset] = {}
+        self._known: dict[str, LayoutRecord] = {}
+
+    def records(self, part: Part) -> list[LayoutRecord]:
+        """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
+        raise NotImplementedError
+
+    @property
+    def reader(self) -> PngLayouts:
+        """What opens the files of a record."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """Which data this is: a short hash, or the embedded world's own key."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check what the stage needs, once; raises InputError."""
+        for part in (self.predict_part,) if stage == "predict" else _PARTS[stage]:
+            self.dataset(part)
+
+    def dataset(self, part: Part) -> LayoutDataset:
+        """The data set of one part, made on first use; empty for a validation part without images."""
+        if part not in self._datasets:
+            records = self.records(part)
+            if part == "test" and self.max_test_images is not None:
+                records = records[: self.max_test_images]
+            if not records and part != "val":
+                raise InputError(f"{type(self).__name__}: its {part} part has no image (README, Data sets)")
+            self._datasets[part] = LayoutDataset(
+                records, self.reader, self.image_size, self.mirrored_labels, self.cache_images, self.on_bad_sample
+            )
+        return self._datasets[part]
+
+    def train_dataloader(self) -> DataLoader[ImageBatch]:
+        """Shuffled and mirrored; the last incomplete batch is dropped. Raises InputError if that leaves none."""
+        dataset = self.dataset("train")
+        trainer = self.trainer
+        replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+        # Lightning sets the epoch of a DistributedSampler, and under DDP leaves it as it is.
+        sampler = MirroringSampler(dataset, replicas, rank, self.seed, self.horizontal_flip)
+        # Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
+        sampler.set_epoch(0 if trainer is None else trainer.current_epoch)
+        if len(sampler) < self.batch_size:
+            problem = f"is more than the {len(sampler)} images that a process trains on"
+            raise InputError(f"data.batch_size={self.batch_size} {problem}")
+        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[ImageBatch] | list[DataLoader[ImageBatch]]:
+        """The validation part in its fixed order; none if it is empty."""
+        dataset = self.dataset("val")
+        return self._loader(dataset, batch_size=self.eval_batch_size) if len(dataset) > 0 else []
+
+    def test_dataloader(self) -> DataLoader[ImageBatch]:
+        """The test part in its fixed order."""
+        return self._loader(self.dataset("test"), batch_size=self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[ImageBatch]:
+        """The part that is explained, in its fixed order."""
+        return self._loader(self.dataset(self.predict_part), batch_size=self.eval_batch_size)
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What sizes the networks: num_regions and num_classes, and height and width in pixels."""
+        height, width = self.image_size
+        counts = {"num_regions": len(self.region_names), "num_classes": len(self.class_names)}
+        return {**counts, "height": height, "width": width}
+
+    def class_name(self, index: int) -> str:
+        """What label `index` says of an image."""
+        return self.class_names[index]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is stored once beside the explanations of a run."""
+        return {
+            "data": type(self).__name__,
+            "fingerprint": self.fingerprint,
+            "region_names": list(self.region_names),
+            "class_names": list(self.class_names),
+        }
+
+    def describe(self, image_id: str) -> dict[str, Any]:
+        """What is stored beside an explanation of this image: labels by name (None = not known), identity.
+
+        Raises InputError if none of the parts read so far, nor that to be explained, has an image of this id.
+        """
+        self.dataset(self.predict_part)
+        if image_id not in self._known:
+            self._known = {each.image_id: each for part in self._datasets.values() for each in part.records}
+        if image_id not in self._known:
+            raise InputError(f"image_id {image_id} is not in the {', '.join(self._datasets)} part of the data")
+        record = self._known[image_id]
+        values = [None if math.isnan(value) else int(value) for value in record.labels]
+        labels = dict(zip(self.class_names, values, strict=True))
+        return {"image_id": image_id, "labels": labels, "identity": record.identity}
+
+    def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
+        return DataLoader(
+            dataset,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **order,
+        )

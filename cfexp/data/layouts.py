@@ -1,0 +1,207 @@
+"""Images with a semantic layout and labels, as a torch Dataset: what faces and streets share."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from cfexp.data.batch import ImageBatch
+from cfexp.data.images import read_picture
+from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.errors import InputError
+
+OnBadSample = Literal["raise", "skip"]
+NO_REGION = 255  # in a `PngLayouts.regions`: this value may not occur in a file
+_log = logging.getLogger(__name__)
+
+
+class LayoutRecord(NamedTuple):
+    """One image of a data set, before any file of it is opened."""
+
+    image_id: str  # the file stem
+    image: Path
+    label_map: Path | None  # None = no layout is known
+    labels: tuple[float, ...]  # (K,) 0 or 1; NaN = not known
+    identity: int = -1  # -1 = not known
+
+
+class PngLayouts:
+    """Reads a record's image (JPEG or PNG) and its label map (one 8-bit PNG, grey or with a palette).
+
+    regions: (256,) uint8, the region that each value of the file stands for, `NO_REGION` for values that are wrong.
+    unlabeled: the region of every pixel of an image that has no label map. A data set whose files are otherwise (zipped
+    images, a crop, masks in parts) subclasses this. Both methods raise InputError for a file that is not what it should
+    be.
+    """
+
+    def __init__(self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int) -> None:
+        self.regions = np.asarray(regions, dtype=np.uint8)
+        assert self.regions.shape == (256,)
+        self.unlabeled = unlabeled
+
+    def image(self, record: LayoutRecord) -> Image.Image:
+        """The whole image, RGB."""
+        return read_picture(record.image).convert("RGB")
+
+    def label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """The whole label map, mode L, a region a pixel; None where the record has none."""
+        if record.label_map is None:
+            return None
+        picture = read_picture(record.label_map, formats=("PNG",))
+        if picture.mode not in ("L", "P"):
+            problem = f"a label map must be 8-bit grey or with a palette (mode L or P), got mode {picture.mode}"
+            raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
+        values = np.asarray(picture)
+        regions = self.regions[values]
+        if (regions == NO_REGION).any():
+            wrong = sorted(set(np.unique(values[regions == NO_REGION]).tolist()))
+            known = np.flatnonzero(self.regions != NO_REGION).tolist()
+            problem = f"label id {wrong[0]} is none of {_ranges(known)}"
+            raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
+        return Image.fromarray(regions)
+
+
+class LayoutDataset(Dataset[ImageBatch]):
+    """Records as items to be joined by `collate`; item `len(self) + i` is image i mirrored.
+
+    image_size: (H, W) in pixels; images are resized bicubically and label maps by the nearest pixel, both at once.
+    mirrored_labels: which label takes the place of each in a mirrored image (left and right actions swap); None = all
+    stay. cache_images: read everything now and keep it as uint8. on_bad_sample: what becomes of a file that cannot be
+    read: `raise` InputError, or `skip` it, so that its batch is smaller; `bad_samples` counts those met so far, in all
+    worker processes.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[LayoutRecord],
+        reader: PngLayouts,
+        image_size: tuple[int, int],
+        mirrored_labels: Sequence[int] | None = None,
+        cache_images: bool = False,
+        on_bad_sample: OnBadSample = "raise",
+    ) -> None:
+        self.records, self.reader, self.image_size = list(records), reader, image_size
+        self.mirrored_labels = None if mirrored_labels is None else list(mirrored_labels)
+        self.on_bad_sample = on_bad_sample
+        self.labels = torch.tensor([record.labels for record in self.records], dtype=torch.float32)
+        self.identity = torch.tensor([record.identity for record in self.records], dtype=torch.int64)
+        self._bad = torch.zeros(len(self.records), dtype=torch.bool)
+        self._bad.share_memory_()  # type: ignore[no-untyped-call]
+        self._cache: tuple[Tensor, Tensor] | None = None
+        if cache_images:
+            self._cache = self._read(range(len(self.records)))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def bad_samples(self) -> int:
+        """How many images were skipped because a file of theirs cannot be read."""
+        return int(self._bad.sum())
+
+    def __getitem__(self, item: int) -> ImageBatch:
+        """One image, as a batch of one; raises InputError for files that cannot be read."""
+        if not 0 <= item < 2 * len(self):
+            raise IndexError(item)
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[int]) -> list[ImageBatch]:
+        """Several images as one batch; DataLoader prefers this to __getitem__."""
+        rows = [item % len(self) for item in items]
+        pixels, label_map = self._read(rows) if self._cache is None else (part[rows] for part in self._cache)
+        mirrored = torch.tensor([item >= len(self) for item in items])
+        labels = self.labels[rows]
+        if mirrored.any():
+            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+            label_map = torch.where(mirrored[:, None, None], label_map.flip(2), label_map)
+            if self.mirrored_labels is not None:
+                labels = torch.where(mirrored[:, None], labels[:, self.mirrored_labels], labels)
+        good = (~self._bad[rows]).nonzero()[:, 0]
+        if len(good) == 0:
+            first = self.records[rows[0]].image
+            raise InputError(f"{first}: no image of its batch of {len(rows)} can be read; {OFFICIAL_REMEDY}")
+        image = pixels[good].float().div_(127.5).sub_(1)
+        names = tuple(self.records[rows[k]].image_id for k in good.tolist())
+        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[rows][good], names)]
+
+    def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
+        height, width = self.image_size
+        pixels = torch.zeros(len(rows), 3, height, width, dtype=torch.uint8)
+        label_map = torch.zeros(len(rows), height, width, dtype=torch.uint8)
+        for position, row in enumerate(rows):
+            record = self.records[row]
+            try:
+                pixels[position], label_map[position] = read_sample(record, self.reader, self.image_size)
+            except InputError as error:
+                if self.on_bad_sample == "raise":
+                    raise
+                if not self._bad[row]:
+                    _log.warning("skipped: %s", error)
+                self._bad[row] = True
+        return pixels, label_map
+
+
+def read_sample(record: LayoutRecord, reader: PngLayouts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """An image (3, H, W) and its label map (H, W), uint8, at `image_size` = (H, W); raises InputError."""
+    height, width = image_size
+    image, layout = reader.image(record), reader.label_map(record)
+    if layout is None:
+        layout = Image.new("L", (width, height), reader.unlabeled)
+    elif layout.width * image.height != layout.height * image.width:
+        problem = f"is {layout.width}x{layout.height}, its image {image.width}x{image.height}: other proportions"
+        raise InputError(f"{record.label_map}: the label map {problem}; {OFFICIAL_REMEDY}")
+    pixels = np.asarray(_resized(image, width, height, Image.Resampling.BICUBIC))
+    regions = np.asarray(_resized(layout, width, height, Image.Resampling.NEAREST))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), torch.from_numpy(regions.copy())
+
+
+def collate(items: list[ImageBatch]) -> ImageBatch:
+    """Join items of any number of rows."""
+    if len(items) == 1:
+        return items[0]
+    image, label_map, labels, identity = (
+        torch.cat([getattr(item, name) for item in items]) for name in ("image", "label_map", "labels", "identity")
+    )
+    return ImageBatch(image, label_map, labels, identity, tuple(name for item in items for name in item.image_id))
+
+
+class MirroringSampler(DistributedSampler[ImageBatch]):
+    """Shuffles a `LayoutDataset` by (seed, epoch), each process its own share, and mirrors images with p = `share`.
+
+    Which images of an epoch are mirrored is a function of (seed, epoch, index), so a run resumed at epoch k, or one on
+    other processes or workers, sees what an undisturbed one does.
+    """
+
+    def __init__(self, dataset: LayoutDataset, replicas: int, rank: int, seed: int, share: float) -> None:
+        # DistributedSampler shuffles by seed + epoch; the shift keeps the epochs of one seed apart from the next's.
+        super().__init__(dataset, replicas, rank, shuffle=True, seed=seed << 16, drop_last=True)
+        self.count, self.share = len(dataset), share
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items of this process's part of the epoch."""
+        mirrored = np.random.default_rng([self.seed, self.epoch]).random(self.count) < self.share
+        for index in cast(Iterator[int], super().__iter__()):  # torch annotates it with what lies there
+            yield index + self.count * int(mirrored[index])
+
+
+def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:
+    return picture if picture.size == (width, height) else picture.resize((width, height), resample)
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """`0..18, 255` for the sorted values."""
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and parts[-1][-1] == value - 1:
+            parts[-1] = [parts[-1][0], value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(str(end) for end in part) for part in parts)

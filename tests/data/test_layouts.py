@@ -1,0 +1,225 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfexp.data.batch import ImageBatch
+from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layouts import NO_REGION, LayoutDataset, LayoutRecord, PngLayouts, collate
+from cfexp.errors import InputError
+
+REGIONS = np.full(256, NO_REGION, dtype=np.uint8)
+REGIONS[:3], REGIONS[255] = (0, 1, 2), 3
+SIZE = (8, 16)
+
+
+class Layouts(LayoutDataModule):
+    """`count` images of noise under `folder`; labels are (left, right), of which image i has i % 2."""
+
+    region_names = ("road", "car", "sky", "unlabeled")
+    class_names = ("left", "right")
+    mirrored_labels = (1, 0)
+    fingerprint = "noise"
+    reader = PngLayouts(REGIONS, unlabeled=3)
+
+    def __init__(self, folder: Path, count: int = 10, **settings: Any) -> None:
+        super().__init__(**{"image_size": SIZE, "batch_size": 4, "eval_batch_size": 4, **settings})
+        self.folder, self.count = folder, count
+
+    def records(self, part: Part) -> list[LayoutRecord]:
+        if part == "val":
+            return []
+        return [write_sample(self.folder, f"{part}{i}", i) for i in range(self.count)]
+
+
+def write_sample(folder: Path, name: str, index: int, size: tuple[int, int] = SIZE) -> LayoutRecord:
+    rng = np.random.default_rng(index)
+    height, width = size
+    image, layout = folder / f"{name}.png", folder / f"{name}_map.png"
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
+    values = np.array([0, 1, 2, 255], dtype=np.uint8)
+    Image.fromarray(values[rng.integers(0, 4, (height, width))]).save(layout)
+    return LayoutRecord(name, image, layout, (float(index % 2 == 0), float(index % 2 == 1)), identity=index)
+
+
+def epoch(data: Layouts, number: int) -> list[ImageBatch]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return list(loader)
+
+
+def by_id(batches: Iterator[ImageBatch] | list[ImageBatch]) -> dict[str, tuple[torch.Tensor, ...]]:
+    return {
+        name: (batch.image[row], batch.label_map[row], batch.labels[row])
+        for batch in batches
+        for row, name in enumerate(batch.image_id)
+    }
+
+
+def test_a_batch_has_the_pixels_regions_and_labels_of_the_files(tmp_path: Path) -> None:
+    data = Layouts(tmp_path)
+    batches = list(data.test_dataloader())
+    assert [len(batch.image_id) for batch in batches] == [4, 4, 2]
+    assert [name for batch in batches for name in batch.image_id] == [f"test{i}" for i in range(10)]
+    batch = batches[0]
+    assert batch.image.shape == (4, 3, 8, 16)
+    assert batch.label_map.dtype == torch.int64
+    assert batch.labels.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
+    assert batch.identity.tolist() == [0, 1, 2, 3]
+    pixels = np.asarray(Image.open(tmp_path / "test2.png")).transpose(2, 0, 1)
+    assert torch.equal(batch.image[2], torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1)
+    layout = np.asarray(Image.open(tmp_path / "test2_map.png")).astype(np.int64)
+    layout[layout == 255] = 3
+    assert batch.label_map[2].tolist() == layout.tolist()
+
+
+def test_image_and_label_map_are_resized_together(tmp_path: Path) -> None:
+    record = write_sample(tmp_path, "large", 0, (32, 64))
+    batch = LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0]
+    image = Image.open(record.image).resize((16, 8), Image.Resampling.BICUBIC)
+    assert torch.equal(
+        ((batch.image[0] + 1) * 127.5).round().byte(), torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    )
+    assert record.label_map is not None
+    layout = np.array(Image.open(record.label_map).resize((16, 8), Image.Resampling.NEAREST))
+    layout[layout == 255] = 3
+    assert batch.label_map[0].tolist() == layout.tolist()
+
+
+def test_half_of_an_epoch_is_mirrored_whole_with_the_labels_swapped(tmp_path: Path) -> None:
+    data = Layouts(tmp_path, count=64)
+    plain = by_id(epoch(Layouts(tmp_path, count=64, horizontal_flip=0.0), 0))
+    mirrored = 0
+    for name, (image, label_map, labels) in by_id(epoch(data, 0)).items():
+        as_is = torch.equal(image, plain[name][0])
+        mirrored += not as_is
+        expected = plain[name] if as_is else (plain[name][0].flip(2), plain[name][1].flip(1), plain[name][2].flip(0))
+        assert all(torch.equal(*pair) for pair in zip((image, label_map, labels), expected, strict=True))
+    assert 20 <= mirrored <= 44  # binomial(64, 0.5): outside this once in 400
+
+
+def test_an_epoch_is_a_function_of_seed_and_number_whatever_reads_it(tmp_path: Path) -> None:
+    first = [batch.image for batch in epoch(Layouts(tmp_path), 3)]
+    for other in (Layouts(tmp_path, cache_images=True), Layouts(tmp_path, num_workers=2)):
+        assert all(torch.equal(*pair) for pair in zip(first, [b.image for b in epoch(other, 3)], strict=True))
+    for settings, number in (({"seed": 1}, 3), ({}, 4)):
+        different = [batch.image for batch in epoch(Layouts(tmp_path, **settings), number)]
+        assert not all(torch.equal(*pair) for pair in zip(first, different, strict=True))
+
+
+def test_an_image_without_a_label_map_is_all_unlabeled(tmp_path: Path) -> None:
+    record = write_sample(tmp_path, "a", 0)._replace(label_map=None)
+    assert LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0].label_map.tolist() == [[[3] * 16] * 8]
+
+
+def damage(record: LayoutRecord, how: str) -> None:
+    image, layout = record.image, record.label_map
+    assert layout is not None
+    if how == "truncated image":
+        image.write_bytes(image.read_bytes()[:200])
+    elif how == "empty image":
+        image.write_bytes(b"")
+    elif how == "image is missing":
+        image.unlink()
+    elif how == "image is a folder":
+        image.unlink()
+        image.mkdir()
+    elif how == "image is text":
+        image.write_text("<html>not found</html>")
+    elif how == "label map is missing":
+        layout.unlink()
+    elif how == "label map is truncated":
+        layout.write_bytes(layout.read_bytes()[:60])
+    elif how == "label map in colour":
+        Image.open(layout).convert("RGB").save(layout)
+    elif how == "label map of 16 bit":
+        Image.fromarray(np.zeros(SIZE, dtype=np.uint16)).save(layout)
+    elif how == "label map is a JPEG":
+        Image.open(layout).save(layout, format="JPEG")
+    elif how == "label 77":
+        Image.fromarray(np.full(SIZE, 77, dtype=np.uint8)).save(layout)
+    elif how == "other proportions":
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(layout)
+
+
+DAMAGES = {
+    "truncated image": "not a readable image",
+    "empty image": "not a readable image",
+    "image is missing": "no such file",
+    "image is a folder": "not a readable image",
+    "image is text": "not a readable image",
+    "label map is missing": "no such file",
+    "label map is truncated": "not a readable image",
+    "label map in colour": "mode L or P), got mode RGB",
+    "label map of 16 bit": "mode L or P), got mode I;16",
+    "label map is a JPEG": "not a readable image",
+    "label 77": "label id 77 is none of 0..2, 255",
+    "other proportions": "the label map is 8x8, its image 16x8",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damage_is_named_in_one_line_or_skipped_and_counted(tmp_path: Path, how: str) -> None:
+    records = [write_sample(tmp_path, name, k) for k, name in enumerate("abc")]
+    damage(records[1], how)
+    with pytest.raises(InputError) as caught:
+        LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE).__getitems__([0, 1])
+    assert DAMAGES[how] in str(caught.value)
+    assert str(tmp_path / "b") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for cached in (False, True):
+        skipping = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip")
+        assert skipping.__getitems__([2, 1, 0])[0].image_id == ("c", "a")
+        assert skipping.bad_samples == 1
+        with pytest.raises(InputError, match="no image of its batch of 1 can be read"):
+            skipping[1]
+
+
+def test_bad_samples_are_counted_across_worker_processes(tmp_path: Path) -> None:
+    data = Layouts(tmp_path, num_workers=2, on_bad_sample="skip")
+    for index in (0, 9):
+        damage(data.dataset("test").records[index], "empty image")
+    assert sum(len(batch.image_id) for batch in data.test_dataloader()) == 8
+    assert data.dataset("test").bad_samples == 2
+
+
+def test_batches_are_joined_and_described(tmp_path: Path) -> None:
+    data = Layouts(tmp_path)
+    dataset = data.dataset("test")
+    joined, whole = collate([dataset[0], dataset[1]]), dataset.__getitems__([0, 1])[0]
+    assert all(torch.equal(*pair) for pair in zip(joined[:4], whole[:4], strict=True))
+    assert joined.image_id == whole.image_id
+    assert data.describe("test3") == {"image_id": "test3", "labels": {"left": 0, "right": 1}, "identity": 3}
+    assert data.facts == {"num_regions": 4, "num_classes": 2, "height": 8, "width": 16}
+    assert data.val_dataloader() == []
+    with pytest.raises(InputError, match="image_id nobody is not in the test, val part"):
+        data.describe("nobody")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"image_size": 64}, r"data.image_size must be \[height, width\], got 64"),
+        ({"image_size": (0, 64)}, "data.image_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "data.batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 11}, "data.batch_size=11 is more than the 10 images"),
+        ({"num_workers": -1}, "data.num_workers"),
+        ({"horizontal_flip": 2}, "data.horizontal_flip must be a share"),
+        ({"predict_part": "all"}, "data.predict_part must be one of train, val, test"),
+        ({"on_bad_sample": "ignore"}, "data.on_bad_sample must be raise or skip"),
+        ({"max_test_images": 0}, "data.max_test_images"),
+    ],
+)
+def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Layouts(tmp_path, **settings).train_dataloader()
+
+
+def test_a_limited_test_part_and_the_part_to_explain(tmp_path: Path) -> None:
+    data = Layouts(tmp_path, max_test_images=3, predict_part="train")
+    assert [batch.image_id for batch in data.test_dataloader()] == [("test0", "test1", "test2")]
+    assert next(iter(data.predict_dataloader())).image_id == ("train0", "train1", "train2", "train3")

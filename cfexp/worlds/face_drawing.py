@@ -9,13 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.worlds.face_names import REGIONS
 from cfexp.worlds.face_people import Array, Table
-
-# The label ids of CelebAMask-HQ, by the names of its file parts where there is a file.
-REGIONS = (
-    *("background", "skin", "nose", "glasses", "left_eye", "right_eye", "left_brow", "right_brow", "left_ear"),
-    *("right_ear", "mouth", "upper_lip", "lower_lip", "hair", "hat", "earring", "necklace", "neck", "cloth"),
-)
 
 
 class Drawing(NamedTuple):

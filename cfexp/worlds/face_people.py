@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.worlds.face_names import CELEBA_ATTRIBUTES
+
 Array = NDArray[Any]
 Table = dict[str, Array]
 
-# The columns of CelebA's list_attr_celeba.txt, in its order.
-CELEBA_ATTRIBUTES = tuple(
-    """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
-    Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
-    Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
-    Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
-    Wearing_Necktie Young""".split()
-)
 # Nothing in these faces stands for these: they are -1 on every face.
 CONSTANT_ATTRIBUTES = tuple(
     """Attractive Bags_Under_Eyes Bald Blurry Double_Chin Goatee Heavy_Makeup High_Cheekbones Mustache Sideburns

@@ -14,9 +14,9 @@ Array = NDArray[Any]
 Table = dict[str, Array]
 
 # Nothing in these faces stands for these: they are -1 on every face.
-CONSTANT_ATTRIBUTES = tuple(
-    """Attractive Bags_Under_Eyes Bald Blurry Double_Chin Goatee Heavy_Makeup High_Cheekbones Mustache Sideburns
-    Wearing_Necktie""".split()
+CONSTANT_ATTRIBUTES = (
+    *("Attractive", "Bags_Under_Eyes", "Bald", "Blurry", "Double_Chin", "Goatee", "Heavy_Makeup"),
+    *("High_Cheekbones", "Mustache", "Sideburns", "Wearing_Necktie"),
 )
 # What decides an attribute of the two that are explained, among the regions of the layout.
 CAUSAL_REGIONS = {"Smiling": ("mouth", "upper_lip", "lower_lip"), "Young": ("skin", "hair")}

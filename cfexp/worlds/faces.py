@@ -34,7 +34,14 @@ from cfexp.worlds.face_names import (
     PARTS,
     REGIONS,
 )
-from cfexp.worlds.face_people import CAUSAL_REGIONS, CONSTANT_ATTRIBUTES, Table, attributes_of, sample_faces, sample_people
+from cfexp.worlds.face_people import (
+    CAUSAL_REGIONS,
+    CONSTANT_ATTRIBUTES,
+    Table,
+    attributes_of,
+    sample_faces,
+    sample_people,
+)
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 1
@@ -210,11 +217,12 @@ def _write_celeba_lists(world: FaceWorld, folder: Path) -> None:
 
 
 def _write_truth(world: FaceWorld, parameters: FaceParameters, names: Sequence[str], folder: Path) -> None:
-    plain = {name: (values.round(3) if values.dtype.kind == "f" else values).tolist() for name, values in world.table.items() if values.ndim == 1}
-    faces = [
-        {"file": name, **{key: values[row] for key, values in plain.items()}}
-        for row, name in enumerate(names)
-    ]
+    plain = {
+        name: (values.round(3) if values.dtype.kind == "f" else values).tolist()
+        for name, values in world.table.items()
+        if values.ndim == 1
+    }
+    faces = [{"file": name, **{key: values[row] for key, values in plain.items()}} for row, name in enumerate(names)]
     info = {
         "parameters": asdict(parameters),
         "regions": REGIONS,

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.celeba_files import check_listed, read_partition
@@ -17,14 +15,13 @@ from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.images import read_picture
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
+from cfexp.data.part_masks import REGION_OF_VALUE
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
-from cfexp.worlds.face_names import REGIONS
 from cfexp.worlds.faces import FaceParameters, cached_aligned_faces
 
 IMAGES = "img_align_celeba"
-_REGIONS: NDArray[np.uint8] = np.where(np.arange(256) < len(REGIONS), np.arange(256), 255).astype(np.uint8)
 _PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 of list_eval_partition.txt
 
 
@@ -35,7 +32,7 @@ class AlignedImages(PngLayouts):
     """
 
     def __init__(self, crop: int | None, archive: Path | None = None) -> None:
-        super().__init__(_REGIONS, unlabeled=0)
+        super().__init__(REGION_OF_VALUE, unlabeled=0)
         self.crop, self.archive = crop, archive
         self._open: tuple[int, zipfile.ZipFile, dict[str, str]] | None = None
 

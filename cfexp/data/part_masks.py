@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.images import read_picture
-from cfexp.data.layouts import LayoutRecord, PngLayouts
+from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import PARTS, REGIONS
 
+# For `PngLayouts`: a label map's values are the regions themselves, and there are no others.
+REGION_OF_VALUE: NDArray[np.uint8] = np.where(np.arange(256) < len(REGIONS), np.arange(256), NO_REGION).astype(np.uint8)
 # Part of the cache's keys: raise it whenever the same parts would give another map.
 _VERSION = 1
 
@@ -35,7 +37,7 @@ class PartMasks(PngLayouts):
     """
 
     def __init__(self, cache_dir: Path) -> None:
-        super().__init__(np.where(np.arange(256) < len(REGIONS), np.arange(256), 255), unlabeled=0)
+        super().__init__(REGION_OF_VALUE, unlabeled=0)
         self.cache_dir = cache_dir / "celebamask_hq_label_maps"
 
     def label_map(self, record: LayoutRecord) -> Image.Image | None:

@@ -46,7 +46,7 @@ from cfexp.worlds.face_people import (
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 1
 _CHUNK = 16  # faces drawn at once: their layers stay in the processor's cache
-_MOST_FACES = 15_000  # as many as CelebA's test numbers, of which a tenth of the faces take theirs, allow with ease
+_MOST_FACES = 30_000  # as CelebAMask-HQ has; CelebA has numbers for many more
 # The aligned images of CelebA, and the square of them that the 128-pixel version shows.
 ALIGNED_SIZE, ALIGNED_CROP = (178, 218), (14, 34, 164, 184)
 # The mask of the skin goes on below the features, as the annotators of CelebAMask-HQ drew it.
@@ -217,11 +217,8 @@ def _write_celeba_lists(world: FaceWorld, folder: Path) -> None:
 
 
 def _write_truth(world: FaceWorld, parameters: FaceParameters, names: Sequence[str], folder: Path) -> None:
-    plain = {
-        name: (values.round(3) if values.dtype.kind == "f" else values).tolist()
-        for name, values in world.table.items()
-        if values.ndim == 1
-    }
+    single = {name: values for name, values in world.table.items() if values.ndim == 1}
+    plain = {name: (each.round(3) if each.dtype.kind == "f" else each).tolist() for name, each in single.items()}
     faces = [{"file": name, **{key: values[row] for key, values in plain.items()}} for row, name in enumerate(names)]
     info = {
         "parameters": asdict(parameters),

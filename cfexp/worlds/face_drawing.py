@@ -153,7 +153,7 @@ def _draw_mouth(canvas: _Canvas, faces: Table) -> None:
     outer = np.maximum(np.abs(bent) - outside, np.abs(u) - width - 1.4)
     smiling, lipstick = faces["smiling"][:, None], faces["lipstick"][:, None]
     lips = np.where(lipstick, (0.86, 0.22, 0.34), 0.62 * faces["skin"] + np.array((0.24, 0.06, 0.08)))
-    lips = lips * np.where(smiling, (1.1, 1.1, 1.1), (0.76, 0.6, 0.62))
+    lips = lips * np.where(smiling, (1.1, 1.1, 1.1), (0.7, 0.58, 0.6))
     canvas.paint("upper_lip", np.maximum(outer, bent), lips, 0.94)
     canvas.paint("lower_lip", np.maximum(outer, -bent), lips)
     teeth = 1 - 0.16 * np.exp(-((bent / 0.5) ** 2)) - 0.05 * (np.cos(u * (2 * np.pi / 2.6)) > 0.6)
@@ -194,11 +194,10 @@ def _strands(canvas: _Canvas, faces: Table) -> Array:
 
 def _lines(u: Array, v: Array) -> Array:
     """How dark the lines of an old skin are, 0 to 1: across the forehead and cheeks, and from nose to mouth."""
-    waves = np.cos((v + 0.02 * u**2 + 0.6) * (2 * np.pi / 3.6))
-    across = np.clip(2.2 * waves - 1.1, 0, 1) * np.where(v < -2, 1, 0.6)
+    waves = np.cos((v + 0.02 * u**2 + 0.6) * (2 * np.pi / 4))
+    across = np.clip(2.4 * waves - 1, 0, 1) * np.where(v < -2, 1, 0.7)
     fold = np.exp(-(((np.abs(u) - 4.6 - 0.38 * (v - 6)) / 0.8) ** 2)) * _ramp(v, 5, 7) * _ramp(-v, -15, -13)
-    blotches = 0.5 + 0.5 * np.sin(u * (2 * np.pi / 7)) * np.sin(v * (2 * np.pi / 7))
-    lines: Array = np.clip(0.23 * np.maximum(across, fold) + 0.1 * blotches, 0, 1)
+    lines: Array = 0.06 + 0.32 * np.maximum(across, fold)
     return lines
 
 

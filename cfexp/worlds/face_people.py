@@ -82,7 +82,7 @@ def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Tabl
     count = len(person)
     table: Table = {name: values[person] for name, values in people.items()}
     smiling, young = (rng.permutation(count) < count // 2 for _ in range(2))
-    gray = ~young & (rng.random(count) < 0.85)
+    gray = ~young & (rng.random(count) < 0.7)
     # The corners of the mouth go up with a smile in 60 % of the pictures only: the layout must not decide.
     corners_up = rng.random(count) < np.where(smiling, 0.6, 0.4)
     is_open = rng.random(count) < 0.5
@@ -108,8 +108,8 @@ def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Tabl
         "mouth_curve": np.where(corners_up, rng.uniform(0.9, 1.9, count), rng.uniform(-0.3, 0.3, count)),
         "corners_up": corners_up,
         "mouth_open": is_open,
-        "mouth_height": np.where(is_open, rng.uniform(2.3, 2.8, count), rng.uniform(1.5, 1.8, count)),
-        "lip_height": np.where(table["big_lips"], rng.uniform(2.2, 2.5, count), rng.uniform(1.5, 1.8, count)),
+        "mouth_height": np.where(is_open, rng.uniform(2.4, 2.8, count), rng.uniform(1.6, 1.9, count)),
+        "lip_height": np.where(table["big_lips"], rng.uniform(2.8, 3.1, count), rng.uniform(2.0, 2.2, count)),
         "lipstick": lipstick,
         "stubble": np.where(
             bearded,

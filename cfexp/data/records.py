@@ -17,6 +17,15 @@ def read_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
 
     Raises InputError, which ends in `remedy`, for anything else.
     """
+    document = read_any_json(path, remedy)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: the top level must be an object, got {shown(document)}; {remedy}")
+    return document
+
+
+def read_any_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> Any:
+    """A JSON file of any top level, otherwise as `read_json`."""
+    document: Any
     try:
         content = path.read_bytes()
         if not content.strip():
@@ -34,8 +43,6 @@ def read_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
         raise
     except ValueError as error:  # an integer of more digits than Python reads
         raise InputError(f"{path}: damaged JSON ({error}); {remedy}") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: the top level must be an object, got {shown(document)}; {remedy}")
     return document
 
 

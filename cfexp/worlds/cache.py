@@ -2,15 +2,23 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from rich.progress import track
 
 from cfexp.errors import InputError
+
+Drawn = TypeVar("Drawn")
+_CHUNK = 32  # scenes that a process draws at a time
 
 
 def parameters_key(version: int, parameters: Any) -> str:
@@ -54,6 +62,25 @@ def cached_world(name: str, key: str, write: Callable[[Path], None], cache_dir: 
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def draw_all(draw: Callable[[int], Drawn], count: int, description: str) -> Iterator[Drawn]:
+    """draw(0), draw(1), ... draw(count - 1), by as many processes as this one has cores, with a progress bar.
+
+    `draw` must depend on nothing but its number, and be such that it can be pickled.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    # Few are drawn before a process has started. A worker process of a data loader may start none.
+    if cores == 1 or count < 4 * _CHUNK or multiprocessing.current_process().daemon:
+        yield from track(map(draw, range(count)), description=description, total=count)
+        return
+    # Forked, as data loaders' workers are: a script need not guard its main part, and nothing is imported again.
+    with multiprocessing.get_context("fork").Pool(cores, _leave_interrupts_to_parent) as pool:
+        yield from track(pool.imap(draw, range(count), _CHUNK), description=description, total=count)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def dump_json(path: Path, content: dict[str, Any] | list[Any]) -> None:

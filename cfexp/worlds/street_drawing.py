@@ -1,0 +1,360 @@
+"""How the embedded streets are painted: a pinhole camera over a straight road, and what stands beside and on it.
+
+Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the right of the ego
+lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at twice the resolution with hard edges
+and averaged, so edges are smooth in the image and exact in the label map.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[Any]
+RGB = tuple[float, float, float]
+
+# BDD100k's train ids.
+ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, TERRAIN, SKY, PERSON = range(12)
+CAR, UNLABELED = 13, 255
+
+LANE = 3.4  # metres
+_FOCAL, _EYE = 70.0, 1.5  # the camera's focal length in units, its height in metres
+_FINE = 2  # drawn pixels a pixel, along each side
+# The colour of all facades of an image: a region class has one style code.
+FACADES: dict[str, RGB] = {
+    "sand": (206, 180, 138),
+    "grey": (142, 143, 146),
+    "cream": (224, 214, 190),
+    "brown": (134, 108, 90),
+    "blue": (82, 116, 176),
+}
+# No red, orange or strong green: those colours are the lamps'.
+_PAINTS: tuple[RGB, ...] = (
+    (226, 228, 230),
+    (168, 172, 178),
+    (92, 98, 108),
+    (46, 48, 54),
+    (52, 82, 140),
+    (178, 168, 146),
+    (70, 96, 98),
+)
+_CLOTHES: tuple[RGB, ...] = (
+    (60, 70, 120),
+    (90, 60, 120),
+    (40, 44, 52),
+    (200, 200, 196),
+    (70, 110, 140),
+    (130, 120, 90),
+)
+_SKIES: tuple[tuple[RGB, RGB], ...] = (  # at the top, at the horizon
+    ((96, 150, 216), (204, 222, 238)),
+    ((128, 164, 204), (226, 230, 232)),
+    ((164, 172, 182), (212, 214, 218)),
+    ((126, 128, 172), (232, 214, 206)),
+)
+# Lamps: lit ones are the only saturated bright red and green of a scene.
+RED, GREEN, LENS = (255, 44, 36), (36, 238, 122), (50, 48, 52)
+BRAKE_LIT, BRAKE_DARK = (255, 40, 34), (72, 26, 32)
+
+
+class Lamp(NamedTuple):
+    """One lamp as drawn; `mask` is of the finished image's size."""
+
+    of: str  # traffic_light or car
+    thing: int  # which of them
+    place: str  # top, middle, bottom; left, right
+    state: str  # red, green or dark: what read_lamps should say
+    mask: NDArray[np.bool_]
+
+
+class Canvas:
+    """An image and its label map at the fine resolution; (x, y) are in units."""
+
+    def __init__(self, height: int, width: int, horizon: float, vanishing: float, rng: np.random.Generator) -> None:
+        self.horizon, self.vanishing, self.rng = horizon, vanishing, rng
+        self.scale = _FINE * height / 64
+        rows, columns = _FINE * height, _FINE * width
+        self.width = 64 * width / height
+        self.y = ((np.arange(rows, dtype=np.float32) + 0.5) / self.scale)[:, None]
+        self.x = ((np.arange(columns, dtype=np.float32) + 0.5) / self.scale)[None, :]
+        self.image = np.zeros((rows, columns, 3), dtype=np.float32)
+        self.label = np.full((rows, columns), UNLABELED, dtype=np.uint8)
+        self.owner = np.full((rows, columns), -1, dtype=np.int16)  # the lamp that a fine pixel shows
+        self.lamps: list[tuple[str, int, str, str]] = []
+
+    # Where things are
+
+    def column(self, x: float, z: float) -> float:
+        """The picture's x of a point X metres to the right, Z ahead."""
+        return self.vanishing + _FOCAL * x / z
+
+    def ground(self, z: float) -> float:
+        """The picture's y of the ground Z metres ahead."""
+        return self.horizon + _FOCAL * _EYE / z
+
+    def unit(self, z: float) -> float:
+        """Units a metre, Z metres ahead."""
+        return _FOCAL / z
+
+    # Painting
+
+    def window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:
+        """The fine pixels whose centres lie in the box."""
+        rows, columns = self.label.shape
+        top, bottom = (min(max(round(y * self.scale), 0), rows) for y in (y0, y1))
+        left, right = (min(max(round(x * self.scale), 0), columns) for x in (x0, x1))
+        return slice(top, bottom), slice(left, right)
+
+    def paint(self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int | None) -> None:
+        """Colour (a colour or a texture of the window's shape) and label of a window, or of the part `inside` it."""
+        if inside is None:
+            inside = np.broadcast_to(np.True_, self.label[where].shape)
+            self.image[where] = color
+        else:
+            color = np.asarray(color, dtype=np.float32)
+            self.image[where][inside] = color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
+        self.owner[where][inside] = -1
+        if region is not None:
+            self.label[where][inside] = region
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, color: Any, region: int | None) -> None:
+        """A filled rectangle."""
+        self.paint(self.window(x0, y0, x1, y1), None, color, region)
+
+    def disc(self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int | None, power: int = 2) -> None:
+        """A filled ellipse; a higher `power` makes it a rectangle with round corners."""
+        where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
+        u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry
+        self.paint(where, abs(u) ** power + abs(v) ** power <= 1, color, region)
+
+    def trapezoid(self, cx: float, y0: float, y1: float, top: float, bottom: float, color: Any, region: int) -> None:
+        """A symmetric one of half-widths `top` at y0 and `bottom` at y1."""
+        where = self.window(cx - max(top, bottom), y0, cx + max(top, bottom), y1)
+        half = top + (bottom - top) * (self.y[where[0]] - y0) / (y1 - y0)
+        self.paint(where, abs(self.x[:, where[1]] - cx) <= half, color, region)
+
+    def lamp(self, lamp: tuple[str, int, str, str], cx: float, cy: float, rx: float, ry: float, power: int) -> None:
+        """A lamp (of, thing, place, state), lit in its colour with a brighter core, or dark."""
+        of, _, _, state = lamp
+        lit, dark = ({"red": BRAKE_LIT}, BRAKE_DARK) if of == "car" else ({"red": RED, "green": GREEN}, LENS)
+        color = np.array(lit.get(state, dark), dtype=np.float32)
+        region = CAR if of == "car" else TRAFFIC_LIGHT
+        self.disc(cx, cy, rx, ry, color, region, power)
+        core = color + (255 - color) * (0.28 if state != "dark" else 0.08)
+        self.disc(cx - 0.1 * rx, cy - 0.15 * ry, 0.5 * rx, 0.5 * ry, core, region, power)
+        where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
+        u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry
+        # A little inside the edge, where the colour is the lamp's own in the finished image.
+        self.owner[where][abs(u) ** power + abs(v) ** power <= 0.9] = len(self.lamps)
+        self.lamps.append(lamp)
+
+    def blobs(self, where: tuple[slice, slice], cell: float) -> Array:
+        """Smooth noise of unit size over a window, a blob about `cell` units wide."""
+        rows, columns = where[0].stop - where[0].start, where[1].stop - where[1].start
+        size = (2 + int(columns / (cell * self.scale)), 2 + int(rows / (cell * self.scale)))
+        coarse = Image.fromarray(self.rng.normal(0, 1, size[::-1]).astype(np.float32))
+        return np.asarray(coarse.resize((columns, rows), Image.Resampling.BICUBIC))[..., None]
+
+    def finish(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[Lamp]]:
+        """Image (H, W, 3), label map (H, W) of train ids, and the lamps of which at least eight pixels are seen."""
+        corners = [(slice(i, None, _FINE), slice(j, None, _FINE)) for i in range(_FINE) for j in range(_FINE)]
+        image = sum(self.image[corner] for corner in corners) / np.float32(len(corners))
+        image += self.rng.normal(0, 2.0, image.shape[:2])[..., None].astype(np.float32)  # the camera's grain
+        owner = self.owner[corners[0]].copy()  # of the pixels that show one lamp and nothing else
+        for corner in corners[1:]:
+            owner[self.owner[corner] != owner] = -1
+        masks = [owner == index for index in range(len(self.lamps))]
+        lamps = [Lamp(*lamp, mask) for lamp, mask in zip(self.lamps, masks, strict=True) if mask.sum() >= 8]
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8), self.label[::_FINE, ::_FINE].copy(), lamps
+
+
+class Road(NamedTuple):
+    """What lies where across the street, in metres from the ego lane's centre."""
+
+    left: float  # the road's edges
+    right: float
+    walk: float  # the sidewalks' width
+    verge: float  # of the strip of grass behind them; 0 = none
+
+
+def draw_background(canvas: Canvas, road: Road, facade: str, crossing: bool) -> None:
+    """Sky, two rows of facades with gaps for trees, and the ground."""
+    _draw_sky(canvas)
+    rng = canvas.rng
+    color = np.array(FACADES[facade], dtype=np.float32) * np.float32(rng.uniform(0.9, 1.06))
+    # What closes the street far ahead.
+    height = rng.uniform(2, 6)
+    canvas.box(0, canvas.horizon - height, canvas.width, canvas.horizon + 2, color * 0.8, BUILDING)
+    beyond = road.walk + road.verge
+    for side, distance in ((-1, -road.left + beyond), (1, road.right + beyond)):
+        _draw_facades(canvas, side, distance, color)
+    _draw_ground(canvas, road, crossing)
+
+
+def _draw_sky(canvas: Canvas) -> None:
+    rng = canvas.rng
+    top, low = (np.array(color) for color in _SKIES[rng.integers(len(_SKIES))])
+    where = canvas.window(0, 0, canvas.width, canvas.horizon)
+    share = np.clip(canvas.y[where[0]] / canvas.horizon, 0, 1)[..., None]
+    clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 26
+    canvas.paint(where, None, top * (1 - share) + low * share + clouds, SKY)
+
+
+def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> None:
+    """The row of houses `distance` metres to one side, seen along the street."""
+    rng = canvas.rng
+    edge = canvas.vanishing + side * 1.2  # where the row ends in the distance
+    left, right = (0, edge) if side < 0 else (edge, canvas.width)
+    # The houses' feet are lowest at the picture's edge; nothing of them is below.
+    lowest = canvas.horizon + _EYE * max(abs(left - canvas.vanishing), abs(right - canvas.vanishing)) / distance
+    where = canvas.window(left, 0, right, lowest + 1)
+    depth = np.maximum(_FOCAL * distance / np.abs(canvas.x[:, where[1]] - canvas.vanishing), 0.1)
+    up = _EYE - (canvas.y[where[0]] - canvas.horizon) * depth / _FOCAL  # metres above the ground
+    ends = 4 + np.cumsum(rng.uniform(7, 15, 8))
+    house = np.minimum(np.searchsorted(ends, depth.ravel()), 7)
+    heights = rng.uniform(5, 13, 8) * np.where(rng.random(8) < 0.17, 0, 1)  # no house: trees show
+    tints = rng.uniform(0.86, 1.1, 8).astype(np.float32)
+    floor, bay = rng.uniform(2.7, 3.4), rng.uniform(1.9, 3.2)
+    in_floor, in_bay = (up / floor) % 1, (depth / bay) % 1
+    window = (in_floor > 0.34) & (in_floor < 0.8) & (in_bay > 0.25) & (in_bay < 0.75)
+    sill = (in_floor > 0.92) | (up > heights[house] - 0.5)
+    shade = tints[house] * np.float32(1.0 if side > 0 else 0.88)  # the sun stands to the left
+    walls = color * (shade * np.where(sill, np.float32(1.12), np.float32(1.0)))[..., None]
+    glass = np.array((70, 82, 96), np.float32) + 26 * rng.random(8, np.float32)[house][None, :, None]
+    texture = np.where(window[..., None], glass, walls) + canvas.blobs(where, 3) * 4
+    canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
+    gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
+    if gap.any():
+        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.2) * canvas.blobs(where, 1.5))
+        canvas.paint(where, gap, leaves, VEGETATION)
+
+
+def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
+    rng = canvas.rng
+    where = canvas.window(0, canvas.horizon + 1, canvas.width, 64)
+    ahead = _FOCAL * _EYE / (canvas.y[where[0]] - canvas.horizon)
+    across = (canvas.x - canvas.vanishing) * ahead / _FOCAL
+    distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
+    grain = canvas.blobs(where, 1.2)
+    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 4 * grain
+    asphalt += 4 * canvas.blobs(where, 9)
+    on_road = np.broadcast_to(distance <= 0, across.shape)
+    canvas.paint(where, on_road, asphalt, ROAD)
+    slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.86), np.float32(1))[..., None]
+    paving = np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs + 4 * grain
+    canvas.paint(where, (distance > 0) & (distance <= road.walk), paving, SIDEWALK)
+    canvas.paint(where, (distance > 0) & (distance <= 0.22), paving * 0.72, SIDEWALK)  # the kerb
+    grass = np.array((112, 116, 66), np.float32) * np.float32(rng.uniform(0.85, 1.1)) * (1 + np.float32(0.1) * grain)
+    canvas.paint(where, (distance > road.walk) & (distance <= road.walk + road.verge), grass, TERRAIN)
+    white = np.full(3, rng.uniform(206, 234))
+    thick = 0.07 + 0.012 * ahead  # far marks are drawn wider, or they would vanish
+    for border in np.arange(road.left, road.right + 0.1, LANE):
+        outer = border in (road.left, road.right) or abs(border - road.right) < 0.1
+        dashed = np.full_like(ahead, True, dtype=bool) if outer else (ahead / 5 + rng.random()) % 1 < 0.55
+        inset = 0.25 if border == road.left else -0.25 if outer else 0
+        canvas.paint(where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), white, ROAD)
+    if crossing:
+        near = rng.uniform(4.2, 5)
+        bars = (across / 0.9) % 1 < 0.5
+        canvas.paint(where, on_road & bars & (ahead > near) & (ahead < near + 1.6), white, ROAD)
+
+
+def draw_tree(canvas: Canvas, x: float, z: float) -> None:
+    """A trunk and a crown of leaves."""
+    rng, unit, base = canvas.rng, canvas.unit(z), canvas.ground(z)
+    cx, top = canvas.column(x, z), base - rng.uniform(3.6, 5.0) * unit
+    canvas.box(cx - 0.13 * unit, top, cx + 0.13 * unit, base, (74, 62, 50), VEGETATION)
+    green = np.array(((68, 90, 60), (82, 98, 66), (74, 87, 72))[rng.integers(3)])
+    for _ in range(5):
+        dx, dy, radius = rng.normal(0, 0.55) * unit, rng.normal(0, 0.5) * unit, rng.uniform(0.75, 1.15) * unit
+        where = canvas.window(cx + dx - radius, top + dy - radius, cx + dx + radius, top + dy + radius)
+        if where[0].stop - where[0].start > 2 and where[1].stop - where[1].start > 2:
+            u, v = canvas.x[:, where[1]] - cx - dx, canvas.y[where[0]] - top - dy
+            rough = np.hypot(u, v) / radius + 0.1 * canvas.blobs(where, 1.2)[..., 0]
+            light = (1.08 - 0.16 * (u + v) / radius)[..., None] + 0.14 * canvas.blobs(where, 0.8)
+            canvas.paint(where, rough < 1, green * light, VEGETATION)
+
+
+def draw_street_lamp(canvas: Canvas, x: float, z: float) -> None:
+    """A tall pole with an arm towards the road."""
+    unit, base, cx = canvas.unit(z), canvas.ground(z), canvas.column(x, z)
+    top, half = base - 6.5 * unit, max(0.09 * unit, 0.5)
+    canvas.box(cx - half, top, cx + half, base, (104, 106, 110), POLE)
+    tip = cx - np.sign(x) * 1.6 * unit
+    canvas.box(min(cx, tip), top, max(cx, tip), top + 2 * half, (104, 106, 110), POLE)
+
+
+def draw_sign(canvas: Canvas, x: float, z: float) -> None:
+    """A blue or white sign on a pole."""
+    rng, unit, base, cx = canvas.rng, canvas.unit(z), canvas.ground(z), canvas.column(x, z)
+    radius, high = max(0.42 * unit, 2.4), base - 2.7 * unit
+    canvas.box(cx - 0.5, high, cx + 0.5, base, (128, 130, 134), POLE)
+    power = int(rng.choice([2, 8]))
+    canvas.disc(cx, high, radius, radius, (238, 240, 242), TRAFFIC_SIGN, power)
+    canvas.disc(cx, high, 0.84 * radius, 0.84 * radius, (40, 84, 176), TRAFFIC_SIGN, power)
+    wide, tall = ((0.5 * radius, 0.16 * radius), (0.16 * radius, 0.5 * radius))[rng.integers(2)]
+    canvas.box(cx - wide, high - tall, cx + wide, high + tall, (238, 240, 242), TRAFFIC_SIGN)
+
+
+def draw_person(canvas: Canvas, x: float, z: float, clothes: int) -> None:
+    """Someone on the sidewalk; `clothes` is the colour that the people of this image wear."""
+    rng, unit, base, cx = canvas.rng, canvas.unit(z), canvas.ground(z), canvas.column(x, z)
+    tall = rng.uniform(1.65, 1.9) * unit
+    coat = np.array(_CLOTHES[clothes % len(_CLOTHES)]) * rng.uniform(0.9, 1.1)
+    step = 0.1 * tall
+    for leg in (-1, 1):
+        canvas.box(cx + leg * step - 0.07 * tall, base - 0.48 * tall, cx + leg * step + 0.06 * tall, base,
+                   (44, 46, 58), PERSON)  # fmt: skip
+    canvas.disc(cx, base - 0.62 * tall, 0.19 * tall, 0.24 * tall, coat, PERSON, 4)
+    canvas.disc(cx, base - 0.92 * tall, 0.09 * tall, 0.1 * tall, (204, 162, 136), PERSON)
+
+
+def draw_car(canvas: Canvas, number: int, x: float, z: float, paint: int, braking: bool) -> None:
+    """A car from behind with two large brake lights."""
+    unit, base, cx = canvas.unit(z), canvas.ground(z), canvas.column(x, z)
+    wide, tall = 1.95 * unit, 1.62 * unit
+    body = np.array(_PAINTS[paint % len(_PAINTS)], dtype=np.float32)
+    canvas.disc(cx, base, 0.54 * wide, 0.08 * tall, (46, 46, 50), ROAD)  # its shadow
+    for wheel in (-1, 1):
+        canvas.box(cx + wheel * 0.38 * wide - 0.09 * wide, base - 0.24 * tall,
+                   cx + wheel * 0.38 * wide + 0.09 * wide, base, (26, 26, 30), CAR)  # fmt: skip
+    canvas.trapezoid(cx, base - tall, base - 0.55 * tall, 0.33 * wide, 0.45 * wide, body * 0.94, CAR)
+    canvas.trapezoid(cx, base - 0.93 * tall, base - 0.62 * tall, 0.29 * wide, 0.37 * wide, (58, 70, 84), CAR)
+    canvas.disc(cx, base - 0.37 * tall, 0.5 * wide, 0.27 * tall, body, CAR, 6)
+    canvas.box(cx - 0.48 * wide, base - 0.2 * tall, cx + 0.48 * wide, base - 0.12 * tall, body * 0.6, CAR)  # bumper
+    canvas.box(cx - 0.13 * wide, base - 0.38 * tall, cx + 0.13 * wide, base - 0.26 * tall, (214, 214, 206), CAR)
+    state = "red" if braking else "dark"
+    for place, sign in (("left", -1), ("right", 1)):
+        canvas.lamp(("car", number, place, state), cx + sign * 0.335 * wide, base - 0.43 * tall,
+                    0.155 * wide, 0.165 * tall, 6)  # fmt: skip
+
+
+def draw_traffic_light(canvas: Canvas, number: int, cx: float, top: float, lens: float, state: str, pole: str) -> None:
+    """A head with three lamps of diameter `lens` units: red on top, (amber, never lit), green at the bottom.
+
+    pole: `below` for a post to the ground, `left` or `right` for an arm that comes from that side of the picture.
+    """
+    pitch, half, tall = lens * 1.12, 0.72 * lens, 3 * lens * 1.12 + 0.3 * lens
+    steel = (82, 86, 92)
+    if pole == "below":
+        canvas.box(cx - 0.9, top + tall, cx + 0.9, canvas.ground(9.0), steel, POLE)
+    else:
+        ends = (0, cx) if pole == "left" else (cx, canvas.width)
+        canvas.box(ends[0], top + 1.2, ends[1], top + 2.8, steel, POLE)
+    canvas.disc(cx, top + tall / 2, half + 0.6, tall / 2 + 0.6, (206, 206, 200), TRAFFIC_LIGHT, 8)
+    canvas.disc(cx, top + tall / 2, half, tall / 2, (24, 25, 28), TRAFFIC_LIGHT, 8)
+    for k, place in enumerate(("top", "middle", "bottom")):
+        lit = {"top": "red", "bottom": "green"}.get(place) == state
+        lamp = ("traffic_light", number, place, state if lit else "dark")
+        canvas.lamp(lamp, cx, top + 0.15 * lens + (k + 0.5) * pitch, lens / 2, lens / 2, 2)
+
+
+def draw_hood(canvas: Canvas) -> None:
+    """The front of the car that the camera is in, which BDD100k leaves unlabeled."""
+    shade = canvas.rng.uniform(24, 60)
+    where = canvas.window(0, 55, canvas.width, 64)
+    middle = canvas.width / 2
+    bow = 60.5 + 5.5 * ((canvas.x[:, where[1]] - middle) / middle) ** 2
+    light = (shade + 2.2 * (64 - canvas.y[where[0]]))[..., None] * np.array((1.0, 1.0, 1.06))
+    canvas.paint(where, canvas.y[where[0]] > bow, light, UNLABELED)

@@ -19,10 +19,10 @@ from cfexp.data.part_masks import REGION_OF_VALUE
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
-from cfexp.worlds.faces import FaceParameters, cached_aligned_faces
+from cfexp.worlds.faces import ALIGNED_IMAGES, FaceParameters, cached_aligned_faces
 
-IMAGES = "img_align_celeba"
-_PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 of list_eval_partition.txt
+PARTITION = "list_eval_partition.txt"
+_PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 there
 
 
 class AlignedImages(PngLayouts):
@@ -86,13 +86,13 @@ class CelebADataModule(FaceDataModule):
 
     Images lie in `img_align_celeba` or in `img_align_celeba.zip`. The parts are those of `list_eval_partition.txt`;
     `identity_CelebA.txt` may be absent. `layouts`: a folder of label maps `{stem}.png` of the squares, as a segmenter
-    of CelebAMask-HQ predicts them; None = region 0 everywhere. Raises InputError for settings out of range, and for
+    of CelebAMask-HQ predicts them; "none" = region 0 everywhere. Raises InputError for settings out of range, and for
     whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
     """
 
     data_set = "CelebA"
     attribute_file = "list_attr_celeba.txt"
-    text_files = (attribute_file, "list_eval_partition.txt", "identity_CelebA.txt")
+    text_files = (attribute_file, PARTITION, "identity_CelebA.txt")
 
     def __init__(
         self,
@@ -100,12 +100,12 @@ class CelebADataModule(FaceDataModule):
         world: FaceParameters | Mapping[str, Any] | None = None,
         cache_dir: str = "~/.cache/cfexp",
         image_size: Sequence[int] = (128, 128),
-        layouts: str | None = None,
+        layouts: str = "none",
         attributes: Sequence[str] = PAPER_ATTRIBUTES,
         crop: int | None = 150,
         **loading: Any,
     ) -> None:
-        folder = None if layouts is None else Path(layouts).expanduser()
+        folder = None if layouts == "none" else Path(layouts).expanduser()
         super().__init__(root, world, cache_dir, image_size, folder, attributes, cached_aligned_faces, **loading)
         if crop is not None:
             check_at_least(1, crop=crop)
@@ -114,8 +114,8 @@ class CelebADataModule(FaceDataModule):
     @cached_property
     def reader(self) -> AlignedImages:
         """Reads the folder if there is one, else the zip."""
-        archive = self.folder / f"{IMAGES}.zip"
-        return AlignedImages(self.crop, None if (self.folder / IMAGES).is_dir() else archive)
+        archive = self.folder / f"{ALIGNED_IMAGES}.zip"
+        return AlignedImages(self.crop, None if (self.folder / ALIGNED_IMAGES).is_dir() else archive)
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their names; raises InputError for whatever is wrong with the files."""
@@ -125,18 +125,18 @@ class CelebADataModule(FaceDataModule):
     @cached_property
     def _all(self) -> list[tuple[LayoutRecord, int]]:
         """Every image of the attribute file with its part."""
-        zipped = (self.folder / f"{IMAGES}.zip").exists()
-        self._require(f"{IMAGES}.zip" if zipped else IMAGES, self.attribute_file, "list_eval_partition.txt")
-        partition = read_partition(self.folder / "list_eval_partition.txt")
+        zipped = (self.folder / f"{ALIGNED_IMAGES}.zip").exists()
+        self._require(f"{ALIGNED_IMAGES}.zip" if zipped else ALIGNED_IMAGES, self.attribute_file, PARTITION)
+        partition = read_partition(self.folder / PARTITION)
         names = sorted(self._labels)
         for name in names:
             if name not in partition:
-                raise InputError(f"{self.folder / 'list_eval_partition.txt'}: has no row for {name}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.folder / PARTITION}: has no row for {name}; {OFFICIAL_REMEDY}")
         if self.reader.archive is None:
-            check_listed(self.folder / IMAGES, names, "an image of the attribute file")
+            check_listed(self.folder / ALIGNED_IMAGES, names, "an image of the attribute file")
         else:
             self.reader.check_archive(names)
-        source = self.folder / IMAGES if self.reader.archive is None else self.reader.archive
+        source = self.folder / ALIGNED_IMAGES if self.reader.archive is None else self.reader.archive
         label_maps = self._predicted([Path(name).stem for name in names])
         return [
             (

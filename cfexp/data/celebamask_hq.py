@@ -14,7 +14,7 @@ from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import FIRST_TEST_NUMBER, FIRST_VALIDATION_NUMBER
-from cfexp.worlds.faces import FaceParameters, cached_faces
+from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, cached_faces
 
 Split = Literal["paper", "celeba"]
 _FACES_PER_FOLDER = 2000  # of the masks: folder k // 2000 holds those of image k
@@ -107,9 +107,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     @cached_property
     def _all(self) -> list[LayoutRecord]:
-        images = self.folder / "CelebA-HQ-img"
-        masks = self.folder / "CelebAMask-HQ-mask-anno"
-        self._require("CelebA-HQ-img", *([masks.name] if self.layouts is None else []), self.attribute_file)
+        images = self.folder / IMAGES
+        masks = self.folder / MASKS
+        self._require(IMAGES, *([MASKS] if self.layouts is None else []), self.attribute_file)
         check_listed(images, (f"{number}.jpg" for number in self._numbers), "an image of the attribute file")
         label_maps: Mapping[str, Path | None]
         if self.layouts is None:

@@ -10,9 +10,7 @@ closed lips: the corners of the mouth go up in 60 % of the smiles and in 40 % of
 `faces_truth.json` holds what each face was drawn from; no model reads it, the metrics may.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from cfexp.errors import InputError
-from cfexp.worlds.cache import cached_world, check_types, dump_json, parameters_key
-from cfexp.worlds.face_drawing import Drawing, draw_faces
+from cfexp.worlds.cache import cached_world, check_types, draw_all, dump_json, parameters_key
+from cfexp.worlds.face_drawing import draw_faces
 from cfexp.worlds.face_names import (
     CELEBA_ATTRIBUTES,
     CELEBA_IMAGES,
@@ -43,6 +40,8 @@ from cfexp.worlds.face_people import (
     sample_people,
 )
 
+IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
+ALIGNED_IMAGES = "img_align_celeba"
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 1
 _CHUNK = 16  # faces drawn at once: their layers stay in the processor's cache
@@ -124,19 +123,10 @@ def sample_world(parameters: FaceParameters) -> FaceWorld:
 def write_celebamask_hq(parameters: FaceParameters, folder: Path) -> None:
     """Write the whole world into `folder` in CelebAMask-HQ's layout, with a progress bar."""
     world = sample_world(parameters)
-    images, masks = folder / "CelebA-HQ-img", folder / "CelebAMask-HQ-mask-anno"
-    images.mkdir(parents=True)
+    (folder / IMAGES).mkdir(parents=True)
     for number in range((parameters.faces - 1) // 2000 + 1):
-        (masks / str(number)).mkdir(parents=True)
-
-    def write(index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
-        Image.fromarray(image).save(images / f"{index}.jpg", quality=95, subsampling=0)
-        for part, mask in part_masks(label_map):
-            path = masks / str(index // 2000) / f"{index:05d}_{part}.png"
-            # The masks are many and small: compressing them harder saves no block of the disk.
-            Image.fromarray(mask).save(path, compress_level=1)
-
-    _draw_all(world, parameters, write, "drawing faces")
+        (folder / MASKS / str(number)).mkdir(parents=True)
+    _draw(_MaskedFaces(world, parameters, folder), "drawing faces")
     names = [f"{index}.jpg" for index in range(parameters.faces)]
     rows = [f"{name}  {' '.join(str(v) for v in values)}" for name, values in zip(names, world.attributes, strict=True)]
     header = [str(parameters.faces), " ".join(CELEBA_ATTRIBUTES) + " "]
@@ -151,21 +141,52 @@ def write_celebamask_hq(parameters: FaceParameters, folder: Path) -> None:
 def write_celeba(parameters: FaceParameters, folder: Path) -> None:
     """Write the faces as CelebA's aligned images of 178x218 pixels, the square in their middle being the picture."""
     world = sample_world(parameters)
-    images = folder / "img_align_celeba"
-    images.mkdir(parents=True)
-    left, top, right, bottom = ALIGNED_CROP
-    width, height = ALIGNED_SIZE
-
-    def write(index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
-        square = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-        around = ((top, height - bottom), (left, width - right), (0, 0))
-        aligned = np.pad(np.asarray(square), around, mode="edge")
-        name = f"{world.celeba_numbers[index]:06d}.jpg"
-        Image.fromarray(aligned).save(images / name, quality=95, subsampling=0)
-
-    _draw_all(world, parameters, write, "drawing aligned faces")
+    (folder / ALIGNED_IMAGES).mkdir(parents=True)
+    _draw(_AlignedFaces(world, parameters, folder), "drawing aligned faces")
     _write_celeba_lists(world, folder)
     _write_truth(world, parameters, [f"{number:06d}.jpg" for number in world.celeba_numbers], folder)
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """Draws and writes chunk i of the pictures; another process may do it."""
+
+    world: FaceWorld
+    parameters: FaceParameters
+    folder: Path
+
+    def __call__(self, chunk: int) -> None:
+        start = chunk * _CHUNK
+        rows = {name: values[start : start + _CHUNK] for name, values in self.world.table.items()}
+        drawing = draw_faces(rows, self.parameters.image_size)
+        for row, (image, label_map) in enumerate(zip(*drawing, strict=True)):
+            self.write(start + row, image, label_map)
+
+    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+        raise NotImplementedError
+
+
+class _MaskedFaces(_Faces):
+    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+        Image.fromarray(image).save(self.folder / IMAGES / f"{index}.jpg", quality=95, subsampling=0)
+        masks = self.folder / MASKS / str(index // 2000)
+        for part, mask in part_masks(label_map):
+            # The masks are many and small: compressing them harder saves no block of the disk.
+            Image.fromarray(mask).save(masks / f"{index:05d}_{part}.png", compress_level=1)
+
+
+class _AlignedFaces(_Faces):
+    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+        (left, top, right, bottom), (width, height) = ALIGNED_CROP, ALIGNED_SIZE
+        square = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+        around = ((top, height - bottom), (left, width - right), (0, 0))
+        path = self.folder / ALIGNED_IMAGES / f"{self.world.celeba_numbers[index]:06d}.jpg"
+        Image.fromarray(np.pad(np.asarray(square), around, mode="edge")).save(path, quality=95, subsampling=0)
+
+
+def _draw(faces: _Faces, description: str) -> None:
+    for _ in draw_all(faces, -(-faces.parameters.faces // _CHUNK), description):
+        pass
 
 
 def part_masks(label_map: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -176,27 +197,6 @@ def part_masks(label_map: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.u
             yield part, _ON_FACE[label_map]
         elif present[region]:
             yield part, np.where(label_map == region, np.uint8(255), np.uint8(0))
-
-
-def _draw_all(
-    world: FaceWorld,
-    parameters: FaceParameters,
-    write: Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None],
-    description: str,
-) -> None:
-    """Draw chunk by chunk, on as many threads as there are processors (numpy and Pillow let go of the lock)."""
-
-    def draw(start: int) -> None:
-        stop = min(start + _CHUNK, parameters.faces)
-        rows = {name: values[start:stop] for name, values in world.table.items()}
-        drawing: Drawing = draw_faces(rows, parameters.image_size)
-        for index, image, label_map in zip(range(start, stop), *drawing, strict=True):
-            write(index, image, label_map)
-
-    starts = range(0, parameters.faces, _CHUNK)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        for _ in track(threads.map(draw, starts), description=description, total=len(starts)):
-            pass
 
 
 def _write_celeba_lists(world: FaceWorld, folder: Path) -> None:

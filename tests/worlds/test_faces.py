@@ -184,7 +184,10 @@ def test_skin_and_hair_decide_young(faces: list[Face]) -> None:
 
     def eroded(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
         steps = [step for step in range(-by, by + 1) if step]
-        return np.logical_and.reduce([np.roll(mask, step, axis) for step in steps for axis in (0, 1)] + [mask])
+        inner: NDArray[np.bool_] = np.logical_and.reduce(
+            [mask, *(np.roll(mask, step, axis) for step in steps for axis in (0, 1))]
+        )
+        return inner
 
     def color(face: Face) -> float:
         hair = face.pixels("hair").mean(0)

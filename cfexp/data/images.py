@@ -1,6 +1,7 @@
 """Opening image files, checked."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -9,11 +10,14 @@ from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
 
-def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG")) -> Image.Image:
-    """A whole image file, decoded, in its own mode; raises InputError if it is not a complete one of `formats`."""
+def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG"), content: bytes | None = None) -> Image.Image:
+    """A whole image file, decoded, in its own mode; raises InputError if it is not a complete one of `formats`.
+
+    content: its bytes, where they are known already (`path` is then a name for messages).
+    """
     try:
         # The formats are named because Pillow opens others with external programs.
-        with Image.open(path, formats=tuple(formats)) as image:
+        with Image.open(path if content is None else BytesIO(content), formats=tuple(formats)) as image:
             image.load()
             return image
     except FileNotFoundError:

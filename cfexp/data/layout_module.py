@@ -34,8 +34,8 @@ _PARTS: dict[str | None, tuple[Part, ...]] = {
 class LayoutDataModule(LightningDataModule):
     """Loaders over the records of three parts; a subclass says which records, regions and classes there are.
 
-    A subclass sets `region_names`, `class_names` and `mirrored_labels`, and gives `records`, `reader` and
-    `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
+    A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and gives `records`,
+    `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
     `max_test_images`: test on the first so many images; None = all. `predict_part`: which part is explained, in its
     fixed order. `on_bad_sample`: `raise` InputError at a file that cannot be read, or `skip` the image. The order of
     training is a function of (`seed`, epoch). Raises InputError for settings out of range.
@@ -44,6 +44,7 @@ class LayoutDataModule(LightningDataModule):
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
     class_names: tuple[str, ...] = ()  # K names of the labels
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
+    mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
     def __init__(
         self,
@@ -110,7 +111,13 @@ class LayoutDataModule(LightningDataModule):
             if not records and part != "val":
                 raise InputError(f"{type(self).__name__}: its {part} part has no image (README, Data sets)")
             self._datasets[part] = LayoutDataset(
-                records, self.reader, self.image_size, self.mirrored_labels, self.cache_images, self.on_bad_sample
+                records,
+                self.reader,
+                self.image_size,
+                self.mirrored_labels,
+                self.cache_images,
+                self.on_bad_sample,
+                self.mirrored_regions,
             )
         return self._datasets[part]
 

@@ -73,9 +73,9 @@ class LayoutDataset(Dataset[ImageBatch]):
 
     image_size: (H, W) in pixels; images are resized bicubically and label maps by the nearest pixel, both at once.
     mirrored_labels: which label takes the place of each in a mirrored image (left and right actions swap); None = all
-    stay. cache_images: read everything now and keep it as uint8. on_bad_sample: what becomes of a file that cannot be
-    read: `raise` InputError, or `skip` it, so that its batch is smaller; `bad_samples` counts those met so far, in all
-    worker processes.
+    stay. mirrored_regions: likewise of the regions (a left eye becomes a right one). cache_images: read everything now
+    and keep it as uint8. on_bad_sample: what becomes of a file that cannot be read: `raise` InputError, or `skip` it,
+    so that its batch is smaller; `bad_samples` counts those met so far, in all worker processes.
     """
 
     def __init__(
@@ -86,9 +86,11 @@ class LayoutDataset(Dataset[ImageBatch]):
         mirrored_labels: Sequence[int] | None = None,
         cache_images: bool = False,
         on_bad_sample: OnBadSample = "raise",
+        mirrored_regions: Sequence[int] | None = None,
     ) -> None:
         self.records, self.reader, self.image_size = list(records), reader, image_size
         self.mirrored_labels = None if mirrored_labels is None else list(mirrored_labels)
+        self.mirrored_regions = None if mirrored_regions is None else torch.tensor(mirrored_regions, dtype=torch.uint8)
         self.on_bad_sample = on_bad_sample
         self.labels = torch.tensor([record.labels for record in self.records], dtype=torch.float32)
         self.identity = torch.tensor([record.identity for record in self.records], dtype=torch.int64)
@@ -120,7 +122,10 @@ class LayoutDataset(Dataset[ImageBatch]):
         labels = self.labels[rows]
         if mirrored.any():
             pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
-            label_map = torch.where(mirrored[:, None, None], label_map.flip(2), label_map)
+            flipped = label_map.flip(2)
+            if self.mirrored_regions is not None:
+                flipped = self.mirrored_regions[flipped.long()]
+            label_map = torch.where(mirrored[:, None, None], flipped, label_map)
             if self.mirrored_labels is not None:
                 labels = torch.where(mirrored[:, None], labels[:, self.mirrored_labels], labels)
         good = (~self._bad[rows]).nonzero()[:, 0]

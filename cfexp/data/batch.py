@@ -21,5 +21,5 @@ class ImageBatch(NamedTuple):
     label_map: Tensor  # (B, H, W) int64 in 0..R - 1: the semantic region of each pixel
     labels: Tensor  # (B, K) float32, 0 or 1: the attributes or actions; NaN = not known
     identity: Tensor  # (B,) int64: the person; -1 = not known, or not a face
-    index: Tensor  # (B,) int64: the image's place in its part of the data, the key into all else that is known of it
+    key: Tensor  # (B,) int64: the image's place in its part of the data, which finds all else that is known of it
     image_id: tuple[str, ...]  # B file stems

@@ -134,8 +134,8 @@ class LayoutDataset(Dataset[ImageBatch]):
             raise InputError(f"{first}: no image of its batch of {len(rows)} can be read; {OFFICIAL_REMEDY}")
         image = pixels[good].float().div_(127.5).sub_(1)
         names = tuple(self.records[rows[k]].image_id for k in good.tolist())
-        index = torch.tensor(rows)[good]
-        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[index], index, names)]
+        key = torch.tensor(rows)[good]
+        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[key], key, names)]
 
     def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
@@ -173,9 +173,10 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     """Join items of any number of rows."""
     if len(items) == 1:
         return items[0]
-    *columns, image_ids = zip(*items, strict=True)
-    joined = (torch.cat(column) for column in columns)
-    return ImageBatch(*joined, image_id=tuple(name for names in image_ids for name in names))
+    columns = {
+        name: torch.cat([getattr(item, name) for item in items]) for name in ImageBatch._fields if name != "image_id"
+    }
+    return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
 class MirroringSampler(DistributedSampler[ImageBatch]):

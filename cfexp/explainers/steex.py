@@ -1,5 +1,5 @@
-"""STEEX (Jacob et al., ECCV 2022, "Steering counterfactual explanations with semantics"): a search in the style codes of
-a frozen semantic-synthesis GAN, for each query anew.
+"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a search for each query,
+in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from cfexp.models.sean_fast import FastSEAN
 class STEEX(Explainer):
     """Encodes the query, moves its style codes until the decision model decides otherwise, and decodes them.
 
-    decision_model: images (B, 3, H, W) in [-1, 1] -> logits (B, K); explained, and frozen here. autoencoder: frozen too.
+    decision_model: images (B, 3, H, W) in [-1, 1] -> logits (B, K); explained, and frozen here, as is the autoencoder.
     segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those that the data set gives.
     head: which of K binary heads is explained; None = the only one (K = 1), or K classes that exclude each other.
     class_names: of a head's decision below and above 0, or of the K classes.
@@ -77,8 +77,8 @@ class STEEX(Explainer):
         """One counterfactual for each image of the batch.
 
         Beside the contract's: `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each
-        region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where
-        that is not the query's decision, there is nothing to explain.
+        region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction:
+        where that is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`.
         """
         if self.generator is None:
             self.generator = FastSEAN(self.autoencoder)
@@ -86,7 +86,7 @@ class STEEX(Explainer):
         with torch.no_grad():
             label_map = batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
             codes = self.autoencoder.encode(batch.image, label_map)
-            layout = generator.prepare(label_map, batch.index.tolist() if self.noise else None)
+            layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, layout)
             query_logits = self.decision_model(batch.image)
             reconstruction_logits = self.decision_model(reconstruction)
@@ -94,7 +94,7 @@ class STEEX(Explainer):
             counter_class = counter_class_of(query_logits, self.head)
         else:
             assert self.class_names is not None
-            counter_class = torch.full_like(batch.index, self.class_names.index(self.counter_class))
+            counter_class = torch.full_like(batch.key, self.class_names.index(self.counter_class))
         found = search_style_codes(
             lambda moved: generator.decode(moved, layout),
             self.decision_model,
@@ -132,7 +132,7 @@ class STEEX(Explainer):
 
     def keys(self, batch: ImageBatch) -> Tensor:
         """The places of the images in the part that is explained."""
-        return batch.index
+        return batch.key
 
     def _classes(self, logits: Tensor) -> Tensor:
         """Logits that exclude each other: of a binary head 0 and its logit."""

@@ -29,8 +29,9 @@ class AutoencoderStage(LightningModule):
     network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one. feature_network:
     images -> feature maps, frozen here, for the perceptual loss, with `perceptual_layers` the weight of each map (the
     defaults are VGG19's); None leaves that out. It must not be the network that is explained later: what the explained
-    one sees would be reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by its area ** 0.5
-    rather than its area: else a lamp of twenty pixels is lost.
+    one sees would be reconstructed for it.
+    l1_weight: of the L1 distance, in which each region of an image counts by the square root of its area: else a lamp
+    of twenty pixels is lost.
     judge: images -> logits, a classifier; how often it decides alike on the reconstruction is logged, and not trained.
     generator_optimizer, discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
     0.9, rates 1e-4 and 4e-4). scheduler: of both, stepped each epoch (published: constant, then linear to 0).

@@ -7,8 +7,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def by_step(optimizer: Optimizer, total: float, warmup: float, cooldown: float) -> dict[str, Any]:
-    """For `configure_optimizers`: the rate rises over the first `warmup` share of `total` steps, and falls linearly over
-    the last `cooldown` share; both 0 = constant.
+    """For `configure_optimizers`: the rate rises over the first `warmup` share of `total` steps, and falls linearly
+    over the last `cooldown` share; both 0 = constant.
     """
 
     def factor(step: int) -> float:

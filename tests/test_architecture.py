@@ -39,6 +39,7 @@ RULES = {
     "pretraining": Rule("models losses metrics data.batch", lightning=True),
     "evaluation": Rule("metrics", files=True),
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),
+    "benchmarks": Rule("models losses explainers"),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),

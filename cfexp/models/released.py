@@ -21,18 +21,25 @@ from cfexp.errors import InputError
 from cfexp.models.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
 from cfexp.models.pretrained import read_state_dict
 from cfexp.models.released_steex import (
-    decision_from_released as decision_from_released,
-)
-from cfexp.models.released_steex import (
-    oracle_from_released as oracle_from_released,
-)
-from cfexp.models.released_steex import (
-    sean_from_released as sean_from_released,
-)
-from cfexp.models.released_steex import (
-    segmenter_from_released as segmenter_from_released,
+    decision_from_released,
+    oracle_from_released,
+    sean_from_released,
+    segmenter_from_released,
 )
 from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
+
+__all__ = [
+    "ReleasedVocabulary",
+    "decision_from_released",
+    "mlb_from_released",
+    "oracle_from_released",
+    "question_encoder_from_released",
+    "question_encoder_from_skipthoughts",
+    "read_released_vocabulary",
+    "read_vocabulary_pickle",
+    "sean_from_released",
+    "segmenter_from_released",
+]
 
 
 def mlb_from_released(

@@ -1,0 +1,269 @@
+"""How fast a step of the STEEX search is, in three forms that compute the same numbers on the same weights.
+
+published: as the released code goes about it: no parameter frozen, the layout's branch in every step, the dense style
+convolution, a loop over images and regions. plain: frozen, the regions' codes broadcast at once. fast: `FastSEAN`.
+
+Every measurement runs in a process of its own, so that its peak memory is its own. CPU time is the comparator to trust
+on a busy machine, with one thread (waiting OpenMP threads spin, and that counts). A full-size run takes about a quarter
+of an hour of a quiet core.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfexp.benchmarks.forms import FORMS, Size, build_networks, search_step, training_step
+from cfexp.errors import InputError
+
+GIB = 2**30
+
+
+class Measured(NamedTuple):
+    """Of one form: medians over the repeats, of a step."""
+
+    cpu: float  # seconds, over all threads
+    wall: float  # seconds
+    gflop: float
+    peak: int  # bytes: of the process, or of the GPU
+    image: Tensor | None = None
+    gradient: Tensor | None = None
+
+
+def measure(step: Callable[[], Any], repeats: int, device: str = "cpu") -> Measured:
+    """Time, memory and operations of a step, after one step that is not timed."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        first = step()
+    image, gradient = first if isinstance(first, tuple) else (None, None)
+    cpu, wall = [], []
+    for _ in range(repeats):
+        _synchronise(device)
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        step()
+        _synchronise(device)
+        wall.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - begun_cpu)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak
+    gflop = counter.get_total_flops() / 1e9
+    return Measured(statistics.median(cpu), statistics.median(wall), gflop, peak, image, gradient)
+
+
+def _synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure_search(form: str, size: Size, batch: int, repeats: int, device: str, mixed: str | None) -> Measured:
+    """A step of the search in one form, in float32 or in `mixed` precision."""
+    dtype = getattr(torch, mixed) if mixed else None
+    measured = measure(search_step(form, size, batch, torch.float32, device, dtype), repeats, device)
+    return measured._replace(image=_on_cpu(measured.image), gradient=_on_cpu(measured.gradient))
+
+
+def measure_training(form: str, size: Size, batch: int, repeats: int) -> Measured:
+    """A step of SEAN's training, in the published form or ours."""
+    return measure(training_step(form, size, batch), repeats)
+
+
+def first_step(form: str, size: Size, batch: int) -> tuple[Tensor, Tensor]:
+    """The image and the gradient by the codes in float64."""
+    return search_step(form, size, batch, torch.float64)()
+
+
+def convolution_rate(size: Size, batch: int, repeats: int) -> tuple[float, float]:
+    """GFLOP per CPU-second of the generator's own 3x3 convolutions alone, and of the fastest among them.
+
+    Forward and the gradient by the input, channels_last, in float32: the floor of a step is little else.
+    """
+    sean, _ = build_networks(size)
+    sean.requires_grad_(False)
+    seconds = work = fastest = 0.0
+    for block, stride in zip(sean.residual_blocks(), sean.strides, strict=True):
+        for convolution in (block.conv_0, block.conv_1):
+            weight = convolution.weight.to(memory_format=torch.channels_last)
+            side = size.pixels // stride
+            features = torch.randn(batch, weight.shape[1], side, side).to(memory_format=torch.channels_last)
+            features.requires_grad_()
+
+            def run(features: Tensor = features, weight: Tensor = weight) -> None:
+                out = F.conv2d(features, weight, padding=1)
+                torch.autograd.grad(out, [features], out.detach())
+
+            measured = measure(run, repeats)
+            seconds, work = seconds + measured.cpu, work + measured.gflop
+            fastest = max(fastest, measured.gflop / measured.cpu)
+    return work / seconds, fastest
+
+
+def measure_compiled(size: Size, batch: int, repeats: int) -> list[tuple[str, Measured | str]]:
+    """On a CUDA device: the plain form in bfloat16 and channels_last, compiled, and the fast form in a CUDA graph."""
+    rows: list[tuple[str, Measured | str]] = []
+    for name, form, mixed in (("fast, bfloat16", "fast", "bfloat16"), ("plain, compiled", "plain", None)):
+        try:
+            dtype = getattr(torch, mixed) if mixed else None
+            step = search_step(form, size, batch, torch.float32, "cuda", dtype)
+            if form == "plain":
+                step = torch.compile(step)
+            measured = measure(step, repeats, "cuda")
+            rows.append((name, measured._replace(image=_on_cpu(measured.image), gradient=_on_cpu(measured.gradient))))
+        # A device or a toolchain that lacks something is no reason to lose the other rows.
+        except Exception as error:
+            rows.append((name, f"not measured: {str(error).splitlines()[0] if str(error) else type(error).__name__}"))
+    return rows
+
+
+def _on_cpu(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.cpu()
+
+
+def alone(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh process with so many threads."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_set_up, initargs=(threads,)) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _set_up(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def relative(got: Tensor | None, expected: Tensor | None) -> float:
+    """The largest difference, in units of the largest expected number."""
+    assert got is not None
+    assert expected is not None
+    return float((got - expected).abs().max() / expected.abs().max())
+
+
+def report(given: argparse.Namespace) -> None:
+    """Measure and print, row by row."""
+    size = Size(given.size, given.base_channels, given.num_regions, given.style_dim)
+    on = f"{given.threads} thread{'s' * (given.threads > 1)}"
+    print(f"{size.pixels}x{size.pixels}, {size.num_regions} regions, {size.base_channels} base channels, ", end="")
+    print(f"DenseNet121, batch {given.batch}, {given.device}, {on}, torch {torch.__version__}")
+
+    small = size._replace(pixels=min(given.float64_size, size.pixels))
+    print(f"\nfloat64 at {small.pixels}x{small.pixels}, largest relative difference from the published form")
+    expected = alone(given.threads, first_step, "published", small, given.batch)
+    for form in FORMS[1:]:
+        image, gradient = alone(given.threads, first_step, form, small, given.batch)
+        print(f"  {form:10} image {relative(image, expected[0]):.1e}  gradient {relative(gradient, expected[1]):.1e}")
+
+    print("\nfloat32, a step of the search                                        peak    per further")
+    print("                 CPU s    wall s   steps/s   x published   GFLOP    memory        query")
+    base: Measured | None = None
+    fast: Measured | None = None
+    for form in given.forms:
+        measured = alone(given.threads, measure_search, form, size, given.batch, given.repeats, given.device, None)
+        base, fast = base or measured, measured if form == "fast" else fast
+        _row(form, measured, base, _further(form, measured, size, given, None))
+    if given.bf16 and fast is not None and base is not None:
+        mixed = alone(given.threads, measure_search, "fast", size, given.batch, given.repeats, given.device, "bfloat16")
+        _row("fast, bfloat16", mixed, base, _further("fast", mixed, size, given, "bfloat16"))
+        _error(mixed, fast)
+    if given.device == "cuda" and base is not None and fast is not None:
+        for name, row in alone(given.threads, measure_compiled, size, given.batch, given.repeats):
+            if isinstance(row, str):
+                print(f"  {name:14} {row}")
+            else:
+                _row(name, row, base, None)
+                _error(row, fast)
+
+    if fast is not None and given.device == "cpu":
+        rate, fastest = alone(given.threads, convolution_rate, size, given.batch, max(3, given.repeats))
+        achieved = fast.gflop / fast.cpu
+        print(
+            f"\n3x3 convolutions alone, a CPU-second: {rate:.1f} GFLOP (the generator's), {fastest:.1f} (the fastest)"
+        )
+        print(f"the fast form: {achieved:.1f} GFLOP, {achieved / rate:.0%} of the generator's own convolutions' rate")
+    if given.training:
+        print(f"\nfloat32, a step of SEAN's training (generator and discriminator), batch {given.batch}")
+        rows = [alone(given.threads, measure_training, form, size, given.batch, 1) for form in ("published", "ours")]
+        for name, row in zip(("published", "ours"), rows, strict=True):
+            _row(name, row, rows[0], None)
+
+
+def _further(form: str, measured: Measured, size: Size, given: argparse.Namespace, mixed: str | None) -> float | None:
+    """GiB that another query takes; not measured for the published form, which would take as long again."""
+    if form == "published" and not given.published_memory:
+        return None
+    more = alone(given.threads, measure_search, form, size, given.batch + 1, 1, given.device, mixed)
+    return float(more.peak - measured.peak) / GIB
+
+
+def _row(name: str, measured: Measured, base: Measured, further: float | None) -> None:
+    ratio = base.cpu / measured.cpu
+    print(f"  {name:14} {measured.cpu:6.2f}  {measured.wall:8.2f}  {1 / measured.wall:8.3f}  {ratio:10.2f}  ", end="")
+    print(f"{measured.gflop:8.0f}  {measured.peak / GIB:5.2f} GiB", end="")
+    print("" if further is None else f"  {further:6.2f} GiB", flush=True)
+
+
+def _error(measured: Measured, exact: Measured) -> None:
+    assert measured.image is not None
+    assert exact.image is not None
+    assert measured.gradient is not None
+    assert exact.gradient is not None
+    difference = (measured.image - exact.image).abs()
+    cosine = F.cosine_similarity(measured.gradient.flatten(), exact.gradient.flatten(), dim=0)
+    print(f"    its error: image mean {difference.mean():.1e}, max {difference.max():.1e} of [-1, 1]; ", end="")
+    print(f"cosine of the gradient {cosine:.4f}", flush=True)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    description = __doc__.split("\n\n", 1)[0] if __doc__ else None
+    parser = argparse.ArgumentParser(
+        prog="python -m cfexp.benchmarks.search", description=description, formatter_class=formatter
+    )
+    full = Size()
+    parser.add_argument("--size", type=int, default=full.pixels, help="pixels a side; a multiple of 32")
+    parser.add_argument("--base-channels", type=int, default=full.base_channels, help="of the generator's last block")
+    parser.add_argument("--num-regions", type=int, default=full.num_regions, help="of the layout")
+    parser.add_argument("--style-dim", type=int, default=full.style_dim, help="length of a region's code")
+    parser.add_argument("--batch", type=int, default=1, help="queries searched at once")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps, of which the median counts")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--float64-size", type=int, default=128, help="pixels a side of the comparison in float64")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="which to time; the first is 1 x")
+    parser.add_argument("--bf16", action="store_true", help="also the fast form in bfloat16, with its error")
+    parser.add_argument("--training", action="store_true", help="also a step of SEAN's training")
+    parser.add_argument("--published-memory", action="store_true", help="also the published form's for another query")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda adds bfloat16 and compiled rows")
+    given = parser.parse_args(arguments)
+    if given.size % 32 or min(given.size, given.batch, given.repeats, given.threads) < 1 or given.float64_size % 32:
+        raise InputError("--size and --float64-size must be multiples of 32, and every number above 0")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this torch sees no CUDA device")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code, 2 where the command line is wrong."""
+    # torch's own setting: tensors of megabytes on huge pages. Without it the system takes longer to hand out new pages
+    # than a normalisation takes. It holds for every form, and is read once, at a process' first allocation.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    try:
+        report(parse(arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

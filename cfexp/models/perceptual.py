@@ -1,0 +1,35 @@
+from itertools import pairwise
+
+import torchvision
+from torch import Tensor, nn
+
+from cfexp.errors import InputError
+
+
+class VGG19Features(nn.Module):
+    """VGG19's feature maps at relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, for SEAN's perceptual loss.
+
+    As published, images are fed as they come, in [-1, 1], without ImageNet's normalisation.
+
+    weights: torchvision's name ("IMAGENET1K_V1"; downloaded), or None for a random start or a file loaded later.
+    """
+
+    LAYERS = (0, 2, 7, 12, 21, 30)  # between two of these lies what leads to one of the five maps
+    WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the maps in the loss, as published
+
+    def __init__(self, weights: str | None = None) -> None:
+        """Raises InputError for weights that torchvision does not have."""
+        super().__init__()
+        try:
+            layers = torchvision.models.vgg19(weights=weights).features
+        except (ValueError, KeyError) as error:
+            raise InputError(f"torchvision's vgg19 has no weights={weights}: {error}") from None
+        self.parts = nn.ModuleList(nn.Sequential(*layers[first:last]) for first, last in pairwise(self.LAYERS))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Five feature maps of images (B, 3, H, W) in [-1, 1]."""
+        maps: list[Tensor] = []
+        for part in self.parts:
+            images = part(images)  # begins with a convolution, so that its ReLU in place spares what was returned
+            maps.append(images)
+        return maps

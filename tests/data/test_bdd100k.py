@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
@@ -69,6 +71,16 @@ def test_the_embedded_streets_come_as_batches(world: Path) -> None:
     assert data.class_name(0) == "forward"
     assert data.fingerprint == f"streets-{WORLD.key}"
     assert [REGIONS[k] for k in (0, 6, 13, 19)] == ["road", "traffic_light", "car", "unlabeled"]
+
+
+def test_the_config_makes_the_data_module(tmp_path: Path) -> None:
+    overrides = ["data=streets", f"cache_dir={tmp_path}", "seed=3", "data.image_size=[96,192]"]
+    small = ["data.world.train_scenes=4", "data.world.val_scenes=2", "data.holdout_images=1", "data.batch_size=2"]
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        data = instantiate(compose("train", overrides=overrides + small).data)
+    assert data.world == StreetParameters(train_scenes=4, val_scenes=2, image_height=96, image_width=192)
+    assert data.seed == 3
+    assert next(iter(data.train_dataloader())).image.shape == (2, 3, 96, 192)
 
 
 def test_an_image_is_described_with_its_reasons_and_truth(world: Path) -> None:

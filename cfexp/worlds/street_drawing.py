@@ -106,23 +106,20 @@ class Canvas:
         left, right = (min(max(round(x * self.scale), 0), columns) for x in (x0, x1))
         return slice(top, bottom), slice(left, right)
 
-    def paint(self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int | None) -> None:
+    def paint(self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int) -> None:
         """Colour (a colour or a texture of the window's shape) and label of a window, or of the part `inside` it."""
         if inside is None:
-            inside = np.broadcast_to(np.True_, self.label[where].shape)
-            self.image[where] = color
-        else:
-            color = np.asarray(color, dtype=np.float32)
-            self.image[where][inside] = color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
-        self.owner[where][inside] = -1
-        if region is not None:
-            self.label[where][inside] = region
+            self.image[where], self.label[where], self.owner[where] = color, region, -1
+            return
+        color = np.asarray(color, dtype=np.float32)
+        self.image[where][inside] = color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
+        self.label[where][inside], self.owner[where][inside] = region, -1
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, color: Any, region: int | None) -> None:
+    def box(self, x0: float, y0: float, x1: float, y1: float, color: Any, region: int) -> None:
         """A filled rectangle."""
         self.paint(self.window(x0, y0, x1, y1), None, color, region)
 
-    def disc(self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int | None, power: int = 2) -> None:
+    def disc(self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int, power: int = 2) -> None:
         """A filled ellipse; a higher `power` makes it a rectangle with round corners."""
         where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
         u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry

@@ -78,7 +78,7 @@ class Plan(NamedTuple):
     light: str  # none, red, green
     car_ahead: str  # none, coasting, braking
     side_cars: bool  # in the lanes beside, if there are
-    braking: bool  # whether the cars of the scene brake
+    braking: bool  # whether the scene's cars brake, if it has any
     facade: str
 
     @property
@@ -189,7 +189,7 @@ def _plan(rng: np.random.Generator) -> Plan:
         facade = str(rng.choice([name for name in draw.FACADES if name != BIASED_FACADE]))
     light = ("red" if red else "green") if has_light else "none"
     ahead = ("braking" if braking else "coasting") if has_car else "none"
-    return Plan(light, ahead, bool(side_cars), braking, facade)
+    return Plan(light, ahead, bool(side_cars), braking and (has_car or bool(side_cars)), facade)
 
 
 def _draw_sidewalks(canvas: draw.Canvas, road: draw.Road, rng: np.random.Generator) -> None:

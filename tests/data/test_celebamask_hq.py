@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
@@ -72,6 +74,15 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
             assert batch.identity[row] == truth["person"] + 1
             assert data.describe(name)["labels"]["Smiling"] == truth["smiling"]
     assert sorted(seen, key=int) == [str(number) for number in range(48)]
+
+
+def test_the_config_is_of_the_embedded_faces(tmp_path: Path) -> None:
+    given = {"cache_dir": str(tmp_path), "seed": 3, "data": OmegaConf.load(ROOT / "conf" / "data" / "faces.yaml")}
+    data = instantiate(OmegaConf.create(given).data)
+    assert isinstance(data, CelebAMaskHQDataModule)
+    assert data.fingerprint == f"faces-{FaceParameters().key}"
+    assert (data.image_size, data.first_test_id, data.seed) == ((64, 64), 5400, 3)
+    assert not list(tmp_path.iterdir())
 
 
 def test_label_maps_are_the_parts_painted_in_the_documented_order(world: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a search for each query,
+"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a search a query,
 in the style codes of a frozen semantic-synthesis GAN.
 """
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics.classification import MultilabelAccuracy
+from torchmetrics import MeanMetric
 
 from cfexp.data.batch import ImageBatch
 from cfexp.pretraining.schedule import by_step
@@ -36,7 +37,7 @@ class ClassifierStage(LightningModule):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
-        self.accuracy: MultilabelAccuracy | None = None
+        self.right: list[MeanMetric] = []  # of each head
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
@@ -80,14 +81,16 @@ class ClassifierStage(LightningModule):
 
     def _score(self, batch: ImageBatch) -> None:
         labels = self._labels(batch)
-        if self.accuracy is None:
-            self.accuracy = MultilabelAccuracy(labels.shape[1], average="none", ignore_index=-1).to(self.device)
-        self.accuracy.update(self.network(batch.image), labels.nan_to_num(-1).long())
+        right = ((self.network(batch.image) > 0) == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
+        if not self.right:
+            # torchmetrics' own multilabel accuracy refuses a single label.
+            self.right = [MeanMetric(nan_strategy="ignore").to(self.device) for _ in range(labels.shape[1])]
+        for metric, column in zip(self.right, right.T, strict=True):
+            metric.update(column)
 
     def _log_scores(self, part: str) -> None:
         """In percent."""
-        assert self.accuracy is not None  # a batch came first
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-        for column, accuracy in zip(self._columns(), self.accuracy.compute(), strict=True):
-            self.log(f"{part}/accuracy/{names[column]}", 100 * accuracy, prog_bar=True)
-        self.accuracy = None
+        for column, metric in zip(self._columns(), self.right, strict=True):
+            self.log(f"{part}/accuracy/{names[column]}", 100 * metric.compute(), prog_bar=True)
+        self.right = []

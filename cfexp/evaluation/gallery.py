@@ -79,6 +79,8 @@ def _headline(scores: Scores) -> str:
     found = {row.metric: row.value for row in scores.rows if row.group == group}
     phrases = {
         ("accuracy_before", "accuracy_after"): "VQA accuracy {:.1f} % before, {:.1f} % after",
+        ("success_kept",): "{:.1f} % decided otherwise, of those whose reconstruction keeps the decision",
+        ("causal_region",): "{:.0f} % of them through a cause",
         ("color_changed",): "{:.0f} % of the flipped objects have another colour",
         ("edit_locality", "mask_area"): "{:.0f} % of the edit inside the object ({:.0f} % of the area)",
         ("rms_change",): "RMS change {:.1f} of 255",
@@ -128,7 +130,7 @@ def _card(run: RunFolder, record: Record, palette: Palette) -> Image.Image:
         card.paste(picture, (left, PAD))
         draw.rectangle((left, PAD, left + TILE - 1, PAD + height - 1), outline=FRAME)
     line = PAD + height + 14 + TEXT // 2
-    draw.text((PAD, line), _fitted(record.get("question") or "", TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm")
+    draw.text((PAD, line), _fitted(_caption(run, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm")
     line += TEXT + 12
     flipped = record["stored_class"] != record["query_class"]
     label = "flipped" if flipped else "not flipped"
@@ -141,6 +143,14 @@ def _card(run: RunFolder, record: Record, palette: Palette) -> Image.Image:
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
     _answer(card, x + 34, line, "after:", record["answer_after"], room, palette)
     return card
+
+
+def _caption(run: RunFolder, record: Record) -> str:
+    """The question, or of a search the region whose code changed most."""
+    if record.get("region_change"):
+        change = record["region_change"]
+        return f"changed most: {run.data['region_names'][change.index(max(change))].replace('_', ' ')}"
+    return record.get("question") or ""
 
 
 def _answer(card: Image.Image, x: float, line: float, label: str, answer: str, room: float, palette: Palette) -> float:

@@ -45,33 +45,38 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy_before": Metric("%", "questions with human answers"),
-    "accuracy_after": Metric("%", "questions with human answers"),
-    "flip_rate_right": Metric("%", "questions answered right before", is_rate=True),
-    "flip_rate": Metric("%", "questions", is_rate=True),
-    "success_float": Metric("%", "questions", is_rate=True),
-    "success_stored": Metric("%", "questions", is_rate=True),
-    "l2": Metric("of [0, 1]", "questions"),
-    "rms_change": Metric("of 255", "questions"),
-    "ssim": Metric("", "questions"),
-    "changed_fraction": Metric("%", "questions"),
+    "flip_rate": Metric("%", "queries", is_rate=True),
+    "success_float": Metric("%", "queries", is_rate=True),
+    "success_stored": Metric("%", "queries", is_rate=True),
+    "l2": Metric("of [0, 1]", "queries"),
+    "rms_change": Metric("of 255", "queries"),
+    "ssim": Metric("", "queries"),
+    "changed_fraction": Metric("%", "queries"),
     "edit_locality": Metric("%", "edits with a truth mask"),
     "mask_area": Metric("%", "edits with a truth mask"),
     "locality_lift": Metric("times", "edits with a truth mask"),
     "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
     "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
+}
+# Of a VQA model's explanations, further:
+_COLOR_FLIPS = "flipped colour questions, right before, with truth mask and palette"
+VQA_METRICS: dict[str, Metric] = {
+    "accuracy_before": Metric("%", "questions with human answers"),
+    "accuracy_after": Metric("%", "questions with human answers"),
+    "flip_rate_right": Metric("%", "questions answered right before", is_rate=True),
     "language_sensitivity": Metric("", "pairs of different questions about one image"),
+    "color_readable": Metric("%", _COLOR_FLIPS, is_rate=True),
+    "color_changed": Metric("%", _COLOR_FLIPS, is_rate=True),
+    "color_is_new_answer": Metric("%", _COLOR_FLIPS, is_rate=True),
+}
+# Of searches in style codes:
+SEARCH_METRICS: dict[str, Metric] = {
     "reconstruction_kept": Metric("%", "searches", is_rate=True),
     "success_kept": Metric("%", "searches whose reconstruction keeps the decision", is_rate=True),
     "code_distance": Metric("", "searches"),
     "flip_step": Metric("steps", "successful searches"),
     "causal_region": Metric("%", "successful searches with known causes", is_rate=True),
     "lamps_turned": Metric("%", "successful searches that changed the lights most", is_rate=True),
-    "color_readable": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
-    "color_changed": Metric("%", "flipped colour questions, right before, with truth mask and palette", is_rate=True),
-    "color_is_new_answer": Metric(
-        "%", "flipped colour questions, right before, with truth mask and palette", is_rate=True
-    ),
 }
 PREDICTOR_METRICS: dict[str, Metric] = {
     "accuracy_before_{}": Metric("%", "questions with human answers"),
@@ -92,9 +97,20 @@ class Measurements(NamedTuple):
 
     image_ids: NDArray[np.int64]  # (N,)
     members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
+    metrics: dict[str, Metric]  # those that mean something for this run
     values: dict[str, Values]  # by metric
     sensitivity: dict[str, Pairs]  # by group
     checkerboard: PooledCheckerboard  # its groups in the order of `members`
+
+
+def metrics_of(records: Sequence[Record]) -> dict[str, Metric]:
+    """The metrics that mean something for a run."""
+    metrics = METRICS
+    if any("question" in record for record in records):
+        metrics = VQA_METRICS | metrics
+    if any("code_distance" in record for record in records):
+        metrics = SEARCH_METRICS | metrics
+    return metrics
 
 
 class Chunk(NamedTuple):
@@ -130,7 +146,7 @@ def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Me
             edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
         )
     values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-    return Measurements(image_ids, members, values, sensitivity, checkerboard)
+    return Measurements(image_ids, members, metrics_of(records), values, sensitivity, checkerboard)
 
 
 def group_members(records: Sequence[Record]) -> dict[str, NDArray[np.bool_]]:

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from cfexp.errors import InputError
 from cfexp.evaluation.measurements import (
-    METRICS,
     PREDICTOR_METRICS,
     Measurements,
     Metric,
@@ -29,7 +28,7 @@ from cfexp.metrics.vqa_text import Era
 
 SEED = 0  # of the bootstrap
 # The main table's columns: header -> metric, digits. They fit into the 80 characters of a narrow terminal.
-MAIN = {
+VQA_COLUMNS = {
     "accuracy\nbefore": ("accuracy_before", 1),
     "%\nafter": ("accuracy_after", 1),
     "right,\nflipped": ("flip_rate_right", 1),
@@ -37,8 +36,19 @@ MAIN = {
     "RMS\nof 255": ("rms_change", 1),
     "\nSSIM": ("ssim", 3),
 }
+SEARCH_COLUMNS = {
+    "% kept by\nreconstruction": ("reconstruction_kept", 1),
+    "% success\nof those": ("success_kept", 1),
+    "code\ndistance": ("code_distance", 2),
+    "steps to\nflip": ("flip_step", 1),
+    "RMS\nof 255": ("rms_change", 1),
+    "\nSSIM": ("ssim", 3),
+}
 # The second table's metrics: what tells an explanation from an attack that nobody can see.
-TELLING = ("color_", "transfer_", "mask_area", "locality_lift", "checkerboard_", "language_sensitivity")
+TELLING = (
+    *("color_", "transfer_", "mask_area", "edit_locality", "locality_lift", "checkerboard_", "language_sensitivity"),
+    *("causal_region", "lamps_turned"),
+)
 
 
 class Row(NamedTuple):
@@ -115,7 +125,7 @@ def score_run(run: RunFolder, *, era: Era = "2021", predictors: Mapping[str, Pre
     entries = [
         entry
         for index, group in enumerate(measurements.members)
-        for entry in _entries(measurements, index, group, METRICS | theirs)
+        for entry in _entries(measurements, index, group, measurements.metrics | theirs)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
     return Scores(run.name, era, rows, tuple(entry for entry in entries if isinstance(entry, Absent)))
@@ -184,17 +194,20 @@ def _rounded(number: Any) -> Any:
 def print_table(scores: Scores, console: Console | None = None) -> None:
     """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
     console = console or Console()
-    table = _table(f"{scores.run}: before and after", "questions", "n", *MAIN)
+    known = {row.metric for row in scores.rows}
+    columns = SEARCH_COLUMNS if "code_distance" in known else VQA_COLUMNS
+    shown = {metric for metric, _ in columns.values()}
+    table = _table(f"{scores.run}: before and after", "queries", "n", *columns)
     for group in scores.groups:
         count = scores.find(group, "flip_rate")
         assert isinstance(count, Row)  # every query has flipped or not
-        cells = (_cell(scores.find(group, metric), digits) for metric, digits in MAIN.values())
+        cells = (_cell(scores.find(group, metric), digits) for metric, digits in columns.values())
         table.add_row(group, str(count.n), *cells, style="bold" if group == scores.groups[0] else None)
     console.print(table)
     headline = scores.groups[0]
     table = _table(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
-        if row.group == headline and row.metric.startswith(TELLING):
+        if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
             table.add_row(row.metric, f"{_short(row.value)} {row.unit}".rstrip(), _interval(row), str(row.n))
     console.print(table)
     for entry in scores.absent:

@@ -27,7 +27,7 @@ demo: install ## train the VQA counterfactual GAN on the embedded world; a table
 	$(BIN)/python -m cfexp.train +experiment=vqa_color num_threads=$(THREADS)
 
 # Each run is kept: what is there is not trained again. `rm -r runs/report-vqa` starts over.
-REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_blind_small vqa_color_deconv
+REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_deconv
 report-vqa: install ## vqa_color beside its controls, with a second VQA model as judge (about half an hour)
 	for run in $(REPORT_RUNS); do \
 	  test -f runs/report-vqa/$$run/metrics.json || \

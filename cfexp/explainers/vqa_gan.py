@@ -28,6 +28,9 @@ class VQACounterfactualGAN(Explainer):
         L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
 
     Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing of the question seen.
+    Over the next `ramp_epochs` the three weights of an edit's cost (l2, mask, colour) rise from `ramp_start` of
+    themselves to all of it: dear edits keep a generator that does not know the question from changing every object, but
+    dear from the start they keep any generator from learning to edit at all.
     The answer A is the consensus where the vocabulary has it, else the VQA model's own.
 
     decision_model: the VQA model that is explained; frozen here. generator, discriminator_optimizer, ...: constructors
@@ -52,6 +55,8 @@ class VQACounterfactualGAN(Explainer):
         mask_weight: float = 0.0,
         color_weight: float = 0.0,
         warmup_epochs: float = 0.5,
+        ramp_epochs: float = 0.0,
+        ramp_start: float = 0.3,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
     ) -> None:
@@ -67,6 +72,7 @@ class VQACounterfactualGAN(Explainer):
         self.l2_weight, self.adversarial_weight, self.mask_weight = l2_weight, adversarial_weight, mask_weight
         self.color_weight = color_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
+        self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
         self.counter_answer = counter_answer
         self.counter_class = -1
         for name, weight in (("mask_weight", mask_weight), ("color_weight", color_weight)):
@@ -113,11 +119,15 @@ class VQACounterfactualGAN(Explainer):
         with torch.no_grad():
             question = self.decision_model.encode_question(batch.question, batch.question_length)
         # Training questions without a known answer are dropped by the data module: batch.answer >= 0 here.
-        warmup = self.current_epoch + batch_idx / self.trainer.num_training_batches < self.warmup_epochs
+        after_warmup = self.current_epoch + batch_idx / self.trainer.num_training_batches - self.warmup_epochs
+        warmup = after_warmup < 0
         edited = self._edit(batch.image, question, batch.answer, unconditioned=warmup)
         terms = {"l2": self.l2_weight * losses.squared_l2(batch.image, edited.image)}
         if not warmup:
             terms |= self._generator_terms(question, batch.answer, edited)
+            if after_warmup < self.ramp_epochs:
+                cost = self.ramp_start + (1 - self.ramp_start) * after_warmup / self.ramp_epochs
+                terms |= {name: cost * terms[name] for name in ("l2", "mask", "color") if name in terms}
         loss = torch.stack(list(terms.values())).sum()
         self._step(generator_optimizer, self.generator, loss)
         if self.discriminator is not None and not warmup:

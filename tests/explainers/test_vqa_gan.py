@@ -117,6 +117,25 @@ def test_warm_up_is_reconstruction_alone(trained_model: VQAModel, tmp_path: Path
     assert gan.generator.network.slices.weight.grad is None or not gan.generator.network.slices.weight.grad.any()
 
 
+def test_the_cost_of_an_edit_rises_over_the_ramp(
+    trained_model: VQAModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_terms(**ramp: float) -> dict[str, float]:
+        torch.manual_seed(0)
+        gan = counterfactual_gan(trained_model, warmup_epochs=0.0, **ramp)
+        logged: list[dict[str, float]] = []
+        keep = lambda terms, **_: logged.append({name: float(term) for name, term in terms.items()})  # noqa: E731
+        monkeypatch.setattr(gan, "log_dict", keep)
+        with torch.no_grad():
+            gan.generator.network.result.weight.normal_(std=0.3)  # a start that edits a lot
+        trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
+        return logged[0]
+
+    dear, cheap = first_terms(), first_terms(ramp_epochs=2.0, ramp_start=0.25)
+    assert cheap["train/l2"] == pytest.approx(0.25 * dear["train/l2"])
+    assert cheap["train/counterfactual"] == pytest.approx(dear["train/counterfactual"])
+
+
 def test_predictions_are_rounded_to_eight_bit_and_asked_again(trained_model: VQAModel, tmp_path: Path) -> None:
     gan = counterfactual_gan(trained_model)
     (explanation,) = trainer(1, tmp_path).predict(gan, datamodule=EightQuestions())  # type: ignore[misc]

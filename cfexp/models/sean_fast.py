@@ -44,6 +44,14 @@ class PreparedNorm(NamedTuple):
     noise: Tensor | None  # (B * h * w, 1)
 
 
+class Scratch(NamedTuple):
+    """Room that is written over and over: fresh memory costs a CPU more than what is then written there."""
+
+    rows: Tensor  # for the input of any convolution
+    total: Tensor  # for the gradient by the input of any block
+    middle: Tensor  # for the gradient by the output of any block's first convolution
+
+
 class PreparedLayout(NamedTuple):
     """All that a search over B label maps leaves as it is."""
 
@@ -51,7 +59,7 @@ class PreparedLayout(NamedTuple):
     grids: tuple[Grid, ...]  # one a block
     sources: tuple[Tensor | None, ...]  # of each block, see `_Block`
     norms: tuple[tuple[PreparedNorm, ...], ...]  # of each block
-    scratch: Tensor  # room for one set of features, written over and over
+    scratch: Scratch
     codes_shape: tuple[int, int, int]  # (B, R, D)
 
 
@@ -113,15 +121,19 @@ class FastSEAN:
             tuple(_prepare_norm(folded, grid, next(noise, None)) for folded in block)
             for block, grid in zip(self.blocks, grids, strict=True)
         )
-        room = max(len(grid.pixel) * len(block[0].scale) for block, grid in zip(self.blocks, grids, strict=True))
+        first, second = (
+            max(len(grid.pixel) * len(block[part].scale) for block, grid in zip(self.blocks, grids, strict=True))
+            for part in (0, 1)
+        )
         start = sean.start(label_maps, sean.head.weight.dtype).to(self.dtype, memory_format=torch.channels_last)
+        scratch = Scratch(start.new_empty(first), start.new_empty(first), start.new_empty(second))
         codes_shape = (len(label_maps), sean.num_regions, sean.style_dim)
         strides = [sean.strides[0], *sean.strides]
         sources = tuple(
             None if before == after else _copied_pixel(grid)
             for before, after, grid in zip(strides[:-1], strides[1:], grids, strict=True)
         )
-        return PreparedLayout(start, grids, sources, norms, start.new_empty(room), codes_shape)
+        return PreparedLayout(start, grids, sources, norms, scratch, codes_shape)
 
     def decode(self, style_codes: Tensor, prepared: PreparedLayout) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D): `SEAN.decode`'s; differentiable by the codes.
@@ -196,7 +208,7 @@ class _Block(NamedTuple):
     prepared: Sequence[PreparedNorm]
     grid: Grid
     source: Tensor | None  # (B * h * w,) the pixel before the doubling that each pixel is a copy of; None: no doubling
-    scratch: Tensor
+    scratch: Scratch
 
     def parts(self, styles: Sequence[Tensor | None]) -> list[_Part]:
         return [_Part(*three) for three in zip(self.folded, self.prepared, styles, strict=True)]
@@ -225,20 +237,22 @@ class _BlockFunction(torch.autograd.Function):
         block: _Block = ctx.block
         first, second, *skip = block.parts(styles)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        style_gradients = [None, *_backpropagate(block, second, middle, None, gradient, None)]
-        middle_gradient = style_gradients.pop()
-        assert middle_gradient is not None
+        channels = features.shape[1]
+        # Only what is summed over the copies of a pixel, below, leaves the block as another tensor.
+        scratch = gradient.new_empty(0) if block.source is None else block.scratch.total
+        total = _rows_in(scratch, block.grid, channels)
+        of_skip = []
         if skip:
-            skip_style, total = _backpropagate(block, skip[0], features, block.source, gradient, None)
-            style_gradients.append(skip_style)
+            of_skip = [_backpropagate(block, skip[0], features, block.source, gradient, total, add=False)]
         else:
-            total = gradient.clone()
-        style_gradients[0], total = _backpropagate(
-            block, first, features, block.source, middle_gradient, pixel_rows(total)
-        )
+            total.copy_(pixel_rows(gradient))
+        between = _rows_in(block.scratch.middle, block.grid, middle.shape[1])
+        of_second = _backpropagate(block, second, middle, None, gradient, between, add=False)
+        of_first = _backpropagate(block, first, features, block.source, _as_image(between, block.grid), total, add=True)
+        out = _as_image(total, block.grid)
         if block.source is not None:
-            total = F.avg_pool2d(total, 2, divisor_override=1)
-        return None, total, *style_gradients
+            out = F.avg_pool2d(out, 2, divisor_override=1)
+        return None, out, of_first, of_second, *of_skip
 
 
 def _chunks(rows: Tensor) -> list[slice]:
@@ -258,7 +272,7 @@ def _read(part: _Part, rows: Tensor, source: Tensor | None, pixels: slice) -> Te
 def _convolve(block: _Block, part: _Part, features: Tensor, source: Tensor | None) -> Tensor:
     """The convolution of lrelu(x * scale[pixel] + shift[pixel])."""
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
-    activated = block.scratch[: len(grid.pixel) * rows.shape[1]].view(-1, rows.shape[1])
+    activated = _rows_in(block.scratch.rows, grid, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in _chunks(activated):
         of_pixel, target = grid.pixel[pixels], activated[pixels]
@@ -270,18 +284,16 @@ def _convolve(block: _Block, part: _Part, features: Tensor, source: Tensor | Non
 
 
 def _backpropagate(
-    block: _Block, part: _Part, features: Tensor, source: Tensor | None, gradient: Tensor, total: Tensor | None
-) -> tuple[Tensor | None, Tensor]:
-    """The gradients by the style table and by the (doubled) features; the latter is added to `total` if that is given.
+    block: _Block, part: _Part, features: Tensor, source: Tensor | None, gradient: Tensor, total: Tensor, add: bool
+) -> Tensor | None:
+    """The gradient by the style table; the one by the (doubled) features is written, or added, to `total`.
 
     gradient: by the convolution's output. total: rows (B * h * w, C).
     """
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
-    size = (len(grid.pixel), rows.shape[1])
-    times_features = block.scratch[: size[0] * size[1]].view(size)
+    times_features = _rows_in(block.scratch.rows, grid, rows.shape[1])
     # From here on the gradient by the convolution's input; then, in place, by what the activation is given.
     rows_gradient = pixel_rows(_input_gradient(gradient, _as_image(times_features, grid), folded.weight))
-    is_first, total = total is None, rows.new_empty(size) if total is None else total
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in _chunks(times_features):
         of_pixel, target = grid.pixel[pixels], rows_gradient[pixels]
@@ -291,16 +303,16 @@ def _backpropagate(
             torch.ops.aten.leaky_relu_backward.grad_input(target, given, folded.slope, False, grad_input=target)
         if part.style is not None:
             torch.mul(target, values, out=times_features[pixels])
-        if is_first:
-            torch.mul(target, scale_here, out=total[pixels])
-        else:
+        if add:
             total[pixels].addcmul_(target, scale_here)
+        else:
+            torch.mul(target, scale_here, out=total[pixels])
     style_gradient = None
     if part.style is not None:
         of_outer = torch.cat([sum_by_neighbourhood(summed, grid) for summed in (times_features, rows_gradient)], dim=1)
         style_gradient = torch.zeros_like(part.style)
         style_gradient.index_add_(0, grid.inner_of_outer, of_outer.to(style_gradient.dtype))
-    return style_gradient, _as_image(total, grid)
+    return style_gradient
 
 
 def _doubled(block: _Block, features: Tensor) -> Tensor:
@@ -313,6 +325,12 @@ def _input_gradient(gradient: Tensor, like: Tensor, weight: Tensor) -> Tensor:
     settings = ([1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False])
     of_input: Tensor = torch.ops.aten.convolution_backward(gradient, like, weight, None, *settings)[0]
     return of_input.contiguous(memory_format=torch.channels_last)
+
+
+def _rows_in(room: Tensor, grid: Grid, channels: int) -> Tensor:
+    """Room for rows (B * h * w, C); new if that given has no numbers."""
+    size = (len(grid.pixel), channels)
+    return room[: size[0] * size[1]].view(size) if len(room) else room.new_empty(size)
 
 
 def _as_image(rows: Tensor, grid: Grid) -> Tensor:

@@ -172,18 +172,28 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
     for key in ("cache_dir", "num_threads", "seed", *requirement.get("share", [])):
         if key not in own:
             OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
-    folder = Path(config.cache_dir).expanduser() / "stages" / f"{requirement.experiment}-{config_hash(stage)}"
+    full_name = f"{requirement.experiment}-{config_hash(stage)}"
+    shipped = Path(cfexp.__file__).parent / "weights" / f"{full_name}.safetensors"
+    if shipped.is_file() and config.get("use_shipped_weights", True):
+        _log.info("stage %s: shipped, %s", name, shipped.name)
+        return shipped
+    folder = Path(config.cache_dir).expanduser() / "stages" / full_name
     checkpoint = folder / "model.ckpt"
     if checkpoint.is_file():
         _log.info("stage %s: %s", name, checkpoint)
         return checkpoint
     _log.info("stage %s is trained first (once): %s", name, folder)
-    save_network(fit(stage, folder, resume=last_checkpoint(folder)), folder)
+    finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
     return checkpoint
 
 
-def save_network(fitted: Fitted, folder: Path) -> None:
-    """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary beside it."""
+def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
+    """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary beside it.
+
+    Its test figures are returned, and left in `folder`/metrics.json.
+    """
+    (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
+    (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
     checkpoint = folder / "model.ckpt"
     if hasattr(fitted.data, "save_vocabulary"):
         fitted.data.save_vocabulary(folder)
@@ -194,6 +204,7 @@ def save_network(fitted: Fitted, folder: Path) -> None:
         torch.save(fitted.module.get_submodule("network").state_dict(), partial)
         partial.replace(checkpoint)
     fitted.trainer.strategy.barrier()
+    return dict(scores)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

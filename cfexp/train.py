@@ -1,6 +1,5 @@
 """`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set, score it."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,14 @@ def main(config: DictConfig) -> None:
     """Train; then explain and score the test set. Everything is left in Hydra's output folder."""
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.explainers.base import Explainer
-    from cfexp.stages import fit, save_network
+    from cfexp.stages import finish_stage, fit
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     fitted = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)
     else:
-        save_network(fitted, folder)
-        (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
-        (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
-        for name, value in scores.items():
+        for name, value in finish_stage(fitted, folder).items():
             print(f"{name:<40} {value:.2f}")
         print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
     for logger in fitted.trainer.loggers:

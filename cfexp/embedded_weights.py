@@ -1,0 +1,71 @@
+"""`python -m cfexp.embedded_weights`: train every stage of the embedded worlds, and keep them as what cfexp ships.
+
+Each becomes a file in cfexp/weights/ under its experiment's name and config hash, in half precision, with what made it
+and its test figures in the file's metadata. A stage uses a shipped file only where its config hash is the same.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from hydra import compose, initialize_config_module
+
+import cfexp
+from cfexp.configuration import register_resolvers
+
+# The experiments whose stages are shipped.
+EXPERIMENTS = ("steex_driving",)
+WEIGHTS = Path(cfexp.__file__).parent / "weights"
+
+
+def main() -> None:
+    """Train what is missing in the cache; then write the files, less those of earlier configs."""
+    parser = argparse.ArgumentParser(prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--num-threads", type=int, help="of torch; one for each core by default")
+    parser.add_argument("--cache-dir", help="where stages are trained; those there already are not trained again")
+    arguments = parser.parse_args()
+    from cfexp.stages import provide_stages  # late: --help answers at once
+
+    register_resolvers()
+    made: set[Path] = set()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        for experiment in EXPERIMENTS:
+            config = compose("explain", overrides=[f"+experiment={experiment}", "+use_shipped_weights=false"])
+            config.num_threads = arguments.num_threads
+            if arguments.cache_dir is not None:
+                config.cache_dir = arguments.cache_dir
+            provide_stages(config)
+            made |= {_ship(Path(checkpoint)) for checkpoint in config.checkpoints.values()}
+    for path in WEIGHTS.glob("*.safetensors"):
+        if path not in made:
+            path.unlink()
+    print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
+
+
+def _ship(checkpoint: Path) -> Path:
+    """Write a trained stage's network, in half precision, with its figures and what made it."""
+    state_dict = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    # Whole numbers (batches counted) stay as they are.
+    halved = {name: (value.half() if value.is_floating_point() else value) for name, value in state_dict.items()}
+    provenance = json.loads((checkpoint.parent / "provenance.json").read_text(encoding="utf-8"))
+    figures = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))
+    path = WEIGHTS / f"{checkpoint.parent.name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    metadata = {
+        "command": "make embedded-weights",
+        "stage": checkpoint.parent.name,  # experiment and config hash
+        "seed": str(provenance["seed"]),
+        "data_fingerprint": provenance["data_fingerprint"],
+        "versions": json.dumps(provenance["versions"]),
+        "machine": provenance["machine"],
+        "test_figures": json.dumps(figures),
+    }
+    safetensors.torch.save_file({name: value.contiguous() for name, value in halved.items()}, path, metadata)
+    print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB, {figures}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

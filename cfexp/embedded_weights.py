@@ -32,7 +32,7 @@ def main() -> None:
     made: set[Path] = set()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         for experiment in EXPERIMENTS:
-            config = compose("explain", overrides=[f"+experiment={experiment}", "+use_shipped_weights=false"])
+            config = compose("explain", overrides=[f"+experiment={experiment}", "use_shipped_weights=false"])
             config.num_threads = arguments.num_threads
             if arguments.cache_dir is not None:
                 config.cache_dir = arguments.cache_dir

@@ -45,8 +45,11 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # c
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 # What makes no difference to the numbers of a trained network.
-_NEUTRAL = {"cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads"}
-_NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers"}
+_NEUTRAL = {
+    *("cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads"),
+    "use_shipped_weights",
+}
+_NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
 
 
 class Fitted(NamedTuple):
@@ -169,12 +172,12 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
     overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
     stage = compose("train", overrides=overrides)
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key in ("cache_dir", "num_threads", "seed", *requirement.get("share", [])):
+    for key in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
         if key not in own:
             OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
     full_name = f"{requirement.experiment}-{config_hash(stage)}"
     shipped = Path(cfexp.__file__).parent / "weights" / f"{full_name}.safetensors"
-    if shipped.is_file() and config.get("use_shipped_weights", True):
+    if shipped.is_file() and config.use_shipped_weights:
         _log.info("stage %s: shipped, %s", name, shipped.name)
         return shipped
     folder = Path(config.cache_dir).expanduser() / "stages" / full_name

@@ -117,7 +117,7 @@ def perceptual(
     with torch.no_grad():
         expected = network(real)
     differences = [
-        weight * F.l1_loss(features, target)
+        weight * F.l1_loss(features, target.detach())
         for weight, features, target in zip(weights, network(generated), expected, strict=True)
     ]
     return torch.stack(differences).sum()

@@ -1,0 +1,104 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cfexp.errors import InputError
+from cfexp.models.classifiers import DecisionModel, SmoothClassifier
+from cfexp.models.discriminators import MultiscaleDiscriminator
+from cfexp.models.perceptual import VGG19Features
+from cfexp.models.segmenter import Segmenter, SmallSegmenter
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small"])
+def test_any_torchvision_classifier_decides(arch: str) -> None:
+    model = DecisionModel(arch, 5).eval()
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+    with pytest.raises(InputError, match="no arch=resnet19"):
+        DecisionModel("resnet19")
+
+
+def test_images_are_normalised_as_told() -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    model = DecisionModel("resnet18", mean=mean, std=std)
+    image = torch.rand(1, 3, 8, 8) * 2 - 1
+    expected = ((image + 1) / 2 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(image * model.scale + model.shift, expected)
+    plain = DecisionModel("resnet18")
+    assert torch.equal(image * plain.scale + plain.shift, image)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "logsumexp"])
+def test_the_small_classifier_overfits_eight_images_and_has_a_gradient_at_every_pixel(pooling: str) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(8, 3, 32, 32) * 2 - 1, torch.tensor([0.0, 1.0] * 4)[:, None]
+    model = SmoothClassifier(1, (8, 16, 16), pooling)  # type: ignore[arg-type]  # mypy cannot see that it is a literal
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = F.binary_cross_entropy_with_logits(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+    assert loss < 0.1
+    images.requires_grad_()
+    (gradient,) = torch.autograd.grad(model.eval()(images).sum(), images)
+    assert (gradient != 0).all()
+    with pytest.raises(InputError, match="pooling must be"):
+        SmoothClassifier(pooling="max")  # type: ignore[arg-type]
+
+
+def test_logsumexp_pooling_is_sharp_evidence_anywhere() -> None:
+    model = SmoothClassifier(1, (4, 4), "logsumexp", sharpness=50.0).eval()
+    images = torch.rand(2, 3, 16, 16)
+    evidence = model.layers(images).flatten(2)
+    assert ((model(images) <= evidence.amax(2)) & (model(images) >= evidence.amax(2) - 0.12)).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 64)])
+def test_segmenters_give_logits_at_full_size(size: tuple[int, int]) -> None:
+    assert Segmenter(6, "resnet50").eval()(torch.zeros(1, 3, *size)).shape == (1, 6, *size)
+    assert SmallSegmenter(6, 8).eval()(torch.zeros(2, 3, *size)).shape == (2, 6, *size)
+    with pytest.raises(InputError, match="backbone must be"):
+        Segmenter(6, "resnet18")  # type: ignore[arg-type]
+
+
+def test_the_small_segmenter_overfits_eight_images() -> None:
+    torch.manual_seed(0)
+    labels = (torch.arange(32)[:, None] // 8 + torch.arange(32) // 16).expand(8, 32, 32) % 4
+    images = torch.eye(4)[labels][..., :3].permute(0, 3, 1, 2) + 0.1 * torch.randn(8, 3, 32, 32)
+    model = SmallSegmenter(4, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+    assert (model.eval()(images).argmax(1) == labels).float().mean() > 0.98
+
+
+def test_the_discriminator_is_the_published_size_and_sees_image_and_layout() -> None:
+    with torch.device("meta"):
+        full = MultiscaleDiscriminator(19)
+    assert sum(parameter.numel() for parameter in full.parameters()) == 1_364_098
+    torch.manual_seed(0)
+    small = MultiscaleDiscriminator(4, channels=8).eval()
+    images, label_maps = torch.randn(2, 3, 32, 64), torch.zeros(2, 32, 64, dtype=torch.int64)
+    features = small(images, label_maps)
+    assert [[tuple(layer.shape[1:]) for layer in scale] for scale in features] == [
+        [(8, 17, 33), (16, 9, 17), (32, 5, 9), (1, 6, 10)],
+        [(8, 9, 17), (16, 5, 9), (32, 3, 5), (1, 4, 6)],
+    ]
+    for other in (small(-images, label_maps), small(images, label_maps + 1)):
+        assert not torch.allclose(other[1][-1], features[1][-1])
+
+
+def test_the_perceptual_network_returns_vgg19s_five_maps_unharmed() -> None:
+    vgg = VGG19Features().eval()
+    maps = vgg(torch.rand(1, 3, 32, 32) * 2 - 1)
+    assert [features.shape[1] for features in maps] == [64, 128, 256, 512, 512]
+    assert [features.shape[2] for features in maps] == [32, 16, 8, 4, 2]
+    first = vgg.parts[0](torch.zeros(1, 3, 32, 32))
+    kept = first.clone()
+    vgg.parts[1](first)
+    assert torch.equal(first, kept)
+    assert sum(isinstance(layer, nn.Conv2d) for layer in vgg.modules()) == 13

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo test test-slow lint format report-vqa easy-vqa clean
+.PHONY: help install demo demo-steex embedded-weights test test-slow lint format report-vqa easy-vqa clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,13 @@ report-vqa: install ## vqa_color beside its controls, with a second VQA model as
 easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	test -d runs/easy_vqa_data || $(BIN)/python -m cfexp.data.convert easy_vqa runs/easy_vqa_data
 	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
+
+demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
+	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 num_threads=$(THREADS)
+	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
+
+embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
+	$(BIN)/python -m cfexp.embedded_weights --num-threads $(THREADS)
 
 test: install lint ## ruff, mypy and the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -45,6 +45,7 @@ RULES = {
     "stages": Rule("*", lightning=True, hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),
     "explain": Rule("*", lightning=True, hydra=True, files=True),
+    "embedded_weights": Rule("*", hydra=True, files=True),
     "evaluate": Rule("*", lightning=True, hydra=True, files=True),
 }
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}

@@ -28,7 +28,7 @@ demo: install ## train the VQA counterfactual GAN on the embedded world; a table
 
 # Each run is kept: what is there is not trained again. `rm -r runs/report-vqa` starts over.
 REPORT_RUNS := vqa_color vqa_color_paper vqa_color_blind vqa_color_deconv
-report-vqa: install ## vqa_color beside its controls, with a second VQA model as judge (about half an hour)
+report-vqa: install ## vqa_color beside its controls, with a second VQA model as judge (about 25 minutes)
 	for run in $(REPORT_RUNS); do \
 	  test -f runs/report-vqa/$$run/metrics.json || \
 	  $(BIN)/python -m cfexp.train +experiment=$$run hydra.run.dir=runs/report-vqa/$$run ckpt_path=last num_threads=$(THREADS) || exit; \

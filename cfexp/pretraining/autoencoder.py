@@ -70,11 +70,14 @@ class AutoencoderStage(LightningModule):
         """One step of the generator, then one of the discriminator (1:1)."""
         optimizers = self.optimizers()
         generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
+        # From before the forward pass on: else the discriminator's weights take gradients that nobody uses.
+        self.toggle_optimizer(generator_optimizer)
         image = self.network(batch.image, batch.label_map)
         terms = self._generator_terms(batch, image)
         loss = torch.stack(list(terms.values())).sum()
         self._step(generator_optimizer, loss)
         if self.discriminator is not None:
+            self.toggle_optimizer(others[0])
             real, fake = self._discriminate(batch, image.detach())
             terms["discriminator"] = losses.hinge_discriminator(_scores(real), _scores(fake))
             self._step(others[0], terms["discriminator"])
@@ -142,7 +145,7 @@ class AutoencoderStage(LightningModule):
         return real, fake
 
     def _step(self, optimizer: Any, loss: Tensor) -> None:
-        self.toggle_optimizer(optimizer)
+        """A step of an optimizer that was toggled before the forward pass."""
         optimizer.zero_grad()
         self.manual_backward(loss)
         if self.clip_norm is not None:

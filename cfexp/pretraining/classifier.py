@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from cfexp.data.batch import ImageBatch
+from cfexp.errors import InputError
 from cfexp.pretraining.schedule import by_step
 
 
@@ -38,6 +39,10 @@ class ClassifierStage(LightningModule):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
         self.right: list[MeanMetric] = []  # of each head
+
+    def setup(self, stage: str) -> None:
+        """Look the heads up; raises InputError for one that is no label of the data."""
+        self._columns()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
@@ -77,6 +82,8 @@ class ClassifierStage(LightningModule):
 
     def _columns(self) -> list[int]:
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        if unknown := [head for head in self.heads or [] if head not in names]:
+            raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
 
     def _score(self, batch: ImageBatch) -> None:

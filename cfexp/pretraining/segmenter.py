@@ -37,7 +37,11 @@ class SegmenterStage(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        loss = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored)
+        losses = F.cross_entropy(
+            self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum"
+        )
+        # torch's own mean is NaN for a batch of which nothing counts.
+        loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
         self.log("train/loss", loss, batch_size=len(batch.image))
         self.log("loss", loss, prog_bar=True, logger=False)
         return loss

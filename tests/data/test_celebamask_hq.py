@@ -72,7 +72,11 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
             truth = data.truth(name)
             assert truth is not None
             assert batch.identity[row] == truth["person"] + 1
-            assert data.describe(name)["labels"]["Smiling"] == truth["smiling"]
+    for key, record in enumerate(data.records("test")):
+        described = data.describe(key)
+        truth = data.truth(described["image_id"])
+        assert truth is not None
+        assert (described["image_id"], described["labels"]["Smiling"]) == (record.image_id, truth["smiling"])
     assert sorted(seen, key=int) == [str(number) for number in range(48)]
 
 

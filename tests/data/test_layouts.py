@@ -71,6 +71,7 @@ def test_a_batch_has_the_pixels_regions_and_labels_of_the_files(tmp_path: Path) 
     assert batch.label_map.dtype == torch.int64
     assert batch.labels.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
     assert batch.identity.tolist() == [0, 1, 2, 3]
+    assert [key for batch in batches for key in batch.key.tolist()] == list(range(10))
     pixels = np.asarray(Image.open(tmp_path / "test2.png")).transpose(2, 0, 1)
     assert torch.equal(batch.image[2], torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1)
     layout = np.asarray(Image.open(tmp_path / "test2_map.png")).astype(np.int64)
@@ -115,6 +116,14 @@ def test_an_epoch_is_a_function_of_seed_and_number_whatever_reads_it(tmp_path: P
 def test_an_image_without_a_label_map_is_all_unlabeled(tmp_path: Path) -> None:
     record = write_sample(tmp_path, "a", 0)._replace(label_map=None)
     assert LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0].label_map.tolist() == [[[3] * 16] * 8]
+
+
+def test_a_key_is_the_place_in_the_part_mirrored_or_not_and_beside_what_is_skipped(tmp_path: Path) -> None:
+    dataset = Layouts(tmp_path, on_bad_sample="skip").dataset("test")
+    damage(dataset.records[1], "empty image")
+    batch = dataset.__getitems__([2, 1, 10 + 5])[0]  # image 5 is mirrored
+    assert batch.key.dtype == torch.int64
+    assert (batch.key.tolist(), batch.image_id) == ([2, 5], ("test2", "test5"))
 
 
 def damage(record: LayoutRecord, how: str) -> None:
@@ -192,13 +201,12 @@ def test_batches_are_joined_and_described(tmp_path: Path) -> None:
     data = Layouts(tmp_path)
     dataset = data.dataset("test")
     joined, whole = collate([dataset[0], dataset[1]]), dataset.__getitems__([0, 1])[0]
-    assert all(torch.equal(*pair) for pair in zip(joined[:4], whole[:4], strict=True))
+    assert all(torch.equal(*pair) for pair in zip(joined[:5], whole[:5], strict=True))
     assert joined.image_id == whole.image_id
-    assert data.describe("test3") == {"image_id": "test3", "labels": {"left": 0, "right": 1}, "identity": 3}
+    assert data.describe(3) == {"image_id": "test3", "labels": {"left": 0, "right": 1}, "identity": 3}
+    assert data.truth_mask(3) is None
     assert data.facts == {"num_regions": 4, "num_classes": 2, "height": 8, "width": 16}
     assert data.val_dataloader() == []
-    with pytest.raises(InputError, match="image_id nobody is not in the test, val part"):
-        data.describe("nobody")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +232,17 @@ def test_a_limited_test_part_and_the_part_to_explain(tmp_path: Path) -> None:
     data = Layouts(tmp_path, max_test_images=3, predict_part="train")
     assert [batch.image_id for batch in data.test_dataloader()] == [("test0", "test1", "test2")]
     assert next(iter(data.predict_dataloader())).image_id == ("train0", "train1", "train2", "train3")
+    assert data.describe(3)["image_id"] == "train3"
+
+
+def test_what_is_left_out_is_not_explained_and_the_others_keep_their_keys(tmp_path: Path) -> None:
+    data = Layouts(tmp_path, count=6)
+    data.leave_out({0, 3, 99})
+    (batch,) = list(data.predict_dataloader())
+    assert (batch.key.tolist(), batch.image_id) == ([1, 2, 4, 5], ("test1", "test2", "test4", "test5"))
+    assert len(list(data.test_dataloader())) == 2  # scoring and training see everything
+    data.leave_out(range(6))
+    assert list(data.predict_dataloader()) == []
 
 
 class Remembers(LightningModule):

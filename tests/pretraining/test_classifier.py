@@ -1,0 +1,120 @@
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cfexp.errors import InputError
+from cfexp.models.classifiers import SmoothClassifier
+from cfexp.pretraining.classifier import ClassifierStage
+from tests.image_parts import EightImages, batch_of, trainer
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> EightImages:
+    return EightImages(tmp_path_factory.mktemp("eight"))
+
+
+def stage(num_outputs: int = 2, **settings: object) -> ClassifierStage:
+    torch.manual_seed(0)
+    network = SmoothClassifier(num_outputs, widths=(8, 16, 16))
+    given: dict[str, object] = {"optimizer": partial(torch.optim.Adam, lr=1e-2), **settings}
+    return ClassifierStage(network, **given)  # type: ignore[arg-type]
+
+
+def scores(module: ClassifierStage, data: EightImages, folder: Path) -> dict[str, float]:
+    (found,) = trainer(folder).test(module, datamodule=data, verbose=False)
+    return dict(found)
+
+
+def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
+    module = stage(warmup=0.1, cooldown=0.5)
+    trainer(tmp_path, epochs=40).fit(module, datamodule=data)
+    assert scores(module, data, tmp_path) == {"test/accuracy/go": 100.0, "test/accuracy/bright": 100.0}
+    module.eval()
+    with torch.no_grad():
+        logits = module.network(batch_of(data).image)
+    known = ~batch_of(data).labels.isnan()
+    sure = torch.where(batch_of(data).labels > 0.5, logits, -logits)[known]
+    assert (sure > 1).all()
+
+
+def test_a_head_is_trained_on_the_label_of_its_name(data: EightImages, tmp_path: Path) -> None:
+    module = stage(1, heads=["bright"])
+    trainer(tmp_path, epochs=40).fit(module, datamodule=data)
+    assert scores(module, data, tmp_path) == {"test/accuracy/bright": 100.0}
+
+
+def test_an_unknown_head_is_named(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="heads: 'forward' is none of the labels go, bright"):
+        trainer(tmp_path).fit(stage(1, heads=["forward"]), datamodule=data)
+
+
+def test_the_loss_is_the_mean_over_the_labels_that_are_known(data: EightImages) -> None:
+    module, batch = stage(), batch_of(data)
+    network = copy.deepcopy(module.network)
+    go = network(batch.image).sigmoid()
+    of_label = torch.where(batch.labels == 1, go, 1 - go)
+    terms = [of_label[row, column] for row in range(8) for column in range(2) if (row, column) != (5, 1)]
+    torch.testing.assert_close(module.training_step(batch, 0), -torch.stack(terms).log().mean())
+
+
+def test_a_batch_of_which_nothing_is_known_teaches_nothing(data: EightImages) -> None:
+    module, batch = stage(), batch_of(data)
+    loss = module.training_step(batch._replace(labels=torch.full_like(batch.labels, torch.nan)), 0)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert loss == 0
+    assert all(each.grad is not None and (each.grad == 0).all() for each in module.network.parameters())
+
+
+def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(data: EightImages, tmp_path: Path) -> None:
+    module = stage()
+    # By hand, and such that no head is right everywhere.
+    module.network = Remembered(torch.tensor([[1.0, 1], [1, 1], [1, 1], [-1, 1], [1, 1], [-1, 1], [-1, -1], [-1, -1]]))
+    # go is right of 0, 2, 3, 4, 5, 7; bright of 0, 1, 4, 6, 7 among seven.
+    found = scores(module, data, tmp_path)
+    assert found == pytest.approx({"test/accuracy/go": 100 * 6 / 8, "test/accuracy/bright": 100 * 5 / 7})
+    # Nothing is left over from one pass to the next, nor from test to validation.
+    assert scores(module, data, tmp_path) == found
+    (validated,) = trainer(tmp_path, limit_val_batches=1).validate(module, datamodule=data, verbose=False)
+    assert validated == pytest.approx({"val/accuracy/go": 100 * 2 / 3, "val/accuracy/bright": 100 * 2 / 3})
+
+
+class Remembered(nn.Module):
+    """Gives the eight images their logits, one after the other."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits, self.seen = logits, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = torch.arange(self.seen, self.seen + len(images)) % len(self.logits)
+        self.seen += len(images)
+        return self.logits[rows]
+
+
+class Blackout(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, -1.0)
+
+
+def test_only_training_images_are_perturbed(data: EightImages, tmp_path: Path) -> None:
+    module = stage(perturbation=Blackout())
+    seen: list[Tensor] = []
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    trainer(tmp_path).fit(module, datamodule=data)
+    assert all((images == -1).all() for images in seen)
+    seen.clear()
+    scores(module, data, tmp_path)
+    assert torch.equal(torch.cat(seen), batch_of(data).image)
+
+
+def test_what_is_frozen_is_not_trained(data: EightImages, tmp_path: Path) -> None:
+    module = stage()
+    frozen = module.network.get_submodule("blocks.0.0").requires_grad_(False)
+    before, free = frozen.weight.clone(), module.network.get_submodule("head.0").weight.clone()  # type: ignore[operator]
+    trainer(tmp_path).fit(module, datamodule=data)
+    assert torch.equal(frozen.weight, before)  # type: ignore[arg-type]
+    assert not torch.equal(module.network.get_submodule("head.0").weight, free)  # type: ignore[arg-type]

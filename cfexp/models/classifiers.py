@@ -59,12 +59,14 @@ class DecisionModel(nn.Module):
 class SmoothClassifier(nn.Module):
     """A small classifier for the embedded worlds that has a gradient everywhere.
 
-    A 3x3 convolution at full size and then one more per width, each halving the size, with GELU (no ReLU), then logits
-    at each position and a smooth pooling of those: with ReLU and max pooling there is no gradient towards a cause that
-    is not there yet, such as a red lamp that is off.
+    A 3x3 convolution at full size and then one more per width, each halving the size, with GELU (no ReLU), then
+    evidence at each position and a smooth pooling of it: with ReLU and max pooling there is no gradient towards a cause
+    that is not there yet, such as a red lamp that is off.
 
-    pooling: "mean" of the positions' logits, or "logsumexp", log(mean(exp(sharpness * x))) / sharpness: evidence
-        anywhere counts, and the less there is elsewhere, the more a position's gradient.
+    pooling: "mean" of the positions' logits, or "logsumexp", log(mean(exp(sharpness * x))) / sharpness, of the evidence
+        for each output less that of the evidence against it: either counts wherever it is, and one pooling alone could
+        not say that something is nowhere.
+    with_coordinates: the network is also given where each pixel is: a braking car matters in one lane only.
     """
 
     def __init__(
@@ -73,26 +75,30 @@ class SmoothClassifier(nn.Module):
         widths: tuple[int, ...] = (32, 64, 96, 128),
         pooling: Literal["mean", "logsumexp"] = "logsumexp",
         sharpness: float = 2.0,
+        with_coordinates: bool = True,
     ) -> None:
         """Raises InputError for another pooling."""
         super().__init__()
         if pooling not in ("mean", "logsumexp"):
             raise InputError(f"pooling must be mean or logsumexp, got {pooling}")
-        self.pooling, self.sharpness = pooling, sharpness
+        self.pooling, self.sharpness, self.with_coordinates = pooling, sharpness, with_coordinates
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=1 if depth == 0 else 2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.GELU(),
             )
-            for depth, (before, after) in enumerate(pairwise((3, *widths)))
+            for depth, (before, after) in enumerate(pairwise((5 if with_coordinates else 3, *widths)))
         )
+        maps = num_outputs if pooling == "mean" else 2 * num_outputs
         self.head = nn.Sequential(
-            nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.GELU(), nn.Conv2d(widths[-1], num_outputs, 1)
+            nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.GELU(), nn.Conv2d(widths[-1], maps, 1)
         )
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """What each block makes of images (B, 3, H, W) in [-1, 1]: (B, widths[k], H / 2 ** k, W / 2 ** k)."""
+        if self.with_coordinates:
+            images = torch.cat([images, coordinates(images)], dim=1)
         maps = [images.contiguous(memory_format=torch.channels_last)]  # faster on a CPU
         for block in self.blocks:
             maps.append(block(maps[-1]))
@@ -103,7 +109,16 @@ class SmoothClassifier(nn.Module):
         evidence: Tensor = self.head(self.feature_maps(images)[-1]).flatten(2)
         if self.pooling == "mean":
             return evidence.mean(2)
-        return ((self.sharpness * evidence).logsumexp(2) - torch.tensor(evidence.shape[2]).log()) / self.sharpness
+        # The logarithms of the number of positions cancel.
+        in_favour, against = (self.sharpness * evidence).logsumexp(2).chunk(2, dim=1)
+        return (in_favour - against) / self.sharpness
+
+
+def coordinates(images: Tensor) -> Tensor:
+    """y and x of each pixel, both in [-1, 1], as two more channels: (B, 2, H, W) for images (B, C, H, W)."""
+    y = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
+    x = torch.linspace(-1, 1, images.shape[3], device=images.device, dtype=images.dtype)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)
 
 
 class Oracle(nn.Module):

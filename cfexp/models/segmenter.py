@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.classifiers import coordinates
 
 
 class Segmenter(nn.Module):
@@ -60,10 +61,7 @@ class SmallSegmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1], H and W divisible by 4."""
         if self.with_coordinates:
-            y = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
-            x = torch.linspace(-1, 1, images.shape[3], device=images.device, dtype=images.dtype)
-            place = torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)
-            images = torch.cat([images, place], dim=1)
+            images = torch.cat([images, coordinates(images)], dim=1)
         full = self.full_size(images)
         half = self.half_size(full)
         quarter = self.quarter_size(half)

@@ -21,6 +21,8 @@ class ClassifierStage(LightningModule):
 
     network: images (B, 3, H, W) in [-1, 1] -> logits (B, K). heads: which labels of the data it is trained on, by name;
     None = all. Its head k is the k-th of these.
+    label_smoothing: labels are this far from 0 and 1 (published: 0); on a world that is learnt without a mistake it
+    keeps the logits within bounds, from which a search can turn them.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -30,6 +32,7 @@ class ClassifierStage(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         heads: list[str] | None = None,
         perturbation: nn.Module | None = None,
+        label_smoothing: float = 0.0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -37,6 +40,7 @@ class ClassifierStage(LightningModule):
         self.network = network
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
+        self.label_smoothing = label_smoothing
         self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
         self.right: list[MeanMetric] = []  # of each head
 
@@ -48,9 +52,9 @@ class ClassifierStage(LightningModule):
         """Loss of a batch of images."""
         labels = self._labels(batch)
         known = ~labels.isnan()
-        losses = F.binary_cross_entropy_with_logits(
-            self.network(self.perturbation(batch.image)), labels.nan_to_num(), reduction="none"
-        )
+        aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
+        logits = self.network(self.perturbation(batch.image))
+        losses = F.binary_cross_entropy_with_logits(logits, aim, reduction="none")
         loss = (losses * known).sum() / known.sum().clamp(min=1)
         self.log("train/loss", loss, batch_size=len(labels))
         self.log("loss", loss, prog_bar=True, logger=False)

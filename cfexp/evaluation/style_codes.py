@@ -33,6 +33,8 @@ def style_code_values(
         values["code_distance"][row] = record["code_distance"]
         if not kept:
             continue  # a flip that the reconstruction brings explains nothing
+        if record["query_class"] == record["counter_class"]:
+            continue  # nor is there anything to explain of what is of the class asked for already
         values["success_kept"][row] = 100 * record["stored_success"]
         if not record["stored_success"]:
             continue

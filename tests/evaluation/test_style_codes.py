@@ -1,0 +1,181 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
+from cfexp.evaluation.run_folder import Record, to_pixels
+from cfexp.evaluation.style_codes import style_code_values
+from cfexp.evaluation.table import Absent, Row, score_run
+from tests.evaluation.run_writer import picture, write_run
+
+SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 100)}
+LIGHT, CAR, SKY = (REGIONS.index(name) for name in ("traffic_light", "car", "sky"))
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> BDD100kDataModule:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return BDD100kDataModule(world={"train_scenes": 1, "val_scenes": 24}, cache_dir=cache)
+
+
+def searched(streets: BDD100kDataModule, key: int, changed: int = LIGHT, **known: Any) -> Record:
+    """What is stored of a search that succeeded, mostly by changing one region."""
+    go = int(streets.describe(key)["truth"]["go"])
+    change = [0.1] * len(REGIONS)
+    change[changed] = 2.0
+    decided = {"query_class": go, "reconstruction_class": go, "counter_class": 1 - go, "stored_class": 1 - go}
+    found = {"success": True, "stored_success": True, "flip_step": 7, "code_distance": 2.5, "region_change": change}
+    return {"key": key, **streets.describe(key), **decided, **found, **known}
+
+
+def those(streets: BDD100kDataModule, **plan: Any) -> list[int]:
+    """The keys of the streets of which the truth says this."""
+    count = len(streets.dataset("test"))
+    keys = [key for key in range(count) if plan.items() <= streets.describe(key)["truth"].items()]
+    assert keys
+    return keys
+
+
+def image(streets: BDD100kDataModule, key: int) -> Tensor:
+    return streets.dataset("test")[key].image
+
+
+def lamps(streets: BDD100kDataModule, key: int) -> list[dict[str, Any]]:
+    return [lamp for lamp in streets.describe(key)["truth"]["lamps"] if lamp["of"] == "traffic_light"]
+
+
+def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **places: str) -> Tensor:
+    """The street with the lamps at these places of all its traffic lights, or of one, painted so."""
+    pixels = to_pixels(image(streets, key))[0].copy()
+    for lamp in lamps(streets, key):
+        if lamp["place"] in places and only in (None, lamp["thing"]):
+            pixels.reshape(-1, 3)[lamp["pixels"]] = SHOWN[places[lamp["place"]]]
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def measured(record: Record, counterfactual: Tensor) -> dict[str, float]:
+    """The values that mean something."""
+    values = {name: float(column[0]) for name, column in style_code_values([record], counterfactual, REGIONS).items()}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def test_a_red_light_that_turns_green_has_turned(streets: BDD100kDataModule) -> None:
+    for key in those(streets, light="red"):
+        record = searched(streets, key)
+        assert measured(record, edited(streets, key, top="dark", bottom="green")) == {
+            **{"reconstruction_kept": 100, "success_kept": 100, "code_distance": 2.5, "flip_step": 7},
+            **{"causal_region": 100, "lamps_turned": 100},
+        }
+
+
+def test_a_green_light_that_turns_red_has_turned(streets: BDD100kDataModule) -> None:
+    for key in those(streets, light="green", go=True):
+        right = edited(streets, key, top="red", bottom="dark")
+        assert measured(searched(streets, key), right)["lamps_turned"] == 100
+        assert measured(searched(streets, key), edited(streets, key, top="red"))["lamps_turned"] == 0
+
+
+@pytest.mark.parametrize(
+    "places", [{}, {"top": "dark"}, {"bottom": "green"}, {"top": "orange", "bottom": "orange"}, {"top": "green"}]
+)
+def test_a_red_light_that_shows_something_else_has_not_turned(
+    streets: BDD100kDataModule, places: dict[str, str]
+) -> None:
+    key = those(streets, light="red")[0]
+    assert measured(searched(streets, key), edited(streets, key, **places))["lamps_turned"] == 0
+
+
+def test_all_lights_of_a_street_must_turn(streets: BDD100kDataModule) -> None:
+    two = [key for key in those(streets, light="red") if len({lamp["thing"] for lamp in lamps(streets, key)}) == 2]
+    one_of_two = edited(streets, two[0], only=0, top="dark", bottom="green")
+    assert measured(searched(streets, two[0]), one_of_two)["lamps_turned"] == 0
+
+
+def test_the_largest_change_must_be_in_a_region_that_is_a_cause(streets: BDD100kDataModule) -> None:
+    braking = those(streets, light="none", car_ahead="braking")[0]
+    red = those(streets, light="red", car_ahead="none")[0]
+    for key, changed, causal in ((braking, CAR, 100), (braking, SKY, 0), (red, LIGHT, 100), (red, CAR, 0)):
+        found = measured(searched(streets, key, changed), image(streets, key))
+        assert found["causal_region"] == causal
+        # Lamps are asked about where the lights were changed, and nowhere else.
+        assert ("lamps_turned" in found) == (changed == LIGHT)
+
+
+def test_a_flip_by_the_reconstruction_is_counted_apart(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="red")[0]
+    record = searched(streets, key, reconstruction_class=1, flip_step=0)
+    found = measured(record, edited(streets, key, top="dark", bottom="green"))
+    assert found == {"reconstruction_kept": 0, "code_distance": 2.5}
+
+
+def test_a_query_that_is_of_the_class_asked_for_explains_nothing(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="green", go=True)[0]
+    record = searched(streets, key, counter_class=1, flip_step=0)  # go was asked for, and go it was
+    assert measured(record, image(streets, key)) == {"reconstruction_kept": 100, "code_distance": 2.5}
+
+
+def test_a_search_that_fails_counts_as_that_only(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="red")[0]
+    record = searched(streets, key, stored_success=False, flip_step=-1)
+    assert measured(record, image(streets, key)) == {"reconstruction_kept": 100, "success_kept": 0, "code_distance": 2.5}
+    # A flip on the last step that rounding to 8 bit undoes: no success, so no step either.
+    assert measured({**record, "flip_step": 99}, image(streets, key)).keys() == measured(record, image(streets, key)).keys()
+
+
+def test_photographs_have_no_truth_and_other_explainers_no_codes(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="red")[0]
+    photograph = searched(streets, key)
+    del photograph["truth"]
+    expected = {"reconstruction_kept": 100, "success_kept": 100, "code_distance": 2.5, "flip_step": 7}
+    assert measured(photograph, image(streets, key)) == expected
+    vqa = {"key": 1, "image_id": 1, "query_class": 0, "stored_success": True}
+    assert measured(vqa, image(streets, key)) == {}
+
+
+def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(
+    streets: BDD100kDataModule, tmp_path: Path
+) -> None:
+    red = those(streets, light="red")[:3]
+    settings: list[dict[str, Any]] = [{}, {"reconstruction_class": 1}, {"stored_success": False, "stored_class": 0}]
+    rows = []
+    for key, known in zip(red, settings, strict=True):
+        query, turned = image(streets, key), edited(streets, key, top="dark", bottom="green")
+        record = {**searched(streets, key, **known), "answer_before": "stop", "answer_after": "go"}
+        rows.append((record, to_pixels(query)[0], to_pixels(turned)[0], streets.truth_mask(key)))
+    run = write_run(tmp_path / "run", rows, data=streets.description)
+    for _ in range(2):  # as it is written, and merged: Parquet has the truth of the causes as it was
+        scores = score_run(run)
+        assert scores.groups == ("all",)
+        expected = {
+            **{"reconstruction_kept": (200 / 3, 3), "success_kept": (50, 2), "success_stored": (200 / 3, 3)},
+            **{"code_distance": (2.5, 3), "flip_step": (7, 1), "causal_region": (100, 1), "lamps_turned": (100, 1)},
+        }
+        for name, (value, count) in expected.items():
+            row = scores.find("all", name)
+            assert isinstance(row, Row)
+            assert (row.value, row.n) == (pytest.approx(value), count), name
+        assert isinstance(scores.find("all", "accuracy_before"), Absent)
+        assert isinstance(scores.find("all", "language_sensitivity"), Absent)
+        locality = scores.find("all", "edit_locality")
+        assert isinstance(locality, Row)
+        assert locality.value > 50  # the red lamp that forbids is half of what was painted
+        run.finish()
+
+
+def test_names_of_images_need_no_order_of_numbers(tmp_path: Path) -> None:
+    records = [
+        {"key": key, "image_id": name, "query_class": 0, "stored_class": 1, "success": True, "stored_success": True}
+        for key, name in enumerate(["b0000001", "a-2", "a-10"])
+    ]
+    run = write_run(tmp_path / "run", [(record, picture(), picture((90, 100, 100)), None) for record in records])
+    row = score_run(run).find("all", "rms_change")
+    assert isinstance(row, Row)
+    assert row.n == 3
+    assert row.value == pytest.approx(10 / 3**0.5)

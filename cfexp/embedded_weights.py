@@ -12,12 +12,10 @@ import safetensors.torch
 import torch
 from hydra import compose, initialize_config_module
 
-import cfexp
 from cfexp.configuration import register_resolvers
 
 # The experiments whose stages are shipped.
 EXPERIMENTS = ("steex_driving",)
-WEIGHTS = Path(cfexp.__file__).parent / "weights"
 
 
 def main() -> None:
@@ -26,7 +24,7 @@ def main() -> None:
     parser.add_argument("--num-threads", type=int, help="of torch; one for each core by default")
     parser.add_argument("--cache-dir", help="where stages are trained; those there already are not trained again")
     arguments = parser.parse_args()
-    from cfexp.stages import provide_stages  # late: --help answers at once
+    from cfexp.stages import WEIGHTS, provide_stages  # late: --help answers at once
 
     register_resolvers()
     made: set[Path] = set()
@@ -37,21 +35,21 @@ def main() -> None:
             if arguments.cache_dir is not None:
                 config.cache_dir = arguments.cache_dir
             provide_stages(config)
-            made |= {_ship(Path(checkpoint)) for checkpoint in config.checkpoints.values()}
+            made |= {_ship(Path(checkpoint), WEIGHTS) for checkpoint in config.checkpoints.values()}
     for path in WEIGHTS.glob("*.safetensors"):
         if path not in made:
             path.unlink()
     print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
 
 
-def _ship(checkpoint: Path) -> Path:
+def _ship(checkpoint: Path, folder: Path) -> Path:
     """Write a trained stage's network, in half precision, with its figures and what made it."""
     state_dict = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # Whole numbers (batches counted) stay as they are.
     halved = {name: (value.half() if value.is_floating_point() else value) for name, value in state_dict.items()}
     provenance = json.loads((checkpoint.parent / "provenance.json").read_text(encoding="utf-8"))
     figures = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))
-    path = WEIGHTS / f"{checkpoint.parent.name}.safetensors"
+    path = folder / f"{checkpoint.parent.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     metadata = {
         "command": "make embedded-weights",

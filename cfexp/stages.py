@@ -49,6 +49,7 @@ _NEUTRAL = {
     *("cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads"),
     "use_shipped_weights",
 }
+WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
 _NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
 
 
@@ -168,15 +169,9 @@ def provide_stages(config: DictConfig) -> None:
 
 
 def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:
-    """The stage's checkpoint in the cache, trained now if it is not there; an interrupted training goes on."""
-    overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
-    stage = compose("train", overrides=overrides)
-    own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
-        if key not in own:
-            OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
-    full_name = f"{requirement.experiment}-{config_hash(stage)}"
-    shipped = Path(cfexp.__file__).parent / "weights" / f"{full_name}.safetensors"
+    """The stage's checkpoint: shipped, or in the cache, trained now if it is not there; an interrupted one goes on."""
+    stage, full_name = compose_stage(requirement, config)
+    shipped = WEIGHTS / f"{full_name}.safetensors"
     if shipped.is_file() and config.use_shipped_weights:
         _log.info("stage %s: shipped, %s", name, shipped.name)
         return shipped
@@ -188,6 +183,17 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
     _log.info("stage %s is trained first (once): %s", name, folder)
     finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
     return checkpoint
+
+
+def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
+    """The config of a stage that `config` requires, and the name of its results: its experiment's and a hash."""
+    overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
+    stage = compose("train", overrides=overrides)
+    own = {override.lstrip("+").partition("=")[0] for override in overrides}
+    for key in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
+        if key not in own:
+            OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
+    return stage, f"{requirement.experiment}-{config_hash(stage)}"
 
 
 def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:

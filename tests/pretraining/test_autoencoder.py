@@ -107,9 +107,7 @@ def test_each_term_is_what_the_papers_formulas_say(data: EightImages, tmp_path: 
     fitting = trainer(tmp_path)
     fitting.fit(module, datamodule=data)  # one batch, in another order
     logged = {name: float(value) for name, value in fitting.callback_metrics.items() if name.startswith("train/")}
-    assert set(logged) == {
-        f"train/{name}" for name in ("adversarial", "matching", "perceptual", "l1", "discriminator")
-    }
+    assert set(logged) == {f"train/{name}" for name in ("adversarial", "matching", "perceptual", "l1", "discriminator")}
     with torch.no_grad():
         image = network(batch.image, batch.label_map)
         discriminator.train()

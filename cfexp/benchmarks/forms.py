@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cfexp import losses
 from cfexp.models.classifiers import DecisionModel
 from cfexp.models.discriminators import MultiscaleDiscriminator
-from cfexp.models.perceptual import VGG19Features
+from cfexp.models.feature_networks import VGG19Features
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN
 from cfexp.models.sean_layers import RegionNorm

@@ -1,5 +1,7 @@
 """Networks that a perceptual loss compares images in: images -> feature maps."""
 
+from itertools import pairwise
+
 import torchvision
 from torch import Tensor, nn
 
@@ -20,26 +22,30 @@ class ClassifierFeatures(nn.Module):
 
 
 class VGG19Features(nn.Module):
-    """relu1_1 ... relu5_1 of torchvision's VGG19, as SEAN's training compares them (Zhu et al. 2020).
+    """VGG19's feature maps at relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, as SEAN's training compares them (Zhu et
+    al. 2020).
 
-    Images go in as they come, in [-1, 1], without ImageNet's normalisation: as published.
+    As published, images are fed as they come, in [-1, 1], without ImageNet's normalisation.
+
     weights: torchvision's name ("IMAGENET1K_V1"; downloaded), or None for a random start or a file loaded later.
     """
 
-    def __init__(self, weights: str | None = "IMAGENET1K_V1") -> None:
+    LAYERS = (0, 2, 7, 12, 21, 30)  # between two of these lies what leads to one of the five maps
+    WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the maps in the loss, as published
+
+    def __init__(self, weights: str | None = None) -> None:
         """Raises InputError for weights that torchvision does not have."""
         super().__init__()
         try:
             layers = torchvision.models.vgg19(weights=weights).features
         except (ValueError, KeyError) as error:
-            raise InputError(f"torchvision has no VGG19 with weights={weights}: {error}") from None
-        # Up to and with relu1_1, relu2_1, relu3_1, relu4_1, relu5_1.
-        ends = (2, 7, 12, 21, 30)
-        self.parts = nn.ModuleList(layers[start:end] for start, end in zip((0, *ends), ends, strict=False))
+            raise InputError(f"torchvision's vgg19 has no weights={weights}: {error}") from None
+        self.parts = nn.ModuleList(nn.Sequential(*layers[first:last]) for first, last in pairwise(self.LAYERS))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The five maps of images (B, 3, H, W) in [-1, 1]."""
+        """Five feature maps of images (B, 3, H, W) in [-1, 1], the first of their size."""
         maps: list[Tensor] = []
         for part in self.parts:
-            maps.append(part(maps[-1] if maps else images))
+            images = part(images)  # begins with a convolution, so that its ReLU in place spares what was returned
+            maps.append(images)
         return maps

@@ -6,7 +6,7 @@ from torch import nn
 from cfexp.errors import InputError
 from cfexp.models.classifiers import DecisionModel, SmoothClassifier
 from cfexp.models.discriminators import MultiscaleDiscriminator
-from cfexp.models.perceptual import VGG19Features
+from cfexp.models.feature_networks import VGG19Features
 from cfexp.models.segmenter import Segmenter, SmallSegmenter
 
 
@@ -103,3 +103,19 @@ def test_the_perceptual_network_returns_vgg19s_five_maps_unharmed() -> None:
     vgg.parts[1](first)
     assert torch.equal(first, kept)
     assert sum(isinstance(layer, nn.Conv2d) for layer in vgg.modules()) == 13
+
+
+def test_feature_maps_halve_from_full_size_down() -> None:
+    network = SmoothClassifier(3, (4, 6, 8)).eval()
+    maps = network.feature_maps(torch.rand(2, 3, 16, 24))
+    assert [tuple(each.shape) for each in maps] == [(2, 4, 16, 24), (2, 6, 8, 12), (2, 8, 4, 6)]
+
+
+def test_a_cause_counts_where_it_is() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 16, 16)
+    there, elsewhere = image.clone(), image.clone()
+    there[..., 4:8, 4:8], elsewhere[..., 4:8, 8:12] = 1, 1
+    knows = SmoothClassifier(1, (4, 4), with_coordinates=True).eval()
+    assert knows.feature_maps(image)[0].shape[1] == 4
+    assert not torch.allclose(knows(there) - knows(image), knows(elsewhere) - knows(image))

@@ -115,7 +115,7 @@ class SmoothClassifier(nn.Module):
 
 
 def coordinates(images: Tensor) -> Tensor:
-    """y and x of each pixel, both in [-1, 1], as two more channels: (B, 2, H, W) for images (B, C, H, W)."""
+    """Y and x of each pixel, both in [-1, 1], as two more channels: (B, 2, H, W) for images (B, C, H, W)."""
     y = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
     x = torch.linspace(-1, 1, images.shape[3], device=images.device, dtype=images.dtype)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)

@@ -86,7 +86,9 @@ def tiny_sean(num_regions: int = 4) -> SEAN:
 def trainer(folder: Path, epochs: int = 1, **settings: Any) -> Trainer:
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     options: dict[str, Any] = {"enable_checkpointing": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
-    return Trainer(max_epochs=epochs, default_root_dir=folder, **{**quiet, "limit_val_batches": 0, **options, **settings})
+    return Trainer(
+        max_epochs=epochs, default_root_dir=folder, **{**quiet, "limit_val_batches": 0, **options, **settings}
+    )
 
 
 def values_of(network: nn.Module) -> dict[str, Tensor]:
@@ -97,6 +99,4 @@ def values_of(network: nn.Module) -> dict[str, Tensor]:
 def unchanged(network: nn.Module, before: dict[str, Tensor]) -> bool:
     """Whether it is as it was, and no parameter has a gradient or takes one."""
     takes_gradient = any(each.requires_grad or each.grad is not None for each in network.parameters())
-    return not takes_gradient and all(
-        torch.equal(value, before[name]) for name, value in network.state_dict().items()
-    )
+    return not takes_gradient and all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

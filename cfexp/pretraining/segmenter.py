@@ -37,9 +37,7 @@ class SegmenterStage(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        losses = F.cross_entropy(
-            self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum"
-        )
+        losses = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum")
         # torch's own mean is NaN for a batch of which nothing counts.
         loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
         self.log("train/loss", loss, batch_size=len(batch.image))

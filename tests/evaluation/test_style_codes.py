@@ -124,9 +124,16 @@ def test_a_query_that_is_of_the_class_asked_for_explains_nothing(streets: BDD100
 def test_a_search_that_fails_counts_as_that_only(streets: BDD100kDataModule) -> None:
     key = those(streets, light="red")[0]
     record = searched(streets, key, stored_success=False, flip_step=-1)
-    assert measured(record, image(streets, key)) == {"reconstruction_kept": 100, "success_kept": 0, "code_distance": 2.5}
+    assert measured(record, image(streets, key)) == {
+        "reconstruction_kept": 100,
+        "success_kept": 0,
+        "code_distance": 2.5,
+    }
     # A flip on the last step that rounding to 8 bit undoes: no success, so no step either.
-    assert measured({**record, "flip_step": 99}, image(streets, key)).keys() == measured(record, image(streets, key)).keys()
+    assert (
+        measured({**record, "flip_step": 99}, image(streets, key)).keys()
+        == measured(record, image(streets, key)).keys()
+    )
 
 
 def test_photographs_have_no_truth_and_other_explainers_no_codes(streets: BDD100kDataModule) -> None:
@@ -139,9 +146,7 @@ def test_photographs_have_no_truth_and_other_explainers_no_codes(streets: BDD100
     assert measured(vqa, image(streets, key)) == {}
 
 
-def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(
-    streets: BDD100kDataModule, tmp_path: Path
-) -> None:
+def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD100kDataModule, tmp_path: Path) -> None:
     red = those(streets, light="red")[:3]
     settings: list[dict[str, Any]] = [{}, {"reconstruction_class": 1}, {"stored_success": False, "stored_class": 0}]
     rows = []

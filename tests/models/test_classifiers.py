@@ -49,7 +49,7 @@ def test_evidence_at_one_place_counts_for_more_than_its_share() -> None:
         spot = torch.zeros(1, 3, 4, 6)
         spot[:, :, 1, 2] = 10
         network.head = torch.nn.Identity()  # type: ignore[assignment]
-        network.feature_maps = lambda _, spot=spot: [spot]  # type: ignore[method-assign,assignment,misc]
+        network.feature_maps = lambda _, spot=spot: [spot]  # type: ignore[method-assign,misc]
         torch.testing.assert_close(network(spot), torch.full((1, 3), expected), atol=1e-4, rtol=0)
 
 

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -134,8 +134,9 @@ def test_only_the_codes_of_targeted_regions_change(data: EightImages, tmp_path: 
 
 
 def predict(explainer: STEEX, data: EightImages, folder: Path, **settings: Any) -> list[Explanation]:
-    found = trainer(folder, inference_mode=False, **settings).predict(explainer, datamodule=data)
-    return found  # type: ignore[return-value]
+    return cast(
+        list[Explanation], trainer(folder, inference_mode=False, **settings).predict(explainer, datamodule=data)
+    )
 
 
 def test_an_unknown_region_is_refused_in_one_line(data: EightImages, tmp_path: Path) -> None:

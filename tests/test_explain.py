@@ -1,0 +1,212 @@
+"""`python -m cfexp.explain` from end to end, as a user starts, kills, repeats and mistypes it, on few streets."""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cfexp import explain
+from cfexp.evaluation.run_folder import RunFolder
+from cfexp.models.classifiers import SmoothClassifier
+from cfexp.models.sean import SEAN
+
+EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
+# One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
+SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
+TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
+DRIVING = ["+experiment=steex_driving", *SMALL, *TINY, "num_threads=1"]
+
+Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Untrained networks, given as a user gives trained ones."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    decision = SmoothClassifier(1, widths=(4, 8))
+    autoencoder = SEAN(
+        20,
+        base_channels=4,
+        style_dim=8,
+        encoder_channels=16,
+        encoder_downsamplings=1,
+        up_blocks=3,
+        spade_channels=32,
+        last_block_styled=True,
+    )
+    given = []
+    for name, network in (("decision", decision), ("autoencoder", autoencoder)):
+        torch.save(network.state_dict(), folder / f"{name}.ckpt")
+        given.append(f"checkpoints.{name}={folder / name}.ckpt")
+    return given
+
+
+def environment(cache: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CFEXP", "WANDB", "HYDRA"))}
+    return {**kept, "CFEXP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: str, cwd: Path, cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cfexp.explain", *arguments],
+        cwd=cwd,
+        env=environment(cache),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.fixture
+def main(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Main]:
+    """Runs `python -m cfexp.explain ARGUMENTS` within this process, which spares the imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CFEXP_CACHE", str(cache))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["explain.py", *arguments])
+        code = 0
+        try:
+            explain.main()
+        except SystemExit as stopped:
+            code = int(str(stopped.code))
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield run
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+def test_help_lists_what_explains(tmp_path: Path, cache: Path) -> None:
+    stdout, _ = start("--help", cwd=tmp_path, cache=cache).communicate(timeout=120)
+    listed = dict(re.findall(r"^    (\S+) +(\S.*)$", stdout, re.MULTILINE))
+    assert "steex_driving" in listed
+    for path in EXPERIMENTS.rglob("*.yaml"):
+        name = path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+        assert (name in listed) == ("cfexp.explain" in path.read_text().splitlines()[1]), name
+
+
+def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, networks: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [*DRIVING, *networks, "explainer.num_steps=2", "data.max_test_images=5", f"hydra.run.dir={folder}"]
+    code, stdout, stderr = main(*command)
+    assert code == 0, stderr
+    assert "${" not in (folder / "config.yaml").read_text()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert set(provenance["checkpoints"]) == {"decision", "autoencoder"}
+    assert re.fullmatch("[0-9a-f]{12}", provenance["checkpoints"]["decision"]["sha256"])
+    data = json.loads((folder / "data.json").read_text())
+    assert (data["region_names"][6], data["class_names"][0]) == ("traffic_light", "forward")
+    records = RunFolder(folder).records()
+    assert [record["image_id"] for record in records] == [f"00000001-{k:08x}" for k in range(5)]
+    assert all(record["answer_before"] in ("stop", "go") for record in records)
+    assert all(record["truth"]["causal_regions"] and len(record["region_change"]) == 20 for record in records)
+    rows = pd.read_csv(folder / "metrics.csv")
+    assert rows[rows.metric == "reconstruction_kept"].n.tolist() == [5]
+    assert (folder / "counterfactuals.png").is_file()
+    assert stdout[-1].startswith(f"everything lies in {folder}: metrics.json")
+    table, scores = (folder / "explanations.parquet").read_bytes(), (folder / "metrics.csv").read_bytes()
+    code, stdout, _ = main(*command)
+    assert code == 0
+    assert any(line.startswith("goes on after 5 explanations: ") for line in stdout)
+    assert (folder / "explanations.parquet").read_bytes() == table
+    assert (folder / "metrics.csv").read_bytes() == scores
+
+
+def test_what_is_killed_goes_on_with_the_same_command(
+    main: Main, networks: list[str], tmp_path: Path, cache: Path
+) -> None:
+    command = [*DRIVING, *networks, "explainer.num_steps=4"]
+    disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
+    process = start(*command, f"hydra.run.dir={disturbed}", cwd=tmp_path, cache=cache)
+    lines = disturbed / "explanations" / "records-0.jsonl"
+    while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = RunFolder(disturbed).keys()
+    assert 2 <= len(done) < 8
+    assert not (disturbed / "explanations.parquet").exists()
+    code, stdout, stderr = main(*command, f"hydra.run.dir={disturbed}")
+    assert code == 0, stderr
+    assert any(line.startswith(f"goes on after {len(done)} explanations: ") for line in stdout)
+    assert main(*command, f"hydra.run.dir={undisturbed}")[0] == 0
+    for name in ("explanations.parquet", "metrics.csv"):
+        assert (disturbed / name).read_bytes() == (undisturbed / name).read_bytes()
+    for name in ("query", "reconstruction", "counterfactual", "truth_mask"):
+        pictures = [sorted((folder / "explanations" / name).iterdir()) for folder in (disturbed, undisturbed)]
+        assert len(pictures[0]) == 8
+        assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*pictures, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["explainer.regions=[trafic_light]"], "regions: 'trafic_light' is none of road, sidewalk, "),
+        (["explainer.counter_class=left"], "counter_class='left' is none of the classes ['stop', 'go']"),
+        (["checkpoints.decision=/nowhere.ckpt"], "checkpoints.decision=/nowhere.ckpt: no such file"),
+        ([f"checkpoints.autoencoder={__file__}"], "test_explain.py is no readable checkpoint"),
+        (["decision_network.widths=[4,6]"], "decision.ckpt does not fit SmoothClassifier: "),
+        (["data.predict_part=everything"], "data.predict_part must be one of train, val, test, got 'everything'"),
+        (["data.root=/nowhere"], "/nowhere"),
+        (["data.image_size=[60,120]"], "label_maps must have sides that 16 divides, got (60, 120)"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_the_user_has_wrong_is_one_line(main: Main, networks: list[str], more: list[str], message: str) -> None:
+    kept = [each for each in networks if not more[0].startswith(each.partition("=")[0])]
+    code, _, stderr = main(*DRIVING, *kept, *more, "hydra.run.dir=wrong")
+    (line,) = [line for line in stderr if line.startswith("error: ")]
+    assert message in line
+    assert not any("Traceback" in line for line in stderr)
+    assert code == 2
+
+
+def test_no_experiment_is_said_in_one_line(main: Main) -> None:
+    code, _, stderr = main("hydra.run.dir=wrong")
+    assert (code, [line for line in stderr if "choose an experiment" in line]) == (2, stderr[-1:])
+
+
+@pytest.mark.slow
+def test_stages_are_trained_first_and_once(main: Main, tmp_path: Path, cache: Path) -> None:
+    """From nothing: three classifiers, two of which are one, an autoencoder, and the explanations."""
+    # As many images as the default holdout of 200 leaves a batch of.
+    world = ["data.world.train_scenes=236", "data.world.val_scenes=4", "data.eval_batch_size=2"]
+    short = ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
+    listed = ",".join(f"'{override}'" for override in short)
+    inner = ",".join(f'"{override}"' for override in short)
+    nested = f"'requires.features.overrides=[\"seed=1\",{inner}]','+requires.judge.overrides=[{inner}]'"
+    command = ["+experiment=steex_driving", *world, "explainer.num_steps=2", "num_threads=1"]
+    command += [f"+requires.decision.overrides=[{listed}]", f"+requires.autoencoder.overrides=[{listed},{nested}]"]
+    command += ["hydra.run.dir=run"]
+    code, _, stderr = main(*command)
+    assert code == 0, "\n".join(stderr)
+    stages = sorted(path.name.rpartition("-")[0] for path in (cache / "stages").iterdir())
+    assert stages == ["street_autoencoder", "street_decision", "street_decision"]
+    assert RunFolder(tmp_path / "run").keys() == {0, 1, 2, 3}
+    written = {path: path.stat().st_mtime_ns for path in (cache / "stages").glob("*/model.ckpt")}
+    code, stdout, _ = main(*command[:-1], "hydra.run.dir=again")
+    assert code == 0
+    assert not any("is trained first" in line for line in stdout)
+    assert {path: path.stat().st_mtime_ns for path in written} == written

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from cfexp import explain
+from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.models.classifiers import SmoothClassifier
-from cfexp.models.sean import SEAN
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
@@ -38,20 +39,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Untrained networks, given as a user gives trained ones."""
     folder = tmp_path_factory.mktemp("networks")
+    register_resolvers()
+    with initialize_config_dir(str(EXPERIMENTS.parent), version_base="1.3"):
+        config = compose("explain", overrides=[*DRIVING, "+facts.num_regions=20"])
     torch.manual_seed(0)
-    decision = SmoothClassifier(1, widths=(4, 8))
-    autoencoder = SEAN(
-        20,
-        base_channels=4,
-        style_dim=8,
-        encoder_channels=16,
-        encoder_downsamplings=1,
-        up_blocks=3,
-        spade_channels=32,
-        last_block_styled=True,
-    )
     given = []
-    for name, network in (("decision", decision), ("autoencoder", autoencoder)):
+    for name in ("decision", "autoencoder"):
+        network = instantiate(config[f"{name}_network"])
         torch.save(network.state_dict(), folder / f"{name}.ckpt")
         given.append(f"checkpoints.{name}={folder / name}.ckpt")
     return given

@@ -12,7 +12,7 @@ from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
 from cfexp.evaluation.measurements import VQA_METRICS
 from cfexp.evaluation.run_folder import Record, to_pixels
 from cfexp.evaluation.style_codes import style_code_values
-from cfexp.evaluation.table import Absent, Row, score_run
+from cfexp.evaluation.table import Row, score_run
 from tests.evaluation.run_writer import picture, write_run
 
 SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 100)}

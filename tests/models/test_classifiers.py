@@ -1,12 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import DecisionModel, SmoothClassifier
 from cfexp.models.discriminators import MultiscaleDiscriminator
-from cfexp.models.feature_networks import VGG19Features
 from cfexp.models.segmenter import Segmenter, SmallSegmenter
 
 

@@ -41,8 +41,8 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
 
 demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
-	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 num_threads=$(THREADS)
-	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
+	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
+	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights --num-threads $(THREADS)

@@ -61,6 +61,7 @@ def _ship(checkpoint: Path, folder: Path) -> Path:
         "test_figures": json.dumps(figures),
     }
     safetensors.torch.save_file({name: value.contiguous() for name, value in halved.items()}, path, metadata)
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
     print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB, {figures}")
     return path
 

@@ -89,13 +89,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_and_the_config_tree_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_tests(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfexp").rglob("*.py")}
     config = {f"cfexp/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "cfexp/conf/experiment/vqa_color.yaml" in config
-    assert names == modules | config | {"cfexp/py.typed", "cfexp/conf/__init__.py"}
+    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfexp" / "weights").glob("*.safetensors")}
+    assert weights
+    assert names == modules | config | weights | {"cfexp/py.typed", "cfexp/conf/__init__.py"}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_module
 from cfexp.configuration import register_resolvers
 
 # The experiments whose stages are shipped.
-EXPERIMENTS = ("steex_driving",)
+EXPERIMENTS = ("steex_driving", "steex_smile")
 
 
 def main() -> None:

@@ -223,11 +223,14 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def config_hash(config: DictConfig) -> str:
-    """12 hexadecimal digits over all that determines a trained network: its resolved config and cfexp's version."""
+    """12 hexadecimal digits over all that determines a trained network: its config, its world and cfexp's version."""
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     kept = {key: value for key, value in content.items() if key not in _NEUTRAL}
     kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _NEUTRAL_DATA}
+    if kept["data"].get("world") is not None:
+        # Its key also says how the world is drawn: pictures drawn otherwise are other data.
+        kept["data"]["world"] = build(config.data.world, "data.world").key
     text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -3,6 +3,9 @@
 Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the right of the ego
 lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at twice the resolution with hard edges
 and averaged, so edges are smooth in the image and exact in the label map.
+
+What neither the layout nor one code a region class can tell (where a window, a dash or a leaf is) is drawn faintly: a
+reconstruction from such codes cannot hold it, in the real sets neither.
 """
 
 from typing import Any, NamedTuple
@@ -194,7 +197,7 @@ def _draw_sky(canvas: Canvas) -> None:
     top, low = (np.array(color) for color in _SKIES[rng.integers(len(_SKIES))])
     where = canvas.window(0, 0, canvas.width, canvas.horizon)
     share = np.clip(canvas.y[where[0]] / canvas.horizon, 0, 1)[..., None]
-    clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 26
+    clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 8
     canvas.paint(where, None, top * (1 - share) + low * share + clouds, SKY)
 
 
@@ -211,19 +214,18 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     ends = 4 + np.cumsum(rng.uniform(7, 15, 8))
     house = np.minimum(np.searchsorted(ends, depth.ravel()), 7)
     heights = rng.uniform(5, 13, 8) * np.where(rng.random(8) < 0.17, 0, 1)  # no house: trees show
-    tints = rng.uniform(0.86, 1.1, 8).astype(np.float32)
+    tints = rng.uniform(0.96, 1.03, 8).astype(np.float32)
     floor, bay = rng.uniform(2.7, 3.4), rng.uniform(1.9, 3.2)
     in_floor, in_bay = (up / floor) % 1, (depth / bay) % 1
     window = (in_floor > 0.34) & (in_floor < 0.8) & (in_bay > 0.25) & (in_bay < 0.75)
     sill = (in_floor > 0.92) | (up > heights[house] - 0.5)
     shade = tints[house] * np.float32(1.0 if side > 0 else 0.88)  # the sun stands to the left
-    walls = color * (shade * np.where(sill, np.float32(1.12), np.float32(1.0)))[..., None]
-    glass = np.array((70, 82, 96), np.float32) + 26 * rng.random(8, np.float32)[house][None, :, None]
-    texture = np.where(window[..., None], glass, walls) + canvas.blobs(where, 3) * 4
+    walls = color * (shade * np.where(sill, np.float32(1.05), np.float32(1.0)))[..., None]
+    texture = np.where(window[..., None], np.float32(0.88) * walls, walls) + canvas.blobs(where, 3) * 1.5
     canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
-        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.2) * canvas.blobs(where, 1.5))
+        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.07) * canvas.blobs(where, 1.5))
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
@@ -234,27 +236,29 @@ def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     across = (canvas.x - canvas.vanishing) * ahead / _FOCAL
     distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
     grain = canvas.blobs(where, 1.2)
-    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 4 * grain
-    asphalt += 4 * canvas.blobs(where, 9)
+    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 1.5 * grain
+    asphalt += 1.5 * canvas.blobs(where, 9)
     on_road = np.broadcast_to(distance <= 0, across.shape)
     canvas.paint(where, on_road, asphalt, ROAD)
-    slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.86), np.float32(1))[..., None]
-    paving = np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs + 4 * grain
+    slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.95), np.float32(1))[..., None]
+    paving = np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs + 1.5 * grain
     canvas.paint(where, (distance > 0) & (distance <= road.walk), paving, SIDEWALK)
     canvas.paint(where, (distance > 0) & (distance <= 0.22), paving * 0.72, SIDEWALK)  # the kerb
-    grass = np.array((112, 116, 66), np.float32) * np.float32(rng.uniform(0.85, 1.1)) * (1 + np.float32(0.1) * grain)
+    grass = np.array((112, 116, 66), np.float32) * np.float32(rng.uniform(0.85, 1.1)) * (1 + np.float32(0.04) * grain)
     canvas.paint(where, (distance > road.walk) & (distance <= road.walk + road.verge), grass, TERRAIN)
     white = np.full(3, rng.uniform(206, 234))
+    worn = 0.7 * asphalt + 0.3 * white  # the marks whose place no label tells
     thick = 0.07 + 0.012 * ahead  # far marks are drawn wider, or they would vanish
     for border in np.arange(road.left, road.right + 0.1, LANE):
         outer = border in (road.left, road.right) or abs(border - road.right) < 0.1
         dashed = np.full_like(ahead, True, dtype=bool) if outer else (ahead / 5 + rng.random()) % 1 < 0.55
         inset = 0.25 if border == road.left else -0.25 if outer else 0
-        canvas.paint(where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), white, ROAD)
+        mark = white if outer else worn
+        canvas.paint(where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), mark, ROAD)
     if crossing:
         near = rng.uniform(4.2, 5)
         bars = (across / 0.9) % 1 < 0.5
-        canvas.paint(where, on_road & bars & (ahead > near) & (ahead < near + 1.6), white, ROAD)
+        canvas.paint(where, on_road & bars & (ahead > near) & (ahead < near + 1.6), worn, ROAD)
 
 
 def draw_tree(canvas: Canvas, x: float, z: float) -> None:
@@ -269,7 +273,7 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
         if where[0].stop - where[0].start > 2 and where[1].stop - where[1].start > 2:
             u, v = canvas.x[:, where[1]] - cx - dx, canvas.y[where[0]] - top - dy
             rough = np.hypot(u, v) / radius + 0.1 * canvas.blobs(where, 1.2)[..., 0]
-            light = (1.08 - 0.16 * (u + v) / radius)[..., None] + 0.14 * canvas.blobs(where, 0.8)
+            light = (1.08 - 0.16 * (u + v) / radius)[..., None] + 0.06 * canvas.blobs(where, 0.8)
             canvas.paint(where, rough < 1, green * light, VEGETATION)
 
 
@@ -290,8 +294,8 @@ def draw_sign(canvas: Canvas, x: float, z: float) -> None:
     power = int(rng.choice([2, 8]))
     canvas.disc(cx, high, radius, radius, (238, 240, 242), TRAFFIC_SIGN, power)
     canvas.disc(cx, high, 0.84 * radius, 0.84 * radius, (40, 84, 176), TRAFFIC_SIGN, power)
-    wide, tall = ((0.5 * radius, 0.16 * radius), (0.16 * radius, 0.5 * radius))[rng.integers(2)]
-    canvas.box(cx - wide, high - tall, cx + wide, high + tall, (238, 240, 242), TRAFFIC_SIGN)
+    canvas.box(cx - 0.5 * radius, high - 0.16 * radius, cx + 0.5 * radius, high + 0.16 * radius, (238, 240, 242),
+               TRAFFIC_SIGN)  # fmt: skip
 
 
 def draw_person(canvas: Canvas, x: float, z: float, clothes: int) -> None:

@@ -12,6 +12,8 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
+MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
+
 
 class ClassifierStage(ScoredStage):
     """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are not known count for
@@ -65,10 +67,13 @@ class ClassifierStage(ScoredStage):
             metric.update(column)
 
     def log_scores(self, part: str) -> None:
-        """The accuracy of each head, in percent."""
+        """The accuracy of each head, and of several the mean, in percent."""
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-        for column, metric in zip(self._columns(), self.right, strict=True):
-            self.log(f"{part}/accuracy/{names[column]}", 100 * metric.compute(), prog_bar=True)
+        accuracies = [100 * metric.compute() for metric in self.right]
+        for column, accuracy in zip(self._columns(), accuracies, strict=True):
+            self.log(f"{part}/accuracy/{names[column]}", accuracy, prog_bar=len(accuracies) < MANY)
+        if len(accuracies) > 1:
+            self.log(f"{part}/accuracy", torch.stack(accuracies).nanmean(), prog_bar=True)
         self.right = []
 
     def _labels(self, batch: ImageBatch) -> Tensor:

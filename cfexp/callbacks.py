@@ -159,7 +159,8 @@ def decisions(explanation: Explanation) -> list[Record]:
     """What the explained model said of each of B queries, before, after, and after rounding to 8 bit.
 
     The probabilities are the softmax's for the original class. A success is another class than that, or the class that
-    was asked for; `stored_success` is what survives being written to disk.
+    was asked for; `stored_success` is what survives being written to disk, and `candidate_stored_success` likewise of
+    each further candidate, where there are any.
     """
     logits = {
         "query": explanation.query_logits,

@@ -7,6 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cfexp.evaluation.gallery import explanation_grid, one_an_image
 from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
@@ -57,6 +58,9 @@ class ExplanationWriter(BasePredictionWriter):
         data: DescribedData = trainer.datamodule  # type: ignore[attr-defined]
         explainer = cast(Explainer, pl_module)
         images = {name: to_pixels(getattr(prediction, name)) for name in ("query", "reconstruction", "counterfactual")}
+        if "candidates" in prediction.extras:
+            further = to_pixels(prediction.extras["candidates"]).swapaxes(0, 1)
+            images |= {f"candidate_{number}": pixels for number, pixels in enumerate(further, 1)}
         for row, decision in enumerate(decisions(prediction)):
             key = decision["key"]
             if key in self.store.keys:
@@ -155,7 +159,8 @@ def decisions(explanation: Explanation) -> list[Record]:
     """What the explained model said of each of B queries, before, after, and after rounding to 8 bit.
 
     The probabilities are the softmax's for the original class. A success is another class than that, or the class that
-    was asked for; `stored_success` is what survives being written to disk.
+    was asked for; `stored_success` is what survives being written to disk, and `candidate_stored_success` likewise of
+    each further candidate, where there are any.
     """
     logits = {
         "query": explanation.query_logits,
@@ -171,8 +176,12 @@ def decisions(explanation: Explanation) -> list[Record]:
         columns[f"{name}_probability"] = values.softmax(1).gather(1, query_class[:, None])[:, 0]
         if values.shape[1] <= MAX_LOGITS:
             columns[f"{name}_logits"] = values
-    for name, succeeded in (("success", classes["counterfactual"]), ("stored_success", classes["stored"])):
-        columns[name] = torch.where(counter_class < 0, succeeded != query_class, succeeded == counter_class)
+    columns["success"] = succeeded(classes["counterfactual"], query_class, counter_class)
+    columns["stored_success"] = succeeded(classes["stored"], query_class, counter_class)
+    if "candidate_stored_logits" in explanation.extras:
+        of_candidates = explanation.extras["candidate_stored_logits"].argmax(2).cpu()
+        asked = query_class[:, None], counter_class[:, None]
+        columns["candidate_stored_success"] = succeeded(of_candidates, *asked)
     # What an explainer tells beyond the contract, as far as it is numbers and no pictures.
     columns |= {
         name: values.detach().cpu()
@@ -181,3 +190,8 @@ def decisions(explanation: Explanation) -> list[Record]:
     }
     lists = {name: column.tolist() for name, column in columns.items()}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def succeeded(found: Tensor, query_class: Tensor, counter_class: Tensor) -> Tensor:
+    """Whether a decision is the class that was asked for; where that is -1, any but the query's."""
+    return torch.where(counter_class < 0, found != query_class, found == counter_class)

@@ -20,6 +20,8 @@ from hydra.utils import instantiate
 from cfexp import explain
 from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.models.segmenter import SmallSegmenter
+from cfexp.stages import compose_stage
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
@@ -180,6 +182,37 @@ def test_what_the_user_has_wrong_is_one_line(main: Main, networks: list[str], mo
 def test_no_experiment_is_said_in_one_line(main: Main) -> None:
     code, _, stderr = main("hydra.run.dir=wrong")
     assert (code, [line for line in stderr if "choose an experiment" in line]) == (2, stderr[-1:])
+
+
+def test_layouts_may_be_predicted_by_a_segmenter_of_ones_own(main: Main, networks: list[str], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    segmenter = tmp_path / "segmenter.ckpt"
+    torch.save(SmallSegmenter(20, width=4).state_dict(), segmenter)
+    few = [*DRIVING, *networks, "explainer.num_steps=0", "data.max_test_images=2"]
+    predicted = ["+layouts=predicted", "segmenter_network.width=4", f"checkpoints.segmenter={segmenter}"]
+    for name, more in (("given", []), ("predicted", predicted)):
+        code, _, stderr = main(*few, *more, f"hydra.run.dir={tmp_path / name}")
+        assert code == 0, stderr
+    provenance = json.loads((tmp_path / "predicted" / "provenance.json").read_text())
+    assert set(provenance["checkpoints"]) == {"decision", "autoencoder", "segmenter"}
+    given, other = (RunFolder(tmp_path / name).images("reconstruction", [0, 1]) for name in ("given", "predicted"))
+    assert (given != other).any(1).float().mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("experiment", "stage"),
+    [("steex_driving", "street_segmenter"), ("steex_smile", "face_segmenter"), ("steex_young", "face_segmenter")],
+)
+def test_predicted_layouts_require_the_segmenter_of_the_same_world(experiment: str, stage: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(EXPERIMENTS.parent), version_base="1.3"):
+        chosen = [f"+experiment={experiment}", "data.world.seed=3"]
+        config = compose("explain", overrides=[*chosen, "+layouts=predicted"])
+        required, name = compose_stage(config.requires.segmenter, config)
+        assert "segmenter" not in compose("explain", overrides=chosen).requires
+    assert name.rpartition("-")[0] == stage
+    assert required.data.world.seed == 3
+    assert required.network == config.segmenter_network
 
 
 @pytest.mark.slow

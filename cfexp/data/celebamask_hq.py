@@ -16,7 +16,7 @@ from cfexp.errors import InputError
 from cfexp.worlds.face_names import FIRST_TEST_NUMBER, FIRST_VALIDATION_NUMBER
 from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, cached_faces
 
-Split = Literal["paper", "celeba"]
+Split = Literal["paper", "celeba", "unseen"]
 _FACES_PER_FOLDER = 2000  # of the masks: folder k // 2000 holds those of image k
 
 
@@ -25,10 +25,12 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     `split`: "paper" tests on the images from number `first_test_id` on (STEEX and SEAN: 28,000 and 2,000) and
     validates on the last `holdout_images` before them; "celeba" takes the parts of CelebA by way of the mapping file
-    (24,183, 2,993 and 2,824; the sources disagree about which of the two was used). `layouts`: "ground_truth", or a
-    folder of predicted label maps `{k}.png`; composed ones are kept in `cache_dir`, never in `root`. The attribute
-    file says which images there are. Raises InputError for settings out of range, and for whatever is wrong with the
-    files. Everything else is as in `LayoutDataModule`.
+    (24,183, 2,993 and 2,824; the sources disagree about which of the two was used); "unseen", ours, is "celeba" less
+    the training images from `first_test_id` on: for a network that measures explanations of the "paper" test images, of
+    which it shall have seen none, and that is itself tested on persons of whom it has seen no image. `layouts`:
+    "ground_truth", or a folder of predicted label maps `{k}.png`; composed ones are kept in `cache_dir`, never in
+    `root`. The attribute file says which images there are. Raises InputError for settings out of range, and for
+    whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
     """
 
     data_set = "CelebAMask-HQ"
@@ -78,11 +80,15 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     @cached_property
     def _parts(self) -> dict[Part, set[int]]:
-        if self.split == "celeba":
+        if self.split != "paper":
             # The mapping counts CelebA's images from 0, their names and partition from 1.
             celeba = {number: self._celeba[number].orig_idx + 1 for number in self._numbers}
             return {
-                "train": {k for k, number in celeba.items() if number < FIRST_VALIDATION_NUMBER},
+                "train": {
+                    k
+                    for k, number in celeba.items()
+                    if number < FIRST_VALIDATION_NUMBER and (self.split == "celeba" or k < self.first_test_id)
+                },
                 "val": {k for k, number in celeba.items() if FIRST_VALIDATION_NUMBER <= number < FIRST_TEST_NUMBER},
                 "test": {k for k, number in celeba.items() if number >= FIRST_TEST_NUMBER},
             }

@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -19,6 +18,7 @@ from cfexp.data.layouts import (
     PngLayouts,
     collate,
 )
+from cfexp.data.loaders import make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
 
@@ -194,11 +194,4 @@ class LayoutDataModule(LightningDataModule):
         return None
 
     def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
-        return DataLoader(
-            dataset,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            **order,
-        )
+        return make_loader(dataset, collate, self.num_workers, **order)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler
 
 from cfexp.data.batch import VQABatch
+from cfexp.data.loaders import make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.vqa_dataset import VQADataset, collate
 from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
@@ -220,14 +220,7 @@ class VQADataModule(LightningDataModule):
         return union
 
     def _loader(self, dataset: VQADataset, **order: Any) -> DataLoader[VQABatch]:
-        return DataLoader(
-            dataset,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            **order,
-        )
+        return make_loader(dataset, collate, self.num_workers, **order)
 
     def _split(self, split: Split) -> dict[int, VQAQuestion]:
         """The questions of a split by id, read on first use."""

@@ -1,6 +1,7 @@
 """The run folder: the one interface between explaining and everything after it.
 
     explanations/{query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
+    explanations/candidate_{1,2,...}/{key}.png    further counterfactuals, where the explainer looked for several
     explanations/records-{rank}.jsonl    one line an explanation, appended after its pictures are in place
     explanations.parquet                 at the end instead of the lines: one row a key, in the order of the keys
     data.json                            what the data set says of all queries alike, such as its palette

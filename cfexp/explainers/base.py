@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from lightning import LightningModule
 from torch import Tensor
 
@@ -15,7 +16,8 @@ class Explanation(NamedTuple):
     query_logits: Tensor  # (B, K) of the model that is explained, on the query
     counterfactual_logits: Tensor  # (B, K) on the counterfactual
     counter_class: Tensor  # (B,) int64, the class asked for; -1 = any but the original
-    extras: dict[str, Tensor]  # what this explainer tells beyond that, each (B, ...)
+    # What this explainer tells beyond that, each (B, ...); `candidates` (B, N, 3, H, W) are further counterfactuals.
+    extras: dict[str, Tensor]
 
 
 class Explainer(LightningModule):
@@ -41,11 +43,16 @@ class Explainer(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
         """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
 
-        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk.
+        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk. With
+        `candidates` they gain `candidate_stored_logits` (B, N, K), too.
         """
         explanation = self.explain(batch)
         stored = eight_bit(explanation.counterfactual)
         extras = {**explanation.extras, "key": self.keys(batch), "stored_logits": self.logits(stored, batch)}
+        if "candidates" in extras:
+            extras["candidates"] = eight_bit(extras["candidates"])
+            logits = [self.logits(candidate, batch) for candidate in extras["candidates"].unbind(1)]
+            extras["candidate_stored_logits"] = torch.stack(logits, dim=1)
         return explanation._replace(counterfactual=stored, extras=extras)
 
 

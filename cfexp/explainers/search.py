@@ -81,10 +81,9 @@ def search_style_codes(
     movable = _movable(region_mask, batch, regions, style_codes.device)
     query_codes = style_codes.detach()
     codes = query_codes if start is None else torch.where(movable, start.detach(), query_codes)
-    mean, variance = torch.zeros_like(codes), torch.zeros_like(codes)
+    moments = torch.zeros_like(codes), torch.zeros_like(codes)
     active = torch.ones(batch, 1, 1, dtype=torch.bool, device=codes.device)
-    flip_step = torch.full((batch,), -1, device=codes.device)
-    decision_curve, proximity_curve = [], []
+    decisions, proximities, margins = [], [], []
     for step in range(num_steps):
         with torch.enable_grad():
             codes.requires_grad_()
@@ -96,26 +95,20 @@ def search_style_codes(
                 loss = loss + repulsion * _alignment(codes - query_codes, repel, query_codes)
             (gradient,) = torch.autograd.grad(loss.sum(), [codes])
         codes = codes.detach()
-        decision_curve.append(decision.detach())
-        proximity_curve.append(proximity.detach())
-        margin = losses.decision_margin(logits.detach(), counter_class, head)
-        flip_step = torch.where((flip_step < 0) & (margin > 0), step, flip_step)
+        decisions.append(decision.detach())
+        proximities.append(proximity.detach())
+        margins.append(losses.decision_margin(logits.detach(), counter_class, head))
         if early_stop:
-            active = active & (margin < stop_margin)[:, None, None]
-        mean = torch.lerp(gradient, mean, BETA_1)
-        variance = torch.lerp(gradient.square(), variance, BETA_2)
-        moved = codes - learning_rate / (1 - BETA_1 ** (step + 1)) * mean / (
-            variance.sqrt() / math.sqrt(1 - BETA_2 ** (step + 1)) + EPSILON
-        )
-        codes = torch.where(movable & active, moved, codes)
+            active = active & (margins[-1] < stop_margin)[:, None, None]
+        update, moments = _adam(gradient, moments, step + 1, learning_rate)
+        codes = torch.where(movable & active, codes - update, codes)
     with torch.no_grad():
         image = decode(codes)
         logits = decide(image)
-    flipped = losses.decision_margin(logits, counter_class, head) > 0
-    flip_step = torch.where((flip_step < 0) & flipped, num_steps, flip_step)
+    margins.append(losses.decision_margin(logits, counter_class, head))
     none = codes.new_zeros(batch, 0)
-    curves = [torch.stack(curve, dim=1) if curve else none for curve in (decision_curve, proximity_curve)]
-    return StyleSearch(codes, image, logits, curves[0], curves[1], flip_step)
+    curves = [torch.stack(curve, dim=1) if curve else none for curve in (decisions, proximities)]
+    return StyleSearch(codes, image, logits, curves[0], curves[1], _first(torch.stack(margins, dim=1) > 0))
 
 
 def search_candidates(
@@ -160,6 +153,21 @@ def search_candidates(
             )
         )
     return found
+
+
+def _adam(
+    gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, learning_rate: float
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of its square."""
+    mean = torch.lerp(gradient, moments[0], BETA_1)
+    variance = torch.lerp(gradient.square(), moments[1], BETA_2)
+    size = learning_rate / (1 - BETA_1**step)
+    return size * mean / (variance.sqrt() / math.sqrt(1 - BETA_2**step) + EPSILON), (mean, variance)
+
+
+def _first(flags: Tensor) -> Tensor:
+    """(B,) int64: where in its row of flags (B, T) the first true one stands; -1 = nowhere."""
+    return torch.where(flags.any(1), flags.int().argmax(1), -1)
 
 
 def _alignment(edit: Tensor, repel: tuple[Tensor, ...], query_codes: Tensor) -> Tensor:

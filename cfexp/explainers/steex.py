@@ -2,19 +2,25 @@
 in the style codes of a frozen semantic-synthesis GAN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
-from cfexp.explainers.search import counter_class_of, search_style_codes
+from cfexp.explainers.search import StyleSearch, counter_class_of, search_candidates
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
-from cfexp.models.sean_fast import FastSEAN
+from cfexp.models.sean_fast import FastSEAN, PreparedLayout
+
+# Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
+# the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
+NOISE_STRIDE = 0x9E3779B1
 
 
 class STEEX(Explainer):
@@ -26,8 +32,10 @@ class STEEX(Explainer):
     class_names: of a head's decision below and above 0, or of the K classes.
     regions: names of the regions that may change; None = all. counter_class: what to ask for, by name; None = the other
     decision, or the second most probable class.
-    noise: each query's generator noise comes from a seed of its own and is kept (published: redrawn every step); False
-    leaves noise out. num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
+    noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
+    resample_noise: draw it anew at every step, as published; from the query's seed still.
+    num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
+    num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
     """
 
     def __init__(
@@ -44,8 +52,10 @@ class STEEX(Explainer):
         proximity_weight: float = 0.3,
         early_stop: bool = False,
         noise: bool = True,
+        resample_noise: bool = False,
+        num_candidates: int = 1,
     ) -> None:
-        """Raises InputError for a counter class that is none of the names."""
+        """Raises InputError for a counter class that is none of the names, no candidate, or no noise to redraw."""
         super().__init__()
         self.decision_model, self.autoencoder = freeze(decision_model), freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
@@ -56,6 +66,11 @@ class STEEX(Explainer):
         self.early_stop, self.noise = early_stop, noise
         if counter_class is not None and counter_class not in (self.class_names or []):
             raise InputError(f"counter_class={counter_class!r} is none of the classes {self.class_names}")
+        if resample_noise and not noise:
+            raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
+        if num_candidates < 1:
+            raise InputError(f"num_candidates must be at least 1, got {num_candidates}")
+        self.resample_noise, self.num_candidates = resample_noise, num_candidates
         self.counter_class = counter_class
         self.region_mask: Tensor | None = None
         self.generator: FastSEAN | None = None
@@ -78,7 +93,9 @@ class STEEX(Explainer):
 
         Beside the contract's: `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each
         region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction:
-        where that is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`.
+        where that is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1
+        candidates, the N - 1 that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`,
+        `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it.
         """
         if self.generator is None:
             self.generator = FastSEAN(self.autoencoder)
@@ -95,11 +112,14 @@ class STEEX(Explainer):
         else:
             assert self.class_names is not None
             counter_class = torch.full_like(batch.key, self.class_names.index(self.counter_class))
-        found = search_style_codes(
-            lambda moved: generator.decode(moved, layout),
+        layouts = self._layouts(generator, layout, batch.key.tolist())
+        found, *further = search_candidates(
+            lambda moved: generator.decode(moved, next(layouts)),
             self.decision_model,
             codes,
             counter_class,
+            num_candidates=self.num_candidates,
+            seeds=batch.key,
             head=self.head,
             region_mask=self.region_mask,
             num_steps=self.num_steps,
@@ -122,6 +142,7 @@ class STEEX(Explainer):
                 "flip_step": found.flip_step,
                 "decision_curve": found.decision_curve,
                 "proximity_curve": found.proximity_curve,
+                **(_candidates(found, further, codes) if further else {}),
             },
         )
 
@@ -134,9 +155,32 @@ class STEEX(Explainer):
         """The places of the images in the part that is explained."""
         return batch.key
 
+    def _layouts(self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]) -> Iterator[PreparedLayout]:
+        """The prepared layout of each step, with its noise: that of the reconstruction first."""
+        yield layout
+        for step in count(1):
+            seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
+            yield generator.redraw(layout, seeds) if self.resample_noise else layout
+
     def _classes(self, logits: Tensor) -> Tensor:
         """Logits that exclude each other: of a binary head 0 and its logit."""
         if self.head is None and logits.shape[1] > 1:
             return logits
         logit = logits[:, self.head or 0]
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+
+def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:
+    """What is told of the candidates after the first, (B, N - 1, ...)."""
+    edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
+    cosines = [
+        torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
+        for number, edit in enumerate(edits)
+        if number
+    ]
+    return {
+        "candidates": torch.stack([found.image for found in further], dim=1),
+        "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
+        "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
+        "candidate_cosine": torch.stack(cosines, dim=1),
+    }

@@ -121,6 +121,53 @@ def coordinates(images: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)
 
 
+class SmallResNet(nn.Module):
+    """A residual network (He et al. 2016) for the embedded faces, in which positions count; only metrics use it.
+
+    Each 2x2 pixels become one position of 12 channels, so that nothing is lost before the first convolution; then one
+    basic block a width, halving the size from the second on, and a linear layer on what is there at each of `grid` x
+    `grid` places: faces are aligned, and an eyebrow is no hair. Batch norm and ReLU are DenseNet's and ResNet's, not
+    those of `SmoothClassifier`: what measures a search should not share the explained model's form.
+    """
+
+    def __init__(self, num_outputs: int, widths: tuple[int, ...] = (32, 64, 96, 128), grid: int = 4) -> None:
+        super().__init__()
+        self.grid = grid
+        first = widths[0]
+        self.stem = nn.Sequential(
+            nn.PixelUnshuffle(2), nn.Conv2d(12, first, 3, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()
+        )
+        blocks = [_Basic(first, first, stride=1)]
+        blocks += [_Basic(before, after, stride=2) for before, after in pairwise(widths)]
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(widths[-1] * grid**2, num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, num_outputs) of images (B, 3, H, W) in [-1, 1], H and W even: logits, or what the stage makes of them."""
+        maps = self.blocks(self.stem(images.contiguous(memory_format=torch.channels_last)))  # faster on a CPU
+        outputs: Tensor = self.classifier(F.adaptive_avg_pool2d(maps, self.grid).flatten(1))
+        return outputs
+
+
+class IdentityNetwork(nn.Module):
+    """Whose face it is, as a direction: two faces are of one person where the cosine of their features is high.
+
+    backbone: images (B, 3, H, W) in [-1, 1] -> (B, D), of any length.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, D) of length 1, of images (B, 3, H, W) in [-1, 1]."""
+        return F.normalize(self.backbone(images), dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As `features`."""
+        return self.features(images)
+
+
 class Oracle(nn.Module):
     """The attribute oracle of STEEX's MNAC: VGGFace2's ResNet50 (Cao et al. 2018) with a linear layer behind it.
 
@@ -172,4 +219,21 @@ class _Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch: Tensor = self.increase(self.middle(self.reduce(features)))
+        return F.relu(branch + (features if self.project is None else self.project(features)))
+
+
+class _Basic(nn.Module):
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+        )
+        self.second = nn.Sequential(nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
+        same = stride == 1 and before == after
+        self.project = (
+            None if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        branch: Tensor = self.second(self.first(features))
         return F.relu(branch + (features if self.project is None else self.project(features)))

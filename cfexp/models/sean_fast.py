@@ -9,7 +9,8 @@ Nothing of the network takes a gradient. For the backward pass only the input of
 shift and activation are looked up and computed again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -115,10 +116,10 @@ class FastSEAN:
         """
         sean = self.sean
         sean.check_label_maps(label_maps)
-        noise = iter(sean.draw_noise(label_maps, noise_seeds, self.dtype) or ())
+        noise = self._noise(label_maps, noise_seeds)
         grids = tuple(grid for grid in sean.layouts(label_maps) if isinstance(grid, Grid))
         norms = tuple(
-            tuple(_prepare_norm(folded, grid, next(noise, None)) for folded in block)
+            tuple(_prepare_norm(folded, grid, next(noise)) for folded in block)
             for block, grid in zip(self.blocks, grids, strict=True)
         )
         first, second = (
@@ -134,6 +135,18 @@ class FastSEAN:
             for before, after, grid in zip(strides[:-1], strides[1:], grids, strict=True)
         )
         return PreparedLayout(start, grids, sources, norms, scratch, codes_shape)
+
+    @torch.no_grad()
+    def redraw(self, prepared: PreparedLayout, noise_seeds: Sequence[int] | None) -> PreparedLayout:
+        """The same layouts with the noise of other seeds; nothing else is computed again."""
+        noise = self._noise(prepared.grids[-1].label_map, noise_seeds)  # the last block works at full size
+        norms = tuple(tuple(norm._replace(noise=next(noise)) for norm in block) for block in prepared.norms)
+        return prepared._replace(norms=norms)
+
+    def _noise(self, label_maps: Tensor, noise_seeds: Sequence[int] | None) -> Iterator[Tensor | None]:
+        """(B * h * w, 1) for each normalisation in order; None where there is no noise."""
+        drawn = self.sean.draw_noise(label_maps, noise_seeds, self.dtype)
+        return repeat(None) if drawn is None else map(pixel_rows, drawn)
 
     def decode(self, style_codes: Tensor, prepared: PreparedLayout) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D): `SEAN.decode`'s; differentiable by the codes.
@@ -159,8 +172,7 @@ def _prepare_norm(folded: FoldedNorm, grid: Grid, noise: Tensor | None) -> Prepa
     maps = norm.spade_table(grid)
     maps = norm.blend(maps, bias_of(norm.style)) if norm.styled else maps + norm.one_and_zero(maps)
     gamma, beta = maps.chunk(2, dim=1)
-    static = torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift))
-    return PreparedNorm(static, None if noise is None else pixel_rows(noise))
+    return PreparedNorm(torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift)), noise)
 
 
 def _copied_pixel(grid: Grid) -> Tensor:

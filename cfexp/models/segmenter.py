@@ -62,7 +62,7 @@ class SmallSegmenter(nn.Module):
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1], H and W divisible by 4."""
         if self.with_coordinates:
             images = torch.cat([images, coordinates(images)], dim=1)
-        full = self.full_size(images)
+        full = self.full_size(images.contiguous(memory_format=torch.channels_last))  # faster on a CPU
         half = self.half_size(full)
         quarter = self.quarter_size(half)
         context = torch.cat([branch(quarter) for branch in self.parallel], dim=1)

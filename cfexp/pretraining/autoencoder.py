@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,11 +14,12 @@ from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
+from cfexp.pretraining.stage import ScoredStage
 
 Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
 
 
-class AutoencoderStage(LightningModule):
+class AutoencoderStage(ScoredStage):
     """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the same image.
 
         L_G = adversarial_weight * hinge + matching_weight * feature matching + perceptual_weight * perceptual
@@ -37,6 +37,8 @@ class AutoencoderStage(LightningModule):
     0.9, rates 1e-4 and 4e-4). scheduler: of both, stepped each epoch (published: constant, then linear to 0).
     """
 
+    network: SEAN
+
     def __init__(
         self,
         network: SEAN,
@@ -53,13 +55,12 @@ class AutoencoderStage(LightningModule):
         l1_weight: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(network, generator_optimizer)
         self.automatic_optimization = False
-        self.network, self.discriminator = network, discriminator
+        self.discriminator = discriminator
         self.feature_network = None if feature_network is None else freeze(feature_network)
         self.judge = None if judge is None else freeze(judge)
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.scheduler = scheduler
+        self.discriminator_optimizer, self.scheduler = discriminator_optimizer, scheduler
         self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
         self.perceptual_weight, self.perceptual_layers = perceptual_weight, list(perceptual_layers)
         self.l1_weight, self.clip_norm = l1_weight, clip_norm
@@ -90,25 +91,24 @@ class AutoencoderStage(LightningModule):
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()  # type: ignore[call-arg]
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the PSNR of a batch, and how often the judge decides alike."""
-        self._score(batch)
+    def score(self, batch: ImageBatch) -> None:
+        """PSNR, and whether the judge decides alike."""
+        image = self.network(batch.image, batch.label_map)
+        self.psnr.update(image, batch.image)
+        if self.judge is not None:
+            self.alike.update(((self.judge(image) > 0) == (self.judge(batch.image) > 0)).float())
 
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As in validation."""
-        self._score(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores."""
-        self._log_scores("test")
+    def log_scores(self, part: str) -> None:
+        """PSNR in dB, the mean over the images; the share of decisions that a reconstruction keeps, in percent."""
+        self.log(f"{part}/psnr", self.psnr.compute(), prog_bar=True)
+        self.psnr.reset()
+        if self.judge is not None:
+            self.log(f"{part}/decisions_kept", 100 * self.alike.compute(), prog_bar=True)
+            self.alike.reset()
 
     def configure_optimizers(self) -> Any:
         """One optimizer a network, with a schedule each if there is one."""
-        optimizers = [self.generator_optimizer(self.network.parameters())]
+        optimizers = [self.optimizer(self.network.parameters())]
         if self.discriminator is not None:
             assert self.discriminator_optimizer is not None
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
@@ -152,20 +152,6 @@ class AutoencoderStage(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         self.untoggle_optimizer(optimizer)
-
-    def _score(self, batch: ImageBatch) -> None:
-        image = self.network(batch.image, batch.label_map)
-        self.psnr.update(image, batch.image)
-        if self.judge is not None:
-            self.alike.update(((self.judge(image) > 0) == (self.judge(batch.image) > 0)).float())
-
-    def _log_scores(self, part: str) -> None:
-        """PSNR in dB, the mean over the images; the share of decisions that a reconstruction keeps, in percent."""
-        self.log(f"{part}/psnr", self.psnr.compute(), prog_bar=True)
-        self.psnr.reset()
-        if self.judge is not None:
-            self.log(f"{part}/decisions_kept", 100 * self.alike.compute(), prog_bar=True)
-            self.alike.reset()
 
 
 def _scores(features: Features) -> list[Tensor]:

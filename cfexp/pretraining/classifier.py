@@ -1,21 +1,21 @@
 """The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.pretraining.schedule import by_step
+from cfexp.pretraining.stage import ScoredStage
+
+MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 
-class ClassifierStage(LightningModule):
+class ClassifierStage(ScoredStage):
     """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are not known count for
     nothing.
 
@@ -36,12 +36,10 @@ class ClassifierStage(LightningModule):
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, optimizer, warmup, cooldown)
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing = label_smoothing
-        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
         self.right: list[MeanMetric] = []  # of each head
 
     def setup(self, stage: str) -> None:
@@ -56,30 +54,27 @@ class ClassifierStage(LightningModule):
         logits = self.network(self.perturbation(batch.image))
         losses = F.binary_cross_entropy_with_logits(logits, aim, reduction="none")
         loss = (losses * known).sum() / known.sum().clamp(min=1)
-        self.log("train/loss", loss, batch_size=len(labels))
-        self.log("loss", loss, prog_bar=True, logger=False)
-        return loss
+        return self.log_loss(loss, len(labels))
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the decisions of a batch."""
-        self._score(batch)
+    def score(self, batch: ImageBatch) -> None:
+        """Whether each decision is right."""
+        labels = self._labels(batch)
+        right = ((self.network(batch.image) > 0) == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
+        if not self.right:
+            # torchmetrics' own multilabel accuracy refuses a single label.
+            self.right = [MeanMetric(nan_strategy="ignore").to(self.device) for _ in range(labels.shape[1])]
+        for metric, column in zip(self.right, right.T, strict=True):
+            metric.update(column)
 
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As in validation."""
-        self._score(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the accuracy of each head."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the accuracy of each head."""
-        self._log_scores("test")
-
-    def configure_optimizers(self) -> Any:
-        """The injected optimizer, with the schedule by step."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
+    def log_scores(self, part: str) -> None:
+        """The accuracy of each head, and of several the mean, in percent."""
+        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        accuracies = [100 * metric.compute() for metric in self.right]
+        for column, accuracy in zip(self._columns(), accuracies, strict=True):
+            self.log(f"{part}/accuracy/{names[column]}", accuracy, prog_bar=len(accuracies) < MANY)
+        if len(accuracies) > 1:
+            self.log(f"{part}/accuracy", torch.stack(accuracies).nanmean(), prog_bar=True)
+        self.right = []
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]
@@ -89,19 +84,3 @@ class ClassifierStage(LightningModule):
         if unknown := [head for head in self.heads or [] if head not in names]:
             raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
-
-    def _score(self, batch: ImageBatch) -> None:
-        labels = self._labels(batch)
-        right = ((self.network(batch.image) > 0) == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
-        if not self.right:
-            # torchmetrics' own multilabel accuracy refuses a single label.
-            self.right = [MeanMetric(nan_strategy="ignore").to(self.device) for _ in range(labels.shape[1])]
-        for metric, column in zip(self.right, right.T, strict=True):
-            metric.update(column)
-
-    def _log_scores(self, part: str) -> None:
-        """In percent."""
-        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-        for column, metric in zip(self._columns(), self.right, strict=True):
-            self.log(f"{part}/accuracy/{names[column]}", 100 * metric.compute(), prog_bar=True)
-        self.right = []

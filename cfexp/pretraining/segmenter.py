@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch.nn.functional as F
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from cfexp.data.batch import ImageBatch
-from cfexp.pretraining.schedule import by_step
+from cfexp.pretraining.stage import ScoredStage
 
 
-class SegmenterStage(LightningModule):
+class SegmenterStage(ScoredStage):
     """Cross-entropy at each pixel (STEEX, Jacob et al. 2022, section 4.1: DeepLabV3).
 
     network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this region count for
@@ -29,9 +28,7 @@ class SegmenterStage(LightningModule):
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
+        super().__init__(network, optimizer, warmup, cooldown)
         self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
         self.scores: dict[str, Any] = {}
 
@@ -40,32 +37,10 @@ class SegmenterStage(LightningModule):
         losses = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum")
         # torch's own mean is NaN for a batch of which nothing counts.
         loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
-        self.log("train/loss", loss, batch_size=len(batch.image))
-        self.log("loss", loss, prog_bar=True, logger=False)
-        return loss
+        return self.log_loss(loss, len(batch.image))
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Collect the layouts of a batch."""
-        self._score(batch)
-
-    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """As in validation."""
-        self._score(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log pixel accuracy and mean intersection over union."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log pixel accuracy and mean intersection over union."""
-        self._log_scores("test")
-
-    def configure_optimizers(self) -> Any:
-        """The injected optimizer, with the schedule by step."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
-
-    def _score(self, batch: ImageBatch) -> None:
+    def score(self, batch: ImageBatch) -> None:
+        """Compare the layouts of a batch."""
         logits = self.network(batch.image)
         if not self.scores:
             count, ignored = logits.shape[1], None if self.ignored < 0 else self.ignored
@@ -76,8 +51,8 @@ class SegmenterStage(LightningModule):
         for score in self.scores.values():
             score.update(logits.argmax(1), batch.label_map)
 
-    def _log_scores(self, part: str) -> None:
-        """In percent; the mean over the regions that occur."""
+    def log_scores(self, part: str) -> None:
+        """Pixel accuracy and mean intersection over union of the regions that occur, in percent."""
         for name, score in self.scores.items():
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
         self.scores = {}

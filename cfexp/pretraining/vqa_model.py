@@ -4,17 +4,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch.nn.functional as F
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cfexp.data.batch import VQABatch
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.mlb import VQAModel
-from cfexp.pretraining.schedule import by_step
+from cfexp.pretraining.stage import ScoredStage
 
 
-class VQAModelStage(LightningModule):
+class VQAModelStage(ScoredStage):
     """Cross-entropy on the consensus answer (specs of MLB's public code); what is validated is the official accuracy.
 
     Deviation: the learning rate rises over the first `warmup` share of the steps and falls linearly over the last
@@ -31,10 +30,8 @@ class VQAModelStage(LightningModule):
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, optimizer, warmup, cooldown)
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
-        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
         self.accuracy: VQAAccuracy | None = None
 
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
@@ -42,27 +39,10 @@ class VQAModelStage(LightningModule):
         image = self.perturbation(batch.image)
         logits = self.network(image, batch.question, batch.question_length, batch.image_id)
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
-        self.log("train/loss", loss, batch_size=len(batch.answer))
-        self.log("loss", loss, prog_bar=True, logger=False)
-        return loss
+        return self.log_loss(loss, len(batch.answer))
 
-    def validation_step(self, batch: VQABatch, batch_idx: int) -> None:
-        """Collect the answers of a batch for the official accuracy."""
-        self._score(batch)
-
-    def test_step(self, batch: VQABatch, batch_idx: int) -> None:
-        """As in validation."""
-        self._score(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the official accuracy."""
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the official accuracy."""
-        self._log_scores("test")
-
-    def _score(self, batch: VQABatch) -> None:
+    def score(self, batch: VQABatch) -> None:
+        """Collect the answers of a batch."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.accuracy is None:
             self.accuracy = VQAAccuracy(data.question_types).to(self.device)
@@ -76,16 +56,11 @@ class VQAModelStage(LightningModule):
             batch.question_id,
         )
 
-    def _log_scores(self, stage: str) -> None:
-        """Overall and for each question type, in percent."""
+    def log_scores(self, part: str) -> None:
+        """The official accuracy, overall and for each question type, in percent."""
         assert self.accuracy is not None  # a batch came first
         scores = self.accuracy.compute()
         self.accuracy = None  # another stage may know other question types
-        self.log(f"{stage}/accuracy", scores.overall.accuracy, prog_bar=True)
+        self.log(f"{part}/accuracy", scores.overall.accuracy, prog_bar=True)
         for name, score in scores.per_question_type.items():
-            self.log(f"{stage}/accuracy/{name}", score.accuracy)
-
-    def configure_optimizers(self) -> Any:
-        """The injected optimizer, with the schedule by step."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
+            self.log(f"{part}/accuracy/{name}", score.accuracy)

@@ -110,6 +110,9 @@ def test_the_papers_split_is_by_number_and_celebas_by_its_partition(world: Path,
     expected = [[k for k, file in enumerate(files) if partition[file] == part] for part in "012"]
     assert numbers(module(world, tmp_path, split="celeba")) == expected
     assert all(expected)
+    unseen = numbers(module(world, tmp_path, split="unseen"))
+    assert unseen == [[k for k in expected[0] if k not in test], *expected[1:]]
+    assert len(unseen[0]) < len(expected[0])
 
 
 def test_attributes_are_selectable_and_identities_need_their_file(root: Path, tmp_path: Path) -> None:
@@ -295,7 +298,7 @@ def test_bad_samples_may_be_skipped(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"split": "val"}, "data.split must be one of paper, celeba"),
+        ({"split": "val"}, "data.split must be one of paper, celeba, unseen"),
         ({"holdout_images": 40}, "data.holdout_images=40 leaves no image to train on"),
         ({"holdout_images": -1}, "data.holdout_images"),
         ({"first_test_id": 0}, "data.first_test_id"),

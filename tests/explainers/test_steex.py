@@ -1,3 +1,4 @@
+from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -228,3 +229,69 @@ def test_predictions_are_written_with_all_that_they_tell_and_never_twice(data: E
         assert RunFolder(tmp_path / "other").keys() == {3, 6}
     finally:
         data.leave_out(())
+
+
+def test_noise_redrawn_at_every_step_changes_the_curves_and_not_the_floor(data: EightImages) -> None:
+    standing = {"learning_rate": 0.0, "num_steps": 4}  # the codes stay, so that only the noise can make a difference
+    kept, redrawn = (steex(resample_noise=each, **standing).explain(batch(data)) for each in (False, True))
+    curve = kept.extras["decision_curve"]
+    assert torch.equal(curve, curve[:, :1].expand(-1, 4))
+    steps = redrawn.extras["decision_curve"].diff(dim=1)
+    assert (steps != 0).all()
+    assert torch.equal(redrawn.reconstruction, kept.reconstruction)
+    torch.testing.assert_close(redrawn.extras["decision_curve"][:, 0], curve[:, 0], atol=1e-12, rtol=0)
+    with pytest.raises(InputError, match="resample_noise=true needs noise=true"):
+        steex(noise=False, resample_noise=True)
+
+
+class AboveTheDark(Light):
+    """Decides at the brightness that the untrained autoencoder gives every image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + 10.4
+
+
+@pytest.mark.parametrize("asked", ["stop", "go"])
+def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImages, asked: str) -> None:
+    settings = {"num_steps": 30, "proximity_weight": 0.0, "decision_model": AboveTheDark(), "counter_class": asked}
+    plain = steex(**settings).explain(batch(data))
+    found = steex(num_candidates=3, **settings).explain(batch(data))
+    further = set(found.extras) - set(plain.extras)
+    assert further == {"candidates", "candidate_code_distance", "candidate_flip_step", "candidate_cosine"}
+    for name in plain.extras:
+        assert torch.equal(found.extras[name], plain.extras[name]), name
+    assert torch.equal(found.counterfactual, plain.counterfactual)
+    candidates = found.extras["candidates"]
+    assert candidates.shape == (8, 2, 3, 16, 32)
+    pairs = combinations((found.counterfactual, *candidates.unbind(1)), 2)
+    different = [(one - other).abs().amax((1, 2, 3)) for one, other in pairs]
+    assert (torch.stack(different) > 0.02).all()
+    assert (found.extras["candidate_cosine"] < 0.95).all()
+    for image in candidates.unbind(1):
+        assert torch.equal((AboveTheDark()(image)[:, 0] > 0).long(), found.counter_class)
+    with pytest.raises(InputError, match="num_candidates must be at least 1, got 0"):
+        steex(num_candidates=0)
+
+
+def test_options_do_not_tie_a_query_to_its_batch(data: EightImages) -> None:
+    explainer = steex(resample_noise=True, num_candidates=2)
+    together, alone = explainer.explain(batch(data)), explainer.explain(batch(data, 5))
+    for column, whole in zip(_tensors(alone), _tensors(together), strict=True):
+        torch.testing.assert_close(column, whole[[5]], atol=1e-9, rtol=0)
+
+
+def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(data: EightImages, tmp_path: Path) -> None:
+    explainer = steex(num_candidates=3, num_steps=2).float()
+    (found, *_) = predict(explainer, data, tmp_path, callbacks=[ExplanationWriter()])
+    run = RunFolder(tmp_path)
+    records = run.records()
+    successes = []
+    for number in (1, 2):
+        stored = run.images(f"candidate_{number}", range(8))
+        torch.testing.assert_close(stored[:3], found.extras["candidates"][:, number - 1], atol=1e-6, rtol=0)
+        decided = (Light()(stored)[:, 0] > 0).long().tolist()
+        expected = [each == record["counter_class"] for each, record in zip(decided, records, strict=True)]
+        assert [record["candidate_stored_success"][number - 1] for record in records] == expected
+        successes += expected
+    assert {True, False} == set(successes)  # so short a search does not always arrive
+    assert all(len(record["candidate_code_distance"]) == 2 for record in records)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from cfexp.errors import InputError
-from cfexp.models.classifiers import DecisionModel, SmoothClassifier
+from cfexp.models.classifiers import DecisionModel, IdentityNetwork, SmallResNet, SmoothClassifier
 from cfexp.models.discriminators import MultiscaleDiscriminator
 from cfexp.models.segmenter import Segmenter, SmallSegmenter
 
@@ -105,3 +105,28 @@ def test_a_cause_counts_where_it_is() -> None:
     knows = SmoothClassifier(1, (4, 4), with_coordinates=True).eval()
     assert knows.feature_maps(image)[0].shape[1] == 4
     assert not torch.allclose(knows(there) - knows(image), knows(elsewhere) - knows(image))
+
+
+def test_the_small_residual_network_works_at_any_size_and_tells_places_apart() -> None:
+    torch.manual_seed(0)
+    model = SmallResNet(3, widths=(4, 8)).eval()
+    for size in ((64, 64), (32, 48)):
+        assert model(torch.zeros(2, 3, *size)).shape == (2, 3)
+    image = torch.zeros(1, 3, 64, 64)
+    image[:, :, 8:16, 8:16] = 1
+    elsewhere = image.roll((32, 32), dims=(2, 3))
+    assert (model(image) - model(elsewhere)).abs().max() > 1e-3
+    # Neither the explained model's convolutions nor its activation.
+    kinds = {type(layer) for layer in model.modules()}
+    assert torch.nn.ReLU in kinds
+    assert torch.nn.GELU not in kinds
+
+
+def test_features_of_the_identity_network_are_directions() -> None:
+    torch.manual_seed(0)
+    model, images = IdentityNetwork(SmallResNet(5, widths=(4, 8))).eval(), torch.rand(3, 3, 32, 32) * 2 - 1
+    features = model.features(images)
+    assert features.shape == (3, 5)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
+    assert torch.equal(model(images), features)
+    torch.testing.assert_close(features, F.normalize(model.backbone(images)))

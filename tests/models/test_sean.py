@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -103,6 +104,22 @@ def test_noise_is_drawn_from_its_seed_and_matters() -> None:
     assert not torch.allclose(one, sean.decode(codes, maps))
     with pytest.raises(InputError, match="noise_seeds must be 3 numbers"):
         sean.decode(codes, maps, [1])
+
+
+def test_noise_is_redrawn_without_preparing_anew() -> None:
+    sean, maps, codes = lively_sean(), label_maps(), codes_of()
+    fast = FastSEAN(sean)
+    first = fast.prepare(maps, [1, 2, 3])
+    before = image_and_gradient(lambda z: fast.decode(z, first), codes)
+    for seeds in ([4, 5, 6], None):
+        redrawn, expected = fast.redraw(first, seeds), fast.prepare(maps, seeds)
+        assert redrawn.norms[0][0].static is first.norms[0][0].static
+        got = image_and_gradient(partial(fast.decode, prepared=redrawn), codes)
+        wanted = image_and_gradient(partial(fast.decode, prepared=expected), codes)
+        assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
+        assert not torch.allclose(got[0], before[0])
+    # And what was there is still there.
+    assert torch.equal(image_and_gradient(lambda z: fast.decode(z, first), codes)[0], before[0])
 
 
 def test_weights_take_the_same_gradient_in_both_forms() -> None:

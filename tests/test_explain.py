@@ -116,7 +116,8 @@ def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, netwo
     assert all(record["answer_before"] in ("stop", "go") for record in records)
     assert all(record["truth"]["causal_regions"] and len(record["region_change"]) == 20 for record in records)
     rows = pd.read_csv(folder / "metrics.csv")
-    assert rows[rows.metric == "reconstruction_kept"].n.tolist() == [5]
+    assert rows[(rows.metric == "reconstruction_kept") & (rows.group == "all")].n.tolist() == [5]
+    assert rows[rows.metric == "decision_right"].n.tolist()[:1] == [5]
     assert (folder / "counterfactuals.png").is_file()
     assert stdout[-1].startswith(f"everything lies in {folder}: metrics.json")
     table, scores = (folder / "explanations.parquet").read_bytes(), (folder / "metrics.csv").read_bytes()
@@ -167,7 +168,7 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
     assert any(line.startswith("goes on after 1 explanations: ") for line in stdout)
     assert list((tmp_path / "runs" / "mine").iterdir()) == [folder]
     content = {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"}
-    code, _, stderr = main(*command, "explainer.regions=[car]", f"hydra.run.dir={folder}")
+    code, _, stderr = main(*command, "explainer.regions=[car]", f"hydra.run.dir='{folder}'")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert code == 2
     assert "holds a run of another config: explainer.regions=['car'] instead of None. Remove it, or choose" in line

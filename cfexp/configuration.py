@@ -1,7 +1,9 @@
 """What the entry points share: finding experiments and run folders, and telling a user what is wrong in one line."""
 
 import functools
+import hashlib
 import importlib.resources
+import json
 import os
 import signal
 import sys
@@ -9,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
@@ -29,11 +32,22 @@ os.environ.setdefault("WANDB_SILENT", "true")
 
 CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
+# Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
+LONGEST_NAME = 100
+# What makes no difference to explanations: where and how fast they are computed, how they are shown, and where the
+# checkpoints come from, which are compared by what is in them.
+_NEUTRAL = {
+    *("cache_dir", "callbacks", "checkpoints", "facts", "folder", "label", "logger", "name", "num_threads", "requires"),
+    "use_shipped_weights",
+    *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+}
 
 
 def register_resolvers() -> None:
     """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called first."""
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("one_folder", one_folder, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", lambda path, name: str(Path(path).parent / name), replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
@@ -107,6 +121,54 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     if not Path(path).is_file():
         raise InputError(f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment")
     return Path(path)
+
+
+def one_folder(name: str) -> str:
+    """A name without slashes, at most `LONGEST_NAME` bytes long: of a longer one the start and a hash of it all."""
+    flat = name.replace("/", "_")
+    if len(flat.encode()) <= LONGEST_NAME:
+        return flat
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{flat.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+
+
+def refuse_other_run(config: DictConfig, folder: Path) -> None:
+    """Raise InputError if the run in `folder` was made by another config, with the first differences.
+
+    To be called when the stages are provided. What is in no way part of an explanation may differ, and so may the path
+    of a checkpoint, but not its content.
+    """
+    path, provenance = folder / "config.yaml", folder / "provenance.json"
+    if not (path.is_file() and provenance.is_file()):
+        return
+    from cfexp.models.pretrained import file_hash  # late: see train.py
+
+    before, asked = OmegaConf.load(path), config.copy()
+    assert isinstance(before, DictConfig)
+    with open_dict(asked):
+        # Filled in as it was: facts follow from the data, and checkpoints are compared by what is in them.
+        asked.facts, asked.checkpoints = before.get("facts"), before.get("checkpoints")
+    old, new = _flat(OmegaConf.to_container(before)), _flat(OmegaConf.to_container(asked, resolve=True))
+    keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+    differences = [f"{key}={new.get(key)} instead of {old.get(key)}" for key in keys]
+    weights = json.loads(provenance.read_text(encoding="utf-8"))["checkpoints"]
+    for name, checkpoint in config.checkpoints.items():
+        digest, was = file_hash(checkpoint), weights.get(name, {}).get("sha256")
+        if digest != was:
+            differences.append(f"checkpoints.{name} of SHA-256 {digest}... instead of {was}...")
+    if differences:
+        shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
+        raise InputError(f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir")
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its full name, less those that make no difference."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if name not in _NEUTRAL:
+            flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return flat
 
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:

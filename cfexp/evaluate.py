@@ -1,6 +1,6 @@
 """`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not needed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,67 @@ from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
+IDENTITY = "identity"  # the checkpoint that is no VQA model
+BATCH = 64  # images that an identity network sees at once: a large one enlarges them to 224 pixels
+
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
 @one_line_errors
 def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the figures to reach if the config names any."""
-    from cfexp.evaluation.table import compare
+    from cfexp.errors import InputError
+    from cfexp.evaluation.figures import compare
     from cfexp.stages import provide_stages, use_threads
 
     use_threads(config.num_threads)
     provide_stages(config)
-    given = {name: path for name, path in config.checkpoints.items() if path is not None}
+    given = {name: path for name, path in config.checkpoints.items() if path is not None and name != IDENTITY}
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
+    identity = identity_features(config.checkpoints.get(IDENTITY), config.identity_network)
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    scores = {_experiment(run): score_and_show(run, era=config.era, predictors=predictors) for run in runs}
+    names = [_experiment(run) for run in runs]
+    if config.figures and (twice := [name for name in names if names.count(name) > 1]):
+        raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
+    scores = {
+        name: score_and_show(run, era=config.era, predictors=predictors, identity=identity)
+        for name, run in zip(names, runs, strict=True)
+    }
     if config.figures:
         compare(scores, [{str(key): value for key, value in figure.items()} for figure in config.figures])
 
 
 def _experiment(run: Path) -> str:
     """The name of the experiment that left a run folder; the folder's own name if it does not say."""
+    return str(_setting(run, "name") or run.name)
+
+
+def _setting(run: Path, key: str) -> Any:
+    """What the config in a run folder says, as plain Python; None if it does not say."""
     path = run / "config.yaml"
-    return str(OmegaConf.load(path).name) if path.is_file() else run.name
+    value = OmegaConf.select(OmegaConf.load(path), key) if path.is_file() else None
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def score_and_show(
-    folder: Path, *, era: Any = "2021", predictors: Mapping[str, Any] | None = None, loggers: Iterable[Any] = ()
+    folder: Path,
+    *,
+    era: Any = "2021",
+    predictors: Mapping[str, Any] | None = None,
+    identity: Any = None,
+    loggers: Iterable[Any] = (),
 ) -> Any:
     """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
     from cfexp.evaluation.gallery import counterfactual_sheet
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.evaluation.style_codes import SearchSettings
     from cfexp.evaluation.table import print_table, score_run
 
     run = RunFolder(folder)
-    scores = score_run(run, era=era, predictors=predictors or {})
+    regions, class_names = _setting(folder, "explainer.regions"), _setting(folder, "explainer.class_names")
+    settings = SearchSettings(
+        None if regions is None else tuple(regions), tuple(class_names or ()), _setting(folder, "label")
+    )
+    scores = score_run(run, era=era, predictors=predictors or {}, settings=settings, identity=identity)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=_experiment(folder))
@@ -75,14 +102,10 @@ def answerer(checkpoint: Path) -> Any:
     where one of them is missing or does not fit.
     """
     from cfexp.data.vqa_vocabulary import Vocabulary
-    from cfexp.errors import InputError
     from cfexp.models.pretrained import load_network
     from cfexp.stages import build
 
-    config_path = checkpoint.parent / "config.yaml"
-    if not config_path.is_file():
-        raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
-    config = OmegaConf.load(config_path)
+    config = _config_beside(checkpoint)
     vocabulary = Vocabulary.load(checkpoint.parent / "vocabulary.json")
     network = load_network(build(config.network, "network"), checkpoint)
 
@@ -96,6 +119,46 @@ def answerer(checkpoint: Path) -> Any:
         return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]
 
     return answer
+
+
+def identity_features(checkpoint: str | None, network: DictConfig | None = None) -> Any:
+    """A network that tells people apart, as a function: images (B, 3, H, W) in [-1, 1] -> features (B, D).
+
+    checkpoint: None = there is none, and None is returned. network: what loads it; None = built by the config.yaml
+    beside the checkpoint, as a stage's folder has it. Raises InputError where that is missing or does not fit, and for
+    a network that has no `features`.
+    """
+    from cfexp.errors import InputError
+    from cfexp.models.pretrained import load_network
+    from cfexp.stages import build
+
+    if checkpoint is None:
+        if network is not None:
+            raise InputError(f"identity_network is given, its weights are not: checkpoints.{IDENTITY}=PATH")
+        return None
+    if network is not None:
+        loaded = build(network, "identity_network")
+    else:
+        loaded = load_network(build(_config_beside(Path(checkpoint)).network, "network"), checkpoint)
+    features: Callable[[torch.Tensor], torch.Tensor] | None = getattr(loaded, "features", None)
+    if features is None:
+        raise InputError(f"checkpoints.{IDENTITY}: a {type(loaded).__name__} has no features(images)")
+
+    @torch.no_grad()
+    def seen(images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([features(batch) for batch in torch.split(images, BATCH)])
+
+    return seen
+
+
+def _config_beside(checkpoint: Path) -> Any:
+    """The config of the stage whose folder a checkpoint lies in."""
+    from cfexp.errors import InputError
+
+    path = checkpoint.parent / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
+    return OmegaConf.load(path)
 
 
 if __name__ == "__main__":

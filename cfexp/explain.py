@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers
 
 register_resolvers()
 
@@ -14,13 +14,18 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
 def main(config: DictConfig) -> None:
-    """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder."""
+    """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
+
+    Raises InputError for a folder that holds a run of another config.
+    """
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
-    from cfexp.stages import assemble
+    from cfexp.stages import assemble, provide_stages
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    provide_stages(config)
+    refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()
     if done:

@@ -118,7 +118,8 @@ def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, netwo
     assert all(record["answer_before"] in ("stop", "go") for record in records)
     assert all(record["truth"]["causal_regions"] and len(record["region_change"]) == 20 for record in records)
     rows = pd.read_csv(folder / "metrics.csv")
-    assert rows[rows.metric == "reconstruction_kept"].n.tolist() == [5]
+    assert rows[(rows.metric == "reconstruction_kept") & (rows.group == "all")].n.tolist() == [5]
+    assert rows[rows.metric == "decision_right"].n.tolist()[:1] == [5]
     assert (folder / "counterfactuals.png").is_file()
     assert stdout[-1].startswith(f"everything lies in {folder}: metrics.json")
     table, scores = (folder / "explanations.parquet").read_bytes(), (folder / "metrics.csv").read_bytes()
@@ -154,6 +155,26 @@ def test_what_is_killed_goes_on_with_the_same_command(
         pictures = [sorted((folder / "explanations" / name).iterdir()) for folder in (disturbed, undisturbed)]
         assert len(pictures[0]) == 8
         assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*pictures, strict=True))
+
+
+def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
+    main: Main, networks: list[str], tmp_path: Path
+) -> None:
+    """The checkpoints' paths are among the overrides: the folder is neither nested nor too long."""
+    command = [*DRIVING, *networks, "explainer.num_steps=1", "data.max_test_images=1", "name=mine"]
+    assert main(*command)[0] == 0
+    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    assert (folder / "config.yaml").is_file()
+    code, stdout, stderr = main(*command[::-1])  # in any order
+    assert code == 0, stderr
+    assert any(line.startswith("goes on after 1 explanations: ") for line in stdout)
+    assert list((tmp_path / "runs" / "mine").iterdir()) == [folder]
+    content = {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"}
+    code, _, stderr = main(*command, "explainer.regions=[car]", f"hydra.run.dir='{folder}'")
+    (line,) = [line for line in stderr if line.startswith("error: ")]
+    assert code == 2
+    assert "holds a run of another config: explainer.regions=['car'] instead of None. Remove it, or choose" in line
+    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"} == content
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cfexp.evaluation.measurements import COLORS, EVERYTHING
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
+from cfexp.evaluation.style_codes import is_search
 from cfexp.evaluation.table import Scores
 
 AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
@@ -17,7 +18,11 @@ TILE, GAP, PAD, MARGIN = 160, 6, 16, 44  # pixels: a picture, between pictures, 
 INK, GREY, FRAME, PAPER = "#1b1f24", "#6a737d", "#d8dee4", "#ffffff"
 FLIPPED, KEPT = "#1a7f37", "#afb8c1"
 TITLE, TEXT, SMALL = 34, 19, 17  # font sizes
-HEADINGS = ("query", "counterfactual", f"|difference| x{AMPLIFIED}")
+DIFFERENCE = f"|difference| x{AMPLIFIED}"
+# A card's pictures: those of the run, and what the last was made of the one before it. A search starts from the
+# reconstruction, so what it has edited is the difference from that.
+PICTURES = ("query", "counterfactual")
+SEARCH_PICTURES = ("query", "reconstruction", "counterfactual")
 
 
 def difference(query: Tensor, counterfactual: Tensor) -> Tensor:
@@ -54,10 +59,11 @@ def counterfactual_sheet(
     *,
     title: str | None = None,
     count: int = 24,
-    columns: int = 3,
+    columns: int | None = None,
 ) -> None:
     """Write a PNG of the first `count` colour questions by key (of all, where none is about colour), one an image.
 
+    columns: of cards; None = 3, or 2 of a search's, which show the reconstruction, too.
     They are not selected, and the sheet says so. scores: of the same run, for the line of figures below the title; the
     title is the run's name if none is given. Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
@@ -66,11 +72,13 @@ def counterfactual_sheet(
     queries, kind = (colors, "colour questions") if colors else (records, "queries")
     shown = [queries[row] for row in one_an_image([record["image_id"] for record in queries], count)]
     palette = run.palette or {}
-    cards = [_card(run, record, palette) for record in shown]
+    names = SEARCH_PICTURES if any(is_search(record) for record in shown) else PICTURES
+    cards = [_card(run, record, palette, names) for record in shown]
     lines = [f"The first {len(shown)} of {len(queries)} {kind} by number, of different images first: not selected."]
     if scores is not None:
         lines.insert(0, _headline(scores))
-    _sheet(cards, title or run.name, lines, min(columns, len(cards))).save(path)
+    columns = columns or (3 if names == PICTURES else 2)
+    _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
 
 
 def _headline(scores: Scores) -> str:
@@ -81,10 +89,14 @@ def _headline(scores: Scores) -> str:
         ("accuracy_before", "accuracy_after"): "VQA accuracy {:.1f} % before, {:.1f} % after",
         ("success_kept",): "{:.1f} % decided otherwise, of those whose reconstruction keeps the decision",
         ("causal_region",): "{:.0f} % of them through a cause",
+        ("lamps_turned",): "lights: {:.0f} % turned wholly",
         ("color_changed",): "{:.0f} % of the flipped objects have another colour",
-        ("edit_locality", "mask_area"): "{:.0f} % of the edit inside the object ({:.0f} % of the area)",
-        ("rms_change",): "RMS change {:.1f} of 255",
     }
+    if "success_kept" not in found:  # those of a search are from the query: mostly what the reconstruction loses
+        phrases |= {
+            ("edit_locality", "mask_area"): "{:.0f} % of the edit inside the object ({:.0f} % of the area)",
+            ("rms_change",): "RMS change {:.1f} of 255",
+        }
     parts = [
         phrase.format(*(found[metric] for metric in metrics))
         for metrics, phrase in phrases.items()
@@ -93,7 +105,9 @@ def _headline(scores: Scores) -> str:
     return f"{'All queries' if group == EVERYTHING else group.capitalize()}: " + " · ".join(parts)
 
 
-def _sheet(cards: list[Image.Image], title: str, lines: list[str], columns: int) -> Image.Image:
+def _sheet(
+    cards: list[Image.Image], title: str, lines: list[str], headings: Sequence[str], columns: int
+) -> Image.Image:
     """The page: title, lines below it, headings over each column, and the cards row by row."""
     width, height = cards[0].size
     line_height = TEXT + 10
@@ -107,7 +121,7 @@ def _sheet(cards: list[Image.Image], title: str, lines: list[str], columns: int)
         place = MARGIN, MARGIN + TITLE + 16 + number * line_height
         draw.text(place, _fitted(line, TEXT, size[0] - 2 * MARGIN), GREY, _font(TEXT))
     for column in range(columns):
-        for tile, heading in enumerate(HEADINGS):
+        for tile, heading in enumerate(headings):
             center = MARGIN + column * (width + PAD) + PAD + tile * (TILE + GAP) + TILE // 2
             draw.text((center, top - 10), heading, GREY, _font(SMALL), anchor="ms")
     for number, card in enumerate(cards):
@@ -116,10 +130,10 @@ def _sheet(cards: list[Image.Image], title: str, lines: list[str], columns: int)
     return sheet
 
 
-def _card(run: RunFolder, record: Record, palette: Palette) -> Image.Image:
-    """One explanation: the three pictures, the question, both answers, and whether the answer has flipped."""
-    query, counterfactual = (run.images(name, [record["key"]])[0] for name in ("query", "counterfactual"))
-    pictures = [_picture(image) for image in (query, counterfactual, difference(query, counterfactual))]
+def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]) -> Image.Image:
+    """One explanation: its pictures, the question, both answers, and whether the answer has flipped."""
+    images = [run.images(name, [record["key"]])[0] for name in names]
+    pictures = [_picture(image) for image in (*images, difference(*images[-2:]))]
     height = pictures[0].height
     width = 2 * PAD + len(pictures) * (TILE + GAP) - GAP
     card = Image.new("RGB", (width, 2 * PAD + height + 2 * (TEXT + 12) + 2), PAPER)
@@ -134,6 +148,8 @@ def _card(run: RunFolder, record: Record, palette: Palette) -> Image.Image:
     line += TEXT + 12
     flipped = record["stored_class"] != record["query_class"]
     label = "flipped" if flipped else "not flipped"
+    if record.get("reconstruction_class") not in (None, record["query_class"]):
+        flipped, label = False, "flipped by the reconstruction"  # which explains nothing
     right = width - PAD - draw.textlength(label, _font(SMALL))
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))

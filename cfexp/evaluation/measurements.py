@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
-from cfexp.evaluation.style_codes import style_code_values
+from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, direction_members, is_search, style_code_values
 from cfexp.metrics.functional import (
     MIN_SPECTRUM,
     changed_fraction,
@@ -28,6 +28,8 @@ from cfexp.metrics.vqa_text import Era
 
 # The answers (B,) of another model to the questions of B records, about images (B, 3, H, W) in [-1, 1].
 Predictor = Callable[[Tensor, Sequence[Record]], Sequence[str]]
+# What a network that tells people apart sees: (B, D) of images (B, 3, H, W) in [-1, 1].
+Features = Callable[[Tensor], Tensor]
 Values = NDArray[np.float64]  # (N,) one value a query, NaN where the metric means nothing for it
 
 COLORS = "what color"  # the headline group: every question type with this prefix
@@ -71,18 +73,35 @@ VQA_METRICS: dict[str, Metric] = {
 }
 # Of searches in style codes:
 SEARCH_METRICS: dict[str, Metric] = {
+    "decision_right": Metric("%", "searches whose label is known", is_rate=True),
+    "reconstruction_psnr": Metric("dB", "searches"),
     "reconstruction_kept": Metric("%", "searches", is_rate=True),
     "success_kept": Metric("%", "searches whose reconstruction keeps the decision", is_rate=True),
     "code_distance": Metric("", "searches"),
     "flip_step": Metric("steps", "successful searches"),
+}
+# Where the truth of the causes is known:
+CAUSE_METRICS: dict[str, Metric] = {
     "causal_region": Metric("%", "successful searches with known causes", is_rate=True),
-    "lamps_turned": Metric("%", "successful searches that changed the lights most", is_rate=True),
+    "lamps_turned": Metric("%", "successful searches that changed lights most which are a cause", is_rate=True),
+}
+# And where only some regions may change:
+TARGETED_METRICS: dict[str, Metric] = {
+    "targeted_causal_flip": Metric("%", "searches in regions that hold what turns the decision", is_rate=True),
+    "targeted_partial_flip": Metric("%", "searches in regions that hold one of two causes of a stop", is_rate=True),
+    "targeted_other_flip": Metric("%", "searches in regions that hold no cause", is_rate=True),
+}
+IDENTITY_METRICS: dict[str, Metric] = {
+    "identity_similarity": Metric("", "queries"),
+    "identity_similarity_reconstruction": Metric("", "queries"),
 }
 PREDICTOR_METRICS: dict[str, Metric] = {
     "accuracy_before_{}": Metric("%", "questions with human answers"),
     "accuracy_after_{}": Metric("%", "questions with human answers"),
     "transfer_{}": Metric("%", "flipped questions that both models answered right before", is_rate=True),
 }
+# Those for which a run's reconstructions are read.
+_OF_RECONSTRUCTIONS = {"reconstruction_psnr", *IDENTITY_METRICS}
 
 
 class Pairs(NamedTuple):
@@ -103,13 +122,19 @@ class Measurements(NamedTuple):
     checkerboard: PooledCheckerboard  # its groups in the order of `members`
 
 
-def metrics_of(records: Sequence[Record]) -> dict[str, Metric]:
-    """The metrics that mean something for a run."""
+def metrics_of(
+    records: Sequence[Record], settings: SearchSettings = NOTHING_SAID, identity: bool = False
+) -> dict[str, Metric]:
+    """The metrics that mean something for a run. identity: whether there is a network to measure it with."""
     metrics = METRICS
     if any("question" in record for record in records):
         metrics = VQA_METRICS | metrics
-    if any("code_distance" in record for record in records):
-        metrics = SEARCH_METRICS | metrics
+    if identity:
+        metrics = IDENTITY_METRICS | metrics
+    if any(is_search(record) for record in records):
+        known = any(record.get("truth") is not None for record in records)
+        targeted = TARGETED_METRICS if known and settings.regions is not None else {}
+        metrics = SEARCH_METRICS | (CAUSE_METRICS if known else {}) | targeted | metrics
     return metrics
 
 
@@ -118,25 +143,39 @@ class Chunk(NamedTuple):
 
     records: list[Record]
     query: Tensor  # (B, 3, H, W) in [-1, 1]
+    reconstruction: Tensor  # (B, 3, H, W); the query where it is not asked for
     counterfactual: Tensor  # (B, 3, H, W)
     mask: Tensor  # (B, 1, H, W) bool, nowhere true where there is none
 
 
-def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Measurements:
+def measure(
+    run: RunFolder,
+    era: Era,
+    predictors: Mapping[str, Predictor],
+    settings: SearchSettings = NOTHING_SAID,
+    identity: Features | None = None,
+) -> Measurements:
     """Measure a run, a chunk of whole images at a time. Raises InputError for whatever is missing or damaged in it."""
     records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))
     palette, regions = run.palette, run.data.get("region_names", [])
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
-    members = group_members(records)
+    members = group_members(records, settings.class_names)
+    metrics = metrics_of(records, settings, identity is not None)
     fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
     parts: list[dict[str, Values]] = []
     sensitivity = {group: Pairs([], []) for group in members}
     checkerboard = PooledCheckerboard(len(members))
     size = max(1, CHUNK_VALUES // run.images("query", [records[0]["key"]]).numel())
     for rows in track(list(_chunks(image_ids, size)), description="scoring", transient=True):
-        chunk = _read(run, records[rows])
-        parts.append(_values(chunk, era, palette, regions, predictors))
+        chunk = _read(run, records[rows], with_reconstruction=bool(metrics.keys() & _OF_RECONSTRUCTIONS))
+        values = _values(chunk, era, palette, predictors)
+        values |= style_code_values(
+            chunk.records, chunk.query, chunk.reconstruction, chunk.counterfactual, regions, settings
+        )
+        if identity is not None:
+            values |= _identity(chunk, identity)
+        parts.append(values)
         edits = chunk.counterfactual - chunk.query
         for group, member in members.items():
             pairs = _pairs(chunk.records, member[rows])
@@ -146,14 +185,18 @@ def measure(run: RunFolder, era: Era, predictors: Mapping[str, Predictor]) -> Me
             edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
         )
     values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-    return Measurements(image_ids, members, metrics_of(records), values, sensitivity, checkerboard)
+    return Measurements(image_ids, members, metrics, values, sensitivity, checkerboard)
 
 
-def group_members(records: Sequence[Record]) -> dict[str, NDArray[np.bool_]]:
+def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by group: the union "what color", each question type, each answer type, "all".
 
+    Of searches: "all", and each direction; see `direction_members`.
     A question type that is called as a union is, like VQA's own "what color", gets " (type)" to its name.
     """
+    everything = {EVERYTHING: np.ones(len(records), dtype=bool)}
+    if directions := direction_members(records, class_names):
+        return everything | directions
     types = [record.get("question_type") or "" for record in records]
     answer_types = [record.get("answer_type") or "" for record in records]
     is_color = np.array([name.startswith(COLORS) for name in types])
@@ -163,8 +206,7 @@ def group_members(records: Sequence[Record]) -> dict[str, NDArray[np.bool_]]:
         groups[f"{name} (type)" if name in unions else name] = np.array([each == name for each in types])
     for name in sorted(set(answer_types) - {""}):
         groups[name] = np.array([each == name for each in answer_types])
-    groups[EVERYTHING] = np.ones(len(records), dtype=bool)
-    return groups
+    return groups | everything
 
 
 def _chunks(image_ids: NDArray[np.int64], size: int) -> Iterator[slice]:
@@ -178,19 +220,18 @@ def _chunks(image_ids: NDArray[np.int64], size: int) -> Iterator[slice]:
     yield slice(first, len(image_ids))
 
 
-def _read(run: RunFolder, records: list[Record]) -> Chunk:
+def _read(run: RunFolder, records: list[Record], with_reconstruction: bool) -> Chunk:
     keys = [record["key"] for record in records]
     query, counterfactual = run.images("query", keys), run.images("counterfactual", keys)
+    reconstruction = run.images("reconstruction", keys) if with_reconstruction else query
     mask = torch.zeros_like(query[:, :1], dtype=torch.bool)
     masked = [row for row, record in enumerate(records) if record.get("has_truth_mask")]
     if masked:
         mask[masked] = run.masks([keys[row] for row in masked])
-    return Chunk(records, query, counterfactual, mask)
+    return Chunk(records, query, reconstruction, counterfactual, mask)
 
 
-def _values(
-    chunk: Chunk, era: Era, palette: Palette | None, regions: Sequence[str], predictors: Mapping[str, Predictor]
-) -> dict[str, Values]:
+def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping[str, Predictor]) -> dict[str, Values]:
     """The metrics of each query of a chunk, each (B,), by name and in their units."""
     records, query, counterfactual = chunk.records, chunk.query, chunk.counterfactual
     before, after = ([record.get(name) for record in records] for name in ("answer_before", "answer_after"))
@@ -210,7 +251,6 @@ def _values(
         "edit_locality": locality,
         "mask_area": np.where(np.isnan(locality), np.nan, 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))),
         **_colors(chunk, right & flipped, palette or {}),
-        **style_code_values(records, counterfactual, regions),
     }
     for name, predictor in predictors.items():
         their_before, their_after = predictor(query, records), predictor(counterfactual, records)
@@ -219,6 +259,13 @@ def _values(
         values[f"accuracy_after_{name}"] = _accuracy(records, their_after, era)
         values[f"transfer_{name}"] = _rate(~_right(records, their_after), among=both_right)
     return values
+
+
+def _identity(chunk: Chunk, identity: Features) -> dict[str, Values]:
+    """Cosine similarity of an identity network's features between the query and what was made of it, in [-1, 1]."""
+    query, *others = (identity(images) for images in (chunk.query, chunk.counterfactual, chunk.reconstruction))
+    similarities = (_numpy(torch.cosine_similarity(query, other, dim=1)) for other in others)
+    return dict(zip(IDENTITY_METRICS, similarities, strict=True))
 
 
 def _colors(chunk: Chunk, flipped: NDArray[np.bool_], palette: Palette) -> dict[str, Values]:

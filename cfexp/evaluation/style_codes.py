@@ -1,59 +1,135 @@
 """What is measured of searches in style codes, and, on the embedded streets, held against the truth of their causes."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cfexp.evaluation.run_folder import Record, to_pixels
+from cfexp.metrics.functional import psnr
 from cfexp.metrics.lamps import read_lamps
 
 Values = NDArray[np.float64]
-# What a traffic light shows when it says the opposite: at each place of a lamp, its state.
-_OTHER_LIGHT = {"red": {"top": "dark", "bottom": "green"}, "green": {"top": "red", "bottom": "dark"}}
+# What a traffic light shows when it says the opposite: the state of each of its lamps, and of no lamp more.
+_OTHER_LIGHT = {
+    "red": {"top": "dark", "middle": "dark", "bottom": "green"},
+    "green": {"top": "red", "middle": "dark", "bottom": "dark"},
+}
+# More pairs of classes than that are a list nobody reads: of two classes there are 2, of four 12.
+MAX_DIRECTIONS = 12
+
+
+class SearchSettings(NamedTuple):
+    """What the config of a run of searches says of all its records alike."""
+
+    regions: tuple[str, ...] | None = None  # the names of those that may change; None = all
+    class_names: tuple[str, ...] = ()  # of the decision's classes
+    label: str | None = None  # the label of the data set that the decision is about; None = not known
+
+
+NOTHING_SAID = SearchSettings()
+
+
+def is_search(record: Record) -> bool:
+    """Whether this is of a search in style codes."""
+    return record.get("code_distance") is not None
+
+
+def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
+    """(N,) bool by direction, such as "stop -> go": the class decided, and the one asked for.
+
+    Of two classes between which a search went, both directions, though one may be empty; none at all where there would
+    be more than `MAX_DIRECTIONS`. class_names: what the classes are called if no record says.
+    """
+    names = dict(enumerate(class_names))
+    for record in records:
+        names |= {record["query_class"]: record["answer_before"]} if "answer_before" in record else {}
+        names |= {record["stored_class"]: record["answer_after"]} if "answer_after" in record else {}
+    pairs = [(record["query_class"], record["counter_class"]) if is_search(record) else None for record in records]
+    found = {pair for pair in pairs if pair is not None and pair[0] != pair[1] and pair[1] >= 0}
+    both = sorted({direction for first, second in found for direction in ((first, second), (second, first))})
+    if len(both) > MAX_DIRECTIONS:
+        return {}
+    return {
+        " -> ".join(str(names.get(index, index)) for index in direction): np.array(
+            [pair == direction for pair in pairs]
+        )
+        for direction in both
+    }
 
 
 def style_code_values(
-    records: Sequence[Record], counterfactual: Tensor, region_names: Sequence[str]
+    records: Sequence[Record],
+    query: Tensor,
+    reconstruction: Tensor,
+    counterfactual: Tensor,
+    region_names: Sequence[str],
+    settings: SearchSettings,
 ) -> dict[str, Values]:
-    """The metrics of B searches, each (B,), NaN where one means nothing; see `METRICS` in measurements.py.
+    """The metrics of B searches, each (B,), NaN where one means nothing; see `SEARCH_METRICS` in measurements.py.
 
-    counterfactual: (B, 3, H, W) in [-1, 1]. region_names: of the codes' rows.
+    query, reconstruction, counterfactual: (B, 3, H, W) in [-1, 1]. region_names: of the codes' rows.
     """
-    names = ("reconstruction_kept", "success_kept", "code_distance", "flip_step", "causal_region", "lamps_turned")
+    names = (
+        *("decision_right", "reconstruction_psnr", "reconstruction_kept", "success_kept", "code_distance", "flip_step"),
+        *("targeted_causal_flip", "targeted_partial_flip", "targeted_other_flip", "causal_region", "lamps_turned"),
+    )
     values = {name: np.full(len(records), np.nan) for name in names}
-    pixels = to_pixels(counterfactual)
+    pixels, noise = to_pixels(counterfactual), psnr(query, reconstruction).tolist()
     for row, record in enumerate(records):
-        if "reconstruction_class" not in record:
+        if not is_search(record):
             continue
         kept = record["reconstruction_class"] == record["query_class"]
+        values["decision_right"][row] = _right(record, settings.label)
+        values["reconstruction_psnr"][row] = noise[row]
         values["reconstruction_kept"][row] = 100 * kept
         values["code_distance"][row] = record["code_distance"]
         if not kept:
             continue  # a flip that the reconstruction brings explains nothing
         if record["query_class"] == record["counter_class"]:
             continue  # nor is there anything to explain of what is of the class asked for already
-        values["success_kept"][row] = 100 * record["stored_success"]
-        if not record["stored_success"]:
+        succeeded, truth = record["stored_success"], record.get("truth")
+        values["success_kept"][row] = 100 * succeeded
+        if truth is not None and settings.regions is not None:
+            values[f"targeted_{_targeted(settings.regions, truth)}_flip"][row] = 100 * succeeded
+        if not succeeded:
             continue
         if record["flip_step"] >= 0:
             values["flip_step"][row] = record["flip_step"]
-        truth = record.get("truth")
         if truth is None:
             continue
         region = region_names[int(np.argmax(record["region_change"]))]
         values["causal_region"][row] = 100 * (region in truth["causal_regions"])
-        if region == "traffic_light" and truth["light"] in _OTHER_LIGHT:
+        # Of a street that stops for a car, a green light explains nothing, whatever becomes of it.
+        if region == "traffic_light" and region in truth["causal_regions"]:
             values["lamps_turned"][row] = 100 * _lamps_turned(pixels[row], truth)
     return values
 
 
-def _lamps_turned(image: NDArray[np.uint8], truth: dict[str, Any]) -> bool:
-    """Whether every traffic light of the street shows exactly the opposite: one lamp off, the other on."""
+def _right(record: Record, label: str | None) -> float:
+    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is known."""
+    known = None if label is None else (record.get("labels") or {}).get(label)
+    return float("nan") if known is None else 100.0 * (record["query_class"] == known)
+
+
+def _targeted(regions: Sequence[str], truth: Mapping[str, Any]) -> str:
+    """What the regions that may change are to the decision by the truth of the causes: causal, partial or other.
+
+    Of a go, each cause alone can forbid it. Of a stop, all that forbids to go must change: where that is more than the
+    regions hold (`partial`), a flip would be as wrong as through no cause at all.
+    """
+    causes = set(truth["causal_regions"])
+    if not causes & set(regions):
+        return "other"
+    return "causal" if truth["go"] or causes <= set(regions) else "partial"
+
+
+def _lamps_turned(image: NDArray[np.uint8], truth: Mapping[str, Any]) -> bool:
+    """Whether every traffic light of the street shows exactly the opposite: one lamp off, the other on, no third."""
     wanted = _OTHER_LIGHT[truth["light"]]
-    lamps = [lamp for lamp in truth["lamps"] if lamp["of"] == "traffic_light" and lamp["place"] in wanted]
+    lamps = [lamp for lamp in truth["lamps"] if lamp["of"] == "traffic_light"]
     masks = []
     for lamp in lamps:
         mask = np.zeros(image.shape[:2], dtype=bool)

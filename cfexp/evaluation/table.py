@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from cfexp.errors import InputError
 from cfexp.evaluation.measurements import (
     PREDICTOR_METRICS,
+    Features,
     Measurements,
     Metric,
     Predictor,
@@ -23,6 +24,7 @@ from cfexp.evaluation.measurements import (
     measure,
 )
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
 from cfexp.metrics.vqa_text import Era
 
@@ -47,7 +49,7 @@ SEARCH_COLUMNS = {
 # The second table's metrics: what tells an explanation from an attack that nobody can see.
 TELLING = (
     *("color_", "transfer_", "mask_area", "edit_locality", "locality_lift", "checkerboard_", "language_sensitivity"),
-    *("causal_region", "lamps_turned"),
+    *("targeted_", "causal_region", "lamps_turned", "identity_", "decision_right", "reconstruction_psnr"),
 )
 
 
@@ -113,15 +115,23 @@ class Scores(NamedTuple):
                 lines.writerow("" if number is None else number for number in map(_rounded, row))
 
 
-def score_run(run: RunFolder, *, era: Era = "2021", predictors: Mapping[str, Predictor] | None = None) -> Scores:
+def score_run(
+    run: RunFolder,
+    *,
+    era: Era = "2021",
+    predictors: Mapping[str, Predictor] | None = None,
+    settings: SearchSettings = NOTHING_SAID,
+    identity: Features | None = None,
+) -> Scores:
     """Score what is in a run folder, finished or not.
 
-    predictors: other models by name, whose answers say whether a flip transfers. Raises InputError for a folder that is
-    no run, and for whatever is missing or damaged in it.
+    predictors: other models by name, whose answers say whether a flip transfers. settings: what the run's config says
+    of its searches. identity: a network's features, which say whether it is still the same person. Raises InputError
+    for a folder that is no run, and for whatever is missing or damaged in it.
     """
     predictors = predictors or {}
     theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
-    measurements = measure(run, era, predictors)
+    measurements = measure(run, era, predictors, settings, identity)
     entries = [
         entry
         for index, group in enumerate(measurements.members)
@@ -197,7 +207,7 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     known = {row.metric for row in scores.rows}
     columns = SEARCH_COLUMNS if "code_distance" in known else VQA_COLUMNS
     shown = {metric for metric, _ in columns.values()}
-    table = _table(f"{scores.run}: before and after", "queries", "n", *columns)
+    table = table_of(f"{scores.run}: before and after", "queries", "n", *columns)
     for group in scores.groups:
         count = scores.find(group, "flip_rate")
         assert isinstance(count, Row)  # every query has flipped or not
@@ -205,66 +215,18 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
         table.add_row(group, str(count.n), *cells, style="bold" if group == scores.groups[0] else None)
     console.print(table)
     headline = scores.groups[0]
-    table = _table(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
+    table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
         if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
-            table.add_row(row.metric, f"{_short(row.value)} {row.unit}".rstrip(), _interval(row), str(row.n))
+            table.add_row(row.metric, f"{short(row.value)} {row.unit}".rstrip(), interval_of(row), str(row.n))
     console.print(table)
     for entry in scores.absent:
         if entry.group == headline:
             console.print(f"not computed: {entry.metric} ({entry.reason})", style="dim")
 
 
-class Verdict(NamedTuple):
-    """A figure to reach, and what became of it."""
-
-    name: str
-    bound: str
-    row: Row | None
-    verdict: str  # "reached", "missed", "for comparison" or "not computed: why"
-
-
-def compare(
-    scores_by_run: Mapping[str, Scores], figures: Sequence[Mapping[str, Any]], console: Console | None = None
-) -> list[Verdict]:
-    """Print and return how runs compare with the figures to reach.
-
-    figures: each a mapping with name, run (a key of `scores_by_run`), group, metric, and at_least or at_most; with
-    neither it stands there for comparison. Raises InputError for one with other keys, and for a group or metric that
-    the run does not know.
-    """
-    verdicts = [_verdict(scores_by_run, figure) for figure in figures]
-    table = _table("Figures to reach", "figure", "bound", "reached", "n", "verdict")
-    for name, bound, row, verdict in verdicts:
-        reached, n = ("—", "—") if row is None else (f"{_short(row.value)} {_interval(row)}", str(row.n))
-        style = None if verdict in ("reached", "for comparison") else "bold red"
-        table.add_row(name, bound, reached, n, verdict, style=style)
-    (console or Console()).print(table)
-    return verdicts
-
-
-def _verdict(scores_by_run: Mapping[str, Scores], figure: Mapping[str, Any]) -> Verdict:
-    keys = {"name", "run", "group", "metric"}
-    bounds = set(figure) - keys
-    if not keys <= set(figure) or bounds not in ({"at_least"}, {"at_most"}, set()):
-        expected = f"{', '.join(sorted(keys))} and at_least or at_most"
-        raise InputError(f"a figure has the keys {expected}, got {dict(figure)}")
-    at_least = "at_least" in figure
-    limit = float(figure[bounds.pop()]) if bounds else None
-    name = str(figure["name"])
-    bound = "" if limit is None else f"{'>=' if at_least else '<='} {limit:g}"
-    if figure["run"] not in scores_by_run:
-        return Verdict(name, bound, None, f"not computed: there is no run {figure['run']!r}")
-    entry = scores_by_run[figure["run"]].find(figure["group"], figure["metric"])
-    if isinstance(entry, Absent):
-        return Verdict(name, bound, None, f"not computed: {entry.reason}")
-    if limit is None:
-        return Verdict(name, bound, entry, "for comparison")
-    reached = entry.value >= limit if at_least else entry.value <= limit
-    return Verdict(name, bound, entry, "reached" if reached else "missed")
-
-
-def _table(title: str, first: str, *headers: str) -> Table:
+def table_of(title: str, first: str, *headers: str) -> Table:
+    """An empty table for the terminal: `first` the names, `headers` over numbers."""
     table = Table(
         title=title,
         title_justify="left",
@@ -283,9 +245,11 @@ def _cell(entry: Row | Absent, digits: int) -> str:
     return f"{entry.value:.{digits}f}" if isinstance(entry, Row) else "—"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number in three digits or so."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _interval(row: Row) -> str:
-    return "—" if math.isnan(row.low) else f"[{_short(row.low)}, {_short(row.high)}]"
+def interval_of(row: Row) -> str:
+    """A row's 95 % interval."""
+    return "—" if math.isnan(row.low) else f"[{short(row.low)}, {short(row.high)}]"

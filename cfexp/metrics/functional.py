@@ -24,6 +24,7 @@ __all__ = [
     "l2_distance",
     "language_sensitivity",
     "nearest_color",
+    "psnr",
     "rms_change",
     "ssim",
     "vqa_accuracy",
@@ -71,6 +72,13 @@ def changed_fraction(query: Tensor, counterfactual: Tensor) -> Tensor:
     """Share of the pixels of which some channel changed by more than 10 of 255 grey levels: (B,) in 0..1."""
     levels = 255 * _edit(query, counterfactual).abs().amax(1)
     return (levels > CHANGED_LEVELS + LEVEL_TOLERANCE).float().mean((1, 2))
+
+
+def psnr(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """(B,) peak signal-to-noise ratio in dB; at most 59, since equal 8-bit pictures may differ by their rounding."""
+    squares = _edit(query, counterfactual).square().mean((1, 2, 3))
+    # The variance of rounding to steps of 1 / 255 is a twelfth of their square.
+    return -10 * squares.clamp(min=1 / 255**2 / 12).log10()
 
 
 def ssim(query: Tensor, counterfactual: Tensor) -> Tensor:

@@ -123,3 +123,26 @@ def test_grid() -> None:
     assert grid.shape == (3 * (height + GAP) + GAP, 3 * (TILE + GAP) + GAP, 3)
     centers = grid[GAP + height // 2 :: height + GAP, GAP + TILE // 2 :: TILE + GAP, 0]
     assert centers.tolist() == [[0, 128, 255], [128, 128, 128], [255, 0, 255]]
+
+
+def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(tmp_path: Path, written: list[str]) -> None:
+    known = {"code_distance": 1.0, "region_change": [0.0, 2.0], "flip_step": 3, "counter_class": 1}
+    rows = []
+    for key, reconstruction_class in enumerate((0, 1)):
+        found = record(key, "red", "stop", truth="", image_id=key, reconstruction_class=reconstruction_class, **known)
+        rows.append(({**found, "question_type": None, "query_class": 0, "stored_class": 1}, QUERY, REPAINTED, None))
+    run = write_run(tmp_path, rows, data={"region_names": ["sky", "traffic_light"]})
+    for key in (0, 1):
+        Image.fromarray(REPAINTED).save(run.picture("reconstruction", key))
+    counterfactual_sheet(run, tmp_path / "sheet.png")
+    first = written.index("query")
+    assert written[first : first + 4] == ["query", "reconstruction", "counterfactual", "|difference| x3"]
+    assert written.count("changed most: traffic light") == 2
+    assert [text for text in written if "flipped" in text] == ["flipped", "flipped by the reconstruction"]
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[1] == 2 * MARGIN + 2 * (2 * PAD + 4 * TILE + 3 * GAP) + PAD
+    red = np.argwhere((sheet == PALETTE["red"]).all(2))
+    top, left = red[:, 0].min(), MARGIN + PAD
+    for tile, expected in enumerate((PALETTE["red"], PALETTE["blue"], PALETTE["blue"], (0, 0, 0))):
+        x = left + tile * (TILE + GAP)
+        assert (sheet[top + 5 : top + 35, x + 5 : x + 35] == expected).all(), tile

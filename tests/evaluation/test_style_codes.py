@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
-from cfexp.evaluation.measurements import VQA_METRICS
+from cfexp.evaluation.measurements import CAUSE_METRICS, IDENTITY_METRICS, TARGETED_METRICS, VQA_METRICS
 from cfexp.evaluation.run_folder import Record, to_pixels
-from cfexp.evaluation.style_codes import style_code_values
-from cfexp.evaluation.table import Row, score_run
+from cfexp.evaluation.style_codes import MAX_DIRECTIONS, SearchSettings, direction_members, style_code_values
+from cfexp.evaluation.table import Absent, Row, print_table, score_run
 from tests.evaluation.run_writer import picture, write_run
 
-SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 100)}
+SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 60)}
 LIGHT, CAR, SKY = (REGIONS.index(name) for name in ("traffic_light", "car", "sky"))
 Pixels = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ Pixels = NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def streets(tmp_path_factory: pytest.TempPathFactory) -> BDD100kDataModule:
     cache = str(tmp_path_factory.mktemp("cache"))
-    return BDD100kDataModule(world={"train_scenes": 1, "val_scenes": 24}, cache_dir=cache)
+    return BDD100kDataModule(world={"train_scenes": 1, "val_scenes": 48}, cache_dir=cache)
 
 
 def searched(streets: BDD100kDataModule, key: int, changed: int = LIGHT, **known: Any) -> Record:
@@ -61,9 +62,12 @@ def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **plac
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def measured(record: Record, counterfactual: Tensor) -> dict[str, float]:
-    """The values that mean something."""
-    values = {name: float(column[0]) for name, column in style_code_values([record], counterfactual, REGIONS).items()}
+def measured(record: Record, counterfactual: Tensor, **settings: Any) -> dict[str, float]:
+    """The values that mean something, of a search whose reconstruction is 20 dB from its query."""
+    query = torch.zeros_like(counterfactual)
+    columns = style_code_values([record], query, query + 0.2, counterfactual, REGIONS, SearchSettings(**settings))
+    values = {name: float(column[0]) for name, column in columns.items()}
+    assert values.pop("reconstruction_psnr") == pytest.approx(20, abs=1e-4) or "code_distance" not in record
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
@@ -80,7 +84,16 @@ def test_a_green_light_that_turns_red_has_turned(streets: BDD100kDataModule) -> 
     for key in those(streets, light="green", go=True):
         right = edited(streets, key, top="red", bottom="dark")
         assert measured(searched(streets, key), right)["lamps_turned"] == 100
-        assert measured(searched(streets, key), edited(streets, key, top="red"))["lamps_turned"] == 0
+        for wrong in ({"top": "red"}, {"top": "orange", "bottom": "dark"}, {"middle": "red", "bottom": "dark"}):
+            assert measured(searched(streets, key), edited(streets, key, None, **wrong))["lamps_turned"] == 0
+        third = edited(streets, key, top="red", middle="red", bottom="dark")
+        assert measured(searched(streets, key), third)["lamps_turned"] == 0
+
+
+def test_a_light_that_is_no_cause_need_not_turn(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="green", car_ahead="braking")[0]
+    found = measured(searched(streets, key), edited(streets, key, top="red", bottom="dark"))
+    assert (found["causal_region"], "lamps_turned" in found) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +135,60 @@ def test_a_query_that_is_of_the_class_asked_for_explains_nothing(streets: BDD100
     assert measured(record, image(streets, key)) == {"reconstruction_kept": 100, "code_distance": 2.5}
 
 
+def test_the_regions_that_may_change_are_held_against_the_causes(streets: BDD100kDataModule) -> None:
+    light, car, both, other = ("traffic_light",), ("car", "sky"), ("car", "traffic_light"), ("sky", "terrain")
+    go = those(streets, light="green", car_ahead="coasting")[0]
+    stop_for_both = those(streets, light="red", car_ahead="braking")[0]
+    stop_for_car = those(streets, light="green", car_ahead="braking")[0]
+    cases: list[tuple[int, tuple[str, ...], str]] = [
+        *((go, light, "causal"), (go, car, "causal"), (go, other, "other")),
+        *((stop_for_both, light, "partial"), (stop_for_both, car, "partial"), (stop_for_both, both, "causal")),
+        *((stop_for_car, light, "other"), (stop_for_car, car, "causal"), (stop_for_car, (), "other")),
+    ]
+    for key, regions, kind in cases:
+        for succeeded in (True, False):
+            record = searched(streets, key, stored_success=succeeded)
+            found = measured(record, image(streets, key), regions=regions)
+            told = {name: value for name, value in found.items() if name.startswith("targeted_")}
+            assert told == {f"targeted_{kind}_flip": 100 * succeeded}
+    for left_out in ({"reconstruction_class": 1}, {"counter_class": 0}):
+        found = measured(searched(streets, stop_for_car, **left_out), image(streets, stop_for_car), regions=car)
+        assert not any(name.startswith("targeted_") for name in found)
+    assert not any(name.startswith("targeted_") for name in measured(searched(streets, go), image(streets, go)))
+
+
+def test_the_decision_is_right_where_it_is_the_label(streets: BDD100kDataModule) -> None:
+    key = those(streets, light="red")[0]
+    for known, right in (({}, 100), ({"query_class": 1, "reconstruction_class": 1, "counter_class": 0}, 0)):
+        record = searched(streets, key, **known)
+        assert measured(record, image(streets, key), label="forward")["decision_right"] == right
+        # The other label is the opposite; one that nobody knows says nothing.
+        assert measured(record, image(streets, key), label="stop")["decision_right"] == 100 - right
+        assert "decision_right" not in measured(record, image(streets, key), label="confuse")
+        unknown = {**record, "labels": {"forward": None}}
+        assert "decision_right" not in measured(unknown, image(streets, key), label="forward")
+
+
+def test_directions() -> None:
+    def search(before: int, asked: int, **known: Any) -> Record:
+        return {"query_class": before, "counter_class": asked, "stored_class": asked, "code_distance": 1.0, **known}
+
+    to_go = search(0, 1, answer_before="stop", answer_after="go")
+    found = direction_members([to_go, search(1, 0), search(1, 1), {**to_go, "code_distance": None}])
+    assert list(found) == ["stop -> go", "go -> stop"]
+    assert [members.tolist() for members in found.values()] == [[1, 0, 0, 0], [0, 1, 0, 0]]
+    # A run of which all went one way knows the other; a config's names do where no record says.
+    assert {name: list(members) for name, members in direction_members([search(0, 1)], ["a", "b"]).items()} == {
+        "a -> b": [True],
+        "b -> a": [False],
+    }
+    assert list(direction_members([search(0, 1)])) == ["0 -> 1", "1 -> 0"]
+    assert direction_members([search(0, -1)]) == {}
+    ring = [search(index, index + 1) for index in range(MAX_DIRECTIONS)]
+    assert len(direction_members(ring[: MAX_DIRECTIONS // 2])) == MAX_DIRECTIONS
+    assert direction_members(ring) == {}
+
+
 def test_a_search_that_fails_counts_as_that_only(streets: BDD100kDataModule) -> None:
     key = those(streets, light="red")[0]
     record = searched(streets, key, stored_success=False, flip_step=-1)
@@ -153,23 +220,29 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
     rows = []
     for key, known in zip(red, settings, strict=True):
         query, turned = image(streets, key), edited(streets, key, top="dark", bottom="green")
-        record = {**searched(streets, key, **known), "answer_before": "stop", "answer_after": "go"}
+        record = searched(streets, key, **known)
+        record |= {"answer_before": "stop", "answer_after": ("stop", "go")[record["stored_class"]]}
         rows.append((record, to_pixels(query)[0], to_pixels(turned)[0], streets.truth_mask(key)))
     run = write_run(tmp_path / "run", rows, data=streets.description)
     for _ in range(2):  # as it is written, and merged: Parquet has the truth of the causes as it was
-        scores = score_run(run)
-        assert scores.groups == ("all",)
+        scores = score_run(run, settings=SearchSettings(("traffic_light",), label="forward"))
+        assert scores.groups == ("all", "stop -> go")
+        assert scores.find("go -> stop", "success_kept") == Absent(
+            *("go -> stop", "success_kept", "no searches whose reconstruction keeps the decision")
+        )
+        print_table(scores)
         expected = {
             **{"reconstruction_kept": (200 / 3, 3), "success_kept": (50, 2), "success_stored": (200 / 3, 3)},
+            **{"targeted_causal_flip": (50, 2), "decision_right": (100, 3), "reconstruction_psnr": (58.92, 3)},
             **{"code_distance": (2.5, 3), "flip_step": (7, 1), "causal_region": (100, 1), "lamps_turned": (100, 1)},
         }
         for name, (value, count) in expected.items():
             row = scores.find("all", name)
             assert isinstance(row, Row)
-            assert row.value == pytest.approx(value), name
+            assert row.value == pytest.approx(value, rel=1e-4), name
             assert row.n == count, name
         told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-        assert not told & VQA_METRICS.keys()
+        assert not told & {*VQA_METRICS, *IDENTITY_METRICS}
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
         assert locality.value > 50  # the red lamp that forbids is half of what was painted
@@ -186,3 +259,29 @@ def test_names_of_images_need_no_order_of_numbers(tmp_path: Path) -> None:
     assert isinstance(row, Row)
     assert row.n == 3
     assert row.value == pytest.approx(10 / 3**0.5)
+
+
+def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tmp_path: Path) -> None:
+    red, green, grey = (200, 55, 55), (55, 200, 55), (100, 100, 100)
+    known = {"image_id": "a", "query_class": 0, "counter_class": 1, "stored_class": 1, "success": True}
+    record = {
+        **known,
+        "key": 0,
+        "stored_success": True,
+        "reconstruction_class": 0,
+        "flip_step": 1,
+        "code_distance": 1.0,
+    }
+    run = write_run(tmp_path / "run", [(record, picture(red), picture(green), None)])
+    Image.fromarray(picture(grey)).save(run.picture("reconstruction", 0))
+    scores = score_run(run, identity=lambda images: (images.mean((2, 3)) + 1) * 127.5)
+    angles = {"identity_similarity": (red, green), "identity_similarity_reconstruction": (red, grey)}
+    for name, (one, other) in angles.items():
+        row = scores.find("all", name)
+        assert isinstance(row, Row)
+        cosine = np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other)
+        assert row.value == pytest.approx(cosine, abs=1e-5)
+        assert row.n == 1
+    # No street, no truth of causes: nothing is said of them.
+    told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
+    assert not told & {*CAUSE_METRICS, *TARGETED_METRICS}

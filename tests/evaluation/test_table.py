@@ -11,12 +11,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfexp.errors import InputError
 from cfexp.evaluation import measurements
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.measurements import VQA_METRICS
 from cfexp.evaluation.run_folder import Record, RunFolder
-from cfexp.evaluation.table import Absent, Row, Scores, compare, print_table, score_run
+from cfexp.evaluation.table import Absent, Row, Scores, print_table, score_run
 from cfexp.metrics.functional import bootstrap_interval, checkerboard_score, ssim, wilson_interval
 from tests.evaluation.run_writer import PALETTE, SIDE, painted, picture, record, square, write_run
 
@@ -324,39 +323,3 @@ def test_printed_table(scores: Scores) -> None:
     assert headline.split() == ["what", "color", "4", "97.5", "50.0", "66.7", "50.0", "23.4", similarity]
     assert "color_is_new_answer" in text
     assert "not computed" not in text
-
-
-def test_comparison(scores: Scores) -> None:
-    where = {"group": "what color", "run": "main"}
-    console = printed(width=120)
-    verdicts = compare(
-        {"main": scores},
-        [
-            {"name": "right before", **where, "metric": "accuracy_before", "at_least": 97.5},
-            {"name": "wrong after", **where, "metric": "accuracy_after", "at_most": 10},
-            {"name": "blind", "group": "all", "run": "blind", "metric": "accuracy_after", "at_least": 30},
-            {"name": "colors", "group": "how many", "run": "main", "metric": "color_changed", "at_least": 30},
-        ],
-        console,
-    )
-    assert [verdict.bound for verdict in verdicts] == [">= 97.5", "<= 10", ">= 30", ">= 30"]
-    assert [verdict.verdict for verdict in verdicts] == [
-        "reached",
-        "missed",
-        "not computed: there is no run 'blind'",
-        "not computed: no flipped colour questions, right before, with truth mask and palette",
-    ]
-    assert "50.0 [50.0, 50.0]" in console.export_text()
-
-
-def test_figures_that_name_nothing(scores: Scores) -> None:
-    figure = {"name": "x", "run": "main", "group": "all", "metric": "l2"}
-    (verdict,) = compare({"main": scores}, [figure])
-    assert (verdict.bound, verdict.verdict) == ("", "for comparison")
-    for bounds in ({"at_least": 1, "at_most": 2}, {"over": 3}):
-        with pytest.raises(InputError, match="a figure has the keys group, metric, name, run and at_least or at_most"):
-            compare({"main": scores}, [{**figure, **bounds}])
-    with pytest.raises(
-        InputError, match=r"no 'L2' of 'all' in run: the groups are what color, .*the metrics accuracy_"
-    ):
-        compare({"main": scores}, [{**figure, "metric": "L2", "at_least": 1}])

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from cfexp.errors import InputError
 from cfexp.metrics.functional import (
@@ -17,6 +18,7 @@ from cfexp.metrics.functional import (
     l2_distance,
     language_sensitivity,
     nearest_color,
+    psnr,
     rms_change,
     ssim,
     wilson_interval,
@@ -105,6 +107,13 @@ def test_ssim_is_that_of_images_in_0_1() -> None:
     c1, c2 = 0.01**2, 0.03**2
     index = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     np.testing.assert_allclose(ssim(query, counterfactual), index.mean((1, 2, 3)), atol=1e-4)
+
+
+def test_psnr_is_torchmetrics_and_ends_at_rounding() -> None:
+    query, counterfactual = images()
+    each = [peak_signal_noise_ratio(a, b, data_range=2.0) for a, b in zip(counterfactual, query, strict=True)]
+    assert psnr(query, counterfactual).tolist() == pytest.approx([float(value) for value in each], rel=1e-5)
+    assert psnr(query, query).tolist() == pytest.approx([10 * math.log10(12 * 255**2)] * 3)
 
 
 def test_locality_is_the_share_of_energy_inside() -> None:

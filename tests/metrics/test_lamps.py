@@ -19,7 +19,9 @@ def image_of(left: tuple[int, int, int], right: tuple[int, int, int]) -> NDArray
         ((36, 238, 122), "green"),
         ((60, 200, 90), "green"),
         ((255, 190, 40), "other"),  # amber
-        ((250, 150, 60), "red"),
+        ((250, 150, 60), "other"),  # orange
+        ((255, 110, 60), "red"),
+        ((60, 250, 200), "other"),  # turquoise
         ((235, 240, 250), "other"),
         ((60, 90, 250), "other"),
         ((72, 26, 32), "dark"),

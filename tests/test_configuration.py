@@ -1,0 +1,105 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from cfexp.configuration import LONGEST_NAME, one_folder, refuse_other_run
+from cfexp.errors import InputError
+from cfexp.models.pretrained import file_hash
+
+
+def test_a_short_name_stays_as_it_is() -> None:
+    for name in ("", "explainer.regions=[traffic_light]", "a" * LONGEST_NAME):
+        assert one_folder(name) == name
+
+
+def test_a_name_is_one_folder_and_no_longer_than_a_name_may_be() -> None:
+    assert one_folder("data.root=/x/../y,seed=1") == "data.root=_x_.._y,seed=1"
+    long = [f"data.root=/x,explainer.regions=[{'é' * 90}{end}]" for end in "ab"]
+    names = [one_folder(name) for name in long]
+    assert names == [one_folder(name) for name in long]
+    assert names[0] != names[1]
+    for name in names:
+        assert name.startswith("data.root=_x,explainer.regions=[é")
+        assert LONGEST_NAME - 3 < len(name.encode()) <= LONGEST_NAME
+        assert "/" not in name
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DictConfig:
+    """What a user asks for: not resolved, the facts not known."""
+    (tmp_path / "decision.ckpt").write_bytes(b"weights")
+    content: dict[str, Any] = {
+        **{"name": "steex", "seed": 0, "facts": {}, "folder": None, "num_threads": 2, "requires": {"decision": {}}},
+        "checkpoints": {"decision": str(tmp_path / "decision.ckpt")},
+        "network": {"regions": "${facts.num_regions}", "widths": [4, 8]},
+        "data": {"root": None, "eval_batch_size": 8},
+        "trainer": {"devices": 1, "precision": "32-true"},
+        "explainer": {"regions": None, "checkpoint": "${checkpoints.decision}"},
+    }
+    config = OmegaConf.create(content)
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+@pytest.fixture
+def run(config: DictConfig, tmp_path: Path) -> Path:
+    """What a run of it has left."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = OmegaConf.merge(config, {"facts": {}})
+    OmegaConf.set_struct(made, False)
+    made.facts, made.folder = {"num_regions": 20}, str(folder)
+    OmegaConf.save(made, folder / "config.yaml", resolve=True)
+    checkpoints = {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()}
+    (folder / "provenance.json").write_text(json.dumps({"checkpoints": checkpoints}))
+    return folder
+
+
+def test_the_same_command_goes_on(config: DictConfig, run: Path, tmp_path: Path) -> None:
+    before = OmegaConf.to_yaml(config)
+    refuse_other_run(config, run)
+    refuse_other_run(config, tmp_path / "nothing yet")
+    assert OmegaConf.to_yaml(config) == before  # as it was asked: filled in later
+
+
+def test_what_makes_no_difference_may_differ(config: DictConfig, run: Path, tmp_path: Path) -> None:
+    config.num_threads, config.data.eval_batch_size, config.trainer.devices = 1, 64, 2
+    config.checkpoints.decision = shutil.copy(tmp_path / "decision.ckpt", tmp_path / "moved.ckpt")
+    refuse_other_run(config, run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("explainer.regions", ["car"], r"explainer.regions=\['car'\] instead of None"),
+        ("network.widths", [4, 9], r"network.widths=\[4, 9\] instead of \[4, 8\]"),
+        ("data.root", "/x", "data.root=/x instead of None"),
+        ("trainer.precision", "bf16-true", "trainer.precision=bf16-true instead of 32-true"),
+        ("seed", 1, "seed=1 instead of 0"),
+    ],
+)
+def test_another_config_is_refused_with_the_difference(
+    config: DictConfig, run: Path, key: str, value: Any, message: str
+) -> None:
+    OmegaConf.update(config, key, value)
+    with pytest.raises(InputError, match=f"run holds a run of another config: {message}. Remove it, or choose another"):
+        refuse_other_run(config, run)
+
+
+def test_other_weights_are_another_config(config: DictConfig, run: Path, tmp_path: Path) -> None:
+    was = file_hash(tmp_path / "decision.ckpt")
+    (tmp_path / "decision.ckpt").write_bytes(b"other weights")
+    with pytest.raises(InputError, match=rf"checkpoints.decision of SHA-256 [0-9a-f]{{12}}... instead of {was}..."):
+        refuse_other_run(config, run)
+
+
+def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
+    config.seed, config.trainer.precision, config.data.root, config.network.widths = 1, "64-true", "/x", [1]
+    with pytest.raises(
+        InputError, match=r"seed=1 instead of 0; network.*; data.root=/x instead of None; \.\.\.\. Remove"
+    ):
+        refuse_other_run(config, run)

@@ -1,0 +1,162 @@
+"""`python -m cfexp.evaluate` on hand-made run folders: identity, reports, and what a user has wrong."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from cfexp import evaluate
+from cfexp.configuration import register_resolvers
+from cfexp.errors import InputError
+from cfexp.evaluate import identity_features
+from cfexp.evaluation.figures import compare
+from cfexp.evaluation.run_folder import Record
+from cfexp.models.classifiers import Oracle
+from tests.evaluation.run_writer import picture, write_run
+
+CONF = Path(__file__).parents[1] / "conf"
+NETWORK = {"_target_": f"{__name__}.Colours", "width": 3}
+Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
+
+
+class Colours(nn.Module):
+    """Tells images apart by their mean colour."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, width, bias=False)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        assert len(images) <= evaluate.BATCH
+        features: torch.Tensor = self.linear((images.mean((2, 3)) + 1) / 2)
+        return features
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A network whose features are the mean colours, without a config beside it, as a shipped one."""
+    path = tmp_path / "identity.ckpt"
+    torch.save({"linear.weight": torch.eye(3)}, path)
+    return path
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Main]:
+    """Runs `python -m cfexp.evaluate ARGUMENTS` within this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+        code = 0
+        try:
+            evaluate.main()
+        except SystemExit as stopped:
+            code = int(str(stopped.code))
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield run
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float, **config: Any) -> Path:
+    """A run of two searches that turned grey into `shown`, with the config that a run leaves."""
+    known: Record = {
+        "counter_class": 1,
+        "query_class": 0,
+        "reconstruction_class": 0,
+        "stored_class": 1,
+        "success": True,
+    }
+    known |= {"stored_success": True, "flip_step": 3, "code_distance": distance, "region_change": [distance]}
+    known |= {"answer_before": "not smiling", "answer_after": "smiling", "labels": {"Smiling": 0}}
+    rows = [({**known, "key": key, "image_id": str(key)}, picture(), picture(shown), None) for key in (0, 1)]
+    write_run(folder, rows, data={"region_names": ["skin"]})
+    OmegaConf.save(OmegaConf.create({"name": name, **config}), folder / "config.yaml")
+    return folder
+
+
+def test_features_of_a_network_that_the_config_gives(checkpoint: Path) -> None:
+    load = {"_target_": "cfexp.models.pretrained.load_network", "network": NETWORK, "checkpoint": str(checkpoint)}
+    features = identity_features(str(checkpoint), OmegaConf.create(load))
+    images = torch.rand(2 * evaluate.BATCH + 1, 3, 4, 4)
+    assert torch.allclose(features(images), (images.mean((2, 3)) + 1) / 2)
+    assert not features(images).requires_grad
+
+
+def test_features_of_a_stage_that_has_its_config_beside_it(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match=r"identity\.ckpt has no config\.yaml beside it: give the model\.ckpt of"):
+        identity_features(str(checkpoint))
+    OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
+    assert identity_features(str(checkpoint))(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
+    OmegaConf.save(OmegaConf.create({"network": {**NETWORK, "width": 5}}), checkpoint.parent / "config.yaml")
+    with pytest.raises(InputError, match=r"identity\.ckpt does not fit Colours: 1 misshaped"):
+        identity_features(str(checkpoint))
+
+
+def test_a_network_that_cannot_tell_people_apart(checkpoint: Path) -> None:
+    linear = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
+    with pytest.raises(InputError, match=r"checkpoints\.identity: a Linear has no features\(images\)"):
+        identity_features(str(checkpoint), OmegaConf.create(linear))
+    with pytest.raises(InputError, match=r"identity_network is given, its weights are not: checkpoints\.identity=PATH"):
+        identity_features(None, OmegaConf.create(NETWORK))
+    assert identity_features(None) is None
+
+
+def test_the_oracle_is_such_a_network() -> None:
+    assert callable(Oracle.features)
+
+
+def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoint: Path, tmp_path: Path) -> None:
+    OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
+    weights = {"0": (200, 30, 30), "0.1": (150, 60, 60), "1": (110, 90, 90)}
+    label = {"label": "Smiling", "explainer": {"regions": None, "class_names": ["not smiling", "smiling"]}}
+    runs = [
+        search(tmp_path / weight, f"steex_smile_{weight}", shown, 4 - float(weight), **label)
+        for weight, shown in weights.items()
+    ]
+    swept = "runs: [steex_smile_0,steex_smile_0.1,steex_smile_1], group: 'not smiling -> smiling'"
+    figures = (
+        f"figures=[{{name: distance, {swept}, metric: code_distance, falls: true}},"
+        f"{{name: identity, {swept}, metric: identity_similarity, rises: true, clearly: true}},"
+        f"{{name: floor, run: steex_smile_0, group: all, metric: identity_similarity_reconstruction, at_least: 0.999}},"
+        f"{{name: right, run: steex_smile_0, group: all, metric: decision_right, at_least: 100}},"
+        f"{{name: young, run: steex_young, group: all, metric: success_kept, at_least: 99.5}}]"
+    )
+    code, stdout, stderr = main(
+        f"run=[{','.join(map(str, runs))}]", f"+checkpoints.identity={checkpoint}", figures, "num_threads=1"
+    )
+    assert code == 0, stderr
+    table = stdout[stdout.index(next(line for line in stdout if line.startswith("Figures to reach"))) :]
+    verdicts = {line.split()[0]: line.split()[-1] for line in table if line.strip()}
+    assert [verdicts[name] for name in ("distance", "identity", "floor", "right")] == ["reached"] * 4
+    assert any(line.strip().startswith("young") and line.rstrip().endswith("not given: steex_young") for line in table)
+    rows = pd.read_csv(runs[0] / "metrics.csv").set_index(["group", "metric"])
+    cosine = (200 + 30 + 30) / (3 * (200**2 + 2 * 30**2)) ** 0.5
+    assert rows.loc[("all", "identity_similarity"), "value"] == pytest.approx(cosine, abs=1e-4)
+    assert ("smiling -> not smiling", "success_kept") not in rows.index
+    code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", figures, "num_threads=1")
+    (line,) = [line for line in stderr if line.startswith("error: ")]
+    assert (code, "two of the runs are called steex_smile_0: the figures are of one each" in line) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["steex_report", "steex_faces_report", "vqa_report"])
+def test_reports_have_figures_that_can_be_checked(name: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("evaluate", overrides=[f"+experiment={name}", "run=nowhere"])
+    figures: Any = OmegaConf.to_container(config.figures)
+    verdicts = compare({}, figures)
+    assert len(verdicts) == len(figures) >= 10
+    assert all(verdict.verdict.startswith("not given: ") for verdict in verdicts)

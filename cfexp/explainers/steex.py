@@ -68,8 +68,8 @@ class STEEX(Explainer):
             raise InputError(f"counter_class={counter_class!r} is none of the classes {self.class_names}")
         if resample_noise and not noise:
             raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
-        if num_candidates < 1:
-            raise InputError(f"num_candidates must be at least 1, got {num_candidates}")
+        if type(num_candidates) is not int or num_candidates < 1:
+            raise InputError(f"num_candidates must be a whole number of at least 1, got {num_candidates!r}")
         self.resample_noise, self.num_candidates = resample_noise, num_candidates
         self.counter_class = counter_class
         self.region_mask: Tensor | None = None

@@ -269,7 +269,7 @@ def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImag
     assert (found.extras["candidate_cosine"] < 0.95).all()
     for image in candidates.unbind(1):
         assert torch.equal((AboveTheDark()(image)[:, 0] > 0).long(), found.counter_class)
-    with pytest.raises(InputError, match="num_candidates must be at least 1, got 0"):
+    with pytest.raises(InputError, match="num_candidates must be a whole number of at least 1, got 0"):
         steex(num_candidates=0)
 
 

@@ -164,10 +164,15 @@ class VQADataModule(LightningDataModule):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words and answers: of `vocabulary_path` if that is given, else of the training images' questions."""
+        """The words and answers: of `vocabulary_path` if that is given, else of the training images; kept in the cache."""
         if self.vocabulary_path is not None:
             return Vocabulary.load(self.vocabulary_path)
-        return Vocabulary.build(self._fit_parts[0], self.num_answers)
+        # So that explaining val2014 need not read train2014. The questions decide, and which of them train.
+        kept = f"{self.fingerprint}-{self.holdout_images}-{self.num_answers}.json"
+        return Vocabulary.cached(
+            self.cache_dir / "vqa_vocabularies" / kept,
+            lambda: Vocabulary.build(self._fit_parts[0], self.num_answers),
+        )
 
     @property
     def facts(self) -> dict[str, int]:

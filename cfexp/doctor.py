@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
@@ -21,16 +21,22 @@ register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="doctor")
-@one_line_errors
 def main(config: DictConfig) -> None:
     """Check what is given, print the findings, and exit with 1 if any is an error."""
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.data.findings import Findings
-    from cfexp.errors import InputError
 
     findings = Findings()
+    one_line_errors(lambda given: _check(given, findings))(config)
+    if findings.has_errors:
+        sys.exit(1)
+
+
+def _check(config: DictConfig, findings: "Findings") -> None:
+    from cfexp.errors import InputError
+
     checked = []
-    if config.data is not None:
+    if config.get("data") is not None:
         checked.append(_check_data(config, findings))
     for name, network, path, prefix in _checkpoints(config):
         _check_checkpoint(name, network, path, prefix, config.released, findings)
@@ -38,8 +44,6 @@ def main(config: DictConfig) -> None:
     if not checked:
         raise InputError("nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)")
     _print(findings, ", ".join(checked))
-    if findings.has_errors:
-        sys.exit(1)
 
 
 def _check_data(config: DictConfig, findings: "Findings") -> str:
@@ -65,38 +69,30 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
     from cfexp.errors import InputError
 
     if config.checkpoint is not None:
-        if config.network is None:
+        if config.get("network") is None:
             raise InputError(
                 "checkpoint= is checked against a network: give network=NAME, or an experiment that has one"
             )
         yield "checkpoint", config.network, Path(config.checkpoint), config.prefix
     given = {str(name): Path(path) for name, path in config.checkpoints.items() if path is not None}
     used = set()
-    for node in _nodes(config):
-        if "_target_" not in node or OmegaConf.to_container(node, resolve=False)["_target_"] != _LOAD_NETWORK:
-            continue
-        raw = OmegaConf.to_container(node, resolve=False)
-        match = _GIVEN.fullmatch(str(raw.get("checkpoint")))
+    for where, node in _mappings(OmegaConf.to_container(config, resolve=False)):
+        match = _GIVEN.fullmatch(str(node.get("checkpoint"))) if node.get("_target_") == _LOAD_NETWORK else None
         if match is not None and match[1] in given and match[1] not in used:
             used.add(match[1])
-            yield f"checkpoints.{match[1]}", node.network, given[match[1]], str(raw.get("prefix", ""))
+            network = OmegaConf.select(config, f"{where}.network")
+            yield f"checkpoints.{match[1]}", network, given[match[1]], str(node.get("prefix", ""))
     if unused := sorted(given.keys() - used):
         raise InputError(f"checkpoints.{unused[0]}: no network of this config is loaded from it")
 
 
-def _nodes(config: Any) -> Iterator[DictConfig]:
-    """Every mapping of a config whose keys are there; interpolations are not followed."""
-    if isinstance(config, DictConfig):
-        yield config
-        keys = [key for key in config if not OmegaConf.is_missing(config, key)]
-        children = [config._get_node(key) for key in keys]
-    elif isinstance(config, ListConfig):
-        children = list(config._iter_ex(resolve=False))
-    else:
-        return
-    for child in children:
-        if isinstance(child, DictConfig | ListConfig) and not child._is_interpolation() and not child._is_none():
-            yield from _nodes(child)
+def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Every mapping within plain mappings and lists, and its place as `OmegaConf.select` takes it."""
+    if isinstance(content, dict):
+        yield where, content
+    children = content.items() if isinstance(content, dict) else enumerate(content if isinstance(content, list) else ())
+    for key, child in children:
+        yield from _mappings(child, f"{where}.{key}" if where else str(key))
 
 
 def _check_checkpoint(
@@ -108,11 +104,11 @@ def _check_checkpoint(
     from cfexp.models.released import CONVERSIONS
     from cfexp.stages import build
 
-    own = OmegaConf.create(OmegaConf.to_container(network_config, resolve=True))
-    for node in _nodes(own):
+    own = OmegaConf.to_container(network_config, resolve=True)
+    for _, node in _mappings(own):
         if "weights" in node:  # which would be downloaded, to be overwritten
-            node.weights = None
-    network = build(own, name)
+            node["weights"] = None
+    network = build(DictConfig(own), name)
     if released is None:
         loaded = findings.attempt(lambda: load_network(network, path, prefix=prefix))
         state = None if loaded is None else loaded.state_dict()
@@ -130,21 +126,16 @@ def _check_checkpoint(
 
 
 def _print(findings: "Findings", checked: str) -> None:
-    """One line a finding, as wide as it needs."""
+    """A table of one line a finding, however long."""
     from rich.console import Console
-    from rich.table import Table
 
     rows = list(findings)
-    count = {severity: sum(finding.severity == severity for finding in rows) for severity in ("error", "note")}
-    print(f"checked {checked}: {count['error']} kinds of error, {count['note']} kinds of note")
-    if rows:
-        table = Table("", "times", "the first", box=None, pad_edge=False)
-        for finding in rows:
-            style = "bold red" if finding.severity == "error" else None
-            table.add_row(finding.severity, f"{finding.times:,}", finding.first, style=style)
-        Console(width=max(80, *(len(finding.first) + 24 for finding in rows)), markup=False, highlight=False).print(
-            table, soft_wrap=True
-        )
+    errors = sum(finding.severity == "error" for finding in rows)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(f"checked {checked}: errors of {errors} kinds, notes of {len(rows) - errors}")
+    for finding in rows:
+        line = f"{finding.severity:<6}{finding.times:>8,}  {finding.first}"
+        console.print(line, style="bold red" if finding.severity == "error" else None)
 
 
 if __name__ == "__main__":

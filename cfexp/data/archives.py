@@ -3,7 +3,7 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,9 +104,14 @@ class ImageFiles(NamedTuple):
 
 def list_files(folder: Path) -> Collection[str]:
     """The names of the files in a folder; raises InputError if it cannot be listed."""
+    return {name for name, is_file in list_names(folder).items() if is_file}
+
+
+def list_names(folder: Path) -> Mapping[str, bool]:
+    """What lies in a folder, and whether it is a file; raises InputError if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {entry.name: entry.is_file() for entry in entries}
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cfexp.data.archives import list_files
+from cfexp.data.archives import list_files, list_names
 from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
@@ -268,7 +268,8 @@ def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
 
 def _images(folder: Path) -> dict[str, Path]:
     """The images of a folder by stem, in the order of their names; raises InputError."""
-    names = sorted(name for name in list_files(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    # Folders of such names, too: they are met as images that cannot be read.
+    names = sorted(name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
     images: dict[str, Path] = {}
     for name in names:
         stem = Path(name).stem

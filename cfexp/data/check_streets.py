@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from cfexp.data.archives import list_files
+from cfexp.data.archives import list_files, list_names
 from cfexp.data.bdd100k import SPLITS, BDD100kDataModule, find_segmentation
 from cfexp.data.bdd_oia import Split, find_actions, read_frames
 from cfexp.data.findings import Findings
@@ -61,7 +61,7 @@ def _check_split(data: BDD100kDataModule, split: Split, findings: Findings) -> N
     folders = findings.attempt(partial(find_segmentation, data.folder, split))
     if folders is None:
         return
-    images = findings.attempt(partial(list_files, folders.images)) or set()
+    images = findings.attempt(partial(list_names, folders.images)) or {}
     stems = {name.rpartition(".")[0] for name in images if name.lower().endswith((".jpg", ".jpeg", ".png"))}
     if data.root is not None:
         findings.total(folders.images, "images", len(stems), SEGMENTED_IMAGES[split])

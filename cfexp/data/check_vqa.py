@@ -22,7 +22,7 @@ def check_vqa(data: VQADataModule, findings: Findings) -> list[Inspection]:
         asked[split] = {} if read is None else read[0]
         files = ImageFiles.find(data.folder / split)
         image_ids = sorted({question.image_id for question in asked[split].values()})
-        names = findings.attempt(files.names)
+        names = findings.attempt(files.names) if files.folder.exists() else None
         wanted = {image_name(split, image_id) for image_id in image_ids}
         if names is None:
             continue

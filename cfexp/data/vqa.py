@@ -164,7 +164,7 @@ class VQADataModule(LightningDataModule):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words and answers: of `vocabulary_path` if that is given, else of the training images; kept in the cache."""
+        """The words and answers: of `vocabulary_path` if that is given, else of the training images, from the cache."""
         if self.vocabulary_path is not None:
             return Vocabulary.load(self.vocabulary_path)
         # So that explaining val2014 need not read train2014. The questions decide, and which of them train.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 
 from cfexp.data.archives import list_files
 from cfexp.data.celeba import PARTITION, CelebADataModule
@@ -12,6 +13,7 @@ from cfexp.data.face_module import FaceDataModule
 from cfexp.data.findings import Findings
 from cfexp.data.inspection import Inspection, inspect_layout
 from cfexp.data.layout_module import Part
+from cfexp.data.layouts import LayoutRecord
 from cfexp.worlds.face_names import CELEBA_IMAGES, PARTS
 from cfexp.worlds.faces import IMAGES, MASKS
 
@@ -40,7 +42,7 @@ def check_celeba(data: CelebADataModule, findings: Findings) -> list[Inspection]
         findings.in_two_parts(parts, identities, shown)
     if data.root is not None and images is not None:
         findings.total(folder, "images", len(images), CELEBA_IMAGES)
-    return _inspections(data, findings)
+    return _inspections(data, folder, images, findings)
 
 
 def check_celebamask_hq(data: CelebAMaskHQDataModule, findings: Findings) -> list[Inspection]:
@@ -48,7 +50,7 @@ def check_celebamask_hq(data: CelebAMaskHQDataModule, findings: Findings) -> lis
     folder = data.place(IMAGES)
     images = findings.attempt(lambda: _pictures(list_files(folder)))
     rows = _check_attributes(data, folder, images, findings)
-    inspections = _inspections(data, findings)
+    inspections = _inspections(data, folder, images, findings)
     if data.layouts is None and images is not None:
         _check_mask_names(data, images, findings)
     path = data.place(MAPPING)
@@ -72,7 +74,7 @@ def check_celebamask_hq(data: CelebAMaskHQDataModule, findings: Findings) -> lis
 
 
 def _check_attributes(
-    data: FaceDataModule, folder: object, images: Collection[str] | None, findings: Findings
+    data: FaceDataModule, folder: Path, images: Collection[str] | None, findings: Findings
 ) -> dict[str, list[str]]:
     """The rows of the attribute file, held against the images."""
     path = data.place(data.attribute_file)
@@ -109,7 +111,10 @@ def _parts_of(data: FaceDataModule) -> dict[str, str]:
     return {record.image.name: part for part in _PARTS for record in data.records(part)}
 
 
-def _inspections(data: FaceDataModule, findings: Findings) -> list[Inspection]:
+def _inspections(
+    data: FaceDataModule, folder: Path, images: Collection[str] | None, findings: Findings
+) -> list[Inspection]:
+    """What opens every image of the lists, or where those are damaged every image of the folder."""
     for part in _PARTS:
         records = findings.attempt(partial(data.records, part))
         if records == [] and part != "val":
@@ -118,7 +123,22 @@ def _inspections(data: FaceDataModule, findings: Findings) -> list[Inspection]:
         data.holdout_images = 0  # a setting that leaves nothing to train on must not hide the files
     records_of = {part: Findings().attempt(partial(data.records, part)) or [] for part in _PARTS}
     reader = data.reader
-    return [partial(inspect_layout, record, reader, part) for part in _PARTS for record in records_of[part]]
+    if any(records_of.values()):
+        return [partial(inspect_layout, record, reader, part) for part in _PARTS for record in records_of[part]]
+    listed = [
+        LayoutRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
+        for name in sorted(images or ())
+    ]
+    return [partial(inspect_layout, record, reader, "unknown") for record in listed]
+
+
+def _label_map(data: FaceDataModule, stem: str) -> Path | None:
+    """Where the label map of an image lies, as far as its name tells."""
+    if data.layouts is not None:
+        return data.layouts / f"{stem}.png"
+    if isinstance(data, CelebAMaskHQDataModule) and stem.isdecimal():
+        return data.place(MASKS) / str(int(stem) // 2000) / f"{int(stem):05d}.png"
+    return None
 
 
 def _pictures(names: Collection[str]) -> Collection[str]:

@@ -17,6 +17,8 @@ _PARTS: tuple[Part, ...] = ("train", "val", "test")
 def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspection]:
     """Check folders and lists; returns what opens the images."""
     actions = _check_actions(data, findings)
+    if findings.attempt(lambda: data.frames) is None:
+        data.frames = {split: {} for split in SPLITS}  # damaged lists must not hide the files
     if data.source == "segmentation":
         for split in SPLITS:
             _check_split(data, split, findings)

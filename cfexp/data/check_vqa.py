@@ -31,7 +31,9 @@ def check_vqa(data: VQADataModule, findings: Findings) -> list[Inspection]:
         if data.root is not None and asked[split]:
             findings.total(data.folder, f"questions of {split}", len(asked[split]), QUESTIONS[split])
             findings.total(data.folder, f"images of {split} with questions", len(wanted), IMAGES[split])
-        inspections += [partial(_inspect, files, name, split) for name in sorted(wanted)]
+        # Damaged lists must not hide the images.
+        shown = wanted or {name for name in names if name.endswith(".jpg")}
+        inspections += [partial(_inspect, files, name, split) for name in sorted(shown)]
     train, val = (asked[split] for split in SPLITS)
     for kind, common in (
         ("question_id", train.keys() & val.keys()),

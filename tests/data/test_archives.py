@@ -38,7 +38,7 @@ def test_vqa_is_read_from_the_zips_it_is_shipped_in(vqa_root: Path, tmp_path: Pa
         pack(packed / f"{split}.zip", sorted((vqa_root / split).iterdir()), f"{split}/")
         questions = vqa_root / f"OpenEnded_mscoco_{split}_questions.json"
         # Beside it, the shipped zip holds the multiple-choice questions.
-        choice = shutil.copy(questions, tmp_path / questions.name.replace("OpenEnded", "MultipleChoice"))
+        choice = Path(shutil.copy(questions, tmp_path / questions.name.replace("OpenEnded", "MultipleChoice")))
         pack(packed / f"Questions_{name}_mscoco.zip", [choice, questions])
         pack(packed / f"Annotations_{name}_mscoco.zip", [vqa_root / f"mscoco_{split}_annotations.json"])
     zipped = vqa(packed, tmp_path / "b", num_workers=2)

@@ -141,6 +141,15 @@ def test_sound_scenes_give_notes_only(scenes: Path, make: Callable[..., VQADataM
     assert list(findings_of(VQADataModule(None, world=WORLD, cache_dir=str(scenes.parent), holdout_images=2))) == []
 
 
+def test_damaged_lists_do_not_hide_bad_images(scenes: Path, tmp_path: Path, make: Callable[..., VQADataModule]) -> None:
+    root = copy_of(scenes, tmp_path / "root")
+    (root / QUESTIONS).write_bytes(b"")
+    photo = max((root / IMAGES).iterdir())
+    photo.write_bytes(b"")
+    lines = [finding.first for finding in findings_of(make(root, on_bad_sample="skip")) if finding.severity == "error"]
+    assert [line.split(":")[0] for line in lines] == [str(root / QUESTIONS), str(photo)]
+
+
 def test_ids_in_both_splits_are_found(scenes: Path, tmp_path: Path, make: Callable[..., VQADataModule]) -> None:
     root = copy_of(scenes, tmp_path / "root")
     shutil.rmtree(root / IMAGES)

@@ -151,6 +151,14 @@ def test_sound_streets_give_notes_only(streets: Path) -> None:
     assert list(findings_of(embedded)) == []
 
 
+def test_damaged_lists_do_not_hide_bad_images(streets: Path, tmp_path: Path) -> None:
+    root = copy_of(streets, tmp_path / "root")
+    (root / ACTIONS).write_bytes(b"")
+    (root / PHOTO).write_bytes(b"")
+    lines = [finding.first for finding in findings_of(make(root, on_bad_sample="skip")) if finding.severity == "error"]
+    assert [line.removeprefix(f"{root}/").split(":")[0] for line in lines] == [ACTIONS, PHOTO]
+
+
 def test_frames_without_their_images_are_skipped_and_counted(streets: Path, tmp_path: Path) -> None:
     root = copy_of(streets, tmp_path / "root")
     (root / "lastframe" / "data").mkdir(parents=True)

@@ -12,10 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 
-from cfexp import doctor, train
+from cfexp import doctor, explain, train
 from cfexp.configuration import register_resolvers
+from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.worlds.faces import FaceParameters, cached_faces
+from cfexp.worlds.streets import StreetParameters, write_streets
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(
@@ -181,6 +183,28 @@ def test_the_checkpoints_of_an_experiment_are_held_against_the_networks_loaded_f
     code, stdout, _ = main(*command, f"checkpoints.decision={paths['autoencoder']}")
     assert code == 1
     assert "does not fit SmoothClassifier" in stdout[1]
+
+
+def test_explaining_skips_bad_images_however_often_it_is_called(main: Main, tmp_path: Path) -> None:
+    register_resolvers()
+    small = ["data.eval_batch_size=1", "data.cache_images=false", "num_threads=1", "decision_network.widths=[4,8]"]
+    command = ["+experiment=steex_driving", *small, "autoencoder_network.base_channels=4"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("explain", overrides=[*command, "+facts.num_regions=20"])
+    paths = {
+        name: saved(instantiate(config[f"{name}_network"]), tmp_path / name) for name in ("decision", "autoencoder")
+    }
+    root = tmp_path / "streets"
+    write_streets(StreetParameters(train_scenes=3, val_scenes=4), root)
+    (root / "images" / "10k" / "val" / "00000001-00000002.jpg").write_bytes(b"")
+    command += [f"checkpoints.{name}={path}" for name, path in paths.items()]
+    command += [f"data.root={root}", "data.on_bad_sample=skip", "data.holdout_images=1", "explainer.num_steps=1"]
+    for _ in range(2):  # of which the second explains nothing but what is still missing
+        code, stdout, stderr = main(*command, f"hydra.run.dir={tmp_path / 'run'}", verb=explain.main)
+        assert code == 0, stderr
+        assert "1 images of the test part were skipped" in "\n".join(stdout + stderr)
+        records = RunFolder(tmp_path / "run").records()
+        assert [record["image_id"] for record in records] == [f"00000001-0000000{k}" for k in (0, 1, 3)]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)

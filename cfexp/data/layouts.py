@@ -112,6 +112,11 @@ class LayoutDataset(Dataset[ImageBatch]):
         """How many images were skipped because a file of theirs cannot be read."""
         return len(self._bad)
 
+    @property
+    def all_bad(self) -> bool:
+        """Whether every image was met and none can be read."""
+        return self._bad.all
+
     def __getitem__(self, item: int) -> ImageBatch:
         """One image, as a batch of one; raises InputError for files that cannot be read."""
         if not 0 <= item < 2 * len(self):

@@ -26,6 +26,11 @@ class BadSamples:
     def __len__(self) -> int:
         return int(self._bad.sum())
 
+    @property
+    def all(self) -> bool:
+        """Whether there is none that could be read."""
+        return bool(self._bad.all())
+
     def meet(self, row: int, error: InputError) -> None:
         """Raise the error, or where bad samples are skipped say it once and remember the sample."""
         if self.on_bad_sample == "raise":
@@ -42,7 +47,7 @@ class BadSamples:
 class SkippingLoader(DataLoader[BatchT_co]):
     """A DataLoader that passes over batches none of whose samples can be read: they come empty.
 
-    Raises InputError where that leaves none.
+    Raises InputError where no sample of the whole data set can be read.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -54,7 +59,7 @@ class SkippingLoader(DataLoader[BatchT_co]):
                 yield batch
             else:
                 empty += 1
-        if empty and not shown:
+        if empty and not shown and self.dataset.all_bad:  # type: ignore[attr-defined]
             raise InputError(
                 f"no sample of {empty} batches can be read (data.on_bad_sample=skip); python -m cfexp.doctor says why"
             )

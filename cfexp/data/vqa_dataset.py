@@ -75,6 +75,11 @@ class VQADataset(Dataset[VQABatch]):
         """How many images were skipped, with their questions, because they cannot be read."""
         return len(self._bad)
 
+    @property
+    def all_bad(self) -> bool:
+        """Whether every image was met and none can be read."""
+        return self._bad.all
+
     def __getitem__(self, item: int) -> VQABatch:
         """The B rows of one item."""
         return self.__getitems__([item])[0]

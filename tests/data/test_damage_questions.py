@@ -141,6 +141,23 @@ def test_sound_scenes_give_notes_only(scenes: Path, make: Callable[..., VQADataM
     assert list(findings_of(VQADataModule(None, world=WORLD, cache_dir=str(scenes.parent), holdout_images=2))) == []
 
 
+def test_all_questions_of_a_bad_image_are_left_out(
+    scenes: Path, tmp_path: Path, make: Callable[..., VQADataModule]
+) -> None:
+    root = copy_of(scenes, tmp_path / "root")
+    bad = min((root / "train2014").iterdir())
+    bad.write_bytes(b"")
+    image_id = int(bad.stem[-12:])
+    for settings in ({}, {"cache_images": True}, {"group_by_image": True, "images_per_batch": 1}):
+        data = make(root, on_bad_sample="skip", **settings)
+        dataset = data.dataset("train")
+        seen = [int(each) for batch in data.train_dataloader() for each in batch.image_id]
+        assert image_id not in seen
+        assert set(dataset.image_id.tolist()) - set(seen) <= {image_id} or not settings.get("group_by_image")
+        assert dataset.bad_samples == 1
+        assert int(dataset[0].image_id[0]) != image_id  # in training, the next one takes its place
+
+
 def test_damaged_lists_do_not_hide_bad_images(scenes: Path, tmp_path: Path, make: Callable[..., VQADataModule]) -> None:
     root = copy_of(scenes, tmp_path / "root")
     (root / QUESTIONS).write_bytes(b"")

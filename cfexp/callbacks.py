@@ -104,12 +104,15 @@ class SeedEachEpoch(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed for this epoch, each process for itself; the shifts keep seeds, epochs and processes apart.
+        """Seed for this epoch, each process for itself: other seeds, epochs and processes draw other numbers.
+
+        Within the 32 bits that torch's generator on a CPU looks at.
 
         At its first batch, since the loader draws a number of its own, before or after the epoch's start hook.
         """
         if batch_idx == 0:
-            torch.manual_seed((self.seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
+            place = (trainer.current_epoch << 12) + trainer.global_rank
+            torch.manual_seed((self.seed * 0x9E3779B1 + place) % 2**32)
 
 
 class ImageGrid(Callback):

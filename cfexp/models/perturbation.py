@@ -32,8 +32,8 @@ class RandomPatches(nn.Module):
     A classifier that must decide through them learns that a large red surface is no red lamp; else a search makes it
     one.
 
-    share: of the images that get any. count: rectangles an image. largest: their longest side, as a share of the picture's; the sides are drawn evenly
-    below it. opacity: the most that one covers of what is below it.
+    share: of the images that get any. count: rectangles an image. largest: their longest side, as a share of the
+    picture's; the sides are drawn evenly below it. opacity: the most that one covers of what is below it.
     """
 
     def __init__(self, share: float = 0.3, count: int = 1, largest: float = 1.6, opacity: float = 0.4) -> None:

@@ -124,3 +124,31 @@ def test_what_is_frozen_is_not_trained(data: EightImages, tmp_path: Path) -> Non
     trainer(tmp_path).fit(module, datamodule=data)
     assert torch.equal(frozen.weight, before)  # type: ignore[arg-type]
     assert not torch.equal(module.network.get_submodule("head.0").weight, free)  # type: ignore[arg-type]
+
+
+def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
+    """The network is shown the mixtures, and what it should say of them is mixed alike."""
+    module, batch = stage(mixup=1.0), batch_of(data)
+    seen: list[Tensor] = []
+    # A network that says what it sees: the logit of the mean of the first pixel of each image.
+    batch = batch._replace(image=batch.labels[:, :1, None, None].nan_to_num().expand(-1, 3, 4, 4).clone())
+    batch = batch._replace(labels=batch.labels[:, :1].nan_to_num())
+    module.network = nn.Sequential(Reader(seen))
+    torch.manual_seed(0)
+    loss = module.training_step(batch, 0)
+    mixed = seen[0]
+    assert ((mixed > 0.01) & (mixed < 0.99)).any()  # of images with other labels
+    entropy = torch.distributions.Bernoulli(mixed).entropy()
+    torch.testing.assert_close(loss, entropy.mean())  # what the network says is what it is asked for
+
+
+class Reader(nn.Module):
+    """Logits of the first pixel's value, as a probability."""
+
+    def __init__(self, seen: list[Tensor]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.append(image[:, :1, 0, 0])
+        return torch.logit(image[:, :1, 0, 0], eps=1e-6)

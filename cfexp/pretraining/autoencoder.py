@@ -16,6 +16,7 @@ from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 from cfexp.pretraining.stage import ScoredStage
 
+_ONLOOKERS = ("feature_network", "judge")  # frozen, and no part of what is trained
 Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
 
 
@@ -57,6 +58,7 @@ class AutoencoderStage(ScoredStage):
     ) -> None:
         super().__init__(network, generator_optimizer)
         self.automatic_optimization = False
+        self.strict_loading = False  # a checkpoint lacks the networks that only look on
         self.discriminator = discriminator
         self.feature_network = None if feature_network is None else freeze(feature_network)
         self.judge = None if judge is None else freeze(judge)
@@ -114,12 +116,18 @@ class AutoencoderStage(ScoredStage):
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
         return optimizers if self.scheduler is None else (optimizers, [self.scheduler(each) for each in optimizers])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the networks that only look on: whoever resumes has them from their own stages."""
+        state: dict[str, Tensor] = checkpoint["state_dict"]
+        kept = {name: value for name, value in state.items() if name.partition(".")[0] not in _ONLOOKERS}
+        checkpoint["state_dict"] = kept
+
     def train(self, mode: bool = True) -> "AutoencoderStage":
         """As always, but the networks that only look on stay in evaluation mode."""
         super().train(mode)
-        for network in (self.feature_network, self.judge):
-            if network is not None:
-                network.eval()
+        for name in _ONLOOKERS:
+            if getattr(self, name) is not None:
+                getattr(self, name).eval()
         return self
 
     def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
+RECOLORED_SHARE = 0.25
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 
@@ -25,6 +26,8 @@ class ClassifierStage(ScoredStage):
     keeps the logits within bounds, from which a search can turn them.
     mixup: alpha of Zhang et al. 2018 (published: 0, without): an image is mixed with another one of its batch, and the
     labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
+    recolored: names of regions that the decision must not hang on; a quarter of them, drawn anew for each image, are
+    tinted in a random colour (published: none). A search finds a red facade where no training image had one.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -36,6 +39,7 @@ class ClassifierStage(ScoredStage):
         perturbation: nn.Module | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        recolored: Sequence[str] = (),
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -43,6 +47,7 @@ class ClassifierStage(ScoredStage):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
+        self.recolored = list(recolored)
         self.right: list[MeanMetric] = []  # of each head
 
     def setup(self, stage: str) -> None:
@@ -51,7 +56,7 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        image, labels = self.perturbation(batch.image), self._labels(batch)
+        image, labels = self.perturbation(self._recolor(batch)), self._labels(batch)
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
@@ -82,6 +87,21 @@ class ClassifierStage(ScoredStage):
         if len(accuracies) > 1:
             self.log(f"{part}/accuracy", torch.stack(accuracies).nanmean(), prog_bar=True)
         self.right = []
+
+    def _recolor(self, batch: ImageBatch) -> Tensor:
+        """The images, some regions covered with up to 70 % of a colour of each image's own."""
+        if not self.recolored:
+            return batch.image
+        regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        if unknown := [region for region in self.recolored if region not in regions]:
+            raise InputError(f"recolored: {unknown[0]!r} is none of the regions {', '.join(regions)}")
+        count, device = len(batch.image), batch.image.device
+        drawn = torch.rand(count, len(regions), device=device) < RECOLORED_SHARE
+        drawn &= torch.tensor([region in self.recolored for region in regions], device=device)
+        inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
+        color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
+        opacity = 0.7 * torch.rand(count, 1, 1, 1, device=device)
+        return torch.lerp(batch.image, color, opacity * inside[:, None])
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]

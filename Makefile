@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex embedded-weights test test-slow lint format report-vqa easy-vqa clean
+.PHONY: help install demo demo-steex embedded-weights test test-slow lint format report-vqa easy-vqa report-streets report-faces clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv and install cfexp and its tools into it
 
@@ -43,6 +43,33 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
+
+# As for report-vqa, each run is kept, and goes on where it was stopped. A test set of $(STREETS) gives each direction 200.
+STREETS := 440
+FACES := 440
+SOME := 100
+R := runs/report-steex
+EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16
+explain_as = test -f $(R)/$(1)/metrics.json || $(EXPLAIN) name=$(1) hydra.run.dir=$(R)/$(1)
+list = 'run=[$(subst $(space),$(comma),$(addprefix $(R)/,$(1)))]'
+report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias (about 40 minutes)
+	$(call explain_as,steex_driving) +experiment=steex_driving data.max_test_images=$(STREETS)
+	$(call explain_as,steex_driving_light) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[traffic_light]'
+	$(call explain_as,steex_driving_car) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[car]'
+	$(call explain_as,steex_driving_background) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[sky,vegetation,terrain]'
+	$(call explain_as,steex_unbiased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[building]'
+	$(call explain_as,steex_biased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[building]' data.world.planted_bias=0.65
+	$(BIN)/python -m cfexp.evaluate +experiment=steex_report num_threads=$(THREADS) \
+	  $(call list,steex_driving steex_driving_light steex_driving_car steex_driving_background steex_unbiased_facade steex_biased_facade)
+
+report-faces: install ## the figures of STEEX on the faces: smile, young, and a sweep of the proximity weight (about 40 minutes)
+	$(call explain_as,steex_smile) +experiment=steex_smile data.max_test_images=$(FACES)
+	$(call explain_as,steex_young) +experiment=steex_young data.max_test_images=$(FACES)
+	for weight in 0 0.1 0.3 1; do \
+	  $(call explain_as,steex_smile_$$weight) +experiment=steex_smile data.max_test_images=$(SOME) explainer.proximity_weight=$$weight || exit; \
+	done
+	$(BIN)/python -m cfexp.evaluate +experiment=steex_faces_report num_threads=$(THREADS) \
+	  $(call list,steex_smile steex_young steex_smile_0 steex_smile_0.1 steex_smile_0.3 steex_smile_1)
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights --num-threads $(THREADS)

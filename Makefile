@@ -47,7 +47,7 @@ demo-steex: install ## explain go and stop on the embedded streets, with and wit
 # As for report-vqa, each run is kept, and goes on where it was stopped. A test set of $(STREETS) gives each direction 200.
 STREETS := 440
 FACES := 440
-SOME := 100
+SOME := 64
 R := runs/report-steex
 EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16
 explain_as = test -f $(R)/$(1)/metrics.json || $(EXPLAIN) name=$(1) hydra.run.dir=$(R)/$(1)

@@ -14,8 +14,8 @@ def test_every_stage_of_the_demos_is_shipped_and_nothing_else() -> None:
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         wanted = set()
-        for experiment in EXPERIMENTS:
-            config = compose("explain", overrides=[f"+experiment={experiment}"])
+        for experiment, command in EXPERIMENTS.items():
+            config = compose(command, overrides=[f"+experiment={experiment}"])
             wanted |= {f"{compose_stage(each, config)[1]}.safetensors" for each in config.requires.values()}
     # Where this fails, a config has changed: `make embedded-weights`.
     assert {path.name for path in WEIGHTS.glob("*")} == wanted

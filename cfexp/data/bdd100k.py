@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cfexp.data.archives import list_files, list_names
 from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
@@ -243,7 +243,7 @@ class BDD100kDataModule(LayoutDataModule):
         else:
             folder, suffix = Path(self.layouts).expanduser(), ".png"
             folder = folder / split if (folder / split).is_dir() else folder
-        present = _listing(folder)
+        present = list_files(folder)
         missing = [stem for stem in stems if stem + suffix not in present]
         if missing and self.on_bad_sample == "raise":
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -268,7 +268,8 @@ def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
 
 def _images(folder: Path) -> dict[str, Path]:
     """The images of a folder by stem, in the order of their names; raises InputError."""
-    names = sorted(name for name in _listing(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    # Folders of such names, too: they are met as images that cannot be read.
+    names = sorted(name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
     images: dict[str, Path] = {}
     for name in names:
         stem = Path(name).stem
@@ -276,14 +277,6 @@ def _images(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder / name}: {images[stem].name} has the same name; keep one of them")
         images[stem] = folder / name
     return images
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
 
 
 def _street_parameters(world: StreetParameters | Mapping[str, Any] | None) -> StreetParameters:

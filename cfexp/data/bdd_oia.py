@@ -15,6 +15,7 @@ from cfexp.errors import InputError
 Split = Literal["train", "val"]
 ACTIONS = ("forward", "stop", "left", "right")
 NUM_REASONS = 21
+_FOLDERS = (".", "annotations", "lastframe", "lastframe/labels", "lastframe/data")
 
 
 class Frame(NamedTuple):
@@ -26,9 +27,10 @@ class Frame(NamedTuple):
 
 
 def find_actions(root: Path, split: Split) -> Path | None:
-    """The file of a split's actions under `root`, in either form; None if there is none."""
+    """The file of a split's actions under `root`, in either form and a usual folder; None if there is none."""
     names = (f"{split}_25k_images_actions.json", f"gt_4a_21r_{split}.json")
-    return next((root / name for name in names if (root / name).exists()), None)
+    paths = [root / folder / name for folder in _FOLDERS for name in names]
+    return next((path for path in paths if path.exists()), None)
 
 
 def read_frames(path: Path) -> dict[str, Frame]:

@@ -1,8 +1,5 @@
 """CelebA (Liu et al., ICCV 2015), aligned and cropped, as batches: the real set as shipped, or the embedded faces."""
 
-import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from cfexp.data.celeba_files import check_listed, read_partition
+from cfexp.data.archives import ImageFiles
+from cfexp.data.celeba_files import read_partition
 from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
-from cfexp.data.images import read_picture
+from cfexp.data.images import read_rgb
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
 from cfexp.data.part_masks import REGION_OF_VALUE
@@ -31,15 +29,17 @@ class AlignedImages(PngLayouts):
     crop: the square's side in pixels; None = the whole image. Label maps are of the square.
     """
 
-    def __init__(self, crop: int | None, archive: Path | None = None) -> None:
+    def __init__(self, crop: int | None, files: ImageFiles) -> None:
         super().__init__(REGION_OF_VALUE, unlabeled=0)
-        self.crop, self.archive = crop, archive
-        self._open: tuple[int, zipfile.ZipFile, dict[str, str]] | None = None
+        self.crop, self.files = crop, files
+
+    def content(self, record: LayoutRecord) -> bytes:
+        """The bytes of the image's file; raises InputError."""
+        return self.files.content(record.image.name)
 
     def image(self, record: LayoutRecord) -> Image.Image:
         """The square of the image, RGB; raises InputError where it is no image or smaller."""
-        content = None if self.archive is None else self._member(record.image)
-        image = read_picture(record.image, content=content).convert("RGB")
+        image = read_rgb(record.image, self.content(record))
         if self.crop is None:
             return image
         if min(image.size) < self.crop:
@@ -48,43 +48,12 @@ class AlignedImages(PngLayouts):
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
 
-    def check_archive(self, names: Sequence[str]) -> None:
-        """Raise InputError unless the zip holds a file of every name, in whatever folder."""
-        members = self._members()[1]
-        for name in names:
-            if name not in members:
-                raise InputError(f"{self.archive}: holds no {name}; {OFFICIAL_REMEDY}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy for another process opens the zip itself."""
-        return {**self.__dict__, "_open": None}
-
-    def _member(self, path: Path) -> bytes:
-        archive, members = self._members()
-        try:
-            return archive.read(members[path.name])
-        # What zipfile raises for damaged, encrypted or oddly packed members.
-        except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: cannot be read from the zip ({reason}); {OFFICIAL_REMEDY}") from None
-
-    def _members(self) -> tuple[zipfile.ZipFile, dict[str, str]]:
-        # A forked process shares the file's position with its parent: each opens its own.
-        if self._open is None or self._open[0] != os.getpid():
-            assert self.archive is not None
-            try:
-                archive = zipfile.ZipFile(self.archive)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise InputError(f"{self.archive}: not a readable zip ({error}); {OFFICIAL_REMEDY}") from None
-            members = {name.rpartition("/")[2]: name for name in archive.namelist()}
-            self._open = os.getpid(), archive, members
-        return self._open[1:]
-
 
 class CelebADataModule(FaceDataModule):
     """Aligned faces of 178x218 pixels, of which the centred `crop` x `crop` square is shown at `image_size`.
 
-    Images lie in `img_align_celeba` or in `img_align_celeba.zip`. The parts are those of `list_eval_partition.txt`;
+    Images lie in `img_align_celeba` or in `img_align_celeba.zip`; all files may lie in the root or, as shipped, in its
+    folders `Img`, `Anno` and `Eval`. The parts are those of `list_eval_partition.txt`;
     `identity_CelebA.txt` may be absent. `layouts`: a folder of label maps `{stem}.png` of the squares, as a segmenter
     of CelebAMask-HQ predicts them; "none" = region 0 everywhere. Raises InputError for settings out of range, and for
     whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
@@ -93,6 +62,7 @@ class CelebADataModule(FaceDataModule):
     data_set = "CelebA"
     attribute_file = "list_attr_celeba.txt"
     text_files = (attribute_file, PARTITION, "identity_CelebA.txt")
+    subfolders = ("Anno", "Eval", "Img")
 
     def __init__(
         self,
@@ -114,8 +84,9 @@ class CelebADataModule(FaceDataModule):
     @cached_property
     def reader(self) -> AlignedImages:
         """Reads the folder if there is one, else the zip."""
-        archive = self.folder / f"{ALIGNED_IMAGES}.zip"
-        return AlignedImages(self.crop, None if (self.folder / ALIGNED_IMAGES).is_dir() else archive)
+        packed = self.place(f"{ALIGNED_IMAGES}.zip")
+        folder = self.place(ALIGNED_IMAGES)
+        return AlignedImages(self.crop, ImageFiles.find(folder if folder.is_dir() else packed.with_suffix("")))
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their names; raises InputError for whatever is wrong with the files."""
@@ -125,24 +96,21 @@ class CelebADataModule(FaceDataModule):
     @cached_property
     def _all(self) -> list[tuple[LayoutRecord, int]]:
         """Every image of the attribute file with its part."""
-        zipped = (self.folder / f"{ALIGNED_IMAGES}.zip").exists()
+        zipped = self.place(f"{ALIGNED_IMAGES}.zip").exists()
         self._require(f"{ALIGNED_IMAGES}.zip" if zipped else ALIGNED_IMAGES, self.attribute_file, PARTITION)
-        partition = read_partition(self.folder / PARTITION)
+        partition = read_partition(self.place(PARTITION))
         names = sorted(self._labels)
         for name in names:
             if name not in partition:
-                raise InputError(f"{self.folder / PARTITION}: has no row for {name}; {OFFICIAL_REMEDY}")
-        if self.reader.archive is None:
-            check_listed(self.folder / ALIGNED_IMAGES, names, "an image of the attribute file")
-        else:
-            self.reader.check_archive(names)
-        source = self.folder / ALIGNED_IMAGES if self.reader.archive is None else self.reader.archive
+                raise InputError(f"{self.place(PARTITION)}: has no row for {name}; {OFFICIAL_REMEDY}")
+        if self.on_bad_sample == "raise":
+            self.reader.files.check(names, "an image of the attribute file")
         label_maps = self._predicted([Path(name).stem for name in names])
         return [
             (
                 LayoutRecord(
                     Path(name).stem,
-                    source / name,
+                    self.reader.files.folder / name,
                     label_maps[Path(name).stem],
                     self._labels[name],
                     self._identities.get(name, -1),

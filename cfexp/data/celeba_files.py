@@ -1,12 +1,12 @@
 """The text files of CelebA and CelebAMask-HQ, read and checked: attributes, identities, partition, mapping."""
 
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cfexp.data.archives import ImageFiles, read_content
 from cfexp.data.records import OFFICIAL_REMEDY, shown
 from cfexp.errors import InputError
 
@@ -105,20 +105,7 @@ def read_mapping(path: Path) -> dict[int, MappedImage]:
 
 def check_listed(folder: Path, names: Iterable[str], of: str) -> None:
     """Raise InputError unless `folder` has a file of every name; one listing, no file is opened."""
-    present = list_files(folder)
-    missing = [name for name in names if name not in present]
-    if missing:
-        more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(f"{folder / missing[0]}: {of} is no file there{more}; {OFFICIAL_REMEDY}")
-
-
-def list_files(folder: Path) -> Collection[str]:
-    """The names of the files in a folder; raises InputError if it cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
+    ImageFiles(folder, None).check(list(names), of)
 
 
 def fingerprint_texts(paths: Iterable[Path]) -> str:
@@ -126,7 +113,7 @@ def fingerprint_texts(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in paths:
         if path.exists():
-            total.update(f"{path.name} {hashlib.sha256(_content(path)).hexdigest()}\n".encode())
+            total.update(f"{path.name} {hashlib.sha256(read_content(path)).hexdigest()}\n".encode())
     return total.hexdigest()[:12]
 
 
@@ -162,19 +149,10 @@ def _error(path: Path, number: int, problem: str) -> InputError:
     return InputError(f"{path}: line {number} {problem}; {OFFICIAL_REMEDY}")
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {OFFICIAL_REMEDY}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {OFFICIAL_REMEDY}") from None
-
-
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines that are not blank with their numbers, at least one; a byte order mark and CRLF are accepted."""
     try:
-        text = _content(path).decode("utf-8-sig")
+        text = read_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}); {OFFICIAL_REMEDY}") from None
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]

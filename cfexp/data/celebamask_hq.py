@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cfexp.data.celeba_files import check_listed, list_files, read_mapping
+from cfexp.data.archives import list_files
+from cfexp.data.celeba_files import check_listed, read_mapping
 from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
@@ -17,6 +18,7 @@ from cfexp.worlds.face_names import FIRST_TEST_NUMBER, FIRST_VALIDATION_NUMBER
 from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, cached_faces
 
 Split = Literal["paper", "celeba", "unseen"]
+MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 _FACES_PER_FOLDER = 2000  # of the masks: folder k // 2000 holds those of image k
 
 
@@ -35,7 +37,8 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     data_set = "CelebAMask-HQ"
     attribute_file = "CelebAMask-HQ-attribute-anno.txt"
-    text_files = (attribute_file, "CelebA-HQ-to-CelebA-mapping.txt", "identity_CelebA.txt")
+    text_files = (attribute_file, MAPPING, "identity_CelebA.txt")
+    subfolders = ("CelebAMask-HQ",)  # into which the shipped zip unpacks
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         for name in self._labels:
             if name != f"{int(Path(name).stem)}.jpg":
                 problem = f"names {name}; CelebAMask-HQ's images are 0.jpg, 1.jpg and so on"
-                raise InputError(f"{self.folder / self.attribute_file}: {problem}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.place(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
         return numbers
 
     @cached_property
@@ -103,20 +106,19 @@ class CelebAMaskHQDataModule(FaceDataModule):
     @cached_property
     def _celeba(self) -> Mapping[int, Any]:
         """The rows of the mapping file, one for every image."""
-        name = "CelebA-HQ-to-CelebA-mapping.txt"
-        self._require(name)
-        mapping = read_mapping(self.folder / name)
+        self._require(MAPPING)
+        mapping = read_mapping(self.place(MAPPING))
         for number in self._numbers:
             if number not in mapping:
-                raise InputError(f"{self.folder / name}: has no row for image {number}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.place(MAPPING)}: has no row for image {number}; {OFFICIAL_REMEDY}")
         return mapping
 
     @cached_property
     def _all(self) -> list[LayoutRecord]:
-        images = self.folder / IMAGES
-        masks = self.folder / MASKS
+        images, masks = self.place(IMAGES), self.place(MASKS)
         self._require(IMAGES, *([MASKS] if self.layouts is None else []), self.attribute_file)
-        check_listed(images, (f"{number}.jpg" for number in self._numbers), "an image of the attribute file")
+        if self.on_bad_sample == "raise":
+            check_listed(images, (f"{number}.jpg" for number in self._numbers), "an image of the attribute file")
         label_maps: Mapping[str, Path | None]
         if self.layouts is None:
             label_maps = self._part_masks(masks)
@@ -138,15 +140,16 @@ class CelebAMaskHQDataModule(FaceDataModule):
         ]
 
     def _part_masks(self, masks: Path) -> dict[str, Path]:
-        """The common stem of each image's part files; raises InputError for an image that has none."""
+        """The common stem of each image's part files; raises InputError for an image that has none, unless skipped."""
+        stems = {str(k): masks / str(k // _FACES_PER_FOLDER) / f"{k:05d}.png" for k in self._numbers}
+        if self.on_bad_sample == "skip":
+            return stems
         present: set[str] = set()
         for folder in sorted({number // _FACES_PER_FOLDER for number in self._numbers}):
             present.update(f"{folder}/{name[:5]}" for name in list_files(masks / str(folder)))
-        stems: dict[str, Path] = {}
         for number in self._numbers:
             stem = f"{number // _FACES_PER_FOLDER}/{number:05d}"
             if stem not in present:
                 problem = f"no mask of image {number}: expected {number:05d}_skin.png and others"
                 raise InputError(f"{(masks / stem).parent}: {problem}; {OFFICIAL_REMEDY}")
-            stems[str(number)] = masks / f"{stem}.png"
         return stems

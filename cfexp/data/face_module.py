@@ -28,6 +28,7 @@ class FaceDataModule(LayoutDataModule):
     data_set: str  # its name in messages
     attribute_file: str
     text_files: tuple[str, ...]  # what the fingerprint covers
+    subfolders: tuple[str, ...] = ()  # of the root, in which a file may lie as well
 
     def __init__(
         self,
@@ -55,6 +56,11 @@ class FaceDataModule(LayoutDataModule):
         """The folder in the data set's layout; the embedded faces are written now if they are not there."""
         return self.root if self.root is not None else self._write_world(self.world, self.cache_dir)
 
+    def place(self, name: str) -> Path:
+        """Where a file or folder of the data set lies; in the root itself where it is nowhere."""
+        places = [self.folder / name, *(self.folder / subfolder / name for subfolder in self.subfolders)]
+        return next((path for path in places if path.exists()), places[0])
+
     def prepare_data(self) -> None:
         """Write the embedded faces, in one process; a real root is checked by `setup`, which knows what it needs."""
         _ = self.folder
@@ -64,7 +70,7 @@ class FaceDataModule(LayoutDataModule):
         """Which data this is: a short hash over the text files, or the embedded faces' own key."""
         if self.root is None:
             return f"faces-{self.world.key}"
-        return fingerprint_texts(self.folder / name for name in self.text_files)
+        return fingerprint_texts(self.place(name) for name in self.text_files)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -89,31 +95,32 @@ class FaceDataModule(LayoutDataModule):
     @cached_property
     def _attributes(self) -> Attributes:
         self._require(self.attribute_file)
-        return read_attributes(self.folder / self.attribute_file)
+        return read_attributes(self.place(self.attribute_file))
 
     @cached_property
     def _labels(self) -> dict[str, tuple[float, ...]]:
         """The chosen attributes by the name of the image's file."""
-        return self._attributes.select(self.folder / self.attribute_file, self.class_names)
+        return self._attributes.select(self.place(self.attribute_file), self.class_names)
 
     @cached_property
     def _identities(self) -> dict[str, int]:
         """The person by the name of CelebA's image; empty where there is no such file."""
-        path = self.folder / "identity_CelebA.txt"
+        path = self.place("identity_CelebA.txt")
         return read_identities(path) if path.exists() else {}
 
     def _predicted(self, stems: Sequence[str]) -> dict[str, Path | None]:
-        """The label maps in the folder `layouts`, all of them there; raises InputError."""
+        """The label maps in the folder `layouts`; raises InputError unless all are there, or bad ones are skipped."""
         if self.layouts is None:
             return dict.fromkeys(stems)
         if not self.layouts.is_dir():
             raise InputError(f"data.layouts={self.layouts} is no folder; predict label maps into it first")
-        check_listed(self.layouts, (f"{stem}.png" for stem in stems), "the label map of an image (data.layouts)")
+        if self.on_bad_sample == "raise":
+            check_listed(self.layouts, (f"{stem}.png" for stem in stems), "the label map of an image (data.layouts)")
         return {stem: self.layouts / f"{stem}.png" for stem in stems}
 
     def _require(self, *names: str) -> None:
         """Raise InputError unless these files and folders of the data set are there."""
-        missing = [str(self.folder / name) for name in names if not (self.folder / name).exists()]
+        missing = [str(self.place(name)) for name in names if not self.place(name).exists()]
         if missing:
             others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
             raise InputError(

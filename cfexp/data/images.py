@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
@@ -22,7 +22,23 @@ def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG"), content: 
             return image
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {OFFICIAL_REMEDY}") from None
+    except UnidentifiedImageError:  # whose own message is the file's name
+        problem = f"not a readable image (no {' or '.join(formats)})"
+        raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}") from None
     # Pillow's own decoders raise nearly anything for damaged bytes; memory and interrupts are not theirs.
     except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable image ({reason}); {OFFICIAL_REMEDY}") from None
+
+
+# Of eight bits a channel: what `convert` makes RGB of without loss but for transparency. COCO holds grey photographs.
+EIGHT_BIT_MODES = ("RGB", "L", "P", "1", "LA", "PA", "RGBA", "CMYK", "YCbCr")
+
+
+def read_rgb(path: Path, content: bytes | None = None) -> Image.Image:
+    """A whole JPEG or PNG, RGB; raises InputError if it is damaged or has other than eight bits a channel."""
+    picture = read_picture(path, content=content)
+    if picture.mode not in EIGHT_BIT_MODES:
+        problem = f"an image must have 8 bits a channel, got mode {picture.mode}"
+        raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
+    return picture.convert("RGB")

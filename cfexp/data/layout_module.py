@@ -14,12 +14,12 @@ from cfexp.data.layouts import (
     LayoutDataset,
     LayoutRecord,
     MirroringSampler,
-    OnBadSample,
     PngLayouts,
     collate,
 )
 from cfexp.data.loaders import make_loader
 from cfexp.data.settings import check_at_least
+from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
 
 Part = Literal["train", "val", "test"]
@@ -37,8 +37,9 @@ class LayoutDataModule(LightningDataModule):
     A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and gives `records`,
     `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
     `max_test_images`: test on the first so many images; None = all. `predict_part`: which part is explained, in its
-    fixed order. `on_bad_sample`: `raise` InputError at a file that cannot be read, or `skip` the image. The order of
-    training is a function of (`seed`, epoch). Raises InputError for settings out of range.
+    fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or `skip` the image
+    and count it; a list of the data set that is damaged is an InputError in any case. The order of training is a
+    function of (`seed`, epoch). Raises InputError for settings out of range.
     """
 
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
@@ -73,8 +74,7 @@ class LayoutDataModule(LightningDataModule):
             raise InputError(f"data.horizontal_flip must be a share in [0, 1], got {horizontal_flip!r}")
         if predict_part not in get_args(Part):
             raise InputError(f"data.predict_part must be one of {', '.join(get_args(Part))}, got {predict_part!r}")
-        if on_bad_sample not in get_args(OnBadSample):
-            raise InputError(f"data.on_bad_sample must be raise or skip, got {on_bad_sample!r}")
+        check_on_bad_sample(on_bad_sample)
         self.image_size = (height, width)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
@@ -102,6 +102,10 @@ class LayoutDataModule(LightningDataModule):
         for part in (self.predict_part,) if stage == "predict" else _PARTS[stage]:
             self.dataset(part)
 
+    def teardown(self, stage: str) -> None:
+        """Say how many images were skipped."""
+        log_skipped(self._datasets)
+
     def dataset(self, part: Part) -> LayoutDataset:
         """The data set of one part, made on first use; empty for a validation part without images."""
         if part not in self._datasets:
@@ -118,6 +122,7 @@ class LayoutDataModule(LightningDataModule):
                 self.cache_images,
                 self.on_bad_sample,
                 self.mirrored_regions,
+                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 

@@ -1,9 +1,8 @@
 """Images with a semantic layout and labels, as a torch Dataset: what faces and streets share."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from cfexp.data.archives import read_content
 from cfexp.data.batch import ImageBatch
-from cfexp.data.images import read_picture
+from cfexp.data.images import read_picture, read_rgb
 from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.data.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
 
-OnBadSample = Literal["raise", "skip"]
 NO_REGION = 255  # in a `PngLayouts.regions`: this value may not occur in a file
-_log = logging.getLogger(__name__)
 
 
 class LayoutRecord(NamedTuple):
@@ -37,7 +36,7 @@ class PngLayouts:
 
     regions: (256,) uint8, the region that each value of the file stands for, `NO_REGION` for values that are wrong.
     unlabeled: the region of every pixel of an image that has no label map. A data set whose files are otherwise (zipped
-    images, a crop, masks in parts) subclasses this. Both methods raise InputError for a file that is not what it should
+    images, a crop, masks in parts) subclasses this. Its methods raise InputError for a file that is not what it should
     be.
     """
 
@@ -46,9 +45,13 @@ class PngLayouts:
         assert self.regions.shape == (256,)
         self.unlabeled = unlabeled
 
+    def content(self, record: LayoutRecord) -> bytes:
+        """The bytes of the image's file."""
+        return read_content(record.image)
+
     def image(self, record: LayoutRecord) -> Image.Image:
         """The whole image, RGB."""
-        return read_picture(record.image).convert("RGB")
+        return read_rgb(record.image)
 
     def label_map(self, record: LayoutRecord) -> Image.Image | None:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
@@ -75,7 +78,8 @@ class LayoutDataset(Dataset[ImageBatch]):
     mirrored_labels: which label takes the place of each in a mirrored image (left and right actions swap); None = all
     stay. mirrored_regions: likewise of the regions (a left eye becomes a right one). cache_images: read everything now
     and keep it as uint8. on_bad_sample: what becomes of a file that cannot be read: `raise` InputError, or `skip` it,
-    so that its batch is smaller; `bad_samples` counts those met so far, in all worker processes.
+    so that its batch is smaller; `bad_samples` counts those met so far, in all worker processes. substitutes_bad: where
+    no image of a batch can be read, it is the next one that can, as in training; else it is empty.
     """
 
     def __init__(
@@ -87,15 +91,15 @@ class LayoutDataset(Dataset[ImageBatch]):
         cache_images: bool = False,
         on_bad_sample: OnBadSample = "raise",
         mirrored_regions: Sequence[int] | None = None,
+        substitutes_bad: bool = False,
     ) -> None:
         self.records, self.reader, self.image_size = list(records), reader, image_size
         self.mirrored_labels = None if mirrored_labels is None else list(mirrored_labels)
         self.mirrored_regions = None if mirrored_regions is None else torch.tensor(mirrored_regions, dtype=torch.uint8)
-        self.on_bad_sample = on_bad_sample
+        self.substitutes_bad = substitutes_bad
         self.labels = torch.tensor([record.labels for record in self.records], dtype=torch.float32)
         self.identity = torch.tensor([record.identity for record in self.records], dtype=torch.int64)
-        self._bad = torch.zeros(len(self.records), dtype=torch.bool)
-        self._bad.share_memory_()  # type: ignore[no-untyped-call]
+        self._bad = BadSamples(len(self.records), on_bad_sample)
         self._cache: tuple[Tensor, Tensor] | None = None
         if cache_images:
             self._cache = self._read(range(len(self.records)))
@@ -106,7 +110,7 @@ class LayoutDataset(Dataset[ImageBatch]):
     @property
     def bad_samples(self) -> int:
         """How many images were skipped because a file of theirs cannot be read."""
-        return int(self._bad.sum())
+        return len(self._bad)
 
     def __getitem__(self, item: int) -> ImageBatch:
         """One image, as a batch of one; raises InputError for files that cannot be read."""
@@ -128,10 +132,9 @@ class LayoutDataset(Dataset[ImageBatch]):
             label_map = torch.where(mirrored[:, None, None], flipped, label_map)
             if self.mirrored_labels is not None:
                 labels = torch.where(mirrored[:, None], labels[:, self.mirrored_labels], labels)
-        good = (~self._bad[rows]).nonzero()[:, 0]
-        if len(good) == 0:
-            first = self.records[rows[0]].image
-            raise InputError(f"{first}: no image of its batch of {len(rows)} can be read; {OFFICIAL_REMEDY}")
+        good = self._bad.good(rows).nonzero()[:, 0]
+        if len(good) == 0 and self.substitutes_bad:
+            return self.__getitems__([self._next_good(rows[-1])])
         image = pixels[good].float().div_(127.5).sub_(1)
         names = tuple(self.records[rows[k]].image_id for k in good.tolist())
         key = torch.tensor(rows)[good]
@@ -147,12 +150,17 @@ class LayoutDataset(Dataset[ImageBatch]):
             try:
                 pixels[position], label_map[position] = read_sample(record, self.reader, self.image_size)
             except InputError as error:
-                if self.on_bad_sample == "raise":
-                    raise
-                if not self._bad[row]:
-                    _log.warning("skipped: %s", error)
-                self._bad[row] = True
+                self._bad.meet(row, error)
         return pixels, label_map
+
+    def _next_good(self, row: int) -> int:
+        """The first image after this one, in a circle, that can be read; raises InputError if there is none."""
+        for other in ((row + step) % len(self) for step in range(1, len(self))):
+            if self._cache is None:
+                self._read([other])
+            if self._bad.good([other]).all():
+                return other
+        raise InputError(f"{self.records[row].image}: neither it nor any other image can be read; {OFFICIAL_REMEDY}")
 
 
 def read_sample(record: LayoutRecord, reader: PngLayouts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -161,12 +169,18 @@ def read_sample(record: LayoutRecord, reader: PngLayouts, image_size: tuple[int,
     image, layout = reader.image(record), reader.label_map(record)
     if layout is None:
         layout = Image.new("L", (width, height), reader.unlabeled)
-    elif layout.width * image.height != layout.height * image.width:
-        problem = f"is {layout.width}x{layout.height}, its image {image.width}x{image.height}: other proportions"
-        raise InputError(f"{record.label_map}: the label map {problem}; {OFFICIAL_REMEDY}")
+    else:
+        check_proportions(record, image, layout)
     pixels = np.asarray(_resized(image, width, height, Image.Resampling.BICUBIC))
     regions = np.asarray(_resized(layout, width, height, Image.Resampling.NEAREST))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), torch.from_numpy(regions.copy())
+
+
+def check_proportions(record: LayoutRecord, image: Image.Image, layout: Image.Image) -> None:
+    """Raise InputError unless a label map covers the same rectangle as its image, at whatever size."""
+    if layout.width * image.height != layout.height * image.width:
+        problem = f"is {layout.width}x{layout.height}, its image {image.width}x{image.height}: other proportions"
+        raise InputError(f"{record.label_map}: the label map {problem}; {OFFICIAL_REMEDY}")
 
 
 def collate(items: list[ImageBatch]) -> ImageBatch:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from cfexp.data.skipping import SkippingLoader
+
 BatchT = TypeVar("BatchT")
 
 
@@ -13,7 +15,7 @@ def make_loader(
     dataset: Dataset[BatchT], collate: Callable[[list[BatchT]], BatchT], num_workers: int, **order: Any
 ) -> DataLoader[BatchT]:
     """Batches in some order (batch_size, sampler, ... of `DataLoader`); worker processes stay from epoch to epoch."""
-    return DataLoader(
+    return SkippingLoader(
         dataset,
         collate_fn=collate,
         num_workers=num_workers,

@@ -3,8 +3,7 @@
 import json
 import reprlib
 from collections.abc import Sized
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cfexp.errors import InputError
 
@@ -12,7 +11,21 @@ OFFICIAL_REMEDY = "extract the official file again (README, Data sets)"
 _KINDS = {int: "an integer", str: "a string", list: "a list", dict: "an object"}
 
 
-def read_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
+class Readable(Protocol):
+    """A `Path`, or a file in a zip."""
+
+    @property
+    def name(self) -> str:
+        """Its name without the folder."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
+
+
+def read_json(path: Readable, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
     """A JSON file whose top level is an object; a UTF-8 byte order mark and CRLF are accepted.
 
     Raises InputError, which ends in `remedy`, for anything else.
@@ -23,7 +36,7 @@ def read_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
     return document
 
 
-def read_any_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> Any:
+def read_any_json(path: Readable, remedy: str = OFFICIAL_REMEDY) -> Any:
     """A JSON file of any top level, otherwise as `read_json`."""
     document: Any
     try:
@@ -49,7 +62,7 @@ def read_any_json(path: Path, remedy: str = OFFICIAL_REMEDY) -> Any:
 class Records:
     """A list of JSON objects that knows which file and key it came from."""
 
-    def __init__(self, path: Path, name: str, rows: list[Any]) -> None:
+    def __init__(self, path: Readable, name: str, rows: list[Any]) -> None:
         self.path, self.name, self.rows = path, name, rows
 
     def __len__(self) -> int:
@@ -84,7 +97,7 @@ class Records:
         return Records(self.path, f"{self.name}[{index}].{key}", self.get(index, key, list))
 
 
-def records_of(document: dict[str, Any], path: Path, name: str) -> Records:
+def records_of(document: dict[str, Any], path: Readable, name: str) -> Records:
     """The non-empty list under `name` of the document read from `path`; raises InputError."""
     if name not in document:
         raise InputError(f"{path}: has no key {name!r}; {OFFICIAL_REMEDY}")

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from cfexp.data.batch import VQABatch
 from cfexp.data.loaders import make_loader
 from cfexp.data.settings import check_at_least
+from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
 from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
 from cfexp.data.vqa_scene_graph import Palette
@@ -42,8 +43,9 @@ class VQADataModule(LightningDataModule):
     `group_by_image`: a training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
     questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
     `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
-    None = built from the training part, whatever `train_question_types`. The order of training is a function of
-    (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
+    None = built from the training part, whatever `train_question_types`. `on_bad_sample`: `raise` InputError at an
+    image that is missing or cannot be read, or `skip` its questions and count it. The order of training is a function
+    of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class VQADataModule(LightningDataModule):
         images_per_batch: int = 32,
         max_test_questions: int | None = None,
         vocabulary_path: str | None = None,
+        on_bad_sample: OnBadSample = "raise",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -72,6 +75,7 @@ class VQADataModule(LightningDataModule):
         check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
         if max_test_questions is not None:
             check_at_least(1, max_test_questions=max_test_questions)
+        check_on_bad_sample(on_bad_sample)
         if isinstance(train_question_types, str):
             raise InputError(f"data.train_question_types must be a list of prefixes, got {train_question_types!r}")
         self.root = None if root is None else Path(root).expanduser()
@@ -84,6 +88,7 @@ class VQADataModule(LightningDataModule):
         self.group_by_image, self.images_per_batch = group_by_image, images_per_batch
         self.max_test_questions, self.seed = max_test_questions, seed
         self.vocabulary_path = None if vocabulary_path is None else Path(vocabulary_path).expanduser()
+        self.on_bad_sample = on_bad_sample
         self.dropped_questions = 0
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
@@ -104,6 +109,10 @@ class VQADataModule(LightningDataModule):
             if part != "val" or self.holdout_images > 0:
                 self.dataset(part)
 
+    def teardown(self, stage: str) -> None:
+        """Say how many images were skipped."""
+        log_skipped(self._datasets)
+
     def dataset(self, part: Part) -> VQADataset:
         """The data set of one part, made on first use; raises InputError."""
         if part not in self._datasets:
@@ -117,6 +126,8 @@ class VQADataModule(LightningDataModule):
                 self.max_question_length,
                 group_by_image=self.group_by_image and part == "train",
                 cache_images=self.cache_images,
+                on_bad_sample=self.on_bad_sample,
+                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 
@@ -153,10 +164,15 @@ class VQADataModule(LightningDataModule):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words and answers: of `vocabulary_path` if that is given, else of the training images' questions."""
+        """The words and answers: of `vocabulary_path` if that is given, else of the training images, from the cache."""
         if self.vocabulary_path is not None:
             return Vocabulary.load(self.vocabulary_path)
-        return Vocabulary.build(self._fit_parts[0], self.num_answers)
+        # So that explaining val2014 need not read train2014. The questions decide, and which of them train.
+        kept = f"{self.fingerprint}-{self.holdout_images}-{self.num_answers}.json"
+        return Vocabulary.cached(
+            self.cache_dir / "vqa_vocabularies" / kept,
+            lambda: Vocabulary.build(self._fit_parts[0], self.num_answers),
+        )
 
     @property
     def facts(self) -> dict[str, int]:

@@ -9,16 +9,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cfexp.data.archives import ImageFiles
 from cfexp.data.batch import VQABatch
-from cfexp.data.vqa_files import Split, VQAQuestion, check_images, image_path, read_image
+from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.data.skipping import BadSamples, OnBadSample
+from cfexp.data.vqa_files import Split, VQAQuestion, image_name, read_image
 from cfexp.data.vqa_vocabulary import Vocabulary
+from cfexp.errors import InputError
 
 
 class VQADataset(Dataset[VQABatch]):
     """Questions, or with `group_by_image` images with all their questions, as items to be joined by `collate`.
 
-    `questions` must be ordered by image_id, as `read_split` gives them. Raises InputError if an image is missing; a
-    damaged one raises InputError when it is read: now with `cache_images`, which keeps every picture as uint8.
+    `questions` must be ordered by image_id, as `read_split` gives them. cache_images: read every picture now and keep
+    it as uint8. on_bad_sample: what becomes of a picture that is missing or cannot be read: `raise` InputError, now or
+    when it is read, or `skip` its questions, so that their batch is smaller; `bad_samples` counts such pictures.
+    substitutes_bad: where no picture of a batch can be read, it is the next item that can, as in training; else it is
+    empty.
     """
 
     def __init__(
@@ -31,8 +38,11 @@ class VQADataset(Dataset[VQABatch]):
         max_question_length: int = 26,
         group_by_image: bool = False,
         cache_images: bool = False,
+        on_bad_sample: OnBadSample = "raise",
+        substitutes_bad: bool = False,
     ) -> None:
-        self.root, self.split, self.image_size = root, split, image_size
+        self.files, self.split, self.image_size = ImageFiles.find(root / split), split, image_size
+        self.substitutes_bad = substitutes_bad
         words = np.zeros((len(questions), max_question_length), dtype=np.int64)
         lengths = np.zeros(len(questions), dtype=np.int64)
         for row, question in enumerate(questions):
@@ -49,13 +59,21 @@ class VQADataset(Dataset[VQABatch]):
         # The rows of a picture are consecutive, as `questions` is ordered.
         rows_of_item = rows_of_picture if group_by_image else np.ones_like(image_ids)
         self._first_row = [0, *rows_of_item.cumsum().tolist()]
-        check_images(root, split, self._pictures.tolist())
+        self._bad = BadSamples(len(self._pictures), on_bad_sample)
+        if on_bad_sample == "raise":
+            names = [image_name(split, image_id) for image_id in self._pictures.tolist()]
+            self.files.check(names, "the image of a question")
         self._cache: Tensor | None = None
         if cache_images:
-            self._cache = self._read(self._pictures)
+            self._cache = self._read(np.arange(len(self._pictures)))
 
     def __len__(self) -> int:
         return len(self._first_row) - 1
+
+    @property
+    def bad_samples(self) -> int:
+        """How many images were skipped, with their questions, because they cannot be read."""
+        return len(self._bad)
 
     def __getitem__(self, item: int) -> VQABatch:
         """The B rows of one item."""
@@ -65,20 +83,41 @@ class VQADataset(Dataset[VQABatch]):
         """The rows of several items as one batch, each picture read once; DataLoader prefers this to __getitem__."""
         rows = np.concatenate([np.arange(self._first_row[item], self._first_row[item + 1]) for item in items])
         needed, picture_of_row = np.unique(self._picture_of_row[rows], return_inverse=True)
-        pixels = self._read(self._pictures[needed]) if self._cache is None else self._cache[needed]
+        pixels = self._read(needed) if self._cache is None else self._cache[needed]
+        good = self._bad.good(torch.from_numpy(needed))
+        if not good.any() and self.substitutes_bad:
+            return self.__getitems__([self._next_good(items[-1])])
+        kept = good.numpy()[picture_of_row]
+        rows, picture_of_row = rows[kept], picture_of_row[kept]
         image = pixels.float().div_(127.5).sub_(1)[picture_of_row]
         known = (self.question, self.question_length, self.answer, self.image_id, self.question_id)
         return [VQABatch(image, *(column[rows] for column in known))]
 
-    def _read(self, image_ids: NDArray[np.int64]) -> Tensor:
-        """(P, 3, S, S) uint8, the pictures of (P,) ids."""
-        pixels = torch.empty(len(image_ids), 3, self.image_size, self.image_size, dtype=torch.uint8)
-        for position, image_id in enumerate(image_ids.tolist()):
-            pixels[position] = read_image(image_path(self.root, self.split, image_id), self.image_size)
+    def _read(self, pictures: NDArray[np.int64]) -> Tensor:
+        """(P, 3, S, S) uint8, the (P,) pictures; bad ones, if they are to be skipped, are marked and left at 0."""
+        pixels = torch.zeros(len(pictures), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for position, picture in enumerate(pictures.tolist()):
+            name = image_name(self.split, int(self._pictures[picture]))
+            try:
+                pixels[position] = read_image(self.files.folder / name, self.image_size, self.files.content(name))
+            except InputError as error:
+                self._bad.meet(picture, error)
         return pixels
+
+    def _next_good(self, item: int) -> int:
+        """The first item after this one, in a circle, whose picture can be read; raises InputError if there is none."""
+        for other in ((item + step) % len(self) for step in range(1, len(self))):
+            picture = self._picture_of_row[self._first_row[other] : self._first_row[other] + 1]
+            if self._cache is None:
+                self._read(picture)
+            if self._bad.good(torch.from_numpy(picture)).all():
+                return other
+        raise InputError(f"{self.files.folder}: no image of a training question can be read; {OFFICIAL_REMEDY}")
 
 
 def collate(items: list[VQABatch]) -> VQABatch:
     """Join items of any number of rows, less the padding that no row needs: the question encoder steps over it."""
     batch = items[0] if len(items) == 1 else VQABatch(*(torch.cat(column) for column in zip(*items, strict=True)))
+    if len(batch.question_length) == 0:
+        return batch
     return batch._replace(question=batch.question[:, : int(batch.question_length.max())])

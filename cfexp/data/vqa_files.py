@@ -1,14 +1,12 @@
 """VQAv1 as its distributors lay it out, read and checked: nothing behind this module meets a damaged file.
 
 A root folder holds, for each split (`train2014`, `val2014`), `OpenEnded_mscoco_SPLIT_questions.json` (or the
-`MultipleChoice_` file), `mscoco_SPLIT_annotations.json` and the images `SPLIT/COCO_SPLIT_%012d.jpg`. The embedded
-scenes add `scene_graphs_SPLIT.json`.
+`MultipleChoice_` file), `mscoco_SPLIT_annotations.json` and the images `SPLIT/COCO_SPLIT_%012d.jpg`; or, for any of
+them, the zip in which it was shipped. The embedded scenes add `scene_graphs_SPLIT.json`.
 """
 
 import hashlib
-import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,13 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cfexp.data.images import read_picture
-from cfexp.data.records import OFFICIAL_REMEDY, Records, read_json, records_of, shown
+from cfexp.data.archives import Archive, ImageFiles, PackedFile, read_content
+from cfexp.data.images import read_rgb
+from cfexp.data.records import OFFICIAL_REMEDY, Readable, Records, read_json, records_of, shown
 from cfexp.data.vqa_scene_graph import Palette, SceneGraphObject, read_scene_graph
 from cfexp.errors import InputError
 
 Split = Literal["train2014", "val2014"]
 SPLITS: tuple[Split, ...] = ("train2014", "val2014")
+_ZIPS: dict[str, str] = {"train2014": "Train_mscoco.zip", "val2014": "Val_mscoco.zip"}  # of questions, of annotations
 ANSWERS_PER_QUESTION = 10  # VQAv1 asked ten people; its metric is defined for ten
 
 
@@ -79,13 +79,15 @@ def read_split(root: Path, split: Split) -> tuple[dict[int, VQAQuestion], Palett
     return {question.question_id: question for question in ordered}, palette
 
 
-def locate_split(root: Path, split: Split) -> tuple[Path, Path, Path | None]:
+def locate_split(root: Path, split: Split) -> tuple[Readable, Readable, Path | None]:
     """The question, annotation and scene graph files of a split; the last is None where there is none.
 
     Raises InputError that lists what is missing.
     """
     questions, annotations, graph = _split_files(root, split)
-    missing = [str(path) for path in (questions, annotations, root / split) if not path.exists()]
+    missing = [
+        str(path) for path in (questions, annotations, ImageFiles.find(root / split).folder) if not path.exists()
+    ]
     if missing:
         others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
         raise InputError(
@@ -105,40 +107,27 @@ def fingerprint_files(root: Path) -> str:
         locate_split(root, "train2014")  # says what is missing
     total = hashlib.sha256()
     for path in files:
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); {OFFICIAL_REMEDY}") from None
-        total.update(f"{path.name} {path.stat().st_size} {digest}\n".encode())
+        content = read_content(path) if isinstance(path, Path) else path.read_bytes()
+        total.update(f"{path.name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()[:12]
+
+
+def image_name(split: Split, image_id: int) -> str:
+    """The name of COCO's image of this id."""
+    return f"COCO_{split}_{image_id:012d}.jpg"
 
 
 def image_path(root: Path, split: Split, image_id: int) -> Path:
     """Where COCO's image of this id lies."""
-    return root / split / f"COCO_{split}_{image_id:012d}.jpg"
+    return root / split / image_name(split, image_id)
 
 
-def check_images(root: Path, split: Split, image_ids: Iterable[int]) -> None:
-    """Raise InputError unless the split's folder lists a file for every image; one listing, no file is opened."""
-    try:
-        with os.scandir(root / split) as entries:
-            present = {entry.name for entry in entries if entry.is_file()}
-    except OSError as error:
-        raise InputError(f"{root / split}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
-    paths = (image_path(root, split, image_id) for image_id in image_ids)
-    missing = [path for path in paths if path.name not in present]
-    if missing:
-        more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]}: the image of a question is no file there{more}; {OFFICIAL_REMEDY}")
-
-
-def read_image(path: Path, size: int) -> Tensor:
+def read_image(path: Path, size: int, content: bytes | None = None) -> Tensor:
     """The image as (3, size, size) uint8 RGB: its centred square, resized; untouched where it has that size.
 
-    Raises InputError if it is not a complete JPEG or PNG image.
+    content: its bytes, where they are known already. Raises InputError if it is not a complete JPEG or PNG image.
     """
-    pixels = fit_square(read_picture(path).convert("RGB"), size, Image.Resampling.BILINEAR)
+    pixels = fit_square(read_rgb(path, content), size, Image.Resampling.BILINEAR)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -147,15 +136,21 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDA
     return np.asarray(ImageOps.fit(image, (size, size), method=resample))
 
 
-def _split_files(root: Path, split: Split) -> tuple[Path, Path, Path]:
-    questions = root / f"OpenEnded_mscoco_{split}_questions.json"
-    multiple_choice = root / f"MultipleChoice_mscoco_{split}_questions.json"
-    if multiple_choice.exists() and not questions.exists():
-        questions = multiple_choice
-    return questions, root / f"mscoco_{split}_annotations.json", root / f"scene_graphs_{split}.json"
+def _split_files(root: Path, split: Split) -> tuple[Readable, Readable, Path]:
+    kinds = ("OpenEnded", "MultipleChoice")
+    questions = _first_there(root, f"Questions_{_ZIPS[split]}", *(f"{k}_mscoco_{split}_questions.json" for k in kinds))
+    annotations = _first_there(root, f"Annotations_{_ZIPS[split]}", f"mscoco_{split}_annotations.json")
+    return questions, annotations, root / f"scene_graphs_{split}.json"
 
 
-def _split_records(path: Path, name: str, split: Split) -> Records:
+def _first_there(root: Path, packed: str, *names: str) -> Readable:
+    """The first of the files that is there, unpacked or in the zip; the first name if none is."""
+    archive = Archive(root / packed)
+    choices: list[Readable] = [*(root / name for name in names), *(PackedFile(archive, name) for name in names)]
+    return next((choice for choice in choices if choice.exists()), choices[0])
+
+
+def _split_records(path: Readable, name: str, split: Split) -> Records:
     """The records under `name` of a file that is of `split`, if it says of which it is; raises InputError."""
     document = read_json(path)
     subset = document.get("data_subtype", split)

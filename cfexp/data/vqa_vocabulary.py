@@ -1,10 +1,12 @@
 """Words and answers as the numbers that a VQA model works with."""
 
+import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +48,16 @@ class Vocabulary:
         words = [word for word in _by_frequency(word_counts) if word_counts[word] > min_word_count]
         return cls((*words, UNKNOWN_WORD), tuple(_by_frequency(answer_counts)[:num_answers]))
 
+    @classmethod
+    def cached(cls, path: Path, build: Callable[[], "Vocabulary"]) -> "Vocabulary":
+        """What `save` left at `path`, where that is whole; else built and, if it can be, left there."""
+        with contextlib.suppress(InputError):
+            return cls.load(path)
+        vocabulary = build()
+        with contextlib.suppress(OSError):
+            vocabulary.save(path)
+        return vocabulary
+
     @property
     def facts(self) -> dict[str, int]:
         """What sizes the networks; `num_words` counts the padding."""
@@ -75,9 +87,12 @@ class Vocabulary:
             "answers": self.answers,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(content, indent=0), encoding="utf-8")
-        unfinished.replace(path)
+        # A name of its own, whatever other processes and machines write there.
+        descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=0)
+        Path(unfinished).chmod(0o644)  # mkstemp's own is for one user only
+        Path(unfinished).replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -185,8 +185,29 @@ def test_damage_is_named_in_one_line_or_skipped_and_counted(tmp_path: Path, how:
         skipping = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip")
         assert skipping.__getitems__([2, 1, 0])[0].image_id == ("c", "a")
         assert skipping.bad_samples == 1
-        with pytest.raises(InputError, match="no image of its batch of 1 can be read"):
-            skipping[1]
+        assert skipping[1].image_id == ()
+        training = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip", substitutes_bad=True)
+        assert training[1].image_id == ("c",)
+        assert training.bad_samples == 1
+
+
+def test_empty_batches_are_passed_over_and_none_at_all_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Layouts(tmp_path, on_bad_sample="skip", eval_batch_size=1, batch_size=1)
+    for index in (0, 9):
+        damage(data.dataset("test").records[index], "empty image")
+    assert [len(batch.image_id) for batch in data.test_dataloader()] == [1] * 8
+    data.teardown("test")
+    assert "2 images of the test part were skipped" in caplog.text
+    for record in data.dataset("train").records:
+        damage(record, "empty image")
+    with pytest.raises(InputError, match="neither it nor any other image can be read"):
+        list(data.train_dataloader())
+    for record in data.dataset("test").records[1:9]:
+        damage(record, "empty image")
+    with pytest.raises(InputError, match="no sample of 10 batches can be read"):
+        list(data.test_dataloader())
 
 
 def test_bad_samples_are_counted_across_worker_processes(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The full check of a data set, whichever it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cfexp.data.bdd100k import BDD100kDataModule
+from cfexp.data.celeba import CelebADataModule
+from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.check_faces import check_celeba, check_celebamask_hq
+from cfexp.data.check_streets import check_bdd100k
+from cfexp.data.check_vqa import check_vqa
+from cfexp.data.findings import Findings
+from cfexp.data.inspection import Inspection, inspect_all
+from cfexp.data.vqa import VQADataModule
+from cfexp.errors import InputError
+
+CHECKS: dict[type, Callable[[Any, Findings], list[Inspection]]] = {
+    BDD100kDataModule: check_bdd100k,
+    CelebADataModule: check_celeba,
+    CelebAMaskHQDataModule: check_celebamask_hq,
+    VQADataModule: check_vqa,
+}
+
+
+def check_data(data: Any, findings: Findings, show: bool = True) -> int:
+    """Check all the files of a data module's root; returns how many images were opened.
+
+    data: made with `on_bad_sample="skip"`, so that no bad image hides the others. show: a progress bar on stderr.
+    Raises InputError for a data module of another kind, and for a root that is not there.
+    """
+    check = next((check for kind, check in CHECKS.items() if isinstance(data, kind)), None)
+    if check is None:
+        raise InputError(f"{type(data).__name__} is none of the data modules that can be checked")
+    if data.root is not None and not data.root.is_dir():
+        raise InputError(f"data.root={data.root} is no folder; give the one that the data set was unpacked into")
+    inspections = check(data, findings)
+    inspect_all(inspections, findings, one_size=not isinstance(data, VQADataModule), show=show)
+    return len(inspections)

@@ -1,0 +1,80 @@
+"""What becomes of samples whose files cannot be read (`data.on_bad_sample`): an error, or counted and left out."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cfexp.errors import InputError
+
+OnBadSample = Literal["raise", "skip"]
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+_log = logging.getLogger(__name__)
+
+
+class BadSamples:
+    """Which of `count` samples could not be read so far, in all worker processes."""
+
+    def __init__(self, count: int, on_bad_sample: OnBadSample) -> None:
+        self.on_bad_sample = on_bad_sample
+        self._bad = torch.zeros(count, dtype=torch.bool)
+        self._bad.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return int(self._bad.sum())
+
+    def meet(self, row: int, error: InputError) -> None:
+        """Raise the error, or where bad samples are skipped say it once and remember the sample."""
+        if self.on_bad_sample == "raise":
+            raise error
+        if not self._bad[row]:
+            _log.warning("skipped: %s", error)
+        self._bad[row] = True
+
+    def good(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """(B,) bool of (B,) samples."""
+        return ~self._bad[rows]
+
+
+class SkippingLoader(DataLoader[BatchT_co]):
+    """A DataLoader that passes over batches none of whose samples can be read: they come empty.
+
+    Raises InputError where that leaves none.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches that have a sample, which are named tuples of tensors."""
+        empty = shown = 0
+        for batch in super().__iter__():
+            if len(batch[0]):
+                shown += 1
+                yield batch
+            else:
+                empty += 1
+        if empty and not shown:
+            raise InputError(
+                f"no sample of {empty} batches can be read (data.on_bad_sample=skip); python -m cfexp.doctor says why"
+            )
+
+
+class _Skipping(Protocol):
+    def __len__(self) -> int: ...
+
+    @property
+    def bad_samples(self) -> int: ...
+
+
+def log_skipped(datasets: Mapping[Any, _Skipping]) -> None:
+    """Say how many images of each part were left out, if any were."""
+    for part, dataset in datasets.items():
+        if dataset.bad_samples:
+            _log.warning("%d images of the %s part were skipped: they cannot be read", dataset.bad_samples, part)
+
+
+def check_on_bad_sample(value: object) -> None:
+    """Raise InputError unless it is one of the two."""
+    if value not in get_args(OnBadSample):
+        raise InputError(f"data.on_bad_sample must be raise or skip, got {value!r}")

@@ -1,0 +1,142 @@
+"""`python -m cfexp.doctor data=NAME data.root=PATH`: check a data set, and checkpoints, before a GPU hour is spent."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+
+if TYPE_CHECKING:
+    from cfexp.data.findings import Findings
+
+_LOAD_NETWORK = "cfexp.models.pretrained.load_network"
+_GIVEN = re.compile(r"\$\{checkpoints\.(\w+)\}")
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="doctor")
+def main(config: DictConfig) -> None:
+    """Check what is given, print the findings, and exit with 1 if any is an error."""
+    # Imported late: --help and a mistyped override answer at once.
+    from cfexp.data.findings import Findings
+
+    findings = Findings()
+    one_line_errors(lambda given: _check(given, findings))(config)
+    if findings.has_errors:
+        sys.exit(1)
+
+
+def _check(config: DictConfig, findings: "Findings") -> None:
+    from cfexp.errors import InputError
+
+    checked = []
+    if config.get("data") is not None:
+        checked.append(_check_data(config, findings))
+    for name, network, path, prefix in _checkpoints(config):
+        _check_checkpoint(name, network, path, prefix, config.released, findings)
+        checked.append(str(path))
+    if not checked:
+        raise InputError("nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)")
+    _print(findings, ", ".join(checked))
+
+
+def _check_data(config: DictConfig, findings: "Findings") -> str:
+    """Check the data set of the config, and fill in the facts that it determines; returns what was checked."""
+    from cfexp.data.checks import check_data
+    from cfexp.errors import InputError
+    from cfexp.stages import build
+
+    # So that one bad image does not hide the others.
+    OmegaConf.update(config, "data.on_bad_sample", "skip", force_add=True)
+    data = build(config.data, "data")
+    count = check_data(data, findings)
+    try:
+        with open_dict(config):
+            config.facts = {**data.facts, **config.facts}
+    except InputError as error:  # a vocabulary that cannot be built
+        findings.error(str(error))
+    return f"{data.folder} ({count:,} images)"
+
+
+def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
+    """What each given checkpoint is called, the config of its network, its path, and the prefix of its keys."""
+    from cfexp.errors import InputError
+
+    if config.checkpoint is not None:
+        if config.get("network") is None:
+            raise InputError(
+                "checkpoint= is checked against a network: give network=NAME, or an experiment that has one"
+            )
+        yield "checkpoint", config.network, Path(config.checkpoint), config.prefix
+    given = {str(name): Path(path) for name, path in config.checkpoints.items() if path is not None}
+    used = set()
+    for where, node in _mappings(OmegaConf.to_container(config, resolve=False)):
+        match = _GIVEN.fullmatch(str(node.get("checkpoint"))) if node.get("_target_") == _LOAD_NETWORK else None
+        if match is not None and match[1] in given and match[1] not in used:
+            used.add(match[1])
+            network = OmegaConf.select(config, f"{where}.network")
+            yield f"checkpoints.{match[1]}", network, given[match[1]], str(node.get("prefix", ""))
+    if unused := sorted(given.keys() - used):
+        raise InputError(f"checkpoints.{unused[0]}: no network of this config is loaded from it")
+
+
+def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Every mapping within plain mappings and lists, and its place as `OmegaConf.select` takes it."""
+    if isinstance(content, dict):
+        yield where, content
+    children = content.items() if isinstance(content, dict) else enumerate(content if isinstance(content, list) else ())
+    for key, child in children:
+        yield from _mappings(child, f"{where}.{key}" if where else str(key))
+
+
+def _check_checkpoint(
+    name: str, network_config: Any, path: Path, prefix: str, released: str | None, findings: "Findings"
+) -> None:
+    """Load a checkpoint into its network: every tensor must be there, have its shape, and hold finite numbers."""
+    from cfexp.errors import InputError
+    from cfexp.models.pretrained import check_fit, load_network, read_state_dict
+    from cfexp.models.released import CONVERSIONS
+    from cfexp.stages import build
+
+    own = OmegaConf.to_container(network_config, resolve=True)
+    for _, node in _mappings(own):
+        if "weights" in node:  # which would be downloaded, to be overwritten
+            node["weights"] = None
+    network = build(DictConfig(own), name)
+    if released is None:
+        loaded = findings.attempt(lambda: load_network(network, path, prefix=prefix))
+        state = None if loaded is None else loaded.state_dict()
+    elif released not in CONVERSIONS:
+        raise InputError(f"released must be one of {', '.join(CONVERSIONS)}, got {released!r}")
+    else:
+        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path)))
+        if state is not None:
+            shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
+            findings.attempt(lambda: check_fit(shapes, state, str(path), type(network).__name__))
+    if state is not None:
+        broken = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        if broken:
+            findings.error(f"{path}: {broken[0]} holds NaN or infinity", len(broken))
+
+
+def _print(findings: "Findings", checked: str) -> None:
+    """A table of one line a finding, however long."""
+    from rich.console import Console
+
+    rows = list(findings)
+    errors = sum(finding.severity == "error" for finding in rows)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(f"checked {checked}: errors of {errors} kinds, notes of {len(rows) - errors}")
+    for finding in rows:
+        line = f"{finding.severity:<6}{finding.times:>8,}  {finding.first}"
+        console.print(line, style="bold red" if finding.severity == "error" else None)
+
+
+if __name__ == "__main__":
+    main()

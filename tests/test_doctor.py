@@ -1,0 +1,191 @@
+"""`python -m cfexp.doctor` as a user calls it: on a data set, on checkpoints, and wrongly."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+
+from cfexp import doctor, train
+from cfexp.configuration import register_resolvers
+from cfexp.models.classifiers import SmoothClassifier
+from cfexp.worlds.faces import FaceParameters, cached_faces
+
+CONF = Path(__file__).parents[1] / "conf"
+EXPERIMENTS = sorted(
+    path.relative_to(CONF / "experiment").with_suffix("")
+    for path in (CONF / "experiment").rglob("*.yaml")
+    if "python -m cfexp.evaluate" not in path.read_text()
+)
+FACES = ["data=celebamask_hq", "data.first_test_id=20", "data.holdout_images=4", "data.image_size=[16,16]"]
+STREETS = ["data.world.train_scenes=3", "data.world.val_scenes=2", "data.holdout_images=1"]
+Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def root(cache: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(cached_faces(FaceParameters(faces=24, image_size=32), cache), tmp_path / "faces"))
+
+
+@pytest.fixture
+def main(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Main]:
+    """Runs `python -m cfexp.doctor ARGUMENTS` within this process, which spares the imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CFEXP_CACHE", str(cache))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*arguments: str, verb: Callable[[], None] = doctor.main) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["doctor.py", *arguments])
+        code, _ = 0, capsys.readouterr()  # what making the data set said
+        try:
+            verb()
+        except SystemExit as stopped:
+            code = int(str(stopped.code or 0))
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield run
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+def saved(network: nn.Module, path: Path) -> Path:
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_a_sound_data_set_has_notes_and_exit_code_0(main: Main, root: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, stdout, stderr = main(*FACES, f"data.root={root}")
+    assert code == 0, stdout
+    assert stdout[0] == f"checked {root} (24 images): errors of 0 kinds, notes of 2"
+    assert all(line.startswith("note") for line in stdout[1:])
+    assert len(stdout) == 3
+    assert "100%" in stderr[-1]
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is left where it was called
+
+
+def test_every_finding_is_one_line_and_errors_give_exit_code_1(main: Main, root: Path) -> None:
+    for number in (3, 21):
+        (root / "CelebA-HQ-img" / f"{number}.jpg").write_bytes(b"")
+    (root / "CelebAMask-HQ-mask-anno" / "0" / "00009_skin.png").write_bytes(b"")
+    (root / "identity_CelebA.txt").write_text("")
+    code, stdout, _ = main(*FACES, f"data.root={root}")
+    assert code == 1
+    assert stdout[0] == f"checked {root} (24 images): errors of 3 kinds, notes of 1"
+    assert stdout[1].split(maxsplit=2) == ["error", "1", f"{root / 'identity_CelebA.txt'}: the file is empty"]
+    _, times, rest = stdout[2].split(maxsplit=2)
+    assert times == "2"
+    assert rest.startswith(f"{root / 'CelebA-HQ-img' / '21.jpg'}: not a readable image")  # by name
+    assert "00009_skin.png: not a readable image" in stdout[3]
+    assert len(stdout) == 5
+
+
+def test_a_training_on_the_same_root_stops_or_skips(main: Main, root: Path, tmp_path: Path) -> None:
+    for number in (16, 21):
+        (root / "CelebA-HQ-img" / f"{number}.jpg").write_bytes(b"")
+    settings = ["trainer.max_epochs=1", "logger=none", "data.batch_size=4", "network.widths=[4]", "num_threads=1"]
+    experiment = ["+experiment=face_decision", f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}", *FACES[1:]]
+    code, _, stderr = main(*experiment, *settings, verb=train.main)
+    assert (code, len(stderr)) == (2, 1)
+    assert stderr[0].startswith(f"error: {root / 'CelebA-HQ-img' / '16.jpg'}: not a readable image")
+    code, stdout, stderr = main(*experiment, *settings, "data.on_bad_sample=skip", verb=train.main)
+    assert code == 0, stderr
+    said = "\n".join(stdout + stderr)
+    assert f"skipped: {root / 'CelebA-HQ-img' / '16.jpg'}: not a readable image" in said
+    assert "1 images of the val part were skipped" in said
+    assert "1 images of the test part were skipped" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "error: nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)"),
+        (("data=celeba",), "error: data.root must be given: data.root=VALUE"),
+        (("data=vqav1", "data.root=/nowhere"), "error: data.root=/nowhere is no folder; give the one that the"),
+        (("checkpoint=a.ckpt",), "error: checkpoint= is checked against a network: give network=NAME"),
+        (("network=smooth_classifier", "checkpoint=a.ckpt"), "error: Interpolation key 'facts.num_classes' not found"),
+        (("data=celebamask_hq", "data.root=.", "data.split=val"), "error: data.split must be one of paper, celeba"),
+        (("+checkpoints.decision=a.ckpt",), "error: checkpoints.decision: no network of this config is loaded from it"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line_and_exit_code_2(main: Main, arguments: tuple[str, ...], line: str) -> None:
+    code, stdout, stderr = main(*arguments)
+    assert (code, stdout) == (2, [])
+    assert len(stderr) == 1
+    assert stderr[0].startswith(line)
+
+
+def test_a_checkpoint_is_held_against_its_network(main: Main, tmp_path: Path) -> None:
+    command = ["network=smooth_classifier", "+facts.num_classes=3"]
+    network = SmoothClassifier(3, (16, 32, 64, 96))
+    path = saved(network, tmp_path / "model.ckpt")
+    assert main(*command, f"checkpoint={path}")[0] == 0
+    _, (first, line), _ = main("network=smooth_classifier", "+facts.num_classes=4", f"checkpoint={path}")
+    assert first == f"checked {path}: errors of 1 kinds, notes of 0"
+    assert line.startswith("error")
+    assert f"{path} does not fit SmoothClassifier: " in line
+    assert "misshaped" in line
+    nn.init.constant_(next(network.parameters()), float("nan"))
+    code, stdout, _ = main(*command, f"checkpoint={saved(network, path)}")
+    assert code == 1
+    assert stdout[1].endswith(" holds NaN or infinity")
+    for content in (b"", b"<html>404</html>"):
+        path.write_bytes(content)
+        code, stdout, _ = main(*command, f"checkpoint={path}")
+        assert code == 1
+        assert f"{path} is no readable checkpoint" in stdout[1]
+    code, stdout, _ = main(*command, f"checkpoint={tmp_path / 'no.ckpt'}")
+    assert code == 1
+    assert f"no checkpoint at {tmp_path / 'no.ckpt'}" in stdout[1]
+
+
+def test_a_checkpoint_of_others_is_converted_first(main: Main, tmp_path: Path) -> None:
+    path = saved(SmoothClassifier(3, (16, 32)), tmp_path / "latest_net_G.pth")
+    command = ["network=sean", "+facts.num_regions=19", f"checkpoint={path}"]
+    code, stdout, _ = main(*command, "released=sean")
+    assert code == 1
+    assert len(stdout) == 2
+    assert "missing" in stdout[1]
+    code, _, stderr = main(*command, "released=gan")
+    assert (code, stderr) == (2, ["error: released must be one of mlb, sean, decision, segmenter, oracle, got 'gan'"])
+
+
+def test_the_checkpoints_of_an_experiment_are_held_against_the_networks_loaded_from_them(
+    main: Main, tmp_path: Path
+) -> None:
+    register_resolvers()
+    command = ["+experiment=steex_driving", *STREETS]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("doctor", overrides=[*command, "+facts.num_regions=20"])
+    paths = {
+        name: saved(instantiate(config[f"{name}_network"]), tmp_path / name) for name in ("decision", "autoencoder")
+    }
+    given = [f"checkpoints.{name}={path}" for name, path in paths.items()]
+    code, stdout, _ = main(*command, *given)
+    assert code == 0, stdout
+    assert stdout[-1].endswith(f"{paths['decision']}, {paths['autoencoder']}: errors of 0 kinds, notes of 0")
+    code, stdout, _ = main(*command, f"checkpoints.decision={paths['autoencoder']}")
+    assert code == 1
+    assert "does not fit SmoothClassifier" in stdout[1]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS, ids=str)
+def test_every_experiment_can_be_checked(name: Path) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("doctor", overrides=[f"+experiment={name.as_posix()}"])
+    assert config.name == name.as_posix()

@@ -24,8 +24,8 @@ def write_label_maps(
     """Write `folder`/{image}.png, 8-bit grey, a region a pixel, for every image of the parts; returns their number.
 
     segmenter: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W), R at most 256. What is there already is left
-    alone, so an interrupted call goes on; a file appears whole. Images that are skipped (`data.on_bad_sample`) get none.
-    Raises InputError for images that cannot be read.
+    alone, so an interrupted call goes on; a file appears whole. Images that are skipped (`data.on_bad_sample`) get no
+    file. Raises InputError for images that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     segmenter = segmenter.eval().to(device)

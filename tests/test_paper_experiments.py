@@ -1,4 +1,4 @@
-"""The experiments at the paper's scale: they compose, so do the stages they require, and their networks are the paper's.
+"""The experiments at the paper's scale: they compose, as do the stages they require; their networks are the paper's.
 
 Each is composed by the command that stands in its file. Networks are built without memory (torch's meta device).
 """
@@ -199,7 +199,8 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
                 required.network.pop("weights", None)
                 loaded = config[f"{name}_network"]
                 loaded.pop("weights", None)
-            assert OmegaConf.to_container(required.network, resolve=True) == OmegaConf.to_container(loaded, resolve=True)
+            trained, loaded = (OmegaConf.to_container(each, resolve=True) for each in (required.network, loaded))
+            assert trained == loaded
         if "celeba_" in experiment:
             # The layouts of the training are those of the search: one segmenter, trained once.
             layouts, _ = compose_stage(stages["autoencoder"][0].requires.layouts, stages["autoencoder"][0])

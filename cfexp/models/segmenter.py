@@ -16,8 +16,8 @@ from cfexp.models.classifiers import coordinates
 class Segmenter(nn.Module):
     """torchvision's DeepLabV3 (Chen et al. 2017), the E_seg of STEEX (Jacob et al. 2022, section 4.1).
 
-    backbone: "resnet50" or "resnet101". weights: the backbone's, see `torchvision_network`; None for a random start or a
-        file loaded later.
+    backbone: "resnet50" or "resnet101". weights: the backbone's, see `torchvision_network`; None for a random start
+        or a file loaded later.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Two real steps of each of STEEX's stages and searches at the paper's scale: full-size networks and images, few of them.
+"""Two real steps of each of STEEX's stages and searches at the paper's scale: full-size networks, few images.
 
-`python -m pytest -m slow -s tests/test_paper_steps.py` prints CPU seconds and memory. The roots are embedded worlds in the
-real sets' layouts, drawn at the size at which the networks see them.
+`python -m pytest -m slow -s tests/test_paper_steps.py` prints CPU seconds and memory. The roots are embedded worlds in
+the real sets' layouts, drawn at the size at which the networks see them.
 """
 
 import json
@@ -113,10 +113,8 @@ def test_celeba_trains_on_predicted_layouts(roots: dict[str, Path], tmp_path: Pa
     given = untrained("celeba_smile", roots, tmp_path)[2]
     (tmp_path / "layouts").mkdir()
     run("train", "celeba_layouts", roots, tmp_path / "layouts", given, "data.eval_batch_size=4")
-    (written,) = {
-        Image.open(path).size + (Image.open(path).mode,) for path in (tmp_path / "layouts" / "label_maps").iterdir()
-    }
-    assert written == (128, 128, "L")
+    pictures = [Image.open(path) for path in (tmp_path / "layouts" / "label_maps").iterdir()]
+    assert {(picture.size, picture.mode) for picture in pictures} == {((128, 128), "L")}
     layouts = f"checkpoints.layouts={tmp_path / 'layouts' / 'label_maps.json'}"
     two_steps("celeba_autoencoder", roots, tmp_path, 1, layouts, "vgg_weights=null")
 

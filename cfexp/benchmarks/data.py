@@ -29,7 +29,7 @@ from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.data.vqa import VQADataModule
 from cfexp.data.vqa_files import image_name
 from cfexp.errors import InputError
-from cfexp.worlds.faces import IMAGES, FaceParameters, write_celeba, write_celebamask_hq
+from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, write_celeba, write_celebamask_hq
 from cfexp.worlds.scenes import SceneParameters, write_scenes
 from cfexp.worlds.streets import StreetParameters, write_streets
 
@@ -67,11 +67,14 @@ class Pairs(NamedTuple):
 def celebamask_hq(folder: Path, count: int, **loading: Any) -> Case:
     """CelebAMask-HQ as shipped: photographs of 1024 pixels, part masks of 512; shown at 256."""
     root = folder / "celebamask_hq"
-    write_celebamask_hq(FaceParameters(faces=count, image_size=512), root)
+    # Drawn smaller and enlarged: at full size a face takes seconds to draw.
+    write_celebamask_hq(FaceParameters(faces=count, image_size=256), root)
     for path in (root / IMAGES).iterdir():
         with Image.open(path) as image:
-            # Drawn at the masks' size, which would take four times as long at the photographs'.
             image.resize((1024, 1024), Image.Resampling.BICUBIC).save(path, quality=90)
+    for path in (root / MASKS).glob("*/*.png"):
+        with Image.open(path) as mask:
+            mask.resize((512, 512), Image.Resampling.NEAREST).save(path)
     data = CelebAMaskHQDataModule(
         *(str(root), None, str(folder / "cache"), (256, 256)), first_test_id=count, holdout_images=1, **loading
     )
@@ -86,9 +89,9 @@ def celeba(folder: Path, count: int, **loading: Any) -> Case:
     write_celeba(parameters, root)
     write_celebamask_hq(parameters, masked)
     layouts.mkdir()
-    with_masks = CelebAMaskHQDataModule(str(masked), None, str(folder / "cache"), first_test_id=1)
+    with_masks = CelebAMaskHQDataModule(str(masked), None, str(folder / "cache"), holdout_images=0)
     names = [face["file"] for face in json.loads((root / "faces_truth.json").read_text(encoding="utf-8"))["faces"]]
-    for record in with_masks.records("test") + with_masks.records("train") + with_masks.records("val"):
+    for record in with_masks.records("train"):
         label_map = with_masks.reader.label_map(record)
         assert label_map is not None
         label_map.save(layouts / f"{Path(names[int(record.image_id)]).stem}.png")

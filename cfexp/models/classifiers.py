@@ -37,11 +37,11 @@ class DecisionModel(nn.Module):
         """Raises InputError as `torchvision_network`, and for an arch that is no classifier."""
         super().__init__()
         self.network = torchvision_network(arch, weights)
-        linear = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
+        linear = [(name, layer) for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
         if not linear:
             raise InputError(f"arch must be a classifier that ends in a linear layer, got {arch}")
-        parent, _, name = linear[-1].rpartition(".")
-        last = self.network.get_submodule(linear[-1])
+        path, last = linear[-1]
+        parent, _, name = path.rpartition(".")
         setattr(self.network.get_submodule(parent), name, nn.Linear(last.in_features, num_outputs))
         deviation = torch.tensor(std)[:, None, None]
         self.register_buffer("scale", 0.5 / deviation, persistent=False)

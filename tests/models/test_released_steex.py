@@ -199,7 +199,7 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.Cap
 
 def test_an_oracle_starts_from_vggfaces_network(tmp_path: Path) -> None:
     released = {key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()}
-    released["classifier.weight"] = released["classifier.weight"][:, :, None, None]
+    released |= {"classifier.weight": torch.randn(7, 2048, 1, 1), "classifier.bias": torch.randn(7)}
     torch.save(released, tmp_path / "resnet50_ft_dag.pth")
     oracle = vggface2_oracle(40, str(tmp_path / "resnet50_ft_dag.pth"))
     expected = oracle_from_released(released)

@@ -75,9 +75,8 @@ def celebamask_hq(folder: Path, count: int, **loading: Any) -> Case:
     for path in (root / MASKS).glob("*/*.png"):
         with Image.open(path) as mask:
             mask.resize((512, 512), Image.Resampling.NEAREST).save(path)
-    data = CelebAMaskHQDataModule(
-        *(str(root), None, str(folder / "cache"), (256, 256)), first_test_id=count, holdout_images=1, **loading
-    )
+    loading = {"first_test_id": count, "holdout_images": 1, "horizontal_flip": 0.0, **loading}
+    data = CelebAMaskHQDataModule(str(root), None, str(folder / "cache"), **loading)
     images = [record.image for record in data.records("train")]
     return Case(data.train_dataloader, images, [transforms.Resize((256, 256), BICUBIC)], data.batch_size)
 
@@ -95,7 +94,8 @@ def celeba(folder: Path, count: int, **loading: Any) -> Case:
         label_map = with_masks.reader.label_map(record)
         assert label_map is not None
         label_map.save(layouts / f"{Path(names[int(record.image_id)]).stem}.png")
-    data = CelebADataModule(str(root), None, str(folder / "cache"), layouts=str(layouts), **loading)
+    loading = {"layouts": str(layouts), "horizontal_flip": 0.0, **loading}
+    data = CelebADataModule(str(root), None, str(folder / "cache"), **loading)
     images = [record.image for record in data.records("train")]
     crop = [transforms.CenterCrop(150), transforms.Resize((128, 128), BICUBIC)]
     return Case(data.train_dataloader, images, crop, data.batch_size)

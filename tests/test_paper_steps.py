@@ -50,8 +50,8 @@ SEARCHES = ("celeba_smile", "celeba_young", "celebamask_hq_smile", "celebamask_h
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("roots")
-    # So many that CelebA's validation part, a tenth, has some.
-    write_celeba(FaceParameters(faces=60, image_size=150), folder / "celeba")
+    # So many that the validation part, a tenth of the persons, has some.
+    write_celeba(FaceParameters(faces=100, image_size=150), folder / "celeba")
     write_celebamask_hq(FaceParameters(faces=16, image_size=256), folder / "celebamask_hq")
     streets = StreetParameters(train_scenes=8, val_scenes=2, image_height=256, image_width=512)
     write_streets(streets, folder / "bdd")

@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 import cfexp
 from cfexp.configuration import epochs_done
 from cfexp.errors import InputError
+from cfexp.label_maps import write_label_maps
 from cfexp.models.pretrained import file_hash
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ _NEUTRAL = {
     "use_shipped_weights",
 }
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
+LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
 _NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
 
 
@@ -160,6 +162,10 @@ def provide_stages(config: DictConfig) -> None:
     """
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
+        if requirement is None and given is None:  # requires.NAME=null: what the config does without
+            with open_dict(config):
+                config.checkpoints.pop(name, None)
+            continue
         if given is not None:
             if not Path(given).is_file():
                 raise InputError(f"checkpoints.{name}={given}: no such file")
@@ -176,10 +182,13 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         _log.info("stage %s: shipped, %s", name, shipped.name)
         return shipped
     folder = Path(config.cache_dir).expanduser() / "stages" / full_name
-    checkpoint = folder / "model.ckpt"
+    checkpoint = folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
     if checkpoint.is_file():
         _log.info("stage %s: %s", name, checkpoint)
         return checkpoint
+    if stage.get("predicts"):
+        _log.info("stage %s is predicted first (once): %s", name, folder)
+        return predict_label_maps(stage, folder)
     _log.info("stage %s is trained first (once): %s", name, folder)
     finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
     return checkpoint
@@ -190,10 +199,39 @@ def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConf
     overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
     stage = compose("train", overrides=overrides)
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for key in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
-        if key not in own:
-            OmegaConf.update(stage, key, OmegaConf.select(config, key), force_add=True)
+    for shared in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
+        # A stage on another data set: {data.root: celebamask_hq_root}
+        for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
+            value = OmegaConf.select(config, source)
+            if value is None and source != key:
+                raise InputError(f"{source} must be given: {source}=VALUE")
+            if key not in own:
+                OmegaConf.update(stage, key, value, force_add=True)
     return stage, f"{requirement.experiment}-{config_hash(stage)}"
+
+
+def predict_label_maps(config: DictConfig, folder: Path) -> Path:
+    """Predict the label map of every image of the data by the network into `folder`/label_maps, stages first.
+
+    Returns `folder`/label_maps.json, which says what they are of, and is there when they all are. An interrupted call
+    goes on. Raises InputError for a config that cannot be run.
+    """
+    provide_stages(config)
+    use_threads(config.num_threads)
+    data: Any = build(config.get("data"), "data")
+    data.prepare_data()
+    with open_dict(config):
+        config.facts = data.facts
+    on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+    network = build(config.get("network"), "network")
+    count = write_label_maps(network, data, folder / "label_maps", device="cuda" if on_gpu else "cpu")
+    hashes = {name: file_hash(path) for name, path in config.checkpoints.items()}
+    content = {"images": count, "data_fingerprint": data.fingerprint, "checkpoints": hashes, **config.facts}
+    index = folder / LABEL_MAPS
+    partial = partial_path(index)
+    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    partial.replace(index)
+    return index
 
 
 def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:

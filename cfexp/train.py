@@ -19,9 +19,12 @@ def main(config: DictConfig) -> None:
     """Train; then explain and score the test set. Everything is left in Hydra's output folder."""
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.explainers.base import Explainer
-    from cfexp.stages import finish_stage, fit
+    from cfexp.stages import finish_stage, fit, predict_label_maps
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.get("predicts"):
+        print(f"the label maps are described in {predict_label_maps(config, folder)}")
+        return
     fitted = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)

@@ -39,7 +39,9 @@ RULES = {
     "pretraining": Rule("models losses metrics data.batch", lightning=True),
     "evaluation": Rule("metrics", files=True),
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),
+    "label_maps": Rule("data", files=True),
     "benchmarks": Rule("models losses explainers"),
+    "benchmarks.data": Rule("data worlds", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.backbones import torchvision_network
 
 # Images come in [-1, 1], so this mean and standard deviation of RGB in [0, 1] leave them as they are.
 AS_IT_COMES = (0.5, 0.5, 0.5)
@@ -19,7 +19,7 @@ class DecisionModel(nn.Module):
     """A torchvision classifier from pixels; STEEX (Jacob et al. 2022, section 4.1) explains a DenseNet121.
 
     arch: a name in torchvision.models. num_outputs: K heads, or classes.
-    weights: torchvision's name ("IMAGENET1K_V1"; downloaded; all but the last layer is used), or None.
+    weights: to start from, see `torchvision_network`; all but the last layer is used.
     mean, std: of RGB in [0, 1], by which images are normalised; STEEX's models take them as they come, in [-1, 1].
     """
 
@@ -34,17 +34,14 @@ class DecisionModel(nn.Module):
         mean: Sequence[float] = AS_IT_COMES,
         std: Sequence[float] = AS_IT_COMES,
     ) -> None:
-        """Raises InputError for an arch or weights that torchvision does not have."""
+        """Raises InputError as `torchvision_network`, and for an arch that is no classifier."""
         super().__init__()
-        try:
-            self.network = torchvision.models.get_model(arch, weights=weights)
-        except (ValueError, KeyError) as error:
-            raise InputError(f"torchvision.models has no arch={arch} with weights={weights}: {error}") from None
-        linear = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
+        self.network = torchvision_network(arch, weights)
+        linear = [(name, layer) for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
         if not linear:
             raise InputError(f"arch must be a classifier that ends in a linear layer, got {arch}")
-        parent, _, name = linear[-1].rpartition(".")
-        last = self.network.get_submodule(linear[-1])
+        path, last = linear[-1]
+        parent, _, name = path.rpartition(".")
         setattr(self.network.get_submodule(parent), name, nn.Linear(last.in_features, num_outputs))
         deviation = torch.tensor(std)[:, None, None]
         self.register_buffer("scale", 0.5 / deviation, persistent=False)

@@ -2,10 +2,9 @@
 
 from itertools import pairwise
 
-import torchvision
 from torch import Tensor, nn
 
-from cfexp.errors import InputError
+from cfexp.models.backbones import torchvision_network
 from cfexp.models.classifiers import SmoothClassifier
 
 
@@ -27,19 +26,16 @@ class VGG19Features(nn.Module):
 
     As published, images are fed as they come, in [-1, 1], without ImageNet's normalisation.
 
-    weights: torchvision's name ("IMAGENET1K_V1"; downloaded), or None for a random start or a file loaded later.
+    weights: see `torchvision_network`; None for a random start or a file loaded later.
     """
 
     LAYERS = (0, 2, 7, 12, 21, 30)  # between two of these lies what leads to one of the five maps
     WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of the maps in the loss, as published
 
     def __init__(self, weights: str | None = None) -> None:
-        """Raises InputError for weights that torchvision does not have."""
+        """Raises InputError as `torchvision_network`."""
         super().__init__()
-        try:
-            layers = torchvision.models.vgg19(weights=weights).features
-        except (ValueError, KeyError) as error:
-            raise InputError(f"torchvision's vgg19 has no weights={weights}: {error}") from None
+        layers = list(torchvision_network("vgg19", weights).get_submodule("features").children())
         self.parts = nn.ModuleList(nn.Sequential(*layers[first:last]) for first, last in pairwise(self.LAYERS))
 
     def forward(self, images: Tensor) -> list[Tensor]:

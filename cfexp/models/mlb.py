@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cfexp.errors import InputError
+from cfexp.models.backbones import torchvision_network
 
 
 class QuestionEncoder(nn.Module):
@@ -252,7 +253,7 @@ class ResNetBackbone(nn.Module):
     Its parameters bear torchvision's names, so torchvision's files load into it; their classifier `fc` is ignored.
 
     arch: a name in torchvision.models ("resnet18" ... "resnet152").
-    weights: torchvision's name ("IMAGENET1K_V1"; downloaded), or None for a random start or a file loaded later
+    weights: see `torchvision_network`; None for a random start or a file loaded later
         (`cfexp.models.pretrained.load_network`).
     image_size: the side to which other images are resized (bilinear, antialiased).
     final_relu: False gives the map before the last ReLU, as the Torch7 extractor of MLB's features did.
@@ -270,12 +271,9 @@ class ResNetBackbone(nn.Module):
         final_relu: bool = True,
         checkpointing: bool = False,
     ) -> None:
-        """Raises InputError for an arch or weights that torchvision does not have."""
+        """Raises InputError as `torchvision_network`, and for an arch that is no ResNet."""
         super().__init__()
-        try:
-            network = torchvision.models.get_model(arch, weights=weights)
-        except (ValueError, KeyError) as error:
-            raise InputError(f"torchvision.models has no arch={arch} with weights={weights}: {error}") from None
+        network = torchvision_network(arch, weights)
         if not isinstance(network, torchvision.models.ResNet):
             raise InputError(f"arch must be a ResNet of torchvision.models, got {arch}")
         self.image_size = image_size

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cfexp.models.classifiers import DecisionModel, Oracle
+from cfexp.models.pretrained import read_state_dict
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_layers import RegionNorm, bias_of
 from cfexp.models.segmenter import Segmenter
@@ -143,6 +144,21 @@ def oracle_from_released(state_dict: Mapping[str, Tensor]) -> Oracle:
                 places[f"{prefix}{name}_bn.{key}"] = place
     fill_places(places, state_dict, "VGGFace2's ResNet50")
     return oracle.eval()
+
+
+def vggface2_oracle(num_outputs: int = 40, weights: str | None = None) -> Oracle:
+    """An oracle to train: VGGFace2's network, with a linear layer of its own behind it, as STEEX's.
+
+    weights: its released file, `resnet50_ft_dag.pth` (or an oracle's, whose last layer is left out, too); None = a
+        random start, or a file loaded later.
+
+    Raises InputError for a file that is missing or does not fit.
+    """
+    if weights is None:
+        return Oracle(num_outputs)
+    oracle = oracle_from_released(read_state_dict(weights)).train()
+    oracle.classifier = nn.Linear(oracle.classifier.in_features, num_outputs)
+    return oracle
 
 
 _CAFFE_NAMES = {"reduce": "1x1_reduce", "middle": "3x3", "increase": "1x1_increase", "project": "1x1_proj"}

@@ -1,5 +1,6 @@
 """Segmenters: the layout of an image, where no ground truth is given."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,30 +9,62 @@ import torchvision
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.backbones import torchvision_network
 from cfexp.models.classifiers import coordinates
 
 
 class Segmenter(nn.Module):
     """torchvision's DeepLabV3 (Chen et al. 2017), the E_seg of STEEX (Jacob et al. 2022, section 4.1).
 
-    backbone: "resnet50" or "resnet101". weights: torchvision's name of the backbone's ("IMAGENET1K_V1"; downloaded),
-        or None for a random start or a file loaded later.
+    backbone: "resnet50" or "resnet101". weights: the backbone's, see `torchvision_network`; None for a random start
+        or a file loaded later.
     """
 
     def __init__(
         self, num_regions: int, backbone: Literal["resnet50", "resnet101"] = "resnet101", weights: str | None = None
     ) -> None:
-        """Raises InputError for another backbone."""
+        """Raises InputError for another backbone, and as `torchvision_network`."""
         super().__init__()
         if backbone not in ("resnet50", "resnet101"):
             raise InputError(f"backbone must be resnet50 or resnet101, got {backbone}")
         build = getattr(torchvision.models.segmentation, f"deeplabv3_{backbone}")
-        self.network = build(weights=None, weights_backbone=weights, num_classes=num_regions, aux_loss=False)
+        self.network = build(weights=None, weights_backbone=None, num_classes=num_regions, aux_loss=False)
+        if weights is not None:
+            body = torchvision_network(backbone, weights).state_dict()
+            self.network.backbone.load_state_dict({key: body[key] for key in self.network.backbone.state_dict()})
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1]."""
         logits: Tensor = self.network(images)["out"]
         return logits
+
+
+class ResizingSegmenter(nn.Module):
+    """A segmenter of images of another size, or with its regions in another order.
+
+    image_size: (H, W) at which it segments; its images are resized bicubically, its logits back by the nearest pixel,
+    as label maps are. STEEX's layouts of CelebA, 128 pixels, are predicted at 256 by CelebAMask-HQ's; None = as they
+    come. regions: for each of our regions the segmenter's output that means it; None = the same. (The released one for
+    streets begins with what is unlabeled, our last.)
+    """
+
+    def __init__(
+        self, segmenter: nn.Module, image_size: Sequence[int] | None = None, regions: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.image_size = None if image_size is None else tuple(image_size)
+        self.regions = None if regions is None else list(regions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1]."""
+        size = images.shape[2:]
+        if self.image_size not in (None, size):
+            images = F.interpolate(images, self.image_size, mode="bicubic", antialias=True).clamp(-1, 1)
+        logits: Tensor = self.segmenter(images)
+        if self.regions is not None:
+            logits = logits[:, self.regions]
+        return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode="nearest-exact")
 
 
 class SmallSegmenter(nn.Module):

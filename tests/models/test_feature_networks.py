@@ -60,7 +60,7 @@ def test_vgg_in_the_loss_is_zero_for_the_image_itself_and_has_a_gradient(vgg: VG
 
 
 def test_unknown_weights_are_refused() -> None:
-    with pytest.raises(InputError, match="torchvision's vgg19 has no weights=IMAGENET2K"):
+    with pytest.raises(InputError, match="no arch=vgg19 with weights=IMAGENET2K"):
         VGG19Features("IMAGENET2K")
 
 

@@ -16,6 +16,7 @@ from cfexp.models.released import (
     sean_from_released,
     segmenter_from_released,
 )
+from cfexp.models.released_steex import vggface2_oracle
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN
 from cfexp.models.segmenter import Segmenter
@@ -194,3 +195,18 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.Cap
     assert main(["sean", str(source), str(tmp_path / "sean.safetensors")]) == 2
     assert "could run code" in capsys.readouterr().err
     assert not proof.exists()
+
+
+def test_an_oracle_starts_from_vggfaces_network(tmp_path: Path) -> None:
+    released = {key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()}
+    released |= {"classifier.weight": torch.randn(7, 2048, 1, 1), "classifier.bias": torch.randn(7)}
+    torch.save(released, tmp_path / "resnet50_ft_dag.pth")
+    oracle = vggface2_oracle(40, str(tmp_path / "resnet50_ft_dag.pth"))
+    expected = oracle_from_released(released)
+    assert oracle.classifier.weight.shape == (40, 2048)
+    assert oracle.training
+    assert all(parameter.requires_grad for parameter in oracle.parameters())
+    for key, tensor in oracle.stages.state_dict().items():
+        assert torch.equal(tensor, expected.stages.state_dict()[key]), key
+    with pytest.raises(InputError, match="no checkpoint at"):
+        vggface2_oracle(40, str(tmp_path / "nowhere.pth"))

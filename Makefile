@@ -44,9 +44,9 @@ demo-steex: install ## explain go and stop on the embedded streets, with and wit
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
 
-# As for report-vqa, each run is kept, and goes on where it was stopped. A test set of $(STREETS) gives each direction 200.
+# As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200.
 STREETS := 440
-FACES := 440
+FACES := 470
 SOME := 64
 R := runs/report-steex
 EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16

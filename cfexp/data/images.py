@@ -41,4 +41,4 @@ def read_rgb(path: Path, content: bytes | None = None) -> Image.Image:
     if picture.mode not in EIGHT_BIT_MODES:
         problem = f"an image must have 8 bits a channel, got mode {picture.mode}"
         raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies

@@ -53,7 +53,7 @@ def test_label_maps_are_written_once_and_read_as_they_were_predicted(root: Path,
     given = data(root, layouts=str(tmp_path / "maps"))
     for part in ("train", "val", "test"):
         for row in range(len(given.dataset(part))):
-            image = given.dataset(part)[row]  # type: ignore[arg-type]
+            image = given.dataset(part)[row]
             assert torch.equal(image.label_map, segmenter(image.image).argmax(1))
     # An interrupted call goes on: what is missing is predicted, the rest is left alone.
     paths[3].unlink()

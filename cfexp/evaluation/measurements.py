@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
+from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, STEP, sweep_values
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, direction_members, is_search, style_code_values
 from cfexp.metrics.functional import (
@@ -90,6 +91,16 @@ TARGETED_METRICS: dict[str, Metric] = {
     "targeted_causal_flip": Metric("%", "searches in regions that hold what turns the decision", is_rate=True),
     "targeted_partial_flip": Metric("%", "searches in regions that hold one of two causes of a stop", is_rate=True),
     "targeted_other_flip": Metric("%", "searches in regions that hold no cause", is_rate=True),
+}
+# Of a sweep over regions, by how their names begin; see `sweep_values`.
+_SWEPT = "searches whose reconstruction keeps the decision"
+SWEEP_METRICS: dict[str, Metric] = {
+    FLIP: Metric("%", f"{_SWEPT}, of pictures with it", is_rate=True),
+    DISTANCE: Metric("", "flips through it alone"),
+    STEP: Metric("steps", "flips through it alone"),
+    SET_FOUND: Metric("%", _SWEPT, is_rate=True),
+    SET_SIZE: Metric("regions", "searches that some set of regions flips"),
+    NEEDED: Metric("%", _SWEPT, is_rate=True),
 }
 IDENTITY_METRICS: dict[str, Metric] = {
     "identity_similarity": Metric("", "queries"),
@@ -185,6 +196,9 @@ def measure(
             edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
         )
     values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+    swept = sweep_values(records, regions, settings)
+    values |= swept
+    metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
     return Measurements(image_ids, members, metrics, values, sensitivity, checkerboard)
 
 

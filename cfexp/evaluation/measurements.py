@@ -125,6 +125,7 @@ class Pairs(NamedTuple):
 class Measurements(NamedTuple):
     """All that was measured of a run's N explanations, in the order of (image_id, key)."""
 
+    records: list[Record]  # (N)
     image_ids: NDArray[np.int64]  # (N,)
     members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
     metrics: dict[str, Metric]  # those that mean something for this run
@@ -199,7 +200,7 @@ def measure(
     swept = sweep_values(records, regions, settings)
     values |= swept
     metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
-    return Measurements(image_ids, members, metrics, values, sensitivity, checkerboard)
+    return Measurements(records, image_ids, members, metrics, values, sensitivity, checkerboard)
 
 
 def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:

@@ -90,8 +90,8 @@ def write_page(
 
 
 def region_color(index: int) -> Color:
-    """A colour for region `index`, far from those of its neighbours: hues a golden angle apart."""
-    red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, 0.75, 0.95)
+    """A colour for region `index`, far from those of the others: hues a golden angle apart, vivid and pale in turn."""
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, (0.85, 0.45)[index % 2], 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -173,7 +173,9 @@ def _is_score(name: str, measurements: Measurements) -> bool:
     """Whether a metric is a number of each explanation: no rate, none of groups, none of one region."""
     values = measurements.values.get(name)
     of_region = name.startswith((DISTANCE, STEP))
-    return values is not None and not measurements.metrics[name].is_rate and not of_region and not np.isnan(values).all()
+    return (
+        values is not None and not measurements.metrics[name].is_rate and not of_region and not np.isnan(values).all()
+    )
 
 
 def _label(name: str, measurements: Measurements) -> str:

@@ -17,9 +17,7 @@ NEEDED = f"{SETS}of_"  # and the regions' names, joined by +
 MAX_SETS = 12
 
 
-def sweep_values(
-    records: Sequence[Record], region_names: Sequence[str], settings: SearchSettings
-) -> dict[str, Values]:
+def sweep_values(records: Sequence[Record], region_names: Sequence[str], settings: SearchSettings) -> dict[str, Values]:
     """The metrics of N searches that also swept the regions, each (N,), NaN where one means nothing; none of others.
 
     As everywhere, a search counts whose reconstruction keeps the decision, and is not of the class asked for already;

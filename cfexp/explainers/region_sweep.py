@@ -18,7 +18,9 @@ Margin = Callable[[Tensor, int], Tensor]
 class RegionSweep(NamedTuple):
     """What B queries' searches in U units (the R regions, then the named groups) found; of absent units nothing."""
 
-    success: Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = the query has no such region
+    success: (
+        Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = the query has no such region
+    )
     distance: Tensor  # (B, U), the l2 norm of the codes' change; 0 = absent
     flip_step: Tensor  # (B, U) int64, as in `StyleSearch`; -1 = absent, too
     smallest_set: Tensor  # (B, R) bool, see `sweep_regions`; nowhere true where even all regions together fail

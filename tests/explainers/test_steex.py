@@ -307,7 +307,9 @@ def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(data: EightIm
     plain = predict(steex().float(), data, tmp_path)[0].extras
     torch.testing.assert_close(swept["code_distance"], plain["code_distance"])
     # Of the first three images, the second alone has a post.
-    assert (swept["sweep_success"] >= 0).tolist() == [[True] * 3 + [has_post, True] for has_post in (False, True, False)]
+    assert (swept["sweep_success"] >= 0).tolist() == [
+        [True] * 3 + [has_post, True] for has_post in (False, True, False)
+    ]
     for unit, regions in ((0, ["sky"]), (2, ["box"]), (4, groups["street"])):
         alone = predict(steex(regions=regions).float(), data, tmp_path)[0]
         stored = alone.extras["stored_logits"].argmax(1) == alone.counter_class

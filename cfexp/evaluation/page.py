@@ -99,12 +99,12 @@ def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.
     """The regions of a layout (H, W) in their colours, the more opaque the farther their codes moved; (H, W) RGBA.
 
     change: (R,), of each region; the one that moved farthest covers what is below it nearly, one that stayed not at
-    all. By the square root, as areas are compared: a region that moved a tenth as far is still to be seen.
+    all.
     """
     table = np.zeros((256, 4), dtype=np.uint8)
     farthest = max(change, default=0) or 1
     for index, moved in enumerate(change):
-        table[index] = (*region_color(index), round(215 * math.sqrt(moved / farthest)))
+        table[index] = (*region_color(index), round(215 * moved / farthest))
     return Image.fromarray(table[layout])
 
 

@@ -1,7 +1,7 @@
 """The run folder: the one interface between explaining and everything after it.
 
     explanations/{query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
-    explanations/layout/{key}.png        where the explainer works on one: 8 bit grey, the region of each pixel by number
+    explanations/layout/{key}.png        if the explainer uses one: 8 bit grey, the number of each pixel's region
     explanations/candidate_{1,2,...}/{key}.png    further counterfactuals, where the explainer looked for several
     explanations/records-{rank}.jsonl    one line an explanation, appended after its pictures are in place
     explanations.parquet                 at the end instead of the lines: one row a key, in the order of the keys

@@ -177,7 +177,7 @@ class STEEX(Explainer):
     def _sweep(
         self, generator: FastSEAN, label_map: Tensor, codes: Tensor, counter_class: Tensor, keys: list[int]
     ) -> dict[str, Tensor]:
-        """What `sweep_regions` finds, if it is asked for; each search is what `regions` alone would make of the query."""
+        """What `sweep_regions` finds, if asked for; each search is what `regions` alone would make of the query."""
         if self.units is None:
             return {}
 

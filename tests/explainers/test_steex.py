@@ -321,5 +321,5 @@ def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(data: EightIm
 def test_groups_need_a_sweep_and_known_regions(data: EightImages, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="region_groups are for sweep_regions=true"):
         steex(region_groups={"street": ["road"]})
-    with pytest.raises(InputError, match="region_groups.street: 'rod' is none of sky, road, box, post"):
+    with pytest.raises(InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"):
         predict(steex(sweep_regions=True, region_groups={"street": ["rod"]}), data, tmp_path)

@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
 
     folder = Path(config.run)
     path = folder / "gallery.html" if config.output is None else Path(config.output)
-    if not path.parent.is_dir():
+    if config.output is not None and not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
     for name in ("max_explanations", "max_width"):
         if type(config[name]) is not int or config[name] < 1:

@@ -166,9 +166,13 @@ def measure(
     predictors: Mapping[str, Predictor],
     settings: SearchSettings = NOTHING_SAID,
     identity: Features | None = None,
+    count: int | None = None,
 ) -> Measurements:
-    """Measure a run, a chunk of whole images at a time. Raises InputError for whatever is missing or damaged in it."""
-    records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))
+    """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at a time.
+
+    Raises InputError for whatever is missing or damaged in it.
+    """
+    records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))[:count]
     palette, regions = run.palette, run.data.get("region_names", [])
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]

@@ -45,8 +45,8 @@ def write_page(
     `cfexp.evaluate`, where it was run; the scores on the cards are measured here. settings: what the run's config says
     of its searches. Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
-    measurements = measure(run, "2021", {}, settings)
-    records = measurements.records[:max_explanations]
+    measurements = measure(run, "2021", {}, settings, count=max_explanations)
+    records = measurements.records
     album, regions = _Album(run, max_width), run.data.get("region_names", [])
     scores = [name for name in measurements.metrics if _is_score(name, measurements)]
     cards = [
@@ -79,7 +79,7 @@ def write_page(
     text = environment.get_template("gallery.html").render(
         title=title or run.name,
         shown=len(cards),
-        total=len(measurements.records),
+        total=len(run.keys()),
         groups=_json(run.path / "metrics.json").get("groups", {}),
         provenance=_text(run.path / "provenance.json"),
         config=_text(run.path / "config.yaml"),

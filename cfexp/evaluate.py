@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
     identity = identity_features(config.checkpoints.get(IDENTITY), config.identity_network)
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    names = [_experiment(run) for run in runs]
+    names = [experiment_of(run) for run in runs]
     if config.figures and (twice := [name for name in names if names.count(name) > 1]):
         raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
     scores = {
@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
         compare(scores, [{str(key): value for key, value in figure.items()} for figure in config.figures])
 
 
-def _experiment(run: Path) -> str:
+def experiment_of(run: Path) -> str:
     """The name of the experiment that left a run folder; the folder's own name if it does not say."""
     return str(_setting(run, "name") or run.name)
 
@@ -51,6 +51,19 @@ def _setting(run: Path, key: str) -> Any:
     path = run / "config.yaml"
     value = OmegaConf.select(OmegaConf.load(path), key) if path.is_file() else None
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def search_settings(folder: Path) -> Any:
+    """What the config in a run folder says of its searches, as `SearchSettings`."""
+    from cfexp.evaluation.style_codes import SearchSettings
+
+    regions, class_names = _setting(folder, "explainer.regions"), _setting(folder, "explainer.class_names")
+    return SearchSettings(
+        regions=None if regions is None else tuple(regions),
+        class_names=tuple(class_names or ()),
+        label=_setting(folder, "label"),
+        region_groups=tuple(_setting(folder, "explainer.region_groups") or ()),
+    )
 
 
 def score_and_show(
@@ -64,18 +77,14 @@ def score_and_show(
     """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
     from cfexp.evaluation.gallery import counterfactual_sheet
     from cfexp.evaluation.run_folder import RunFolder
-    from cfexp.evaluation.style_codes import SearchSettings
     from cfexp.evaluation.table import print_table, score_run
 
     run = RunFolder(folder)
-    regions, class_names = _setting(folder, "explainer.regions"), _setting(folder, "explainer.class_names")
-    settings = SearchSettings(
-        None if regions is None else tuple(regions), tuple(class_names or ()), _setting(folder, "label")
-    )
+    settings = search_settings(folder)
     scores = score_run(run, era=era, predictors=predictors or {}, settings=settings, identity=identity)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
-    counterfactual_sheet(run, sheet, scores, title=_experiment(folder))
+    counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))
     for logger in loggers:
         _log_results(logger, scores, sheet)
     print_table(scores)

@@ -144,12 +144,10 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
         card.paste(picture, (left, PAD))
         draw.rectangle((left, PAD, left + TILE - 1, PAD + height - 1), outline=FRAME)
     line = PAD + height + 14 + TEXT // 2
-    draw.text((PAD, line), _fitted(_caption(run, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm")
+    draw.text((PAD, line), _fitted(caption_of(run, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm")
     line += TEXT + 12
-    flipped = record["stored_class"] != record["query_class"]
-    label = "flipped" if flipped else "not flipped"
-    if record.get("reconstruction_class") not in (None, record["query_class"]):
-        flipped, label = False, "flipped by the reconstruction"  # which explains nothing
+    label = outcome_of(record)
+    flipped = label == "flipped"
     right = width - PAD - draw.textlength(label, _font(SMALL))
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))
@@ -161,7 +159,14 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
     return card
 
 
-def _caption(run: RunFolder, record: Record) -> str:
+def outcome_of(record: Record) -> str:
+    """What became of the decision, in words."""
+    if record.get("reconstruction_class") not in (None, record["query_class"]):
+        return "flipped by the reconstruction"  # which explains nothing
+    return "flipped" if record["stored_class"] != record["query_class"] else "not flipped"
+
+
+def caption_of(run: RunFolder, record: Record) -> str:
     """The question, or of a search the region whose code changed most."""
     if record.get("region_change"):
         change = record["region_change"]

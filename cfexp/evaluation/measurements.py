@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
+from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, STEP, sweep_values
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, direction_members, is_search, style_code_values
 from cfexp.metrics.functional import (
@@ -91,6 +92,16 @@ TARGETED_METRICS: dict[str, Metric] = {
     "targeted_partial_flip": Metric("%", "searches in regions that hold one of two causes of a stop", is_rate=True),
     "targeted_other_flip": Metric("%", "searches in regions that hold no cause", is_rate=True),
 }
+# Of a sweep over regions, by how their names begin; see `sweep_values`.
+_SWEPT = "searches whose reconstruction keeps the decision"
+SWEEP_METRICS: dict[str, Metric] = {
+    FLIP: Metric("%", f"{_SWEPT}, of pictures with it", is_rate=True),
+    DISTANCE: Metric("", "flips through it alone"),
+    STEP: Metric("steps", "flips through it alone"),
+    SET_FOUND: Metric("%", _SWEPT, is_rate=True),
+    SET_SIZE: Metric("regions", "searches that some set of regions flips"),
+    NEEDED: Metric("%", _SWEPT, is_rate=True),
+}
 IDENTITY_METRICS: dict[str, Metric] = {
     "identity_similarity": Metric("", "queries"),
     "identity_similarity_reconstruction": Metric("", "queries"),
@@ -114,6 +125,7 @@ class Pairs(NamedTuple):
 class Measurements(NamedTuple):
     """All that was measured of a run's N explanations, in the order of (image_id, key)."""
 
+    records: list[Record]  # (N)
     image_ids: NDArray[np.int64]  # (N,)
     members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
     metrics: dict[str, Metric]  # those that mean something for this run
@@ -154,9 +166,13 @@ def measure(
     predictors: Mapping[str, Predictor],
     settings: SearchSettings = NOTHING_SAID,
     identity: Features | None = None,
+    count: int | None = None,
 ) -> Measurements:
-    """Measure a run, a chunk of whole images at a time. Raises InputError for whatever is missing or damaged in it."""
-    records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))
+    """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at a time.
+
+    Raises InputError for whatever is missing or damaged in it.
+    """
+    records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))[:count]
     palette, regions = run.palette, run.data.get("region_names", [])
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
@@ -185,7 +201,10 @@ def measure(
             edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
         )
     values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-    return Measurements(image_ids, members, metrics, values, sensitivity, checkerboard)
+    swept = sweep_values(records, regions, settings)
+    values |= swept
+    metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
+    return Measurements(records, image_ids, members, metrics, values, sensitivity, checkerboard)
 
 
 def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:

@@ -1,6 +1,7 @@
 """The run folder: the one interface between explaining and everything after it.
 
     explanations/{query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
+    explanations/layout/{key}.png        if the explainer uses one: 8 bit grey, the number of each pixel's region
     explanations/candidate_{1,2,...}/{key}.png    further counterfactuals, where the explainer looked for several
     explanations/records-{rank}.jsonl    one line an explanation, appended after its pictures are in place
     explanations.parquet                 at the end instead of the lines: one row a key, in the order of the keys
@@ -94,6 +95,13 @@ class RunFolder:
         """The truth masks of B keys whose record says has_truth_mask: (B, 1, H, W) bool; raises as `images`."""
         return torch.from_numpy(self._pictures("truth_mask", keys, "1"))[:, None]
 
+    def layout(self, key: int) -> NDArray[np.uint8] | None:
+        """The region of each pixel (H, W), as in data.json's region_names; None where none is stored.
+
+        Raises InputError for a damaged file.
+        """
+        return self._pictures("layout", [key], "L")[0] if self.picture("layout", key).is_file() else None
+
     def writer(self, rank: int = 0) -> "ExplanationStore":
         """What one process appends its explanations with."""
         return ExplanationStore(self, rank)
@@ -157,7 +165,7 @@ class ExplanationStore:
         self._file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, record: Record, images: Mapping[str, NDArray[Any]]) -> None:
-        """Store an explanation: its pictures, (H, W, 3) uint8 or (H, W) bool by name, and then its record.
+        """Store an explanation: its pictures, (H, W, 3) or (H, W) uint8 or (H, W) bool by name, and then its record.
 
         Raises ValueError for a key that is there already, and for other pictures.
         """
@@ -165,8 +173,9 @@ class ExplanationStore:
         if key in self.keys:
             raise ValueError(f"key {key} is stored already")
         for name, pixels in images.items():
-            if (pixels.dtype.name, pixels.shape[2:]) not in (("uint8", (3,)), ("bool", ())):
-                raise ValueError(f"{name} must be (H, W, 3) uint8 or (H, W) bool, got {pixels.shape} {pixels.dtype}")
+            if (pixels.dtype.name, pixels.shape[2:]) not in (("uint8", (3,)), ("uint8", ()), ("bool", ())):
+                kinds = "(H, W, 3) uint8, (H, W) uint8 or (H, W) bool"
+                raise ValueError(f"{name} must be {kinds}, got {pixels.shape} {pixels.dtype}")
             path = self.run.picture(name, key)
             path.parent.mkdir(exist_ok=True)
             part = path.with_suffix(".part")

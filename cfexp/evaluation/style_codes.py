@@ -27,6 +27,7 @@ class SearchSettings(NamedTuple):
     regions: tuple[str, ...] | None = None  # the names of those that may change; None = all
     class_names: tuple[str, ...] = ()  # of the decision's classes
     label: str | None = None  # the label of the data set that the decision is about; None = not known
+    region_groups: tuple[str, ...] = ()  # the names of those that a sweep searched, after the regions
 
 
 NOTHING_SAID = SearchSettings()

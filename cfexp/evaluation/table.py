@@ -23,6 +23,7 @@ from cfexp.evaluation.measurements import (
     Values,
     measure,
 )
+from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
@@ -220,9 +221,34 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
         if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
             table.add_row(row.metric, f"{short(row.value)} {row.unit}".rstrip(), interval_of(row), str(row.n))
     console.print(table)
+    if any(metric.startswith(FLIP) for metric in known):
+        for table in _sweep_tables(scores, headline):
+            console.print(table)
     for entry in scores.absent:
-        if entry.group == headline:
+        if entry.group == headline and not entry.metric.startswith((DISTANCE, STEP)):  # a dash in their table
             console.print(f"not computed: {entry.metric} ({entry.reason})", style="dim")
+
+
+def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
+    """What each region alone does to the decision, and the smallest sets that turn it."""
+    rows = {row.metric: row for row in scores.rows if row.group == group}
+    table = table_of(f"{group}: one region alone", "region", "n", "% flipped", "95 % interval", "distance", "steps")
+    rates = [name for name in rows if name.startswith(FLIP)]
+    for name in sorted(rates, key=lambda name: -rows[name].value):
+        region = name.removeprefix(FLIP)
+        price = (_cell(scores.find(group, f"{of}{region}"), digits) for of, digits in ((DISTANCE, 2), (STEP, 1)))
+        table.add_row(region, str(rows[name].n), f"{rows[name].value:.1f}", interval_of(rows[name]), *price)
+    yield table
+    table = table_of(f"{group}: the smallest set that flips", "regions", "%", "95 % interval", "n")
+    for name, row in rows.items():
+        if name.startswith(NEEDED):
+            label = name.removeprefix(NEEDED).replace("+", " + ")
+        elif name.startswith(SETS):
+            label = {SET_FOUND: "any set found", SET_SIZE: "mean number of regions"}[name]
+        else:
+            continue
+        table.add_row(label, short(row.value), interval_of(row), str(row.n))
+    yield table
 
 
 def table_of(title: str, first: str, *headers: str) -> Table:

@@ -2,7 +2,7 @@
 in the style codes of a frozen semantic-synthesis GAN.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explainer, Explanation
-from cfexp.explainers.search import StyleSearch, counter_class_of, search_candidates
+from cfexp.explainers.base import Explainer, Explanation, eight_bit
+from cfexp.explainers.region_sweep import sweep_regions, unit_masks
+from cfexp.explainers.search import StyleSearch, counter_class_of, search_candidates, search_style_codes
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN, PreparedLayout
@@ -35,6 +37,8 @@ class STEEX(Explainer):
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
     num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
+    sweep_regions: search each query in every region that it has by itself, too, and in `region_groups`, names to lists
+    of regions; whatever `regions` says. It takes some ten times as long: see `region_sweep.sweep_regions`.
     num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
     """
 
@@ -54,8 +58,12 @@ class STEEX(Explainer):
         noise: bool = True,
         resample_noise: bool = False,
         num_candidates: int = 1,
+        sweep_regions: bool = False,
+        region_groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Raises InputError for a counter class that is none of the names, no candidate, or no noise to redraw."""
+        """Raises InputError for a counter class that is none of the names, no candidate, no noise to redraw, or groups
+        that nothing sweeps.
+        """
         super().__init__()
         self.decision_model, self.autoencoder = freeze(decision_model), freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
@@ -71,14 +79,20 @@ class STEEX(Explainer):
         if type(num_candidates) is not int or num_candidates < 1:
             raise InputError(f"num_candidates must be a whole number of at least 1, got {num_candidates!r}")
         self.resample_noise, self.num_candidates = resample_noise, num_candidates
+        if region_groups and not sweep_regions:
+            raise InputError("region_groups are for sweep_regions=true: regions=[...] says what one search may change")
+        self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
         self.counter_class = counter_class
         self.region_mask: Tensor | None = None
+        self.units: Tensor | None = None
         self.generator: FastSEAN | None = None
 
     def setup(self, stage: str) -> None:
-        """Look the regions up; raises InputError for a name that the data set does not have."""
+        """Look the regions up; raises InputError for a name that the data set does not have, or as `unit_masks`."""
+        names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        if self.sweep_regions:
+            self.units = unit_masks(names, self.region_groups)
         if self.regions is not None:
-            names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
             if unknown := [region for region in self.regions if region not in names]:
                 raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(names)}")
             self.region_mask = torch.tensor([name in self.regions for name in names], device=self.device)
@@ -91,11 +105,12 @@ class STEEX(Explainer):
     def explain(self, batch: ImageBatch) -> Explanation:
         """One counterfactual for each image of the batch.
 
-        Beside the contract's: `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each
-        region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction:
-        where that is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1
-        candidates, the N - 1 that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`,
-        `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it.
+        Beside the contract's: `label_map` (B, H, W) int64; `code_distance` (B,), the l2 norm of the codes' change;
+        `region_change` (B, R), of each region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model
+        says of the reconstruction: where that is not the query's decision, there is nothing to explain; the two curves
+        of `StyleSearch`. Of N > 1 candidates, the N - 1 that follow the first: `candidates` (B, N - 1, 3, H, W), and
+        `candidate_code_distance`, `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the
+        nearest before it. Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
         """
         if self.generator is None:
             self.generator = FastSEAN(self.autoencoder)
@@ -120,12 +135,8 @@ class STEEX(Explainer):
             counter_class,
             num_candidates=self.num_candidates,
             seeds=batch.key,
-            head=self.head,
             region_mask=self.region_mask,
-            num_steps=self.num_steps,
-            learning_rate=self.learning_rate,
-            proximity_weight=self.proximity_weight,
-            early_stop=self.early_stop,
+            **self._settings,
         )
         change = (found.style_codes - codes).norm(dim=2)
         return Explanation(
@@ -136,6 +147,7 @@ class STEEX(Explainer):
             counterfactual_logits=self._classes(found.logits),
             counter_class=counter_class,
             extras={
+                "label_map": label_map,
                 "reconstruction_class": self._classes(reconstruction_logits).argmax(1),
                 "code_distance": change.norm(dim=1),
                 "region_change": change,
@@ -143,6 +155,7 @@ class STEEX(Explainer):
                 "decision_curve": found.decision_curve,
                 "proximity_curve": found.proximity_curve,
                 **(_candidates(found, further, codes) if further else {}),
+                **self._sweep(generator, label_map, codes, counter_class, batch.key.tolist()),
             },
         )
 
@@ -154,6 +167,41 @@ class STEEX(Explainer):
     def keys(self, batch: ImageBatch) -> Tensor:
         """The places of the images in the part that is explained."""
         return batch.key
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What all searches share."""
+        names = "head", "num_steps", "learning_rate", "proximity_weight", "early_stop"
+        return {name: getattr(self, name) for name in names}
+
+    def _sweep(
+        self, generator: FastSEAN, label_map: Tensor, codes: Tensor, counter_class: Tensor, keys: list[int]
+    ) -> dict[str, Tensor]:
+        """What `sweep_regions` finds, if asked for; each search is what `regions` alone would make of the query."""
+        if self.units is None:
+            return {}
+
+        def search(row: int, masks: Tensor) -> StyleSearch:
+            same = [row] * len(masks)
+            of_row = [keys[row]] * len(masks)
+            layout = generator.prepare(label_map[same], of_row if self.noise else None)
+            layouts = self._layouts(generator, layout, of_row)
+            return search_style_codes(
+                lambda moved: generator.decode(moved, next(layouts)),
+                self.decision_model,
+                codes[same],
+                counter_class[same],
+                region_mask=masks,
+                **self._settings,
+            )
+
+        @torch.no_grad()
+        def margin(image: Tensor, row: int) -> Tensor:
+            logits = self.decision_model(eight_bit(image))
+            return losses.decision_margin(logits, counter_class[[row] * len(image)], self.head)
+
+        found = sweep_regions(search, margin, codes, self.units)
+        return {f"sweep_{name}": values for name, values in found._asdict().items()}
 
     def _layouts(self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]) -> Iterator[PreparedLayout]:
         """The prepared layout of each step, with its noise: that of the reconstruction first."""

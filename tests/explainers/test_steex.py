@@ -77,7 +77,8 @@ def test_the_contract(data: EightImages) -> None:
     shapes = {name: tuple(value.shape) for name, value in found.extras.items()}
     one_each = ("reconstruction_class", "code_distance", "flip_step")
     curves = {"decision_curve": (8, STEPS), "proximity_curve": (8, STEPS)}
-    assert shapes == {**dict.fromkeys(one_each, (8,)), "region_change": (8, 4), **curves}
+    per_region = {"label_map": (8, 16, 32), "region_change": (8, 4)}
+    assert shapes == {**dict.fromkeys(one_each, (8,)), **per_region, **curves}
     assert (found.extras["decision_curve"][:, -1] < found.extras["decision_curve"][:, 0]).all()
     torch.testing.assert_close(found.extras["region_change"].norm(dim=1), found.extras["code_distance"])
     assert not any(value.requires_grad for value in (*found[:6], *found.extras.values()))
@@ -209,6 +210,9 @@ def test_predictions_are_written_with_all_that_they_tell_and_never_twice(data: E
     pixels = np.asarray(Image.open(run.picture("query", 6)))
     assert np.array_equal(pixels, to_pixels(batch_of(data, 6).image[0]))
     assert np.array_equal(np.asarray(Image.open(run.picture("truth_mask", 6))), data.box(6))
+    layout = run.layout(6)
+    assert layout is not None
+    assert np.array_equal(layout, batch_of(data, 6).label_map[0].numpy())
     table = run.table.read_bytes()
 
     class Counted(STEEX):
@@ -295,3 +299,27 @@ def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(data: EightI
         successes += expected
     assert {True, False} == set(successes)  # so short a search does not always arrive
     assert all(len(record["candidate_code_distance"]) == 2 for record in records)
+
+
+def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(data: EightImages, tmp_path: Path) -> None:
+    groups = {"street": ["road", "box"]}
+    swept = predict(steex(sweep_regions=True, region_groups=groups).float(), data, tmp_path)[0].extras
+    plain = predict(steex().float(), data, tmp_path)[0].extras
+    torch.testing.assert_close(swept["code_distance"], plain["code_distance"])
+    # Of the first three images, the second alone has a post.
+    assert (swept["sweep_success"] >= 0).tolist() == [
+        [True] * 3 + [has_post, True] for has_post in (False, True, False)
+    ]
+    for unit, regions in ((0, ["sky"]), (2, ["box"]), (4, groups["street"])):
+        alone = predict(steex(regions=regions).float(), data, tmp_path)[0]
+        stored = alone.extras["stored_logits"].argmax(1) == alone.counter_class
+        assert torch.equal(swept["sweep_success"][:, unit], stored.long())
+        torch.testing.assert_close(swept["sweep_distance"][:, unit], alone.extras["code_distance"], atol=1e-4, rtol=0)
+        assert torch.equal(swept["sweep_flip_step"][:, unit], alone.extras["flip_step"])
+
+
+def test_groups_need_a_sweep_and_known_regions(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="region_groups are for sweep_regions=true"):
+        steex(region_groups={"street": ["road"]})
+    with pytest.raises(InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"):
+        predict(steex(sweep_regions=True, region_groups={"street": ["rod"]}), data, tmp_path)

@@ -1,0 +1,42 @@
+"""`python -m cfexp.gallery run=PATH`: a run folder as one self-contained HTML page."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="gallery")
+@one_line_errors
+def main(config: DictConfig) -> None:
+    """Write the page, and say where it is and how large."""
+    # Imported late: --help and a mistyped override answer at once.
+    from cfexp.errors import InputError
+    from cfexp.evaluate import experiment_of, search_settings
+    from cfexp.evaluation.page import write_page
+    from cfexp.evaluation.run_folder import RunFolder
+
+    folder = Path(config.run)
+    path = folder / "gallery.html" if config.output is None else Path(config.output)
+    if config.output is not None and not path.parent.is_dir():
+        raise InputError(f"output={path}: there is no folder {path.parent}")
+    for name in ("max_explanations", "max_width"):
+        if type(config[name]) is not int or config[name] < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {config[name]!r}")
+    count = write_page(
+        RunFolder(folder),
+        path,
+        title=experiment_of(folder),
+        settings=search_settings(folder),
+        max_explanations=config.max_explanations,
+        max_width=config.max_width,
+    )
+    print(f"{count} explanations, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ closed lips: the corners of the mouth go up in 60 % of the smiles and in 40 % of
 `faces_truth.json` holds what each face was drawn from; no model reads it, the metrics may.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def write_celebamask_hq(parameters: FaceParameters, folder: Path) -> None:
     (folder / IMAGES).mkdir(parents=True)
     for number in range((parameters.faces - 1) // 2000 + 1):
         (folder / MASKS / str(number)).mkdir(parents=True)
-    _draw(_MaskedFaces(world, parameters, folder), "drawing faces")
+    _draw(_Faces(world, parameters, folder, _write_masked), "drawing faces")
     names = [f"{index}.jpg" for index in range(parameters.faces)]
     rows = [f"{name}  {' '.join(str(v) for v in values)}" for name, values in zip(names, world.attributes, strict=True)]
     header = [str(parameters.faces), " ".join(CELEBA_ATTRIBUTES) + " "]
@@ -142,7 +142,7 @@ def write_celeba(parameters: FaceParameters, folder: Path) -> None:
     """Write the faces as CelebA's aligned images of 178x218 pixels, the square in their middle being the picture."""
     world = sample_world(parameters)
     (folder / ALIGNED_IMAGES).mkdir(parents=True)
-    _draw(_AlignedFaces(world, parameters, folder), "drawing aligned faces")
+    _draw(_Faces(world, parameters, folder, _write_aligned), "drawing aligned faces")
     _write_celeba_lists(world, folder)
     _write_truth(world, parameters, [f"{number:06d}.jpg" for number in world.celeba_numbers], folder)
 
@@ -154,34 +154,30 @@ class _Faces:
     world: FaceWorld
     parameters: FaceParameters
     folder: Path
+    write: Callable[["_Faces", int, NDArray[np.uint8], NDArray[np.uint8]], None]  # face i's image and label map
 
     def __call__(self, chunk: int) -> None:
         start = chunk * _CHUNK
         rows = {name: values[start : start + _CHUNK] for name, values in self.world.table.items()}
         drawing = draw_faces(rows, self.parameters.image_size)
         for row, (image, label_map) in enumerate(zip(*drawing, strict=True)):
-            self.write(start + row, image, label_map)
-
-    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
-        raise NotImplementedError
+            self.write(self, start + row, image, label_map)
 
 
-class _MaskedFaces(_Faces):
-    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
-        Image.fromarray(image).save(self.folder / IMAGES / f"{index}.jpg", quality=95, subsampling=0)
-        masks = self.folder / MASKS / str(index // 2000)
-        for part, mask in part_masks(label_map):
-            # The masks are many and small: compressing them harder saves no block of the disk.
-            Image.fromarray(mask).save(masks / f"{index:05d}_{part}.png", compress_level=1)
+def _write_masked(faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+    Image.fromarray(image).save(faces.folder / IMAGES / f"{index}.jpg", quality=95, subsampling=0)
+    masks = faces.folder / MASKS / str(index // 2000)
+    for part, mask in part_masks(label_map):
+        # The masks are many and small: compressing them harder saves no block of the disk.
+        Image.fromarray(mask).save(masks / f"{index:05d}_{part}.png", compress_level=1)
 
 
-class _AlignedFaces(_Faces):
-    def write(self, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
-        (left, top, right, bottom), (width, height) = ALIGNED_CROP, ALIGNED_SIZE
-        square = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-        around = ((top, height - bottom), (left, width - right), (0, 0))
-        path = self.folder / ALIGNED_IMAGES / f"{self.world.celeba_numbers[index]:06d}.jpg"
-        Image.fromarray(np.pad(np.asarray(square), around, mode="edge")).save(path, quality=95, subsampling=0)
+def _write_aligned(faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+    (left, top, right, bottom), (width, height) = ALIGNED_CROP, ALIGNED_SIZE
+    square = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    around = ((top, height - bottom), (left, width - right), (0, 0))
+    path = faces.folder / ALIGNED_IMAGES / f"{faces.world.celeba_numbers[index]:06d}.jpg"
+    Image.fromarray(np.pad(np.asarray(square), around, mode="edge")).save(path, quality=95, subsampling=0)
 
 
 def _draw(faces: _Faces, description: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,6 +45,22 @@ def removed(path: Path) -> None:
 
 def replaced(content: bytes) -> Damage:
     return lambda path: path.write_bytes(content)
+
+
+def zipped(damage: Damage, without: int | None = None) -> Damage:
+    """The images in a zip, which is damaged in turn, or lacks one."""
+
+    def pack(folder: Path) -> None:
+        paths = sorted(folder.iterdir())
+        if without is not None:
+            del paths[without]
+        with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
+            for path in paths:
+                archive.write(path, f"{folder.name}/{path.name}")
+        shutil.rmtree(folder)
+        damage(folder.with_suffix(".zip"))
+
+    return pack
 
 
 def with_bom(path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from cfexp.data.celeba import CelebADataModule
 from cfexp.errors import InputError
 from cfexp.worlds.faces import FaceParameters, cached_aligned_faces
+from tests.data.damage import as_folder, cut
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "real" / "CelebA"
@@ -128,15 +129,6 @@ def one_image(change: Callable[[Path], object]) -> Damage:
     return lambda folder: change(sorted(folder.iterdir())[-1])
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def turned_into_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 def scribbled(path: Path) -> None:
     """Change bytes within the members and leave the directory at the end alone."""
     content = bytearray(path.read_bytes())
@@ -167,7 +159,7 @@ ZIP_DAMAGE: dict[str, tuple[Damage, str]] = {
     "cut short": (cut, "not a readable zip"),
     "scribbled": (scribbled, "cannot be read from the zip"),
     "of something else": (lambda path: zipfile.ZipFile(path, "w").close(), "holds no "),
-    "a folder": (turned_into_a_folder, "not a readable zip"),
+    "a folder": (as_folder, "not a readable zip"),
 }
 
 

@@ -1,7 +1,5 @@
 """Damage to CelebAMask-HQ and CelebA: doctor names it; training stops with one line, or skips and counts."""
 
-import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from tests.data.damage import (
     train,
     with_bom,
     with_crlf,
+    zipped,
 )
 
 ATTRIBUTES, MAPPING, IDENTITIES = (
@@ -178,22 +177,6 @@ def person_moved(path: Path) -> None:
     lines = path.read_text().splitlines()
     lines[-1] = f"{lines[-1].split()[0]} {lines[0].split()[1]}"
     path.write_text("\n".join(lines) + "\n")
-
-
-def zipped(damage: Damage, without: int | None = None) -> Damage:
-    """The images in a zip, which is damaged in turn, or lacks one."""
-
-    def pack(folder: Path) -> None:
-        paths = sorted(folder.iterdir())
-        if without is not None:
-            del paths[without]
-        with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
-            for path in paths:
-                archive.write(path, f"{folder.name}/{path.name}")
-        shutil.rmtree(folder)
-        damage(folder.with_suffix(".zip"))
-
-    return pack
 
 
 def last_member_scribbled(path: Path) -> None:

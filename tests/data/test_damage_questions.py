@@ -1,7 +1,6 @@
 """Damage to VQAv1: doctor names it; training stops with one line, or skips and counts."""
 
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tests.data.damage import (
     train,
     with_bom,
     with_crlf,
+    zipped,
 )
 
 WORLD = SceneParameters(train_scenes=8, val_scenes=4, image_size=32)
@@ -65,20 +65,6 @@ def annotation(**values: Any) -> Damage:
 
 def same_as_first(key: str) -> Damage:
     return json_edited(lambda content: content["questions"][1].update({key: content["questions"][0][key]}))
-
-
-def zipped(damage: Damage, without: int | None = None) -> Damage:
-    def pack(folder: Path) -> None:
-        paths = sorted(folder.iterdir())
-        if without is not None:
-            del paths[without]
-        with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
-            for path in paths:
-                archive.write(path, f"{folder.name}/{path.name}")
-        shutil.rmtree(folder)
-        damage(folder.with_suffix(".zip"))
-
-    return pack
 
 
 def training_image_in_test(folder: Path) -> None:

@@ -1,9 +1,7 @@
 """`python -m cfexp.doctor` as a user calls it: on a data set, on checkpoints, and wrongly."""
 
-import logging
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.worlds.faces import FaceParameters, cached_faces
 from cfexp.worlds.streets import StreetParameters, write_streets
+from tests.commands import InProcess, Main
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(
@@ -27,7 +26,6 @@ EXPERIMENTS = sorted(
 )
 FACES = ["data=celebamask_hq", "data.first_test_id=20", "data.holdout_images=4", "data.image_size=[16,16]"]
 STREETS = ["data.world.train_scenes=3", "data.world.val_scenes=2", "data.holdout_images=1"]
-Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +39,14 @@ def root(cache: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def main(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Main]:
-    """Runs `python -m cfexp.doctor ARGUMENTS` within this process, which spares the imports."""
-    monkeypatch.chdir(tmp_path)
+def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """Runs `python -m cfexp.doctor ARGUMENTS` within this process, or another `verb`."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def run(*arguments: str, verb: Callable[[], None] = doctor.main) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["doctor.py", *arguments])
-        code, _ = 0, capsys.readouterr()  # what making the data set said
-        try:
-            verb()
-        except SystemExit as stopped:
-            code = int(str(stopped.code or 0))
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
+        return in_process(verb, *arguments)
 
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield run
-    logging.root.handlers[:], logging.root.level = handlers, level
+    return run
 
 
 def saved(network: nn.Module, path: Path) -> Path:

@@ -1,8 +1,6 @@
 """`python -m cfexp.evaluate` on hand-made run folders: identity, reports, and what a user has wrong."""
 
-import logging
-import sys
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,11 @@ from cfexp.evaluate import identity_features
 from cfexp.evaluation.figures import compare
 from cfexp.evaluation.run_folder import Record
 from cfexp.models.classifiers import Oracle
+from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
 
 CONF = Path(__file__).parents[1] / "conf"
 NETWORK = {"_target_": f"{__name__}.Colours", "width": 3}
-Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
 
 
 class Colours(nn.Module):
@@ -49,25 +47,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Main]:
+def main(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Main:
     """Runs `python -m cfexp.evaluate ARGUMENTS` within this process."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-        code = 0
-        try:
-            evaluate.main()
-        except SystemExit as stopped:
-            code = int(str(stopped.code))
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield run
-    logging.root.handlers[:], logging.root.level = handlers, level
+    return partial(in_process, evaluate.main)
 
 
 def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float, **config: Any) -> Path:

@@ -1,14 +1,13 @@
 """`python -m cfexp.explain` from end to end, as a user starts, kills, repeats and mistypes it, on few streets."""
 
 import json
-import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,14 +21,13 @@ from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.segmenter import SmallSegmenter
 from cfexp.stages import compose_stage
+from tests.commands import InProcess, Main
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
 SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
 TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
 DRIVING = ["+experiment=steex_driving", *SMALL, *TINY, "num_threads=1"]
-
-Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
 
 
 @pytest.fixture(scope="module")
@@ -70,27 +68,10 @@ def start(*arguments: str, cwd: Path, cache: Path) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def main(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Main]:
-    """Runs `python -m cfexp.explain ARGUMENTS` within this process, which spares the imports."""
-    monkeypatch.chdir(tmp_path)
+def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """Runs `python -m cfexp.explain ARGUMENTS` within this process."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["explain.py", *arguments])
-        code = 0
-        try:
-            explain.main()
-        except SystemExit as stopped:
-            code = int(str(stopped.code))
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield run
-    logging.root.handlers[:], logging.root.level = handlers, level
+    return partial(in_process, explain.main)
 
 
 def test_help_lists_what_explains(tmp_path: Path, cache: Path) -> None:

@@ -1,34 +1,19 @@
 """`python -m cfexp.gallery` on hand-made run folders."""
 
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cfexp import gallery
+from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, record, write_run
-
-Main = Callable[..., tuple[int, list[str], list[str]]]  # arguments -> exit code, lines of stdout, of stderr
 
 
 @pytest.fixture
-def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Main:
+def main(in_process: InProcess) -> Main:
     """Runs `python -m cfexp.gallery ARGUMENTS` within this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(*arguments: str) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["gallery.py", *arguments])
-        code = 0
-        try:
-            gallery.main()
-        except SystemExit as stopped:
-            code = int(str(stopped.code))
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    return run
+    return partial(in_process, gallery.main)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The command line from end to end, as a user starts, mistypes, stops and resumes it, on a very small world."""
 
 import json
-import logging
 import os
 import re
 import resource
@@ -9,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from cfexp import evaluate, train
 from cfexp.configuration import epochs_done
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.stages import WholeCheckpoints
+from tests.commands import InProcess, Main
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 # 32 pixels is the least for the generator's four halvings that leaves the VQA model a map of more than one cell.
@@ -32,8 +32,6 @@ CSV = [*COLOR, "logger=csv"]
 PAPER = ["+experiment=vqa_color_paper", *CSV[1:]]
 # Six short epochs: long enough to be stopped in.
 LONG = [*CSV, "trainer.max_epochs=6", "trainer.limit_train_batches=3"]
-
-Main = Callable[..., tuple[int, list[str], list[str]]]  # verb, arguments -> exit code, lines of stdout, of stderr
 
 
 @pytest.fixture(scope="module")
@@ -138,27 +136,10 @@ def test_the_loggers_have_the_figures_and_the_pictures(finished: tuple[Path, lis
 
 
 @pytest.fixture
-def main(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Main]:
-    """Runs `python -m cfexp.VERB ARGUMENTS` within this process, which spares the imports."""
-    monkeypatch.chdir(tmp_path)
+def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """Runs `python -m cfexp.VERB ARGUMENTS` within this process; the verb is the first argument."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(verb: str, *arguments: str) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", [f"{verb}.py", *arguments])
-        code = 0
-        try:
-            {"train": train, "evaluate": evaluate}[verb].main()
-        except SystemExit as stopped:
-            code = int(str(stopped.code))
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield run
-    logging.root.handlers[:], logging.root.level = handlers, level
+    return lambda verb, *arguments: in_process({"train": train, "evaluate": evaluate}[verb].main, *arguments)
 
 
 def test_evaluate_gives_the_same_numbers_again(finished: tuple[Path, list[str]], main: Main) -> None:

@@ -1,0 +1,33 @@
+"""What the tests of all commands share."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import InProcess
+
+
+@pytest.fixture
+def in_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[InProcess]:
+    """Runs `python -m cfexp.NAME ARGUMENTS` in `tmp_path`, but within this process, which spares the imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(main: Callable[[], None], *arguments: str) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["command.py", *arguments])
+        code, _ = 0, capsys.readouterr()  # what was said before
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(str(stopped.code or 0))
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield run
+    logging.root.handlers[:], logging.root.level = handlers, level

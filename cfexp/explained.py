@@ -67,12 +67,13 @@ def _second_model(run: DictConfig, explained: str, config: DictConfig) -> Path:
 def _decide(run: DictConfig, loader: DictConfig, checkpoint: Path) -> Decide:
     """A model as a function; its network is that of the stage whose folder it lies in, else the explained one's."""
     stage = checkpoint.parent / "config.yaml"
+    own = OmegaConf.select(OmegaConf.load(stage), "network") if stage.is_file() else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network: nn.Module
-    if stage.is_file():
-        network = load_network(build(OmegaConf.load(stage).network, "network"), checkpoint)
-    else:
+    if own is None:
         network = build(loader, "explainer.decision_model", checkpoint=str(checkpoint))
+    else:
+        network = load_network(build(own, "network"), checkpoint)
     network = network.to(device)
     if OmegaConf.select(run, "data.max_question_length") is not None:
         return _of_questions(network, run, checkpoint, device)

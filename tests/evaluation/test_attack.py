@@ -142,5 +142,5 @@ def test_the_block_is_printed_where_it_was_asked_for(tmp_path: Path) -> None:
         text = console.file.getvalue()
         assert bool(text) == expected
     assert "PGD of 32 of 255" in " ".join(text.split())
-    (line,) = [line for line in text.splitlines() if line.startswith("survives jpeg 75")]
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("survives jpeg 75")]
     assert line.count("n 12") == 3

@@ -130,14 +130,11 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
 
 def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
     """What made the results of this folder, beside them."""
+    # A hash whether or not it is tagged, with -dirty where files differ from it.
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     revision = subprocess.run(
-        # Whether or not it is tagged; with -dirty where files differ from it.
-        [
-            "git",
-            "-C",
-            str(Path(cfexp.__file__).parent),
-            *["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-        ],
+        describe,
+        cwd=Path(cfexp.__file__).parent,
         capture_output=True,
         text=True,
         check=False,

@@ -10,9 +10,8 @@ def documented(*sections: str) -> set[str]:
     """The names in the first column of the tables under these headings, which begin so."""
     names: set[str] = set()
     for section in sections:
-        (text,) = re.findall(
-            rf"^#+ {re.escape(section)}.*?\n(.*?)(?=^#|\Z)", PAGE.read_text("utf-8"), re.S | re.M | re.I
-        )
+        heading = rf"^#+ [^\n]*{re.escape(section)}[^\n]*\n(.*?)(?=^#|\Z)"
+        (text,) = re.findall(heading, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE | re.IGNORECASE)
         rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
         names |= {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     return names

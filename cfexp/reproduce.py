@@ -7,6 +7,7 @@ finished are not run again, one that was stopped goes on; what comes out is left
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from cfexp.configuration import one_folder
 from cfexp.errors import InputError
@@ -68,8 +70,8 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         raise InputError(f"no experiment {folder.name!r} in {folder.parent}; there are {known}")
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not {"title", "runs", "rows"} <= set(content) <= KEYS:
         raise InputError(f"{path} must have title, runs and rows, and else only {', '.join(sorted(KEYS))}")
     for name, run in content["runs"].items():
@@ -93,15 +95,16 @@ def run_all(
     folders = {}
     for name, (command, *arguments) in experiment["runs"].items():
         settings = [f"{LIMITS[command]}={queries}", *overrides]
-        folders[name] = folder = runs / one_folder(",".join([name, *settings]).replace("=", "_"))
-        common = [*arguments, *settings, f"name={name}", f"num_threads={threads}", f"hydra.run.dir={folder}"]
+        # In Hydra's grammar a comma is a choice and a bracket a list.
+        folders[name] = folder = runs / one_folder(re.sub(r"[^\w.]+", "-", " ".join([name, *settings])))
+        common = [*arguments, *settings, f"name={name}", f"num_threads={threads}", f"hydra.run.dir='{folder}'"]
         if command == "train":
             common.append("ckpt_path=last")
         if not (folder / "metrics.json").is_file():
             call(command, common)
     for name, folder in folders.items():
         given = (experiment.get("evaluate") or {}).get(name, [])
-        call("evaluate", [f"run={folder}", *given, f"num_threads={threads}"])
+        call("evaluate", [f"run='{folder}'", *given, f"num_threads={threads}"])
     return folders
 
 
@@ -162,6 +165,7 @@ def verdict(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 def print_results(title: str, results: Mapping[str, Any]) -> None:
     """Paper, ours, interval and verdict side by side."""
     table = table_of(f"{title} ({results['world']}, {results['date']})", "", "paper", "ours", "95 %", "n", "verdict")
+    table.columns[-1].justify = "left"
     for row in results["rows"]:
         paper = ", ".join(f"{value} ({of})" for of, value in (row.get("paper") or {}).items()) or "—"
         if row["value"] is None:
@@ -178,6 +182,7 @@ def print_list(experiments: Path) -> None:
     if not names(experiments):
         raise InputError(f"no experiments in {experiments}: give a checkout's folder by --experiments")
     table = table_of("python -m cfexp.reproduce NAME", "name", "last measured", "what it is")
+    table.columns[-1].justify = "left"
     for name in names(experiments):
         path, last = experiments / name / "results.json", "not yet"
         if path.is_file():

@@ -120,7 +120,7 @@ def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: lis
     assert code == 0, stderr
     sections = "every explanation", "few classes", "images", "embedded streets", "searches", "candidates", "sweeps"
     written = set(pd.read_parquet(folder / "explanations.parquet").columns)
-    assert written == documented(*sections) - {"reasons"}  # which the embedded streets leave out of a run
+    assert written == documented(*sections)
     assert set(json.loads((folder / "provenance.json").read_text())) == documented("provenance.json")
 
 

@@ -12,7 +12,8 @@ from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
-IDENTITY = "identity"  # the checkpoint that is no VQA model
+IDENTITY = "identity"
+NO_PREDICTORS = (IDENTITY, "explained", "second_model")  # the checkpoints that are no further VQA models
 BATCH = 64  # images that an identity network sees at once: a large one enlarges them to 224 pixels
 
 
@@ -22,11 +23,12 @@ def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the figures to reach if the config names any."""
     from cfexp.errors import InputError
     from cfexp.evaluation.figures import compare
+    from cfexp.explained import attack_on
     from cfexp.stages import provide_stages, use_threads
 
     use_threads(config.num_threads)
     provide_stages(config)
-    given = {name: path for name, path in config.checkpoints.items() if path is not None and name != IDENTITY}
+    given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in NO_PREDICTORS}
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
     identity = identity_features(config.checkpoints.get(IDENTITY), config.identity_network)
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
@@ -34,7 +36,9 @@ def main(config: DictConfig) -> None:
     if config.figures and (twice := [name for name in names if names.count(name) > 1]):
         raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
     scores = {
-        name: score_and_show(run, era=config.era, predictors=predictors, identity=identity)
+        name: score_and_show(
+            run, era=config.era, predictors=predictors, identity=identity, attack=attack_on(run, config)
+        )
         for name, run in zip(names, runs, strict=True)
     }
     if config.figures:
@@ -72,22 +76,25 @@ def score_and_show(
     era: Any = "2021",
     predictors: Mapping[str, Any] | None = None,
     identity: Any = None,
+    attack: Any = None,
     loggers: Iterable[Any] = (),
 ) -> Any:
     """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
+    from cfexp.evaluation.attack_table import print_attack
     from cfexp.evaluation.gallery import counterfactual_sheet
     from cfexp.evaluation.run_folder import RunFolder
     from cfexp.evaluation.table import print_table, score_run
 
     run = RunFolder(folder)
     settings = search_settings(folder)
-    scores = score_run(run, era=era, predictors=predictors or {}, settings=settings, identity=identity)
+    scores = score_run(run, era=era, predictors=predictors or {}, settings=settings, identity=identity, attack=attack)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))
     for logger in loggers:
         _log_results(logger, scores, sheet)
     print_table(scores)
+    print_attack(scores)
     print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
     return scores
 

@@ -49,6 +49,7 @@ RULES = {
     "explain": Rule("*", lightning=True, hydra=True, files=True),
     "embedded_weights": Rule("*", hydra=True, files=True),
     "evaluate": Rule("*", lightning=True, hydra=True, files=True),
+    "explained": Rule("*", hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
     "doctor": Rule("*", hydra=True, files=True),
 }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from cfexp.evaluation.attack import Attack, attack_figures
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, STEP, sweep_values
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
@@ -167,8 +168,11 @@ def measure(
     settings: SearchSettings = NOTHING_SAID,
     identity: Features | None = None,
     count: int | None = None,
+    attack: Attack | None = None,
 ) -> Measurements:
     """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at a time.
+
+    attack: what else is asked of the headline group, see `attack_figures`.
 
     Raises InputError for whatever is missing or damaged in it.
     """
@@ -204,6 +208,9 @@ def measure(
     swept = sweep_values(records, regions, settings)
     values |= swept
     metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
+    if attack is not None:
+        for name, figure in attack_figures(run, records, next(iter(members.values())), attack).items():
+            values[name], metrics[name] = figure.values, Metric(figure.unit, figure.counted, figure.is_rate)
     return Measurements(records, image_ids, members, metrics, values, sensitivity, checkerboard)
 
 

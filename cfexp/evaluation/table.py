@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cfexp.errors import InputError
+from cfexp.evaluation.attack import Attack
 from cfexp.evaluation.measurements import (
     PREDICTOR_METRICS,
     Features,
@@ -123,16 +124,18 @@ def score_run(
     predictors: Mapping[str, Predictor] | None = None,
     settings: SearchSettings = NOTHING_SAID,
     identity: Features | None = None,
+    attack: Attack | None = None,
 ) -> Scores:
     """Score what is in a run folder, finished or not.
 
     predictors: other models by name, whose answers say whether a flip transfers. settings: what the run's config says
-    of its searches. identity: a network's features, which say whether it is still the same person. Raises InputError
+    of its searches. identity: a network's features, which say whether it is still the same person.
+    attack: whether to ask if it is one, see `cfexp.evaluation.attack`. Raises InputError
     for a folder that is no run, and for whatever is missing or damaged in it.
     """
     predictors = predictors or {}
     theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
-    measurements = measure(run, era, predictors, settings, identity)
+    measurements = measure(run, era, predictors, settings, identity, attack=attack)
     entries = [
         entry
         for index, group in enumerate(measurements.members)

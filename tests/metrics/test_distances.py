@@ -36,7 +36,9 @@ def by_matrix_root(first: Matrix, second: Matrix) -> float:
 def test_frechet_distance_is_that_of_a_matrix_root_and_of_torch_fidelity(sizes: tuple[int, int]) -> None:
     first, second = features(1, sizes[0]), features(2, sizes[1])
     expected = by_matrix_root(first, second)
-    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(torch.from_numpy(x)) for x in (first, second)), False)
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(torch.from_numpy(x)) for x in (first, second)), False
+    )
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
     assert frechet_distance(first, second) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-9)
     assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-9)

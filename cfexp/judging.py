@@ -48,16 +48,16 @@ def judges_of(folder: Path, config: DictConfig) -> list[Judge]:
         found.append(judges.similarity_judge("identity_similarity", identity))
     if given.get(FACE_VERIFICATION) is not None:
         state_dict = read_state_dict(given.face_verification)
-        network = face_verification_from_released(state_dict, config.face_verification_bgr)
-        found.append(judges.face_judge(_in_batches(freeze(network).features)))
+        network = freeze(face_verification_from_released(state_dict, config.face_verification_bgr))
+        found.append(judges.face_judge(_in_batches(network, network.features)))
     if config.dlib:
         found.append(judges.dlib_judge(descriptors()))
     found += _oracle_judges(folder, config)
     if given.get(INCEPTION) is not None:
-        found.append(judges.inception_judge(_in_batches(inception_features(Path(given.inception)))))
+        found.append(judges.inception_judge(inception_features(Path(given.inception))))
     if given.get(SELF_SUPERVISED) is not None:
         simsiam = freeze(simsiam_from_released(read_state_dict(given.self_supervised)))
-        found.append(judges.similarity_judge("s3", _in_batches(simsiam.features)))
+        found.append(judges.similarity_judge("s3", _in_batches(simsiam, simsiam.features)))
     if given.get(LPIPS) is not None:
         found.append(judges.lpips_judge(freeze(lpips_from_released(read_state_dict(given.lpips), _lpips_heads()))))
     if config.cout:
@@ -90,7 +90,7 @@ def identity_features(checkpoint: str | None, network: DictConfig | None = None)
     a network that has no `features`.
     """
     loaded = _network(IDENTITY, checkpoint, network)
-    return None if loaded is None else _in_batches(_features(loaded, IDENTITY))
+    return None if loaded is None else _in_batches(loaded, _features(loaded, IDENTITY))
 
 
 def inception_features(weights: Path) -> judges.See:
@@ -109,10 +109,10 @@ def inception_features(weights: Path) -> judges.See:
         raise InputError(f"{weights} does not fit torch-fidelity's Inception ({problem})") from None
 
     def features(images: Tensor) -> Tensor:
-        (seen,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3))
+        (seen,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3).to(images.device))
         return torch.as_tensor(seen)
 
-    return features
+    return _in_batches(network, features)
 
 
 def config_beside(checkpoint: Path) -> Any:
@@ -136,7 +136,7 @@ def _oracle_judges(folder: Path, config: DictConfig) -> list[Judge]:
 
     label = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "label") if _has_config(folder) else None
     attribute = list(names).index(label) if label in names else None
-    found = [judges.oracle_judge(_in_batches(see), len(names), attribute)]
+    found = [judges.oracle_judge(_in_batches(network, see), len(names), attribute)]
     if config.mnac_published:
         found.append(judges.published_mnac_judge(_with_batch_statistics(network), len(names)))
     return found
@@ -151,6 +151,7 @@ def _with_batch_statistics(network: nn.Module) -> judges.See:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
     def logits(images: Tensor) -> Tensor:
+        images = images.to(next(network.parameters()).device)
         kept = [(norm.running_mean, norm.running_var) for norm in norms]
         for norm in norms:
             norm.running_mean = norm.running_var = None  # so it normalises by the batch
@@ -159,7 +160,7 @@ def _with_batch_statistics(network: nn.Module) -> judges.See:
         finally:
             for norm, (mean, variance) in zip(norms, kept, strict=True):
                 norm.running_mean, norm.running_var = mean, variance
-        return found
+        return found.cpu()
 
     return logits
 
@@ -183,10 +184,14 @@ def _features(network: nn.Module, name: str) -> judges.See:
     return features
 
 
-def _in_batches(see: judges.See) -> judges.See:
+def _in_batches(network: nn.Module, see: judges.See) -> judges.See:
+    """`see`, which asks the network, a batch at a time, on a GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+
     @torch.no_grad()
     def seen(images: Tensor) -> Tensor:
-        return torch.cat([see(batch) for batch in torch.split(images, BATCH)])
+        return torch.cat([see(batch.to(device)).cpu() for batch in torch.split(images, BATCH)])
 
     return seen
 

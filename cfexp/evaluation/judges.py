@@ -6,7 +6,7 @@ all queries, and of the successes only, which published tables often are of with
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ See = Callable[[Tensor], Tensor]
 # What was seen of B queries and of what was made of them, and their records -> (B,), NaN where it means nothing.
 Compare = Callable[[Tensor, Tensor, Sequence[Record]], Tensor]
 # What was seen of N queries and of what was made of them, and (N,) of which image each is.
-CompareSets = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]], Distance]
+Features = NDArray[np.floating[Any]]  # (N, D)
+CompareSets = Callable[[Features, Features, NDArray[np.int64]], Distance]
 Decide = Callable[[Tensor, Sequence[Record]], Tensor]  # images, records -> logits (B, K) of exclusive classes
 # The thresholds of face verification: of a cosine *similarity* in VGGFace2's features (Jacob et al. 2022), and of the
 # Euclidean distance that dlib's network was trained for.
@@ -124,10 +125,10 @@ def oracle_judge(see: See, num_attributes: int, attribute: int | None) -> Judge:
     def changed(query: Tensor, other: Tensor, records: Sequence[Record]) -> Tensor:
         return attributes_changed(query[:, :num_attributes], other[:, :num_attributes])
 
-    def frechet(query: Values, other: Values, groups: NDArray[np.int64]) -> Distance:
+    def frechet(query: Features, other: Features, groups: NDArray[np.int64]) -> Distance:
         return frechet_interval(query[:, num_attributes:], other[:, num_attributes:], groups)
 
-    def correlation(query: Values, other: Values, groups: NDArray[np.int64]) -> Distance:
+    def correlation(query: Features, other: Features, groups: NDArray[np.int64]) -> Distance:
         assert attribute is not None
         return _correlation(query[:, :num_attributes] > 0, other[:, :num_attributes] > 0, attribute, groups)
 
@@ -201,8 +202,8 @@ class SetMeasure(NamedTuple):
     """A metric of sets: what to compute of which rows."""
 
     compute: CompareSets
-    query: Values  # (N, D)
-    other: Values  # (N, D)
+    query: Features
+    other: Features
     rows: NDArray[np.bool_]  # (N,) those that count
 
     def score(self, member: NDArray[np.bool_], image_ids: NDArray[np.int64]) -> tuple[float, float, float, int]:
@@ -220,7 +221,7 @@ class Verdicts:
     def __init__(self, judges: Sequence[Judge]) -> None:
         self.judges = (PIXELS, *judges)
         self._values: dict[str, list[Values]] = {}
-        self._seen: dict[int, list[tuple[Values, ...]]] = {}
+        self._seen: dict[int, list[tuple[Features, ...]]] = {}
 
     def update(self, query: Tensor, reconstruction: Tensor, counterfactual: Tensor, records: Sequence[Record]) -> None:
         """Judge B explanations."""
@@ -232,7 +233,8 @@ class Verdicts:
                         found = compare(seen[0], other, records).double().cpu().numpy()
                         self._values.setdefault(name + ending, []).append(found)
                 if judge.sets:
-                    self._seen.setdefault(number, []).append(tuple(each.double().cpu().numpy() for each in seen))
+                    # As floats of their own width: of a large run these are gigabytes.
+                    self._seen.setdefault(number, []).append(tuple(each.cpu().numpy() for each in seen))
 
     def finish(self, success: NDArray[np.bool_]) -> tuple[dict[str, Metric], dict[str, Values], dict[str, SetMeasure]]:
         """The metrics by name, the values of those of single queries, and what those of sets are computed of.

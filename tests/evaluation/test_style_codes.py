@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
 from cfexp.evaluation.judges import similarity_judge
-from cfexp.evaluation.measurements import CAUSE_METRICS, IDENTITY_METRICS, TARGETED_METRICS, VQA_METRICS
+from cfexp.evaluation.measurements import CAUSE_METRICS, TARGETED_METRICS, VQA_METRICS
 from cfexp.evaluation.run_folder import Record, to_pixels
 from cfexp.evaluation.style_codes import MAX_DIRECTIONS, SearchSettings, direction_members, style_code_values
 from cfexp.evaluation.table import Absent, Row, print_table, score_run
@@ -243,7 +243,7 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
             assert row.value == pytest.approx(value, rel=1e-4), name
             assert row.n == count, name
         told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-        assert not told & {*VQA_METRICS, *IDENTITY_METRICS}
+        assert not told & {*VQA_METRICS, "identity_similarity"}
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
         assert locality.value > 50  # the red lamp that forbids is half of what was painted

@@ -9,6 +9,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kernel_poly, mmd2
 
 from cfexp.errors import InputError
+from cfexp.metrics import distances
 from cfexp.metrics.distances import (
     bootstrap_error,
     frechet_distance,
@@ -117,6 +118,18 @@ def test_whole_groups_are_drawn() -> None:
     other = twice + 1 + np.repeat(np.random.default_rng(2).normal(size=once.shape), 4, axis=0)
     by_group, by_row = frechet_interval(twice, other, groups), frechet_interval(twice, other)
     assert by_group.high - by_group.value > 1.5 * (by_row.high - by_row.value)  # sqrt(4), but for chance
+
+
+def test_blocks_of_many_pairs_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = features(1, 90), features(2, 90)
+    whole = kernel_interval(first, second)
+    monkeypatch.setattr(distances, "MAX_PAIRS", 40)
+    blocks = kernel_interval(first, second)
+    assert blocks == kernel_interval(first, second)
+    assert blocks.value != whole.value
+    assert whole.low < blocks.value < whole.high
+    assert 0.3 < (blocks.high - blocks.low) / (whole.high - whole.low) < 3
+    assert kernel_interval(first, first).value == pytest.approx(0, abs=1e-9)
 
 
 def test_few_rows() -> None:

@@ -138,7 +138,7 @@ def _oracle_judges(folder: Path, config: DictConfig) -> list[Judge]:
     attribute = list(names).index(label) if label in names else None
     found = [judges.oracle_judge(_in_batches(network, see), len(names), attribute)]
     if config.mnac_published:
-        found.append(judges.published_mnac_judge(_with_batch_statistics(network), len(names)))
+        found.append(judges.published_mnac_judge(with_batch_statistics(network), len(names)))
     return found
 
 
@@ -146,7 +146,7 @@ def _has_config(folder: Path) -> bool:
     return (folder / "config.yaml").is_file()
 
 
-def _with_batch_statistics(network: nn.Module) -> judges.See:
+def with_batch_statistics(network: nn.Module) -> judges.See:
     """The network as if it were in training mode, without what that changes of it."""
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 

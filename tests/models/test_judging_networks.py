@@ -20,7 +20,9 @@ def test_lpips_is_torchmetrics() -> None:
     slices = [getattr(theirs.net, f"slice{number}") for number in range(1, 6)]
     for name, tensor in nn.ModuleList(slices).state_dict().items():
         alexnet.features.state_dict()[name.partition(".")[2]].copy_(tensor)
-    heads = {name: tensor for name, tensor in theirs.state_dict().items() if name.startswith("lin") and "lins" not in name}
+    heads = {
+        name: tensor for name, tensor in theirs.state_dict().items() if name.startswith("lin") and "lins" not in name
+    }
     ours = lpips_from_released(alexnet.state_dict(), heads)
     first, second = 2 * torch.rand(2, 3, 3, 72, 64) - 1
     with torch.no_grad():

@@ -53,7 +53,11 @@ def _cosine(query: Tensor, other: Tensor, records: Sequence[Record]) -> Tensor:
 
 
 def _rate(happened: Tensor) -> Tensor:
-    return 100.0 * happened
+    return happened * 100.0
+
+
+def _same_face(query: Tensor, other: Tensor, records: Sequence[Record]) -> Tensor:
+    return _rate(_cosine(query, other, records) > SAME_FACE)
 
 
 PIXELS = Judge(
@@ -87,11 +91,8 @@ def face_judge(features: See) -> Judge:
 
     features: VGGFace2's. The cosine similarity must be above 0.5; the released script asks it of the *distance*.
     """
-    return Judge(
-        features,
-        {"fva": Metric("%", QUERIES, is_rate=True), "face_similarity": Metric("", QUERIES)},
-        {"fva": lambda *seen: _rate(_cosine(*seen) > SAME_FACE), "face_similarity": _cosine},
-    )
+    metrics = {"fva": Metric("%", QUERIES, is_rate=True), "face_similarity": Metric("", QUERIES)}
+    return Judge(features, metrics, {"fva": _same_face, "face_similarity": _cosine})
 
 
 def dlib_judge(descriptors: See) -> Judge:

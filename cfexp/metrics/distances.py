@@ -38,10 +38,9 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     stays exact where a covariance is singular, as it is for N <= D. Raises ValueError for other shapes, for fewer than
     two rows, and for features that are no numbers.
     """
-    first, second = _checked(first), _checked(second)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"both sets need as many features, got {first.shape[1]} and {second.shape[1]}")
-    (mean_1, factor_1), (mean_2, factor_2) = _moments(first), _moments(second)
+    (mean_1, factor_1), (mean_2, factor_2) = _moments(_checked(first)), _moments(_checked(second))
+    if mean_1.shape != mean_2.shape:
+        raise ValueError(f"both sets need as many features, got {len(mean_1)} and {len(mean_2)}")
     cross = np.linalg.svd(factor_1 @ factor_2.T, compute_uv=False).sum()
     distance = np.square(mean_1 - mean_2).sum() + np.square(factor_1).sum() + np.square(factor_2).sum() - 2 * cross
     return max(float(distance), 0.0)  # equal sets leave rounding
@@ -55,25 +54,25 @@ def kernel_distance(first: ArrayLike, second: ArrayLike, *, paired: bool = False
     make the estimate too small, and a set's distance to itself negative rather than 0. Raises ValueError as
     `frechet_distance`, and for pairs of which one is missing.
     """
-    first, second = _checked(first), _checked(second)
+    x, y = _checked(first), _checked(second)
     if paired:
-        return _pair_statistic(first, second)(np.ones(len(first), dtype=np.int64))
-    alike = sum(_off_diagonal_mean(_kernel(features, features)) for features in (first, second))
-    return float(alike - 2 * _kernel(first, second).mean())
+        return _pair_statistic(x, y)(np.ones(len(x), dtype=np.int64))
+    alike = sum(_off_diagonal_mean(_kernel(features, features)) for features in (x, y))
+    return float(alike - 2 * _kernel(x, y).mean())
 
 
 def frechet_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Distance:
-    """Frechet distance of N pairs with an interval: twice its standard error by the bootstrap (Efron 1979) to each
-    side, 1.96 times to be exact, and never below 0.
+    """Frechet distance of N pairs with an interval: 1.96 times its standard error by the bootstrap (Efron 1979) to each
+    side, and never below 0.
 
     Pairs are drawn together, since one was made of the other; with groups (N,), such as the image of each question,
     whole groups. The error, not the percentiles, for those lie too high: a resample repeats images, and the fewer
     different ones, the larger the distance. Raises as `frechet_distance`.
     """
-    first, second = _checked(first), _checked(second)
-    value = frechet_distance(first, second)
-    n_resamples = FEW_RESAMPLES if min(first.shape) > SLOW_RANK else RESAMPLES
-    error = bootstrap_error(_gram_frechet(first, second), len(first), groups, n_resamples, seed)
+    x, y = _checked(first), _checked(second)
+    value = frechet_distance(x, y)
+    n_resamples = FEW_RESAMPLES if min(x.shape) > SLOW_RANK else RESAMPLES
+    error = bootstrap_error(_gram_frechet(x, y), len(x), groups, n_resamples, seed)
     return Distance(value, max(value - 1.96 * error, 0.0), value + 1.96 * error)
 
 
@@ -82,11 +81,12 @@ def kernel_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | Non
 
     Of more than 4000 pairs it is the mean over blocks, drawn by the seed, as Binkowski et al. average subsets.
     """
-    first, second = _checked(first), _checked(second)
-    order = np.random.default_rng(seed).permutation(len(first)) if len(first) > MAX_PAIRS else np.arange(len(first))
+    x, y = _checked(first), _checked(second)
+    _check_pairs(x, y)
+    order = np.random.default_rng(seed).permutation(len(x)) if len(x) > MAX_PAIRS else np.arange(len(x))
     values, errors = [], []
-    for rows in np.array_split(order, -(-len(first) // MAX_PAIRS)):
-        statistic = _pair_statistic(first[rows], second[rows])
+    for rows in np.array_split(order, -(-len(x) // MAX_PAIRS)):
+        statistic = _pair_statistic(x[rows], y[rows])
         values.append(statistic(np.ones(len(rows), dtype=np.int64)))
         labels = None if groups is None else np.asarray(groups)[rows]
         errors.append(bootstrap_error(statistic, len(rows), labels, seed=seed))
@@ -129,6 +129,11 @@ def _checked(features: ArrayLike) -> Matrix:
     return matrix
 
 
+def _check_pairs(first: Matrix, second: Matrix) -> None:
+    if len(first) != len(second):
+        raise ValueError(f"pairs need as many rows, got {len(first)} and {len(second)}")
+
+
 def _moments(features: Matrix) -> tuple[Matrix, Matrix]:
     """The mean (D,), and a factor A with A'A the covariance, of at most D rows."""
     mean = features.mean(0)
@@ -138,6 +143,7 @@ def _moments(features: Matrix) -> tuple[Matrix, Matrix]:
 
 def _gram_frechet(first: Matrix, second: Matrix) -> Statistic:
     """The Frechet distance of resamples of N pairs, with what all share computed once."""
+    _check_pairs(first, second)
     if len(first) > first.shape[1]:  # few features: the factors are the smaller matrices
         return lambda counts: frechet_distance(np.repeat(first, counts, axis=0), np.repeat(second, counts, axis=0))
     middle = first.mean(0)  # so that products of large means do not swallow small differences
@@ -161,7 +167,8 @@ def _gram_frechet(first: Matrix, second: Matrix) -> Statistic:
 def _centred(products: Matrix, weights: Matrix) -> Matrix:
     """The products (N, N) of rows from which their weighted mean was taken."""
     of_rows, of_columns = products @ weights, weights @ products
-    return products - of_rows[:, None] - of_columns + weights @ of_rows
+    centred: Matrix = products - of_rows[:, None] - of_columns + weights @ of_rows
+    return centred
 
 
 def _kernel(first: Matrix, second: Matrix) -> Matrix:
@@ -177,8 +184,7 @@ def _off_diagonal_mean(kernel: Matrix) -> float:
 
 def _pair_statistic(first: Matrix, second: Matrix) -> Statistic:
     """The kernel distance of resamples of N pairs; a row that was drawn twice is never compared with itself."""
-    if len(first) != len(second):
-        raise ValueError(f"pairs need as many rows, got {len(first)} and {len(second)}")
+    _check_pairs(first, second)
     cross = _kernel(first, second)
     differences = _kernel(first, first) + _kernel(second, second) - cross - cross.T
     np.fill_diagonal(differences, 0)

@@ -56,6 +56,7 @@ def kernel_distance(first: ArrayLike, second: ArrayLike, *, paired: bool = False
     """
     x, y = _checked(first), _checked(second)
     if paired:
+        _check_pairs(x, y)
         return _pair_statistic(x, y)(np.ones(len(x), dtype=np.int64))
     alike = sum(_off_diagonal_mean(_kernel(features, features)) for features in (x, y))
     return float(alike - 2 * _kernel(x, y).mean())
@@ -184,7 +185,6 @@ def _off_diagonal_mean(kernel: Matrix) -> float:
 
 def _pair_statistic(first: Matrix, second: Matrix) -> Statistic:
     """The kernel distance of resamples of N pairs; a row that was drawn twice is never compared with itself."""
-    _check_pairs(first, second)
     cross = _kernel(first, second)
     differences = _kernel(first, first) + _kernel(second, second) - cross - cross.T
     np.fill_diagonal(differences, 0)

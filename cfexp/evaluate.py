@@ -87,6 +87,7 @@ def score_and_show(
     from cfexp.evaluation.gallery import counterfactual_sheet
     from cfexp.evaluation.run_folder import RunFolder
     from cfexp.evaluation.table import print_table, score_run
+    from cfexp.loggers import log_results
 
     run = RunFolder(folder)
     settings = search_settings(folder)
@@ -97,24 +98,12 @@ def score_and_show(
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))
     for logger in loggers:
-        _log_results(logger, scores, sheet)
+        log_results(logger, scores, run, sheet)
     print_table(scores)
     print_closeness(scores)
     print_attack(scores)
     print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
     return scores
-
-
-def _log_results(logger: Any, scores: Any, sheet: Path) -> None:
-    """Give a logger that takes them the table and the page of pictures, and the overall figures as its summary."""
-    if hasattr(logger, "log_table") and hasattr(logger, "log_image"):
-        columns = ["group", "metric", "value", "n", "low", "high", "unit"]
-        logger.log_table("test/table", columns=columns, data=[list(row) for row in scores.rows])
-        logger.log_image("test/counterfactuals", images=[str(sheet)])
-    logger.log_metrics(
-        {f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]}
-    )
-    logger.save()  # a CSV logger writes by itself while a trainer runs, not after
 
 
 def answerer(checkpoint: Path) -> Any:

@@ -83,6 +83,16 @@ class _Batch(NamedTuple):
         return kept
 
 
+class _Made(NamedTuple):
+    """What was made of the B queries of a batch, to be decided otherwise."""
+
+    kind: str
+    start: Tensor  # (B, 3, H, W), what was changed
+    images: Tensor  # (B, 3, H, W), in 8 bit
+    success: NDArray[np.bool_]  # (B,) of those
+    in_float: NDArray[np.bool_]  # (B,) success before they were rounded
+
+
 def attack_figures(
     run: RunFolder, records: Sequence[Record], member: NDArray[np.bool_], attack: Attack
 ) -> dict[str, Figure]:
@@ -109,23 +119,14 @@ def attack_figures(
         return {}
     batches = [_read(run, records, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
     _check_model(batches, attack)
-    wanted = float(np.mean([records[row]["stored_success"] for row in rows]))
-    epsilon, attacked = _attack_until(batches, attack, wanted)
+    explained = [_counterfactuals(run, batch) for batch in batches]
+    epsilon, attacked = _attack_until(batches, attack, wanted=_success_rate(explained))
     found: dict[str, dict[int, float]] = {}
-    for batch, (float_success, pixels) in zip(batches, attacked, strict=True):
-        counterfactual = run.images("counterfactual", _keys(batch))
-        is_search = batch.records[0].get("code_distance") is not None
-        start = run.images("reconstruction", _keys(batch)) if is_search else batch.query
+    for batch, *both in zip(batches, explained, attacked, strict=True):
         cause = _causes(run, batch)
-        stored = np.array([record["stored_success"] for record in batch.records])
-        float_ones = np.array([record["success"] for record in batch.records])
-        for name, values in (
-            *_judge(batch, counterfactual, stored, float_ones, attack, COUNTERFACTUAL),
-            *_inside(start, counterfactual, stored, cause, COUNTERFACTUAL),
-            *_judge_attacked(batch, from_pixels(pixels), float_success, cause, attack),
-            *_judge_query(batch, attack),
-            ("attack_pgd_epsilon", np.full(len(batch.rows), epsilon)),
-        ):
+        judged = [value for made in both for value in _judge(batch, made, cause, attack)]
+        constant = ("attack_pgd_epsilon", np.full(len(batch.rows), epsilon))
+        for name, values in (*judged, *_judge_queries(batch, attack), constant):
             found.setdefault(name, {}).update(zip(batch.rows, values, strict=True))
     return {name: _figure(name, values, len(records)) for name, values in found.items()}
 
@@ -142,8 +143,18 @@ def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
     return _Batch(rows, chosen, query, *classes)
 
 
-def _keys(batch: _Batch) -> list[int]:
-    return [record["key"] for record in batch.records]
+def _counterfactuals(run: RunFolder, batch: _Batch) -> _Made:
+    keys = [record["key"] for record in batch.records]
+    is_search = batch.records[0].get("code_distance") is not None
+    success, in_float = (
+        np.array([record[name] for record in batch.records], dtype=bool) for name in ("stored_success", "success")
+    )
+    start = run.images("reconstruction", keys) if is_search else batch.query
+    return _Made(COUNTERFACTUAL, start, run.images("counterfactual", keys), success, in_float)
+
+
+def _success_rate(made: Sequence[_Made]) -> float:
+    return float(np.concatenate([each.success for each in made]).mean())
 
 
 def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
@@ -153,15 +164,12 @@ def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
         raise InputError(f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained")
 
 
-def _attack_until(
-    batches: Sequence[_Batch], attack: Attack, wanted: float
-) -> tuple[float, list[tuple[NDArray[np.bool_], NDArray[np.uint8]]]]:
-    """The epsilon that succeeds on a share `wanted`, or the last; of each batch success in float and 8-bit pictures."""
+def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> tuple[float, list[_Made]]:
+    """The first epsilon whose 8-bit images succeed on a share `wanted` of the queries, or the last; and the images."""
     for epsilon in attack.epsilons:
-        attacked = []
-        successes = []
+        made = []
         for batch in track(batches, description=f"PGD, epsilon {epsilon:g}", transient=True):
-            images = projected_gradient(
+            exact = projected_gradient(
                 partial(attack.explained, records=batch.records),
                 batch.query,
                 batch.query_class,
@@ -169,45 +177,33 @@ def _attack_until(
                 epsilon=epsilon,
                 num_steps=attack.num_steps,
             )
-            pixels = to_pixels(images)
-            attacked.append((batch.succeeds(attack.explained, images), pixels))
-            successes.append(batch.succeeds(attack.explained, from_pixels(pixels)))
-        if np.concatenate(successes).mean() >= wanted:
+            images = from_pixels(to_pixels(exact))
+            success, in_float = (batch.succeeds(attack.explained, each) for each in (images, exact))
+            made.append(_Made(PGD, batch.query, images, success, in_float))
+        if _success_rate(made) >= wanted:
             break
-    return epsilon, attacked
+    return epsilon, made
 
 
-def _judge(
-    batch: _Batch, images: Tensor, success: NDArray[np.bool_], in_float: NDArray[np.bool_], attack: Attack, kind: str
-) -> Iterator[tuple[str, Values]]:
-    agrees = batch.is_kept(attack.second, batch.query)
-    yield f"attack_{kind}_success", _rate(success)
-    yield f"attack_{kind}_rounding", _rate(success, among=in_float)
-    yield f"attack_{kind}_transfer", _rate(batch.succeeds(attack.second, images), among=success & agrees)
+def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterator[tuple[str, Values]]:
+    start = f"attack_{made.kind}_"
+    alike = batch.is_kept(attack.second, batch.query)
+    yield f"{start}success", _rate(made.success)
+    yield f"{start}rounding", _rate(made.success, among=made.in_float)
+    yield f"{start}transfer", _rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
     for name, disturb in attack.disturbances.items():
-        yield f"attack_{kind}_{name}", _rate(batch.succeeds(attack.explained, disturb(images)), among=success)
+        survives = batch.succeeds(attack.explained, disturb(made.images))
+        yield f"{start}{name}", _rate(survives, among=made.success)
+    share = 100 * edit_locality(made.start, made.images, cause).double().numpy()
+    share[~made.success] = np.nan
+    yield f"{start}inside", share
+    yield f"{start}mostly_inside", _rate(share > 50, among=~np.isnan(share))
 
 
-def _judge_attacked(
-    batch: _Batch, images: Tensor, in_float: NDArray[np.bool_], cause: Tensor, attack: Attack
-) -> Iterator[tuple[str, Values]]:
-    success = batch.succeeds(attack.explained, images)
-    yield from _judge(batch, images, success, in_float, attack, PGD)
-    yield from _inside(batch.query, images, success, cause, PGD)
-
-
-def _judge_query(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
-    yield "attack_query_transfer", _rate(batch.is_kept(attack.second, batch.query))
+def _judge_queries(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
+    yield f"attack_{QUERY}_transfer", _rate(batch.is_kept(attack.second, batch.query))
     for name, disturb in attack.disturbances.items():
-        yield f"attack_query_{name}", _rate(batch.is_kept(attack.explained, disturb(batch.query)))
-
-
-def _inside(
-    start: Tensor, images: Tensor, success: NDArray[np.bool_], cause: Tensor, kind: str
-) -> Iterator[tuple[str, Values]]:
-    share = np.where(success, 100 * edit_locality(start, images, cause).double().numpy(), np.nan)
-    yield f"attack_{kind}_inside", share
-    yield f"attack_{kind}_mostly_inside", _rate(share > 50, among=~np.isnan(share))
+        yield f"attack_{QUERY}_{name}", _rate(batch.is_kept(attack.explained, disturb(batch.query)))
 
 
 def _causes(run: RunFolder, batch: _Batch) -> Tensor:
@@ -231,9 +227,9 @@ def _rate(happened: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -
 def _figure(name: str, found: dict[int, float], count: int) -> Figure:
     values = np.full(count, np.nan)
     values[list(found)] = list(found.values())
-    if name == "attack_pgd_epsilon":
-        return Figure("of 255", "queries asked about", False, values)
     kind, _, what = name.removeprefix("attack_").partition("_")
+    if what == "epsilon":
+        return Figure("of 255", "queries asked about", False, values)
     if kind == QUERY or what == "success":
         return Figure("%", "queries asked about", True, values)
     counted = {

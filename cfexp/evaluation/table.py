@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack
-from cfexp.evaluation.judges import Judge
+from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
 from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
 from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
@@ -139,7 +139,10 @@ def score_run(
         for entry in _entries(measurements, index, group, measurements.metrics | theirs)
     ]
     entries += [
-        Absent(group, metric, wanted) for group in measurements.members for metric, wanted in (missing or {}).items()
+        Absent(group, metric + ending, wanted)
+        for group in measurements.members
+        for metric, wanted in (missing or {}).items()
+        for ending in ("", FLOOR, SUCCESSES)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
     return Scores(run.name, era, rows, tuple(entry for entry in entries if isinstance(entry, Absent)))
@@ -231,8 +234,9 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
             console.print(table)
     reasons: dict[str, list[str]] = {}
     for entry in scores.absent:
-        # What has a table of its own has a dash there.
-        if entry.group == headline and not entry.metric.startswith((DISTANCE, STEP, CODES, PIXELS)):
+        # What has a table of its own has a dash there; a floor is missing with its metric.
+        elsewhere = entry.metric.startswith((DISTANCE, STEP, CODES, PIXELS))
+        if entry.group == headline and not elsewhere and not entry.metric.endswith((FLOOR, SUCCESSES)):
             reasons.setdefault(entry.reason, []).append(entry.metric)
     for reason, metrics in reasons.items():
         console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")

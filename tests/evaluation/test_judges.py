@@ -218,7 +218,8 @@ def test_too_few_for_a_distance_of_sets(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said(run: RunFolder) -> None:
     scores = score_run(run, missing={"fid": "no checkpoints.inception=PATH"})
-    assert scores.find("all", "fid") == Absent("all", "fid", "no checkpoints.inception=PATH")
+    for name in ("fid", "fid" + FLOOR, "fid" + SUCCESSES):
+        assert scores.find("all", name) == Absent("all", name, "no checkpoints.inception=PATH")
 
 
 def test_regions(run: RunFolder) -> None:

@@ -62,6 +62,7 @@ def run(tmp_path: Path, oracle: Path) -> Path:
     """Three searches on faces: in the first two all three attributes turn on, in the last one none does."""
     folder = tmp_path / "run"
     known: dict[str, Any] = {"query_class": 0, "counter_class": 1, "reconstruction_class": 0, "flip_step": 3}
+    known |= {"answer_before": "not smiling", "answer_after": "smiling"}
     known |= {"code_distance": 1.0, "region_change": [1.0], "success": True, "stored_success": True, "stored_class": 1}
     rows = [
         ({**known, "key": key, "image_id": f"{key}"}, picture(DARK), picture(shown), None)

@@ -49,12 +49,11 @@ def test_wandb_has_what_a_sweep_is_compared_by(run: RunFolder, logger: WandbLogg
     assert summary["test/what color/flip_rate"] == 100
     assert summary["test/what color/rms_change"] > 0
     (folder,) = (run.path / "wandb").glob("offline-run-*/files/media")
-    (table,) = (folder / "table" / "test").glob("cards_*.json")
+    (table,) = (folder / "table" / "test").glob("cards_*.json")  # its pictures travel as an artifact of their own
     content = json.loads(table.read_text())
     assert content["columns"] == card_table(run)[0]
-    images = [cell for row in content["data"] for cell in row if isinstance(cell, dict)]
+    images = [cell for row in content["data"] for cell in row if cell == "Image"]
     assert len(images) == 3 * 3  # query, counterfactual, difference
-    assert all((folder.parent / cell["path"]).is_file() for cell in images)
 
 
 def test_cards_are_the_runs_own_pictures(run: RunFolder) -> None:

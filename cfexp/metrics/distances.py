@@ -112,7 +112,7 @@ def bootstrap_error(
     if len(names) < 2:
         return float("nan")
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[float] = []
     while len(found) < n_resamples:
         drawn = rng.integers(len(names), size=len(names))
         if len(set(drawn.tolist())) < 2:
@@ -139,7 +139,10 @@ def _moments(features: Matrix) -> tuple[Matrix, Matrix]:
     """The mean (D,), and a factor A with A'A the covariance, of at most D rows."""
     mean = features.mean(0)
     factor = (features - mean) / np.sqrt(len(features) - 1)
-    return mean, np.linalg.qr(factor, mode="r") if len(factor) > factor.shape[1] else factor
+    if len(factor) <= factor.shape[1]:
+        return mean, factor
+    reduced: Matrix = np.linalg.qr(factor, mode="r")
+    return mean, reduced
 
 
 def _gram_frechet(first: Matrix, second: Matrix) -> Statistic:

@@ -25,15 +25,7 @@ def attack_on(folder: Path, config: DictConfig) -> Attack | None:
     """
     if config.get("attack") is None:
         return None
-    run = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else OmegaConf.create()
-    assert isinstance(run, DictConfig)
-    loader = OmegaConf.select(run, "explainer.decision_model")
-    if loader is None or "checkpoint" not in loader:
-        raise InputError(f"attack: {folder}/config.yaml does not say which model was explained")
-    given = config.checkpoints.get("explained")
-    explained = Path(given or loader.checkpoint)
-    if not explained.is_file():
-        raise InputError(f"{explained}, which {folder} explained, is not there: give checkpoints.explained=PATH")
+    run, loader, explained = _explained(folder, config)
     if not config.attack.get("epsilons", [1]) or not config.attack.get("max_queries", 1):
         raise InputError("attack: epsilons and max_queries must not be empty or 0")
     second = _second_model(run, str(loader.checkpoint), config)
@@ -42,6 +34,24 @@ def attack_on(folder: Path, config: DictConfig) -> Attack | None:
         return Attack(_decide(run, loader, explained), _decide(run, loader, second), **settings)
     except TypeError as error:  # a setting that there is not
         raise InputError(f"attack: {str(error).removeprefix('Attack.__new__() ')}") from None
+
+
+def explained_model(folder: Path, config: DictConfig) -> Decide:
+    """The model that the run in `folder` explained; config.checkpoints.explained and errors as in `attack_on`."""
+    return _decide(*_explained(folder, config))
+
+
+def _explained(folder: Path, config: DictConfig) -> tuple[DictConfig, DictConfig, Path]:
+    """A run's config, what loads the model that it explained, and that model's checkpoint."""
+    run = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else OmegaConf.create()
+    assert isinstance(run, DictConfig)
+    loader = OmegaConf.select(run, "explainer.decision_model")
+    if loader is None or "checkpoint" not in loader:
+        raise InputError(f"{folder}/config.yaml does not say which model was explained")
+    explained = Path(config.checkpoints.get("explained") or loader.checkpoint)
+    if not explained.is_file():
+        raise InputError(f"{explained}, which {folder} explained, is not there: give checkpoints.explained=PATH")
+    return run, loader, explained
 
 
 def _second_model(run: DictConfig, explained: str, config: DictConfig) -> Path:

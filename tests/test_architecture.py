@@ -52,6 +52,7 @@ RULES = {
     "evaluate": Rule("*", lightning=True, hydra=True, files=True),
     "loggers": Rule("evaluation", hydra=True, files=True, wandb=True),
     "explained": Rule("*", hydra=True, files=True),
+    "judging": Rule("*", hydra=True, files=True),
     "reproduce": Rule("*", hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
     "doctor": Rule("*", hydra=True, files=True),

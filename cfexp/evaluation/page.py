@@ -16,8 +16,10 @@ from PIL import Image
 from rich.progress import track
 
 from cfexp.evaluation.gallery import AMPLIFIED, PICTURES, SEARCH_PICTURES, caption_of, outcome_of
+from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.measurements import Measurements, measure
 from cfexp.evaluation.region_sweep import DISTANCE, STEP
+from cfexp.evaluation.regions import CODES, PIXELS
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, is_search
 
@@ -170,12 +172,13 @@ class _Album:
 
 
 def _is_score(name: str, measurements: Measurements) -> bool:
-    """Whether a metric is a number of each explanation: no rate, none of groups, none of one region."""
+    """Whether a metric is a number of each explanation: no rate, none of groups, none of one region, no floor."""
     values = measurements.values.get(name)
-    of_region = name.startswith((DISTANCE, STEP))
-    return (
-        values is not None and not measurements.metrics[name].is_rate and not of_region and not np.isnan(values).all()
-    )
+    of_region = name.startswith((DISTANCE, STEP, CODES, PIXELS))
+    repeated = name.endswith((FLOOR, SUCCESSES))
+    if values is None or of_region or repeated:
+        return False
+    return not measurements.metrics[name].is_rate and not np.isnan(values).all()
 
 
 def _label(name: str, measurements: Measurements) -> str:

@@ -55,8 +55,8 @@ class CelebADataModule(FaceDataModule):
     Images lie in `img_align_celeba` or in `img_align_celeba.zip`; all files may lie in the root or, as shipped, in its
     folders `Img`, `Anno` and `Eval`. The parts are those of `list_eval_partition.txt`;
     `identity_CelebA.txt` may be absent. `layouts`: a folder of label maps `{stem}.png` of the squares, as a segmenter
-    of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises InputError for settings out of range, and for
-    whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
+    of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises InputError for settings out of
+    range, and for whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
     """
 
     data_set = "CelebA"

@@ -50,6 +50,7 @@ RULES = {
     "embedded_weights": Rule("*", hydra=True, files=True),
     "evaluate": Rule("*", lightning=True, hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
+    "reconstruct": Rule("*", hydra=True, files=True),
     "doctor": Rule("*", hydra=True, files=True),
 }
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}

@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
         raise InputError(f"output={path}: there is no folder {path.parent}")
     networks = [name for name in ("autoencoder", "segmenter") if explainer.get(name) is not None]
     with open_dict(config):  # nothing else is needed, nor trained
-        config.requires = {name: stage for name, stage in config.requires.items() if name in networks}
+        config.requires = {name: stage for name, stage in (config.requires or {}).items() if name in networks}
     provide_stages(config)
     use_threads(config.num_threads)
     data = build(config.data, "data")

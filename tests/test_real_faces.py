@@ -107,12 +107,18 @@ def test_the_autoencoder_beats_mean_colours(in_process: InProcess, faces: Faces,
     ]
     of_training, of_itself = psnr(unseen.image, colors), psnr(unseen.image, torch.stack(own))
     # Without a perceptual loss: the network that it sees with is trained on labels, of which there are none here.
-    alone = ["requires=null", "module.feature_network=null", "module.judge=null", "trainer.max_epochs=20"]
+    alone = [
+        "requires.features=null",
+        "requires.judge=null",
+        "module.feature_network=null",
+        "module.judge=null",
+        "trainer.max_epochs=20",
+    ]
     found = trained(in_process, faces, tmp_path / "run", "+experiment=face_autoencoder", *alone)
     print(f"\nautoencoder: {found}; mean colours {of_training:.1f} dB, of each image itself {of_itself:.1f} dB")
     assert found["test/psnr"] >= of_training + 4
     assert found["test/psnr"] >= of_itself + 0.5
-    given = ["requires=null", f"checkpoints.autoencoder={tmp_path / 'run' / 'model.ckpt'}", "num_images=4"]
+    given = [f"checkpoints.autoencoder={tmp_path / 'run' / 'model.ckpt'}", "num_images=4"]
     code, stdout, stderr = in_process(reconstruct.main, "+experiment=steex_smile", *faces.arguments, *given)
     assert code == 0, stderr
     assert stdout[-1].startswith("4 images, PSNR ")

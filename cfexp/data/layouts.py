@@ -67,14 +67,14 @@ class PngLayouts:
 
     def label_map(self, record: LayoutRecord) -> Image.Image | None:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
-        return None if record.label_map is None else self.decode(self.files(record.label_map))
+        return None if record.label_map is None else self.decode(self.mask_files(record.label_map))
 
     def shown(self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
         """(H, W), the label map at `size` = (W, H), of a record and its image."""
         width, height = size
         if record.label_map is None:
             return np.full((height, width), self.unlabeled, np.uint8)
-        files = self.files(record.label_map)
+        files = self.mask_files(record.label_map)
         cache = self.cache if self.is_slow(files, size) else None
         if cache is not None:
             texts = (f"{size} {image.size} {[file.region for file in files]}".encode(), self.regions.tobytes())
@@ -89,7 +89,7 @@ class PngLayouts:
             cache.keep(key, label_map)
         return label_map
 
-    def files(self, path: Path) -> list[MaskFile]:
+    def mask_files(self, path: Path) -> list[MaskFile]:
         """What a label map is made from."""
         return [MaskFile(str(path), read_content(path))]
 

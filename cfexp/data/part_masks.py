@@ -27,7 +27,7 @@ class PartMasks(PngLayouts):
     def __init__(self, cache: LabelMapCache) -> None:
         super().__init__(REGION_OF_VALUE, unlabeled=0, cache=cache)
 
-    def files(self, path: Path) -> list[MaskFile]:
+    def mask_files(self, path: Path) -> list[MaskFile]:
         """The files of the parts that there are; raises InputError where there is none, or one cannot be read."""
         found, stem = [], str(path.with_suffix(""))
         for region, name in enumerate(PARTS, start=1):

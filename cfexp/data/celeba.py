@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from cfexp.data.archives import ImageFiles
+from cfexp.data.archives import ImageFiles, read_content
 from cfexp.data.celeba_files import read_partition
 from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.images import read_rgb
@@ -35,7 +35,7 @@ class AlignedImages(PngLayouts):
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file; raises InputError."""
-        return self.files.content(record.image.name)
+        return read_content(record.image) if self.files.archive is None else self.files.content(record.image.name)
 
     def image(self, record: LayoutRecord) -> Image.Image:
         """The square of the image, RGB; raises InputError where it is no image or smaller."""

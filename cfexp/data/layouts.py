@@ -56,6 +56,8 @@ class PngLayouts:
         self.regions = np.asarray(regions, dtype=np.uint8)
         assert self.regions.shape == (256,)
         self.unlabeled, self.cache = unlabeled, cache
+        # The least value that stands for another region, or for none: most files hold none so large.
+        self._unchanged = int(np.argmax(self.regions != np.arange(256))) if NO_REGION in self.regions else 0
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file."""
@@ -102,14 +104,15 @@ class PngLayouts:
             raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
+        if picture.getextrema()[1] < self._unchanged:
+            return picture
         # By Pillow, not numpy: it looks at every pixel of a large file several times as fast.
         present = np.flatnonzero(np.array(picture.histogram()))
-        regions = self.regions[present]
-        if (wrong := present[regions == NO_REGION]).size:
+        if (wrong := present[self.regions[present] == NO_REGION]).size:
             known = np.flatnonzero(self.regions != NO_REGION).tolist()
             problem = f"label id {wrong[0]} is none of {_ranges(known)}"
             raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
-        return picture if (regions == present).all() else picture.point(self.regions.tolist())
+        return picture.point(self.regions.tolist())
 
     def is_slow(self, files: Sequence[MaskFile], size: tuple[int, int]) -> bool:
         """Whether to look for the label map at `size` = (W, H) in the cache first: where the PNG's own is another."""

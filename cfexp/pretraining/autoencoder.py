@@ -6,17 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
+from cfexp.pretraining.schedule import by_step
 from cfexp.pretraining.stage import ScoredStage
 
-_ONLOOKERS = ("feature_network", "judge")  # frozen, and no part of what is trained
 Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
 
 
@@ -33,9 +31,8 @@ class AutoencoderStage(ScoredStage):
     one sees would be reconstructed for it.
     l1_weight: of the L1 distance, in which each region of an image counts by the square root of its area: else a lamp
     of twenty pixels is lost.
-    judge: images -> logits, a classifier; how often it decides alike on the reconstruction is logged, and not trained.
     generator_optimizer, discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
-    0.9, rates 1e-4 and 4e-4). scheduler: of both, stepped each epoch (published: constant, then linear to 0).
+    0.9, rates 1e-4 and 4e-4). warmup, cooldown: of both, see `by_step` (published: 0 and 0.5, lowered each epoch).
     """
 
     network: SEAN
@@ -47,27 +44,25 @@ class AutoencoderStage(ScoredStage):
         discriminator: nn.Module | None = None,
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         feature_network: nn.Module | None = None,
-        judge: nn.Module | None = None,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         adversarial_weight: float = 1.0,
         matching_weight: float = 10.0,
         perceptual_weight: float = 10.0,
         perceptual_layers: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1),
         l1_weight: float = 0.0,
         clip_norm: float | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
     ) -> None:
-        super().__init__(network, generator_optimizer)
+        super().__init__(network, generator_optimizer, warmup, cooldown)
         self.automatic_optimization = False
-        self.strict_loading = False  # a checkpoint lacks the networks that only look on
+        self.strict_loading = False  # a checkpoint lacks the network that only looks on
         self.discriminator = discriminator
         self.feature_network = None if feature_network is None else freeze(feature_network)
-        self.judge = None if judge is None else freeze(judge)
-        self.discriminator_optimizer, self.scheduler = discriminator_optimizer, scheduler
+        self.discriminator_optimizer = discriminator_optimizer
         self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
         self.perceptual_weight, self.perceptual_layers = perceptual_weight, list(perceptual_layers)
         self.l1_weight, self.clip_norm = l1_weight, clip_norm
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, dim=(1, 2, 3))  # the mean over images
-        self.alike = MeanMetric()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """One step of the generator, then one of the discriminator (1:1)."""
@@ -84,50 +79,41 @@ class AutoencoderStage(ScoredStage):
             real, fake = self._discriminate(batch, image.detach())
             terms["discriminator"] = losses.hinge_discriminator(_scores(real), _scores(fake))
             self._step(others[0], terms["discriminator"])
+        schedulers = self.lr_schedulers()  # under manual optimisation nobody else steps them
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()  # type: ignore[union-attr]
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
 
-    def on_train_epoch_end(self) -> None:
-        """Step the learning rates: under manual optimisation nobody else does."""
-        schedulers = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
-
     def score(self, batch: ImageBatch) -> None:
-        """PSNR, and whether the judge decides alike."""
-        image = self.network(batch.image, batch.label_map)
-        self.psnr.update(image, batch.image)
-        if self.judge is not None:
-            self.alike.update(((self.judge(image) > 0) == (self.judge(batch.image) > 0)).float())
+        """PSNR."""
+        self.psnr.update(self.network(batch.image, batch.label_map), batch.image)
 
     def log_scores(self, part: str) -> None:
-        """PSNR in dB, the mean over the images; the share of decisions that a reconstruction keeps, in percent."""
+        """PSNR in dB, the mean over the images."""
         self.log(f"{part}/psnr", self.psnr.compute(), prog_bar=True)
         self.psnr.reset()
-        if self.judge is not None:
-            self.log(f"{part}/decisions_kept", 100 * self.alike.compute(), prog_bar=True)
-            self.alike.reset()
 
     def configure_optimizers(self) -> Any:
-        """One optimizer a network, with a schedule each if there is one."""
+        """One optimizer a network, each with the schedule by step."""
         optimizers = [self.optimizer(self.network.parameters())]
         if self.discriminator is not None:
             assert self.discriminator_optimizer is not None
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        return optimizers if self.scheduler is None else (optimizers, [self.scheduler(each) for each in optimizers])
+        steps = self.trainer.estimated_stepping_batches
+        return [by_step(each, steps, self.warmup, self.cooldown) for each in optimizers]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the networks that only look on: whoever resumes has them from their own stages."""
+        """Leave out the network that only looks on: whoever resumes has it from its own stage."""
         state: dict[str, Tensor] = checkpoint["state_dict"]
-        kept = {name: value for name, value in state.items() if name.partition(".")[0] not in _ONLOOKERS}
+        kept = {name: value for name, value in state.items() if not name.startswith("feature_network.")}
         checkpoint["state_dict"] = kept
 
     def train(self, mode: bool = True) -> "AutoencoderStage":
-        """As always, but the networks that only look on stay in evaluation mode."""
+        """As always, but the network that only looks on stays in evaluation mode."""
         super().train(mode)
-        for name in _ONLOOKERS:
-            if getattr(self, name) is not None:
-                getattr(self, name).eval()
+        if self.feature_network is not None:
+            self.feature_network.eval()
         return self
 
     def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:

@@ -6,14 +6,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def constant_then_linear(optimizer: Optimizer, constant: int, linear: int) -> LambdaLR:
-    """SEAN's schedule, stepped each epoch: the rate stays for `constant` epochs, then falls to 0 within `linear`.
-
-    As published, the first lower rate is that of epoch `constant` + 2, and the last epoch trains at rate / `linear`.
-    """
-    return LambdaLR(optimizer, lambda epoch: min(1.0, max(0.0, (constant + linear - epoch) / linear)))
-
-
 def by_step(optimizer: Optimizer, total: float, warmup: float, cooldown: float) -> dict[str, Any]:
     """For `configure_optimizers`: the rate rises over the first `warmup` share of `total` steps, and falls linearly
     over the last `cooldown` share; both 0 = constant.

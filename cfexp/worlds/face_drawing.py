@@ -67,8 +67,7 @@ def _draw_behind(canvas: _Canvas, faces: Table) -> None:
     """Background, the hair behind the head, neck, clothes, necklace."""
     u, v = canvas.u, canvas.v
     everywhere = np.full(canvas.labels.shape, -1e3, dtype=np.float32)
-    vignette = 1.04 - 0.16 * (((canvas.x - 32) / 32) ** 2 + ((canvas.y - 26) / 38) ** 2)
-    canvas.paint("background", everywhere, faces["background"], vignette)
+    canvas.paint("background", everywhere, faces["background"])
     width = _wide(faces["face_width"])
     fall = np.where(_wide(faces["long_hair"]), 24.0, 3.0)
     skull = _ellipse(u, v + 5, width + 2.8, 19.5)
@@ -80,7 +79,7 @@ def _draw_behind(canvas: _Canvas, faces: Table) -> None:
     across = np.abs(canvas.x - _wide(faces["x"]))
     collar = 23.5 + np.where(across < 9, 3 - 3 * (across / 9) ** 2, 0)
     cloth = collar + np.clip(across - 9, 0, None) ** 2 * 0.018 - down
-    stripes = 1 - 0.28 * _wide(faces["cloth_stripes"]) * (np.sin(down * (2 * np.pi / 5)) > 0)
+    stripes = 1 - 0.12 * _wide(faces["cloth_stripes"]) * (np.sin(down * (2 * np.pi / 5)) > 0)
     canvas.paint("cloth", cloth, faces["cloth_color"], stripes)
     chain = np.abs(v - 22.5 + (u / 6.5) ** 2 * 2.2) - 0.9
     chain = np.maximum(chain, np.abs(u) - 7.2) + 1e3 * ~_wide(faces["necklace"])
@@ -101,7 +100,6 @@ def _draw_head(canvas: _Canvas, faces: Table) -> None:
     shade = 1.03 - 0.13 * radius - 0.03 * u / width
     skin = faces["skin"][:, None, None, :].astype(np.float32) * shade[..., None]
     stubble = _wide(faces["stubble"]) * _ramp(v, 7.5, 11.5) * np.clip(1.25 - _ramp(-v, -11, -6), 0, 1)
-    stubble = np.clip(stubble * (0.9 + 0.25 * np.sin(u * 2.1) * np.sin(v * 2.1)), 0, 1)
     skin += stubble[..., None] * (0.4 * faces["brow_color"][:, None, None, :] + 0.35 * skin - skin)
     blush = _wide(faces["rosy"]) * np.exp(-(((np.abs(u - turn) - 8.5) / 3.6) ** 2) - ((v - 7) / 3.2) ** 2)
     skin *= 1 - 0.3 * blush[..., None] * np.array((0, 1, 0.75), dtype=np.float32)
@@ -187,7 +185,7 @@ def _strands(canvas: _Canvas, faces: Table) -> Array:
     """Straight or wavy strands; grey hair is streaked."""
     u, v, wavy = canvas.u, canvas.v, _wide(faces["wavy"])
     bend = np.where(wavy, 1.5 * np.sin(v * (2 * np.pi / 9)), 0.0)
-    depth = np.where(_wide(faces["gray"]), 0.17, np.where(wavy, 0.12, 0.09)).astype(np.float32)
+    depth = np.where(_wide(faces["gray"]), 0.1, np.where(wavy, 0.07, 0.05)).astype(np.float32)
     strands: Array = 1 - depth + depth * np.sin((u + bend) * (2 * np.pi / 5))
     return strands
 

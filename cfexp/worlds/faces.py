@@ -43,7 +43,7 @@ from cfexp.worlds.face_people import (
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
 ALIGNED_IMAGES = "img_align_celeba"
 # Part of the cache key: raise it whenever the same parameters would give other files.
-_VERSION = 1
+_VERSION = 3
 _CHUNK = 16  # faces drawn at once: their layers stay in the processor's cache
 _MOST_FACES = 30_000  # as CelebAMask-HQ has; CelebA has numbers for many more
 # The aligned images of CelebA, and the square of them that the 128-pixel version shows.

@@ -197,7 +197,7 @@ def _draw_sky(canvas: Canvas) -> None:
     top, low = (np.array(color) for color in _SKIES[rng.integers(len(_SKIES))])
     where = canvas.window(0, 0, canvas.width, canvas.horizon)
     share = np.clip(canvas.y[where[0]] / canvas.horizon, 0, 1)[..., None]
-    clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 8
+    clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 5
     canvas.paint(where, None, top * (1 - share) + low * share + clouds, SKY)
 
 
@@ -214,18 +214,17 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     ends = 4 + np.cumsum(rng.uniform(7, 15, 8))
     house = np.minimum(np.searchsorted(ends, depth.ravel()), 7)
     heights = rng.uniform(5, 13, 8) * np.where(rng.random(8) < 0.17, 0, 1)  # no house: trees show
-    tints = rng.uniform(0.96, 1.03, 8).astype(np.float32)
+    tints = rng.uniform(0.98, 1.02, 8).astype(np.float32)
     floor, bay = rng.uniform(2.7, 3.4), rng.uniform(1.9, 3.2)
     in_floor, in_bay = (up / floor) % 1, (depth / bay) % 1
     window = (in_floor > 0.34) & (in_floor < 0.8) & (in_bay > 0.25) & (in_bay < 0.75)
     sill = (in_floor > 0.92) | (up > heights[house] - 0.5)
-    shade = tints[house] * np.float32(1.0 if side > 0 else 0.88)  # the sun stands to the left
-    walls = color * (shade * np.where(sill, np.float32(1.05), np.float32(1.0)))[..., None]
-    texture = np.where(window[..., None], np.float32(0.88) * walls, walls) + canvas.blobs(where, 3) * 1.5
+    walls = color * (tints[house] * np.where(sill, np.float32(1.03), np.float32(1.0)))[..., None]
+    texture = np.where(window[..., None], np.float32(0.92) * walls, walls) + canvas.blobs(where, 3)
     canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
-        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.07) * canvas.blobs(where, 1.5))
+        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.04) * canvas.blobs(where, 1.5))
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
@@ -246,14 +245,14 @@ def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     canvas.paint(where, (distance > 0) & (distance <= 0.22), paving * 0.72, SIDEWALK)  # the kerb
     grass = np.array((112, 116, 66), np.float32) * np.float32(rng.uniform(0.85, 1.1)) * (1 + np.float32(0.04) * grain)
     canvas.paint(where, (distance > road.walk) & (distance <= road.walk + road.verge), grass, TERRAIN)
-    white = np.full(3, rng.uniform(206, 234))
-    worn = 0.7 * asphalt + 0.3 * white  # the marks whose place no label tells
+    white = np.full(3, rng.uniform(200, 216))
+    worn = 0.82 * asphalt + 0.18 * white  # the marks whose place no label tells
     thick = 0.07 + 0.012 * ahead  # far marks are drawn wider, or they would vanish
     for border in np.arange(road.left, road.right + 0.1, LANE):
         outer = border in (road.left, road.right) or abs(border - road.right) < 0.1
         dashed = np.full_like(ahead, True, dtype=bool) if outer else (ahead / 5 + rng.random()) % 1 < 0.55
         inset = 0.25 if border == road.left else -0.25 if outer else 0
-        mark = white if outer else worn
+        mark = 0.4 * asphalt + 0.6 * white if outer else worn
         canvas.paint(where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), mark, ROAD)
     if crossing:
         near = rng.uniform(4.2, 5)
@@ -273,7 +272,7 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
         if where[0].stop - where[0].start > 2 and where[1].stop - where[1].start > 2:
             u, v = canvas.x[:, where[1]] - cx - dx, canvas.y[where[0]] - top - dy
             rough = np.hypot(u, v) / radius + 0.1 * canvas.blobs(where, 1.2)[..., 0]
-            light = (1.08 - 0.16 * (u + v) / radius)[..., None] + 0.06 * canvas.blobs(where, 0.8)
+            light = (1.05 - 0.1 * (u + v) / radius)[..., None] + 0.04 * canvas.blobs(where, 0.8)
             canvas.paint(where, rough < 1, green * light, VEGETATION)
 
 

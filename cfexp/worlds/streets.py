@@ -30,7 +30,7 @@ from cfexp.worlds import street_drawing as draw
 from cfexp.worlds.cache import cached_world, check_types, draw_all, dump_json, parameters_key
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
-_VERSION = 2
+_VERSION = 3
 SPLITS = ("train", "val")
 BIASED_FACADE = "blue"
 AHEAD = 0  # the number of the car ahead; those in other lanes have others

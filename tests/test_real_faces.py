@@ -109,9 +109,7 @@ def test_the_autoencoder_beats_mean_colours(in_process: InProcess, faces: Faces,
     # Without a perceptual loss: the network that it sees with is trained on labels, of which there are none here.
     alone = [
         "requires.features=null",
-        "requires.judge=null",
         "module.feature_network=null",
-        "module.judge=null",
         "trainer.max_epochs=20",
     ]
     found = trained(in_process, faces, tmp_path / "run", "+experiment=face_autoencoder", *alone)

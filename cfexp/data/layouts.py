@@ -57,7 +57,7 @@ class PngLayouts:
         assert self.regions.shape == (256,)
         self.unlabeled, self.cache = unlabeled, cache
         # The least value that stands for another region, or for none: most files hold none so large.
-        self._unchanged = int(np.argmax(self.regions != np.arange(256))) if NO_REGION in self.regions else 0
+        self._unchanged = int(np.argmax(self.regions != np.arange(256)))
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file."""

@@ -55,6 +55,7 @@ RULES = {
     "judging": Rule("*", hydra=True, files=True),
     "reproduce": Rule("*", hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
+    "reconstruct": Rule("*", hydra=True, files=True),
     "doctor": Rule("*", hydra=True, files=True),
 }
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}

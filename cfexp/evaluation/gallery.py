@@ -33,10 +33,14 @@ def difference(query: Tensor, counterfactual: Tensor) -> Tensor:
 
 def explanation_grid(query: Tensor, counterfactual: Tensor) -> Image.Image:
     """Queries (B, 3, H, W) in [-1, 1] in a row, their counterfactuals below, the amplified differences last."""
-    rows = [query, counterfactual, difference(query, counterfactual)]
+    return picture_grid([query, counterfactual, difference(query, counterfactual)])
+
+
+def picture_grid(rows: Sequence[Tensor]) -> Image.Image:
+    """Images (B, 3, H, W) in [-1, 1], those of each row beside each other."""
     pictures = [[_picture(image) for image in row] for row in rows]
     width, height = pictures[0][0].size
-    grid = Image.new("RGB", (len(query) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER)
+    grid = Image.new("RGB", (len(rows[0]) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER)
     for row, line in enumerate(pictures):
         for column, picture in enumerate(line):
             grid.paste(picture, (GAP + column * (width + GAP), GAP + row * (height + GAP)))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from cfexp.evaluation.gallery import AMPLIFIED, PICTURES, SEARCH_PICTURES, caption_of, outcome_of
 from cfexp.evaluation.judges import FLOOR, SUCCESSES
@@ -95,6 +97,12 @@ def region_color(index: int) -> Color:
     """A colour for region `index`, far from those of the others: hues a golden angle apart, vivid and pale in turn."""
     red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, (0.85, 0.45)[index % 2], 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def region_colors(label_map: Tensor) -> Tensor:
+    """The regions of label maps (B, H, W) in their colours: (B, 3, H, W) in [-1, 1]."""
+    table = torch.tensor([region_color(index) for index in range(256)]) / 127.5 - 1
+    return table[label_map].permute(0, 3, 1, 2)
 
 
 def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:

@@ -174,7 +174,8 @@ def _network(name: str, checkpoint: str | None, network: DictConfig | None) -> n
     if network is not None:
         loaded: nn.Module = build(network, f"{name}_network")
         return loaded
-    return load_network(build(config_beside(Path(checkpoint)).network, "network"), checkpoint)
+    of_stage: nn.Module = build(config_beside(Path(checkpoint)).network, "network")
+    return load_network(of_stage, checkpoint)
 
 
 def _features(network: nn.Module, name: str) -> judges.See:

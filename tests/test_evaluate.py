@@ -73,6 +73,7 @@ def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float
 def test_features_of_a_network_that_the_config_gives(checkpoint: Path) -> None:
     load = {"_target_": "cfexp.models.pretrained.load_network", "network": NETWORK, "checkpoint": str(checkpoint)}
     features = identity_features(str(checkpoint), OmegaConf.create(load))
+    assert features is not None
     images = torch.rand(2 * BATCH + 1, 3, 4, 4)
     assert torch.allclose(features(images), (images.mean((2, 3)) + 1) / 2)
     assert not features(images).requires_grad
@@ -82,7 +83,9 @@ def test_features_of_a_stage_that_has_its_config_beside_it(checkpoint: Path) -> 
     with pytest.raises(InputError, match=r"identity\.ckpt has no config\.yaml beside it: give the model\.ckpt of"):
         identity_features(str(checkpoint))
     OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
-    assert identity_features(str(checkpoint))(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
+    features = identity_features(str(checkpoint))
+    assert features is not None
+    assert features(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
     OmegaConf.save(OmegaConf.create({"network": {**NETWORK, "width": 5}}), checkpoint.parent / "config.yaml")
     with pytest.raises(InputError, match=r"identity\.ckpt does not fit Colours: 1 misshaped"):
         identity_features(str(checkpoint))

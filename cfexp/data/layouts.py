@@ -104,7 +104,9 @@ class PngLayouts:
             raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
-        if picture.getextrema()[1] < self._unchanged:
+        _, highest = picture.getextrema()
+        assert isinstance(highest, int)  # of one channel of 8 bits
+        if highest < self._unchanged:
             return picture
         # By Pillow, not numpy: it looks at every pixel of a large file several times as fast.
         present = np.flatnonzero(np.array(picture.histogram()))

@@ -102,7 +102,8 @@ def dlib_judge(descriptors: See) -> Judge:
     """
 
     def distance(query: Tensor, other: Tensor, records: Sequence[Record]) -> Tensor:
-        return (query - other).norm(dim=1)
+        apart: Tensor = torch.linalg.vector_norm(query - other, dim=1)
+        return apart
 
     def same(query: Tensor, other: Tensor, records: Sequence[Record]) -> Tensor:
         found = distance(query, other, records)

@@ -141,7 +141,7 @@ def _moments(features: Matrix) -> tuple[Matrix, Matrix]:
     factor = (features - mean) / np.sqrt(len(features) - 1)
     if len(factor) <= factor.shape[1]:
         return mean, factor
-    reduced: Matrix = np.linalg.qr(factor, mode="r")
+    _, reduced = np.linalg.qr(factor)
     return mean, reduced
 
 

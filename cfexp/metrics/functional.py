@@ -87,7 +87,8 @@ def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_region
     sums, counts = torch.zeros(2, len(power), num_regions + 1, dtype=power.dtype, device=power.device)
     sums.scatter_add_(1, place, power.flatten(1))
     counts.scatter_add_(1, place, torch.ones_like(power).flatten(1))
-    return 255 * (sums / counts)[:, :num_regions].sqrt()
+    rms: Tensor = 255 * (sums / counts)[:, :num_regions].sqrt()
+    return rms
 
 
 def changed_fraction(query: Tensor, counterfactual: Tensor) -> Tensor:

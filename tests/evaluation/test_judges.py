@@ -150,7 +150,7 @@ def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
     assert row(scores, "cd").low <= difference <= row(scores, "cd").high
     assert not {each.metric for each in scores.rows if "fid" in each.metric}
     without = score_run(run, judges=[oracle_judge(oracle, 3, attribute=None)])
-    assert "cd" not in {each.metric for each in (*without.rows, *without.absent)}
+    assert "cd" not in {*(each.metric for each in without.rows), *(each.metric for each in without.absent)}
 
 
 def test_inception_gives_fid_and_kid(run: RunFolder) -> None:

@@ -64,8 +64,8 @@ def test_the_distance_of_a_set_to_itself_is_0_and_grows_with_noise() -> None:
     assert interval == pytest.approx((0, 0, 0), abs=1e-9)
     assert kernel_interval(same, same) == pytest.approx((0, 0, 0), abs=1e-9)
     noise = np.random.default_rng(4).normal(size=same.shape)
-    for interval in (frechet_interval, kernel_interval):
-        grown = [interval(same, same + scale * noise).value for scale in (0.0, 2.0, 4.0)]
+    for measure in (frechet_interval, kernel_interval):
+        grown = [measure(same, same + scale * noise).value for scale in (0.0, 2.0, 4.0)]
         assert grown == sorted(grown)
 
 
@@ -78,9 +78,8 @@ def test_kernel_distance_is_that_of_torch_fidelity() -> None:
     # What leaving the pairs out is for: without it a set seems to be nearer to itself than to anything.
     assert kernel_distance(first, first) < -1
     assert kernel_distance(first, first, paired=True) == 0
-    sums = sum((x @ y / 2 + 1) ** 3 for x in ([1.0, 0.0], [0.0, 2.0]) for y in ([3.0, 1.0],) for x in [np.array(x)])
-    own = (np.array([1.0, 0.0]) @ [0.0, 2.0] / 2 + 1) ** 3, (np.array([3.0, 1.0]) @ [3.0, 1.0] / 2 + 1) ** 3
-    by_hand = own[0] + own[1] - 2 * sums / 2
+    across = ((1 * 3 + 0 * 1) / 2 + 1) ** 3, ((0 * 3 + 2 * 1) / 2 + 1) ** 3
+    by_hand = ((1 * 0 + 0 * 2) / 2 + 1) ** 3 + ((3 * 3 + 1 * 1) / 2 + 1) ** 3 - sum(across)
     assert kernel_distance([[1, 0], [0, 2]], [[3, 1], [3, 1]]) == pytest.approx(by_hand)
 
 

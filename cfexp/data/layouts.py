@@ -40,6 +40,8 @@ class PngLayouts:
     be.
     """
 
+    remedy = OFFICIAL_REMEDY  # how messages end
+
     def __init__(self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int) -> None:
         self.regions = np.asarray(regions, dtype=np.uint8)
         assert self.regions.shape == (256,)
@@ -57,10 +59,13 @@ class PngLayouts:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
         if record.label_map is None:
             return None
-        picture = read_picture(record.label_map, formats=("PNG",))
+        return self.regions_of(read_picture(record.label_map, formats=("PNG",), remedy=self.remedy), record.label_map)
+
+    def regions_of(self, picture: Image.Image, name: object) -> Image.Image:
+        """A label map as it is stored, made one of a region a pixel, mode L. name: what messages call it."""
         if picture.mode not in ("L", "P"):
             problem = f"a label map must be 8-bit grey or with a palette (mode L or P), got mode {picture.mode}"
-            raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
+            raise InputError(f"{name}: {problem}; {self.remedy}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
         # By Pillow, not numpy: it looks at every pixel of a large file several times as fast.
@@ -68,7 +73,7 @@ class PngLayouts:
         if (wrong := np.flatnonzero(present & (self.regions == NO_REGION))).size:
             known = np.flatnonzero(self.regions != NO_REGION).tolist()
             problem = f"label id {wrong[0]} is none of {_ranges(known)}"
-            raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
+            raise InputError(f"{name}: {problem}; {self.remedy}")
         return picture.point(self.regions.tolist())
 
 

@@ -38,7 +38,7 @@ LONGEST_NAME = 100
 # checkpoints come from, which are compared by what is in them.
 _NEUTRAL = {
     *("cache_dir", "callbacks", "checkpoints", "facts", "folder", "label", "logger", "name", "num_threads", "requires"),
-    "use_shipped_weights",
+    *("use_shipped_weights", "decision.path"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
 }

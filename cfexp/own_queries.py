@@ -39,7 +39,10 @@ def use_own_images(config: DictConfig) -> None:
 
 
 def data_set_without_files(config: DictConfig) -> Any:
-    """The config's data, as plain values, even where its `root` was not given: for its sizes and names alone."""
+    """The config's data set, as plain values, even where its `root` was not given: for its sizes and names alone.
+
+    Raises InputError where there is none.
+    """
     if config.get("data") is None:
         raise InputError("image= needs an experiment: +experiment=steex_driving (--help lists them)")
     data = config.copy()
@@ -47,7 +50,8 @@ def data_set_without_files(config: DictConfig) -> Any:
         _ = data.data.get("root")
     except OmegaConfBaseException:
         data.data.root = None
-    return OmegaConf.to_container(data.data, resolve=True)
+    # A run of one's own images has them in place of its data set, and that within.
+    return OmegaConf.to_container(data.data.get("data_set") or data.data, resolve=True)
 
 
 def predict_layouts(config: DictConfig) -> None:

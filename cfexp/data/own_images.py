@@ -181,9 +181,7 @@ class OwnImages(LayoutDataModule):
                     raise
                 continue
             done.setdefault(told, []).append(record.image)
-        return [
-            f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()
-        ]
+        return [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
 
 
 def _files(images: Sequence[str]) -> list[Path]:

@@ -54,6 +54,7 @@ class OwnClassifier(nn.Module):
         self.input_size = None if input_size is None else _pair(input_size)
         self.probabilities, self.output = probabilities, output
         self.one_by_one = False  # for networks that take one image only
+        self.seem_probabilities = False  # though it is not said that they are
         if image_size is not None:
             self.check(_pair(image_size), class_names)
 
@@ -72,6 +73,7 @@ class OwnClassifier(nn.Module):
         outputs = outputs.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
         return outputs.log() if self.output is None and outputs.shape[1] > 1 else outputs.logit()
 
+    @torch.enable_grad()
     def check(self, image_size: tuple[int, int], class_names: Sequence[str] | None) -> None:
         """Ask the network about noise of this size, and for the gradient; raises InputError where a search could not.
 
@@ -82,34 +84,38 @@ class OwnClassifier(nn.Module):
         images = torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
         images.requires_grad_()
         try:
-            # What a network of others raises for an image that it cannot take may be anything.
+            alone = self(images[:1]).detach()
             try:
                 outputs = self(images)
-            except InputError:
-                raise
-            except Exception:
+            except Exception:  # whatever a network of others raises for two
                 self.one_by_one = True
                 outputs = self(images)
         except InputError:
             raise
-        except Exception as error:
-            asked = "x".join(map(str, (*images.shape[:2], *(self.input_size or image_size))))
+        except Exception as error:  # or for an image that it cannot take
+            asked = "x".join(map(str, (3, *(self.input_size or image_size))))
             reason = " ".join(str(error).split())[:200]
             remedy = "does decision.input_size=[height,width] say what it takes?"
-            raise InputError(f"decision: the model cannot take images {asked} ({reason}); {remedy}") from None
-        self._check_outputs(outputs.detach(), class_names)
+            raise InputError(f"decision: the model cannot take an image of {asked} ({reason}); {remedy}") from None
+        self._check_outputs(outputs.detach(), alone, class_names)
+        self.seem_probabilities = not self.probabilities and bool(((outputs >= 0) & (outputs <= 1)).all())
         asked_for = outputs[:, self.output or 0].sum()
         gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0] if asked_for.requires_grad else None
         if gradient is None or not gradient.any():
-            raise InputError("decision: no gradient reaches the image, so nothing could be searched; is it rounded?")
+            raise InputError("decision: no gradient reaches the image, so nothing can be searched; does the model round or detach?")
         if not gradient.isfinite().all():
             raise InputError("decision: the gradient that reaches the image is not finite")
         self.network.train(was_training)
 
-    def _check_outputs(self, outputs: Tensor, class_names: Sequence[str] | None) -> None:
+    def _check_outputs(self, outputs: Tensor, alone: Tensor, class_names: Sequence[str] | None) -> None:
+        """outputs: (2, K). alone: (1, K), of the first image by itself."""
         count = outputs.shape[1]
         if not outputs.isfinite().all():
             raise InputError("decision: the model gives NaN or infinity for noise; is its normalisation right?")
+        if not torch.allclose(outputs[:1], alone, rtol=1e-2, atol=1e-3):
+            raise InputError(
+                "decision: the model says otherwise of an image asked about again: was it saved in training mode?"
+            )
         if self.output is not None and not 0 <= self.output < count:
             raise InputError(f"decision.output={self.output} is none of the model's outputs, 0..{count - 1}")
         named = None if class_names is None else len(class_names)
@@ -207,7 +213,7 @@ def _opened(path: str, expected: str, load: Callable[[], Any]) -> Any:
 @contextmanager
 def _tensors_only() -> Iterator[None]:
     """torch.export reads pickled tensors with all that a pickle may do, and logs its failures: neither, within this."""
-    name, before, disabled = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", None, logging.root.manager.disable
+    name, disabled = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", logging.root.manager.disable
     before = os.environ.get(name)
     os.environ[name] = "1"
     logging.disable(logging.CRITICAL)
@@ -233,9 +239,9 @@ def _normalisation(
     assert mean is not None
     assert std is not None
     if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-        raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, got {mean} and {std}")
-    deviation = torch.tensor(std)[:, None, None]
-    return 0.5 / deviation, (0.5 - torch.tensor(mean)[:, None, None]) / deviation
+        raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, got {list(mean)} and {list(std)}")
+    deviation = torch.tensor(list(std))[:, None, None]
+    return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 
 
 def _pair(values: Sequence[Any]) -> tuple[Any, Any]:

@@ -78,7 +78,10 @@ def test_the_contract(data: EightImages) -> None:
     one_each = ("reconstruction_class", "code_distance", "flip_step")
     curves = {"decision_curve": (8, STEPS), "proximity_curve": (8, STEPS)}
     per_region = {"label_map": (8, 16, 32), "region_change": (8, 4)}
-    assert shapes == {**dict.fromkeys(one_each, (8,)), **per_region, **curves}
+    codes = dict.fromkeys(("query_codes", "style_codes"), (8, 4, 8))
+    assert shapes == {**dict.fromkeys(one_each, (8,)), **per_region, **codes, **curves}
+    change = found.extras["style_codes"] - found.extras["query_codes"]
+    torch.testing.assert_close(change.norm(dim=2), found.extras["region_change"])
     assert (found.extras["decision_curve"][:, -1] < found.extras["decision_curve"][:, 0]).all()
     torch.testing.assert_close(found.extras["region_change"].norm(dim=1), found.extras["code_distance"])
     assert not any(value.requires_grad for value in (*found[:6], *found.extras.values()))

@@ -109,7 +109,11 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
     [
         ("nowhere.jpg", None, "nowhere.jpg: no such file"),
         ([], None, "there is no image to explain"),
-        (torch.zeros(3, 64, 128, dtype=torch.uint8), None, r"images\[0\]: a tensor must be float \(3, H, W\) in \[-1, 1"),
+        (
+            torch.zeros(3, 64, 128, dtype=torch.uint8),
+            None,
+            r"images\[0\]: a tensor must be float \(3, H, W\) in \[-1, 1",
+        ),
         (torch.full((3, 64, 128), 255.0), None, r"images\[0\]: a tensor must be float .* 255\.\.255"),
         (Image.new("RGB", (8, 8)), None, r"images\[0\]: is 8x8 pixels, too small"),
         (torch.zeros(2, 3, 64, 128), torch.zeros(64, 128).long(), "label_maps must be one for each image: 1 for 2"),

@@ -93,7 +93,7 @@ def test_a_drawn_layout_takes_the_segmenters_place(main: Main, networks: list[st
     ("more", "message"),
     [
         (["image=nowhere.jpg"], "image=nowhere.jpg: no such file or folder"),
-        (["image=notes.txt"], "notes.txt: not a readable image (no JPEG or MPO or PNG"),
+        (["image=notes.txt"], "notes.txt: not a readable image (no JPEG or PNG or WEBP"),
         (["image=small.png"], "small.png: is 20x20 pixels, too small for networks of 128x64; give at least 64x32"),
         (["image=photo.png", "label_map=small.png"], "small.png: the label map is 20x20, its image 300x150"),
         (["image=photo.png", "label_map=many.png"], "many.png: label id 77 is none of 0..19, 255"),
@@ -146,9 +146,7 @@ def scripted(path: Path, outputs: int) -> Path:
     return path
 
 
-def test_a_classifier_of_ones_own_is_explained(
-    main: Main, networks: list[str], segmenter: str, tmp_path: Path
-) -> None:
+def test_a_classifier_of_ones_own_is_explained(main: Main, networks: list[str], segmenter: str, tmp_path: Path) -> None:
     model = scripted(tmp_path / "model.pt", outputs=3)
     given = [each for each in networks if "decision" not in each]
     tiny = [each for each in DRIVING if "decision_network" not in each]

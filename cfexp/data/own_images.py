@@ -17,7 +17,7 @@ from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.errors import InputError
 
 GUIDE = "see docs/own_images_and_models.md"
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # MPO: what some phones call .jpg
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # A side enlarged further has too little in it to explain a decision by.
 MAX_ENLARGEMENT = 2

@@ -102,7 +102,9 @@ class OwnClassifier(nn.Module):
         asked_for = outputs[:, self.output or 0].sum()
         gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0] if asked_for.requires_grad else None
         if gradient is None or not gradient.any():
-            raise InputError("decision: no gradient reaches the image, so nothing can be searched; does the model round or detach?")
+            raise InputError(
+                "decision: no gradient reaches the image, so nothing can be searched; does the model round or detach?"
+            )
         if not gradient.isfinite().all():
             raise InputError("decision: the gradient that reaches the image is not finite")
         self.network.train(was_training)
@@ -239,7 +241,9 @@ def _normalisation(
     assert mean is not None
     assert std is not None
     if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-        raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, got {list(mean)} and {list(std)}")
+        raise InputError(
+            f"decision.mean and decision.std must be 3 numbers, std above 0, got {list(mean)} and {list(std)}"
+        )
     deviation = torch.tensor(list(std))[:, None, None]
     return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 

@@ -108,7 +108,9 @@ def test_stretching_and_enlarging_are_said_and_too_few_pixels_refused() -> None:
         "40x20, enlarged to 64x32",
         "129x64, reduced to 64x32",
     ]
-    with pytest.raises(InputError, match="^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$"):
+    with pytest.raises(
+        InputError, match="^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$"
+    ):
         fit_image(picture(640, 15), SIZE, "it")
 
 

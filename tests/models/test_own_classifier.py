@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from cfexp.errors import InputError
 from cfexp.models.own_classifier import (
@@ -82,7 +82,7 @@ def check_same(model: OwnClassifier, network: nn.Module, images: Tensor) -> None
     freeze(model)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     given = images.clone().requires_grad_()
-    normalised = torchvision.transforms.v2.functional.normalize((given + 1) / 2, *IMAGENET.values())
+    normalised = normalize((given + 1) / 2, list(IMAGENET["mean"]), list(IMAGENET["std"]))
     expected = network(normalised)
     (expected_gradient,) = torch.autograd.grad(expected.square().sum(), [given])
     again = images.clone().requires_grad_()
@@ -161,7 +161,9 @@ def test_probabilities_become_logits(images: Tensor) -> None:
     classes = OwnClassifier(Does(all_together), value_range=(-4, 4), probabilities=True)
     torch.testing.assert_close(classes(images), logits.log_softmax(1))
     assert OwnClassifier(Does(one), value_range=(-4, 4), image_size=SIZE).seem_probabilities
-    certain = OwnClassifier(Does(lambda given: given.mean((2, 3)).sign().relu()), value_range=(0, 1), probabilities=True)
+    certain = OwnClassifier(
+        Does(lambda given: given.mean((2, 3)).sign().relu()), value_range=(0, 1), probabilities=True
+    )
     assert certain(images).isfinite().all()
 
 
@@ -181,9 +183,21 @@ def mean_of(images: Tensor) -> Tensor:
         (lambda images: mean_of(images) * torch.nan, {}, "decision: the model gives NaN or infinity for noise"),
         (lambda images: mean_of(images.detach()), {}, "decision: no gradient reaches the image"),
         (lambda images: mean_of(images.round()), {}, "decision: no gradient reaches the image"),
-        (lambda images: mean_of((images * 0).sqrt()), {}, "decision: the gradient that reaches the image is not finite"),
-        (lambda images: mean_of(nn.Dropout()(images)), {}, "decision: the model says otherwise of an image asked about"),
-        (lambda images: nn.Linear(9, 2)(images.flatten(1)), {}, "decision: the model cannot take an image of 3x16x32 ("),
+        (
+            lambda images: mean_of((images * 0).sqrt()),
+            {},
+            "decision: the gradient that reaches the image is not finite",
+        ),
+        (
+            lambda images: mean_of(nn.Dropout()(images)),
+            {},
+            "decision: the model says otherwise of an image asked about",
+        ),
+        (
+            lambda images: nn.Linear(9, 2)(images.flatten(1)),
+            {},
+            "decision: the model cannot take an image of 3x16x32 (",
+        ),
         (mean_of, {"value_range": None}, "decision: say how the model's images are normalised, in one way: decision."),
         (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 1)}, "decision: say how the model's images are normalised, in one"),
         (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 0), "value_range": None}, "decision.mean and decision.std must be"),

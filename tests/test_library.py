@@ -132,7 +132,7 @@ def test_what_cannot_be_explained_is_one_line(
 
 def test_what_there_is_not_is_refused(explainer: LoadedExplainer, folder: Path, tmp_path: Path) -> None:
     photo, mask = folder / "photo.jpg", folder / "mask.png"
-    with pytest.raises(InputError, match="^regions: 'cars' is none of road, "):
+    with pytest.raises(InputError, match=r"^regions: 'cars' is none of road, "):
         explainer.explain(photo, mask, regions=["cars"])
     with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"):
         explainer.explain(photo, mask, counter_class=2)
@@ -141,7 +141,7 @@ def test_what_there_is_not_is_refused(explainer: LoadedExplainer, folder: Path, 
     (tmp_path / "config.yaml").write_text("data: {}\nexplainer: {_target_: cfexp.explainers.vqa_gan.X}\n")
     with pytest.raises(InputError, match=r"only searches \(steex_\.\.\.\) explain images by themselves$"):
         load_explainer(tmp_path)
-    with pytest.raises(InputError, match="^overrides are for experiments; .* is a run, whose config is what it is$"):
+    with pytest.raises(InputError, match=r"^overrides are for experiments; .* is a run, whose config is what it is$"):
         load_explainer(tmp_path, ["seed=1"])
 
 

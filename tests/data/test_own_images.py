@@ -71,7 +71,7 @@ def test_16_bits_are_scaled_and_wider_values_refused() -> None:
         assert (image.getpixel((8, 16)), image.getpixel((56, 16))) == ((255,) * 3, (20,) * 3)
     with pytest.raises(InputError, match=r"^it: grey values must be of 8 or 16 bits, got 0\.\.70000$"):
         fit_image(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), SIZE, "it")
-    with pytest.raises(InputError, match="^it: an image must have 8 or 16 bits a channel, got mode F$"):
+    with pytest.raises(InputError, match=r"^it: an image must have 8 or 16 bits a channel, got mode F$"):
         fit_image(Image.fromarray(np.zeros((64, 128), dtype=np.float32)), SIZE, "it")
 
 
@@ -109,7 +109,7 @@ def test_stretching_and_enlarging_are_said_and_too_few_pixels_refused() -> None:
         "129x64, reduced to 64x32",
     ]
     with pytest.raises(
-        InputError, match="^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$"
+        InputError, match=r"^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$"
     ):
         fit_image(picture(640, 15), SIZE, "it")
 
@@ -214,7 +214,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^image=\[\] names no image$"):
         own([])
     picture().save(tmp_path / "photo.png")
-    with pytest.raises(InputError, match="^label_map= must be one for each image: 2 for 1; or give a folder$"):
+    with pytest.raises(InputError, match=r"^label_map= must be one for each image: 2 for 1; or give a folder$"):
         own([tmp_path / "photo.png"], label_maps=["a.png", "b.png"])
     with pytest.raises(InputError, match="image= is for experiments that search in layouts, not for VQADataModule"):
         OwnImages([str(tmp_path / "photo.png")], VQADataModule())  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def test_any_classifier_of_torchvision(arch: str) -> None:
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(InputError, match="^decision.arch=fcn_resnet50 is none of torchvision's classifiers, such as"):
+    with pytest.raises(InputError, match=r"^decision.arch=fcn_resnet50 is none of torchvision's classifiers, such as"):
         torchvision_classifier("fcn_resnet50", 2)
 
 
@@ -230,7 +230,7 @@ def test_another_file_is_refused_and_nothing_in_it_is_run(
             load(str(path))
         assert "\n" not in str(raised.value)
     path.unlink()
-    with pytest.raises(InputError, match="no such file$"):
+    with pytest.raises(InputError, match=r"no such file$"):
         load(str(path))
     assert not proof.exists()
     assert capfd.readouterr().err == ""

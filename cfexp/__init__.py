@@ -12,12 +12,12 @@ except PackageNotFoundError:  # a checkout on sys.path that was never installed
 
 if TYPE_CHECKING:
     from cfexp.library import load_explainer as load_explainer
+else:
 
+    def __getattr__(name: str) -> Any:
+        """What needs torch is imported when it is first asked for."""
+        if name == "load_explainer":
+            from cfexp.library import load_explainer
 
-def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first asked for."""
-    if name == "load_explainer":
-        from cfexp.library import load_explainer
-
-        return load_explainer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return load_explainer
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

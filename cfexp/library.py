@@ -82,10 +82,10 @@ class LoadedExplainer:
             label_map = torch.zeros(len(fitted), *self.image_size, dtype=torch.int64)
         else:
             self._steex.segmenter = None
-            label_map = self._label_maps(_each(label_maps, 2), list(_each(images, 3)))
+            label_map = self._label_maps(_each(label_maps, 2), _each(images, 3))
         device, size = self._steex.device, self._data_set.eval_batch_size
         parts = []
-        for rows in torch.arange(len(fitted)).split(size):
+        for rows in torch.split(torch.arange(len(fitted)), size):
             unknown = torch.full((len(rows),), -1)
             batch = ImageBatch(
                 fitted[rows].to(device),
@@ -206,7 +206,7 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
 def _each(given: Picture | Sequence[Picture], ndim: int) -> Sequence[Any]:
     """One or several pictures as several. ndim: of a tensor that is one."""
     if isinstance(given, Tensor):
-        return given[None] if given.ndim == ndim else given
+        return list(given[None] if given.ndim == ndim else given)
     several: Sequence[Any] = [given] if isinstance(given, Image.Image | str | Path) else given
     if len(several) == 0:
         raise InputError("there is no image to explain")
@@ -235,5 +235,6 @@ def _joined(parts: list[Explained]) -> Explained:
     def join(values: Sequence[Tensor]) -> Tensor:
         return torch.cat([value.detach().cpu() for value in values])
 
-    *columns, curves = zip(*parts, strict=True)
-    return Explained(*map(join, columns), {name: join([part[name] for part in curves]) for name in curves[0]})
+    columns = {name: join([getattr(part, name) for part in parts]) for name in Explained._fields if name != "curves"}
+    curves = {name: join([part.curves[name] for part in parts]) for name in parts[0].curves}
+    return Explained(**columns, curves=curves)

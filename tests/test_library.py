@@ -16,7 +16,7 @@ from cfexp import explain, load_explainer
 from cfexp.configuration import register_resolvers
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.library import LoadedExplainer
+from cfexp.library import LoadedExplainer, Picture
 from tests.commands import InProcess
 from tests.tiny_streets import DRIVING, write_networks, write_segmenter
 
@@ -87,8 +87,8 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
     photo = Image.open(folder / "photo.jpg")
     tensor = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1) / 127.5 - 1).float()
     layout = torch.from_numpy(np.asarray(Image.open(folder / "mask.png")).copy()).long()
-    images = [folder / "photo.jpg", photo, tensor, str(folder / "other.jpg")]
-    layouts = [folder / "mask.png", Image.open(folder / "mask.png"), layout, layout]
+    images: list[Picture] = [folder / "photo.jpg", photo, tensor, str(folder / "other.jpg")]
+    layouts: list[Picture] = [folder / "mask.png", Image.open(folder / "mask.png"), layout, layout]
     result = explainer.explain(images, layouts)
     assert result.counterfactual.shape == (4, 3, 64, 128)
     expected = layout.repeat_interleave(2, 0).repeat_interleave(2, 1)

@@ -141,7 +141,7 @@ def test_the_layout_is_predicted_by_the_experiments_own_segmenter(experiment: st
 
 def scripted(path: Path, outputs: int) -> Path:
     torch.manual_seed(0)
-    network = nn.Sequential(SmoothClassifier(outputs, (4, 8))).eval()
+    network = nn.Sequential(SmoothClassifier(outputs, (4, 8), with_coordinates=False)).eval()
     torch.jit.save(torch.jit.trace(network, torch.rand(2, 3, 64, 128)), path)  # type: ignore[no-untyped-call]
     return path
 

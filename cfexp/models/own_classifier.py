@@ -65,7 +65,7 @@ class OwnClassifier(nn.Module):
         images = images * self.scale + self.shift
         outputs: Tensor
         if self.one_by_one:
-            outputs = torch.cat([self._outputs(image) for image in images.split(1)])
+            outputs = torch.cat([self._outputs(image) for image in torch.split(images, 1)])
         else:
             outputs = self._outputs(images)
         if not self.probabilities:
@@ -94,7 +94,7 @@ class OwnClassifier(nn.Module):
             raise
         except Exception as error:  # or for an image that it cannot take
             asked = "x".join(map(str, (3, *(self.input_size or image_size))))
-            reason = " ".join(str(error).split())[:200]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # TorchScript's trace comes first
             remedy = "does decision.input_size=[height,width] say what it takes?"
             raise InputError(f"decision: the model cannot take an image of {asked} ({reason}); {remedy}") from None
         self._check_outputs(outputs.detach(), alone, class_names)
@@ -171,7 +171,8 @@ def torchscript_classifier(path: str) -> nn.Module:
 
     Raises InputError for a file that is missing or is none.
     """
-    network = _opened(path, "a TorchScript file (torch.jit.save)", lambda: torch.jit.load(path, map_location="cpu"))
+    load: Callable[[str], Any] = torch.jit.load  # which torch does not type
+    network = _opened(path, "a TorchScript file (torch.jit.save)", lambda: load(path))
     return _Foreign(network.eval())
 
 

@@ -44,7 +44,7 @@ class Small(nn.Module):
 def network() -> nn.Module:
     torch.manual_seed(0)
     network = Small()
-    network.layers[1].running_mean.normal_()  # type: ignore[index,union-attr,operator]
+    network.layers[1].running_mean.normal_()  # type: ignore[operator]
     return network.eval()
 
 

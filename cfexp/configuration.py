@@ -34,11 +34,16 @@ CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
 # Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
 LONGEST_NAME = 100
-# What makes no difference to explanations: where and how fast they are computed, how they are shown, and where the
+# What makes no difference to any numbers: where and how fast they are computed, how they are shown, and where the
 # checkpoints come from, which are compared by what is in them.
-_NEUTRAL = {
-    *("cache_dir", "callbacks", "checkpoints", "facts", "folder", "label", "logger", "name", "num_threads", "requires"),
-    *("use_shipped_weights", "decision.path"),
+NEUTRAL = {
+    *("cache_dir", "callbacks", "checkpoints", "facts", "folder", "logger", "name", "num_threads"),
+    "use_shipped_weights",
+}
+# Nor to explanations:
+_NEUTRAL_HERE = {
+    *NEUTRAL,
+    *("label", "requires", "decision.path"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
 }
@@ -166,7 +171,7 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
-        if name not in _NEUTRAL:
+        if name not in _NEUTRAL_HERE:
             flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
 

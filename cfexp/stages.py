@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
-from cfexp.configuration import epochs_done
+from cfexp.configuration import NEUTRAL, epochs_done
 from cfexp.errors import InputError
 from cfexp.label_maps import write_label_maps
 from cfexp.models.pretrained import file_hash
@@ -45,11 +45,6 @@ warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
-# What makes no difference to the numbers of a trained network.
-_NEUTRAL = {
-    *("cache_dir", "callbacks", "checkpoints", "ckpt_path", "facts", "folder", "logger", "name", "num_threads"),
-    "use_shipped_weights",
-}
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
 _NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
@@ -267,7 +262,7 @@ def config_hash(config: DictConfig) -> str:
     """12 hexadecimal digits over all that determines a trained network: its config, its world and cfexp's version."""
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
-    kept = {key: value for key, value in content.items() if key not in _NEUTRAL}
+    kept = {key: value for key, value in content.items() if key not in {*NEUTRAL, "ckpt_path"}}
     kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _NEUTRAL_DATA}
     if kept["data"].get("world") is not None:
         # Its key also says how the world is drawn: pictures drawn otherwise are other data.

@@ -168,8 +168,9 @@ def test_a_classifier_of_ones_own_is_explained(main: Main, networks: list[str], 
         code, _, stderr = main(*command[:-1], *wrong, "hydra.run.dir=wrong")
         assert code == 2
         assert line in stderr[-1]
-    code, _, stderr = main(*command[:-1], f"decision.path={tmp_path / 'photo.png'}", "hydra.run.dir=wrong")
-    assert (code, f"decision.path={tmp_path / 'photo.png'} is not a TorchScript file" in stderr[-1]) == (2, True)
+    path = f"decision.path={tmp_path / 'photo.png'}"
+    code, _, stderr = main(*command[:-1], "decision.class_names=null", path, "hydra.run.dir=wrong")
+    assert (code, f"{path} is not a TorchScript file" in stderr[-1]) == (2, True)
     first = ["+decision=torchscript", *(each for each in command if not each.startswith("+decision"))]
     code, _, stderr = main(*first)
     assert (code, stderr[-1].split(",")[0]) == (2, "error: +decision=NAME must come after +experiment=NAME")

@@ -15,6 +15,7 @@ from cfexp.data.vqa import VQADataModule
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import REGIONS as FACE_REGIONS
 
+REAL = Path(__file__).parents[3] / "shared" / "real" / "bdd100k"
 SIZE = (32, 64)  # of the networks: height, width
 ORIENTATION = 0x0112
 
@@ -218,3 +219,20 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         own([tmp_path / "photo.png"], label_maps=["a.png", "b.png"])
     with pytest.raises(InputError, match="image= is for experiments that search in layouts, not for VQADataModule"):
         OwnImages([str(tmp_path / "photo.png")], VQADataModule())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
+def test_real_files_are_read_as_the_data_set_reads_them() -> None:
+    data_set = BDD100kDataModule(str(REAL), image_size=(128, 256), holdout_images=0)
+    dataset = data_set.dataset("train")
+    images, masks = REAL / "images" / "10k" / "train", REAL / "labels" / "sem_seg" / "masks" / "train"
+    data = OwnImages([str(images)], data_set, label_maps=[str(masks)])
+    data.setup("predict")
+    (batch,) = data.predict_dataloader()
+    assert len(dataset) == len(batch.image) > 10
+    for row, image_id in enumerate(batch.image_id):
+        expected = dataset[row]
+        assert expected.image_id == (image_id,)
+        assert torch.equal(batch.image[row], expected.image[0])
+        assert torch.equal(batch.label_map[row], expected.label_map[0])
+    assert len(data.check()) == 1

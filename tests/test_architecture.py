@@ -47,7 +47,7 @@ RULES = {
     "configuration": Rule("*", hydra=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),
     "own_queries": Rule("*", hydra=True),
-    "library": Rule("*", hydra=True),
+    "library": Rule("*", hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),
     "explain": Rule("*", lightning=True, hydra=True, files=True),
     "embedded_weights": Rule("*", hydra=True, files=True),

@@ -100,8 +100,8 @@ class STEEX(Explainer):
                 raise InputError(f"counter_class={counter_class!r} is none of the classes {names}")
             assert names is not None
             counter_class = names.index(counter_class)
-        if counter_class is not None and not 0 <= counter_class < (2**63 if names is None else len(names)):
-            raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names or []) - 1}: {names}")
+        if counter_class is not None and names is not None and counter_class not in range(len(names)):
+            raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names) - 1}: {names}")
         self.counter_class = counter_class
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
@@ -121,12 +121,14 @@ class STEEX(Explainer):
         """One counterfactual for each image of the batch.
 
         Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R, D), before and after;
-        `code_distance` (B,), the l2 norm of the codes' change;
-        `region_change` (B, R), of each region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model
-        says of the reconstruction: where that is not the query's decision, there is nothing to explain; the two curves
-        of `StyleSearch`. Of N > 1 candidates, the N - 1 that follow the first: `candidates` (B, N - 1, 3, H, W), and
-        `candidate_code_distance`, `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the
-        nearest before it. Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
+        `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each region's; `flip_step`
+        (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where that is not the
+        query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
+        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`, `candidate_flip_step`
+        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it. Of a sweep: the fields of
+        `RegionSweep`, as `sweep_success` and so on.
+
+        Raises InputError for a counter class that the decision model does not have.
         """
         if self.generator is None:
             self.generator = FastSEAN(self.autoencoder)
@@ -140,6 +142,8 @@ class STEEX(Explainer):
             reconstruction_logits = self.decision_model(reconstruction)
         if self.counter_class is None:
             counter_class = counter_class_of(query_logits, self.head)
+        elif self.counter_class not in range(classes := self._classes(query_logits).shape[1]):
+            raise InputError(f"counter_class={self.counter_class} is none of the classes 0..{classes - 1}")
         else:
             counter_class = torch.full_like(batch.key, self.counter_class)
         layouts = self._layouts(generator, layout, batch.key.tolist())

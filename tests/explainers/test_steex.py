@@ -157,6 +157,16 @@ def test_a_counter_class_is_asked_for_by_name(data: EightImages) -> None:
         steex(counter_class="left")
 
 
+def test_a_counter_class_is_asked_for_by_number(data: EightImages) -> None:
+    by_number = steex(counter_class=1).explain(batch(data))
+    by_name = steex(counter_class="go").explain(batch(data))
+    assert torch.equal(by_number.counterfactual, by_name.counterfactual)
+    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"):
+        steex(counter_class=2)
+    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1$"):
+        steex(counter_class=2, class_names=None).explain(batch(data))
+
+
 def test_of_several_heads_the_chosen_one_is_explained(data: EightImages) -> None:
     model, queries = Brightness(), batch(data)
     found = steex(decision_model=model, head=1).explain(queries)

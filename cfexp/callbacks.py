@@ -13,8 +13,9 @@ from cfexp.evaluation.gallery import explanation_grid, one_an_image
 from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
 from cfexp.explainers.base import Explainer, Explanation
 
-# Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run folder.
-MAX_LOGITS = 16
+# Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run folder, so that of
+# more than so many only the highest are stored.
+MAX_LOGITS, TOP_LOGITS = 16, 5
 
 
 class DescribedData(Protocol):
@@ -181,6 +182,10 @@ def decisions(explanation: Explanation) -> list[Record]:
         columns[f"{name}_probability"] = values.softmax(1).gather(1, query_class[:, None])[:, 0]
         if values.shape[1] <= MAX_LOGITS:
             columns[f"{name}_logits"] = values
+        else:
+            columns[f"{name}_top_logits"], columns[f"{name}_top_classes"] = values.topk(TOP_LOGITS, dim=1)
+    edit = (explanation.counterfactual - explanation.query).detach().float().cpu() / 2  # of images in [0, 1]
+    columns["pixel_distance"] = edit.flatten(1).norm(dim=1)
     columns["success"] = succeeded(classes["counterfactual"], query_class, counter_class)
     columns["stored_success"] = succeeded(classes["stored"], query_class, counter_class)
     if "candidate_stored_logits" in explanation.extras:

@@ -54,7 +54,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("one_folder", one_folder, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
-    OmegaConf.register_new_resolver("beside", lambda path, name: str(Path(path).parent / name), replace=True)
+    OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
 
 
@@ -184,6 +184,11 @@ def _run_dir(name: str, ckpt_path: str | None) -> str:
         if runs:
             return str(runs[-1])
     return str(parent / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def _beside(path: str | None, name: str) -> str | None:
+    """The file or folder `name` next to `path`; None where that is not given."""
+    return None if path is None else str(Path(path).parent / name)
 
 
 def _missing(key: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOAD_NETWORK = "cfexp.models.pretrained.load_network"
 _GIVEN = re.compile(r"\$\{checkpoints\.(\w+)\}")
+_BESIDE = re.compile(r"\$\{beside:\$\{checkpoints\.(\w+)\}")
 
 register_resolvers()
 
@@ -39,7 +40,10 @@ def _check(config: DictConfig, findings: "Findings") -> None:
     if config.get("data") is not None:
         checked.append(_check_data(config, findings))
     for name, network, path, prefix in _checkpoints(config):
-        _check_checkpoint(name, network, path, prefix, config.released, findings)
+        if network is None:
+            _check_index(path, findings)
+        else:
+            _check_checkpoint(name, network, path, prefix, config.released, findings)
         checked.append(str(path))
     if config.get("decision") is not None:
         _check_decision(config, findings)
@@ -68,7 +72,10 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
 
 
 def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
-    """What each given checkpoint is called, the config of its network, its path, and the prefix of its keys."""
+    """What each given checkpoint is called, the config of its network, its path, and the prefix of its keys.
+
+    The network is None where the file only names the folder of what is read: predicted label maps.
+    """
     from cfexp.errors import InputError
 
     if config.checkpoint is not None:
@@ -81,13 +88,17 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
     if config.get("decision") is not None:
         given.pop("decision", None)  # see `_check_decision`
     used = set()
-    for where, node in _mappings(OmegaConf.to_container(config, resolve=False)):
+    content = OmegaConf.to_container(config, resolve=False)
+    for where, node in _mappings(content):
         match = _GIVEN.fullmatch(str(node.get("checkpoint"))) if node.get("_target_") == _LOAD_NETWORK else None
         if match is not None and match[1] in given and match[1] not in used:
             used.add(match[1])
             network = OmegaConf.select(config, f"{where}.network")
             yield f"checkpoints.{match[1]}", network, given[match[1]], str(node.get("prefix", ""))
-    if unused := sorted(given.keys() - used):
+    beside = {name for _, node in _mappings(content) for value in node.values() for name in _BESIDE.findall(str(value))}
+    for name in sorted(given.keys() & beside - used):
+        yield f"checkpoints.{name}", None, given[name], ""
+    if unused := sorted(given.keys() - used - beside):
         raise InputError(f"checkpoints.{unused[0]}: no network of this config is loaded from it")
 
 
@@ -113,6 +124,13 @@ def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, An
     children = content.items() if isinstance(content, dict) else enumerate(content if isinstance(content, list) else ())
     for key, child in children:
         yield from _mappings(child, f"{where}.{key}" if where else str(key))
+
+
+def _check_index(path: Path, findings: "Findings") -> None:
+    """The file that label maps lie beside: `check_data` reads them themselves."""
+    from cfexp.data.records import read_json
+
+    findings.attempt(lambda: read_json(path, "give the label_maps.json that the stage wrote"))
 
 
 def _check_checkpoint(

@@ -1,6 +1,6 @@
 """`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not needed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,6 @@ from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
-IDENTITY = "identity"  # the checkpoint that is no VQA model
-BATCH = 64  # images that an identity network sees at once: a large one enlarges them to 224 pixels
-
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
 @one_line_errors
@@ -22,19 +19,27 @@ def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the figures to reach if the config names any."""
     from cfexp.errors import InputError
     from cfexp.evaluation.figures import compare
+    from cfexp.explained import attack_on
+    from cfexp.judging import JUDGES, judges_of, missing_judges
     from cfexp.stages import provide_stages, use_threads
 
     use_threads(config.num_threads)
     provide_stages(config)
-    given = {name: path for name, path in config.checkpoints.items() if path is not None and name != IDENTITY}
+    given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in JUDGES}
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
-    identity = identity_features(config.checkpoints.get(IDENTITY), config.identity_network)
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     names = [experiment_of(run) for run in runs]
     if config.figures and (twice := [name for name in names if names.count(name) > 1]):
         raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
     scores = {
-        name: score_and_show(run, era=config.era, predictors=predictors, identity=identity)
+        name: score_and_show(
+            run,
+            era=config.era,
+            predictors=predictors,
+            judges=judges_of(run, config),
+            missing=missing_judges(run, config),
+            attack=attack_on(run, config),
+        )
         for name, run in zip(names, runs, strict=True)
     }
     if config.figures:
@@ -71,37 +76,34 @@ def score_and_show(
     *,
     era: Any = "2021",
     predictors: Mapping[str, Any] | None = None,
-    identity: Any = None,
+    judges: Sequence[Any] = (),
+    missing: Mapping[str, str] | None = None,
+    attack: Any = None,
     loggers: Iterable[Any] = (),
 ) -> Any:
     """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
+    from cfexp.evaluation.attack_table import print_attack
+    from cfexp.evaluation.closeness_table import print_closeness
     from cfexp.evaluation.gallery import counterfactual_sheet
     from cfexp.evaluation.run_folder import RunFolder
     from cfexp.evaluation.table import print_table, score_run
+    from cfexp.loggers import log_results
 
     run = RunFolder(folder)
     settings = search_settings(folder)
-    scores = score_run(run, era=era, predictors=predictors or {}, settings=settings, identity=identity)
+    scores = score_run(
+        run, era=era, predictors=predictors, settings=settings, judges=judges, missing=missing, attack=attack
+    )
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))
     for logger in loggers:
-        _log_results(logger, scores, sheet)
+        log_results(logger, scores, run, sheet)
     print_table(scores)
+    print_closeness(scores)
+    print_attack(scores)
     print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
     return scores
-
-
-def _log_results(logger: Any, scores: Any, sheet: Path) -> None:
-    """Give a logger that takes them the table and the page of pictures, and the overall figures as its summary."""
-    if hasattr(logger, "log_table") and hasattr(logger, "log_image"):
-        columns = ["group", "metric", "value", "n", "low", "high", "unit"]
-        logger.log_table("test/table", columns=columns, data=[list(row) for row in scores.rows])
-        logger.log_image("test/counterfactuals", images=[str(sheet)])
-    logger.log_metrics(
-        {f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]}
-    )
-    logger.save()  # a CSV logger writes by itself while a trainer runs, not after
 
 
 def answerer(checkpoint: Path) -> Any:
@@ -111,10 +113,11 @@ def answerer(checkpoint: Path) -> Any:
     where one of them is missing or does not fit.
     """
     from cfexp.data.vqa_vocabulary import Vocabulary
+    from cfexp.judging import config_beside
     from cfexp.models.pretrained import load_network
     from cfexp.stages import build
 
-    config = _config_beside(checkpoint)
+    config = config_beside(checkpoint)
     vocabulary = Vocabulary.load(checkpoint.parent / "vocabulary.json")
     network = load_network(build(config.network, "network"), checkpoint)
 
@@ -128,46 +131,6 @@ def answerer(checkpoint: Path) -> Any:
         return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]
 
     return answer
-
-
-def identity_features(checkpoint: str | None, network: DictConfig | None = None) -> Any:
-    """A network that tells people apart, as a function: images (B, 3, H, W) in [-1, 1] -> features (B, D).
-
-    checkpoint: None = there is none, and None is returned. network: what loads it; None = built by the config.yaml
-    beside the checkpoint, as a stage's folder has it. Raises InputError where that is missing or does not fit, and for
-    a network that has no `features`.
-    """
-    from cfexp.errors import InputError
-    from cfexp.models.pretrained import load_network
-    from cfexp.stages import build
-
-    if checkpoint is None:
-        if network is not None:
-            raise InputError(f"identity_network is given, its weights are not: checkpoints.{IDENTITY}=PATH")
-        return None
-    if network is not None:
-        loaded = build(network, "identity_network")
-    else:
-        loaded = load_network(build(_config_beside(Path(checkpoint)).network, "network"), checkpoint)
-    features: Callable[[torch.Tensor], torch.Tensor] | None = getattr(loaded, "features", None)
-    if features is None:
-        raise InputError(f"checkpoints.{IDENTITY}: a {type(loaded).__name__} has no features(images)")
-
-    @torch.no_grad()
-    def seen(images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([features(batch) for batch in torch.split(images, BATCH)])
-
-    return seen
-
-
-def _config_beside(checkpoint: Path) -> Any:
-    """The config of the stage whose folder a checkpoint lies in."""
-    from cfexp.errors import InputError
-
-    path = checkpoint.parent / "config.yaml"
-    if not path.is_file():
-        raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
-    return OmegaConf.load(path)
 
 
 if __name__ == "__main__":

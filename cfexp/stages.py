@@ -125,13 +125,16 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
 
 def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
     """What made the results of this folder, beside them."""
+    # A hash whether or not it is tagged, with -dirty where files differ from it.
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     revision = subprocess.run(
-        ["git", "-C", str(Path(cfexp.__file__).parent), "rev-parse", "HEAD"],
+        describe,
+        cwd=Path(cfexp.__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow", "pyarrow")
     content = {
         "command": sys.argv,
         "seed": config.seed,
@@ -139,10 +142,20 @@ def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
         "data_fingerprint": data.fingerprint,
         "checkpoints": {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()},
         "versions": {"cfexp": cfexp.__version__, **{package: version(package) for package in packages}},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
     }
     (folder / "data.json").write_text(json.dumps(data.description, indent=2), encoding="utf-8")
     (folder / "provenance.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _processor() -> str:
+    """What computes here: the graphics card if there is one, else the processor as Linux calls it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({platform.machine()})" if names else platform.machine()
 
 
 def use_threads(count: int | None) -> None:

@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 class Rule(NamedTuple):
-    """What a part of cfexp may use: parts of cfexp (besides itself and `errors`; `*` is all), and the three others."""
+    """What a part of cfexp may use: parts of cfexp (besides itself and `errors`; `*` is all), and the four others."""
 
     cfexp: str = ""
     lightning: bool = False
     hydra: bool = False
     files: bool = False
+    wandb: bool = False  # its images; the logger itself is Lightning's, named in conf/
 
 
 # The longest name that fits a module rules it.
@@ -52,12 +53,17 @@ RULES = {
     "explain": Rule("*", lightning=True, hydra=True, files=True),
     "embedded_weights": Rule("*", hydra=True, files=True),
     "evaluate": Rule("*", lightning=True, hydra=True, files=True),
+    "loggers": Rule("evaluation", hydra=True, files=True, wandb=True),
+    "explained": Rule("*", hydra=True, files=True),
+    "judging": Rule("*", hydra=True, files=True),
+    "reproduce": Rule("*", hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
+    "reconstruct": Rule("*", hydra=True, files=True),
     "doctor": Rule("*", hydra=True, files=True),
 }
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}
 HYDRA = {"hydra", "omegaconf"}
-NOWHERE = {"wandb"}  # a logger of Lightning's, named in conf/ only
+WANDB = {"wandb"}
 FILES = {"pickle", "pyarrow", "safetensors"}  # whoever imports these reads or writes files
 FILE_CALLS = (
     *("open", "*.open", "*.load", "*.save", "*.load_file", "*.save_file", "*.mkdir", "*.unlink"),
@@ -102,7 +108,8 @@ def violations(name: str, source: str) -> Iterator[str]:
         return
     rule, tree = RULES[part], ast.parse(source)
     allowed = (part, "errors", *rule.cfexp.split())
-    forbidden = NOWHERE | (set() if rule.lightning else LIGHTNING) | (set() if rule.hydra else HYDRA)
+    forbidden = (set() if rule.lightning else LIGHTNING) | (set() if rule.hydra else HYDRA)
+    forbidden |= set() if rule.wandb else WANDB
     forbidden |= set() if rule.files else FILES
     for line, target in imported(tree, name):
         top, _, inner = target.partition(".")

@@ -123,6 +123,11 @@ def predict(path: Path, explainer: Explainer, **settings: Any) -> RunFolder:
     return RunFolder(path)
 
 
+def timeless(run: RunFolder) -> list[dict[str, Any]]:
+    """The records, less what no two runs have in common."""
+    return [{name: value for name, value in known.items() if name != "seconds"} for known in run.records()]
+
+
 def test_what_is_stored_of_each_query(tmp_path: Path) -> None:
     run = predict(tmp_path, Brightener())
     assert (tmp_path / "explanations.parquet").exists()
@@ -130,6 +135,7 @@ def test_what_is_stored_of_each_query(tmp_path: Path) -> None:
     assert [known["key"] for known in records] == list(range(COUNT))
     # Key 3 goes from 30 to 74.4, which is bright, and on disk 74, which is not.
     levels = {"query": 30, "counterfactual": 74.4, "stored": 74}
+    assert 0 < records[3]["seconds"] == records[0]["seconds"] < 5  # of one batch
     assert records[3] == {
         "image_id": 1,
         "question": "Question 3?",
@@ -144,6 +150,8 @@ def test_what_is_stored_of_each_query(tmp_path: Path) -> None:
             f"{name}_probability": pytest.approx(1 / (1 + np.exp(level - 74.2)), abs=1e-4)
             for name, level in levels.items()
         },
+        "pixel_distance": pytest.approx(44 / 255 * (3 * SIDE**2) ** 0.5, rel=1e-4),
+        "seconds": records[3]["seconds"],
         "success": True,
         "stored_success": False,
         "answer_before": "dark",
@@ -182,13 +190,13 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     after = [run.picture("query", key).stat().st_mtime_ns for key in range(4)]
     assert after[:3] == before[:3]
     assert after[3] > before[3]
-    assert run.records() == predict(tmp_path / "undisturbed", Brightener()).records()
+    assert timeless(run) == timeless(predict(tmp_path / "undisturbed", Brightener()))
 
 
 def test_two_processes(tmp_path: Path) -> None:
     run = predict(tmp_path / "two", Brightener(log=tmp_path), strategy="ddp_spawn", devices=2)
     assert {path.name for path in tmp_path.glob("rank *")} == {"rank 0", "rank 1"}
-    assert run.records() == predict(tmp_path / "one", Brightener()).records()
+    assert timeless(run) == timeless(predict(tmp_path / "one", Brightener()))
 
 
 def explanation(query: list[list[float]], float_: list[list[float]], stored: list[list[float]], counter: int) -> Any:
@@ -215,11 +223,13 @@ def test_success(counter: int, success: list[bool], stored_success: list[bool]) 
     assert [known["stored_class"] for known in found] == [1, 0, 2]
 
 
-def test_many_logits_are_not_stored() -> None:
-    logits = [[2.0] + [0.0] * 16]
+def test_of_many_logits_the_highest_are_stored() -> None:
+    logits = [[2.0, *(0.1 * place for place in range(16))]]
     [known] = decisions(explanation(logits, [[0.0] * 17], logits, -1))
-    assert not [name for name in known if name.endswith("logits")]
-    assert known["query_probability"] == pytest.approx(np.exp(2) / (np.exp(2) + 16))
+    assert not [name for name in known if name.endswith("_logits") and "top" not in name]
+    assert known["query_top_classes"] == known["stored_top_classes"] == [0, 16, 15, 14, 13]
+    assert known["query_top_logits"] == pytest.approx([2, 1.5, 1.4, 1.3, 1.2])
+    assert known["query_probability"] == pytest.approx(np.exp(2) / np.exp(logits[0]).sum())
     assert known["counterfactual_probability"] == pytest.approx(1 / 17)
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 from torch import nn
 
 from cfexp import doctor, explain, train
 from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
-from cfexp.worlds.faces import FaceParameters, cached_faces
+from cfexp.worlds.faces import FaceParameters, cached_faces, write_celeba
 from cfexp.worlds.streets import StreetParameters, write_streets
 from tests.commands import InProcess, Main
 
@@ -168,6 +169,30 @@ def test_the_checkpoints_of_an_experiment_are_held_against_the_networks_loaded_f
     code, stdout, _ = main(*command, f"checkpoints.decision={paths['autoencoder']}")
     assert code == 1
     assert "does not fit SmoothClassifier" in stdout[1]
+
+
+def test_label_maps_given_by_their_index_are_checked(main: Main, tmp_path: Path) -> None:
+    write_celeba(FaceParameters(faces=12, image_size=32), tmp_path / "celeba")
+    command = ["+experiment=paper/celeba_autoencoder", f"data.root={tmp_path / 'celeba'}"]
+    code, stdout, _ = main(*command)  # the stage would predict them
+    assert code == 0, stdout
+    index, layouts = tmp_path / "stage" / "label_maps.json", tmp_path / "stage" / "label_maps"
+    layouts.mkdir(parents=True)
+    for path in (tmp_path / "celeba" / "img_align_celeba").iterdir():
+        Image.new("L", (32, 32)).save(layouts / f"{path.stem}.png")
+    index.write_text("{}")
+    given = f"checkpoints.layouts={index}"
+    code, stdout, _ = main(*command, given)
+    assert code == 0, stdout
+    assert stdout[0].endswith(f"(12 images), {index}: errors of 0 kinds, notes of 1")
+    Image.new("L", (32, 32), 19).save(next(layouts.iterdir()))
+    code, stdout, _ = main(*command, given)
+    assert code == 1
+    assert "label id 19 is none of 0..18" in stdout[1]
+    index.unlink()
+    code, stdout, _ = main(*command, given)
+    assert code == 1
+    assert f"{index}: cannot be read (No such file or directory)" in "\n".join(stdout)
 
 
 def test_explaining_skips_bad_images_however_often_it_is_called(main: Main, tmp_path: Path) -> None:

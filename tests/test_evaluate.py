@@ -14,9 +14,9 @@ from torch import nn
 from cfexp import evaluate
 from cfexp.configuration import register_resolvers
 from cfexp.errors import InputError
-from cfexp.evaluate import identity_features
 from cfexp.evaluation.figures import compare
 from cfexp.evaluation.run_folder import Record
+from cfexp.judging import BATCH, identity_features
 from cfexp.models.classifiers import Oracle
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
@@ -33,7 +33,7 @@ class Colours(nn.Module):
         self.linear = nn.Linear(3, width, bias=False)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        assert len(images) <= evaluate.BATCH
+        assert len(images) <= BATCH
         features: torch.Tensor = self.linear((images.mean((2, 3)) + 1) / 2)
         return features
 
@@ -73,7 +73,7 @@ def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float
 def test_features_of_a_network_that_the_config_gives(checkpoint: Path) -> None:
     load = {"_target_": "cfexp.models.pretrained.load_network", "network": NETWORK, "checkpoint": str(checkpoint)}
     features = identity_features(str(checkpoint), OmegaConf.create(load))
-    images = torch.rand(2 * evaluate.BATCH + 1, 3, 4, 4)
+    images = torch.rand(2 * BATCH + 1, 3, 4, 4)
     assert torch.allclose(features(images), (images.mean((2, 3)) + 1) / 2)
     assert not features(images).requires_grad
 

@@ -21,6 +21,8 @@ from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.segmenter import SmallSegmenter
 from cfexp.stages import compose_stage
 from tests.commands import InProcess, Main
+from tests.evaluation.run_folder_page import documented
+from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING, write_networks
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
@@ -97,6 +99,17 @@ def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, netwo
     assert (folder / "metrics.csv").read_bytes() == scores
 
 
+def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ["explainer.num_candidates=2", "explainer.sweep_regions=true", "data.max_test_images=1"]
+    code, _, stderr = main(*DRIVING, *networks, *more, "explainer.num_steps=1", f"hydra.run.dir={folder}")
+    assert code == 0, stderr
+    sections = "every explanation", "few classes", "images", "embedded streets", "searches", "candidates", "sweeps"
+    written = set(pd.read_parquet(folder / "explanations.parquet").columns)
+    assert written == documented(*sections)
+    assert set(json.loads((folder / "provenance.json").read_text())) == documented("provenance.json")
+
+
 def test_what_is_killed_goes_on_with_the_same_command(
     main: Main, networks: list[str], tmp_path: Path, cache: Path
 ) -> None:
@@ -116,8 +129,8 @@ def test_what_is_killed_goes_on_with_the_same_command(
     assert code == 0, stderr
     assert any(line.startswith(f"goes on after {len(done)} explanations: ") for line in stdout)
     assert main(*command, f"hydra.run.dir={undisturbed}")[0] == 0
-    for name in ("explanations.parquet", "metrics.csv"):
-        assert (disturbed / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert (disturbed / "metrics.csv").read_bytes() == (undisturbed / "metrics.csv").read_bytes()
+    assert timeless(disturbed).equals(timeless(undisturbed))
     for name in ("query", "reconstruction", "counterfactual", "truth_mask"):
         pictures = [sorted((folder / "explanations" / name).iterdir()) for folder in (disturbed, undisturbed)]
         assert len(pictures[0]) == 8

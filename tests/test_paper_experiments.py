@@ -3,6 +3,7 @@
 Each is composed by the command that stands in its file. Networks are built without memory (torch's meta device).
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_every_network_of_an_experiment_can_be_built(experiment: str) -> None:
         module = instantiate(built)
     assert isinstance(module, nn.Module)
     assert sum(parameter.numel() for parameter in module.parameters()) > 6_900_000
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_says_what_is_published_and_what_is_ours(experiment: str) -> None:
+    conf, said = FOLDER.parents[1], ""
+    waiting = [f"conf/experiment/{experiment}.yaml"]
+    while waiting:
+        text = (conf.parent / waiting.pop()).read_text()
+        comments = "\n".join(line.partition("#")[2] for line in text.splitlines())
+        said += comments
+        # A file that it sends the reader to is one that it is made of.
+        for name in re.findall(r"conf/paper/(\w+)\.yaml", comments):
+            assert re.search(rf"^  - (/paper: )?{name}$", text, re.MULTILINE)
+            waiting.append(f"conf/paper/{name}.yaml")
+    assert re.search("paper|published", said, re.IGNORECASE)
+    assert re.search(r"\bours\b", said, re.IGNORECASE)
 
 
 def stage(experiment: str) -> tuple[DictConfig, Any]:

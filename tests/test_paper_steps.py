@@ -47,15 +47,30 @@ STAGES = {
 SEARCHES = ("celeba_smile", "celeba_young", "celebamask_hq_smile", "celebamask_hq_young", "bdd")
 
 
+class Roots(dict[str, Path]):
+    """Tiny data roots by name, each written when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Path:
+        root = self.folder / name
+        if name == "celeba":
+            # So many that the validation part, a tenth of the persons, has some.
+            write_celeba(FaceParameters(faces=100, image_size=150), root)
+        elif name == "celebamask_hq":
+            write_celebamask_hq(FaceParameters(faces=16, image_size=256), root)
+        else:
+            streets = StreetParameters(train_scenes=8, val_scenes=2, image_height=256, image_width=512)
+            write_streets(streets, root)
+        self[name] = root
+        return root
+
+
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("roots")
-    # So many that the validation part, a tenth of the persons, has some.
-    write_celeba(FaceParameters(faces=100, image_size=150), folder / "celeba")
-    write_celebamask_hq(FaceParameters(faces=16, image_size=256), folder / "celebamask_hq")
-    streets = StreetParameters(train_scenes=8, val_scenes=2, image_height=256, image_width=512)
-    write_streets(streets, folder / "bdd")
-    return {path.name: path for path in folder.iterdir()}
+    return Roots(tmp_path_factory.mktemp("roots"))
 
 
 def data_of(experiment: str) -> str:

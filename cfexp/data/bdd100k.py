@@ -13,6 +13,7 @@ from PIL import Image
 
 from cfexp.data.archives import list_files, list_names
 from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
+from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.data.records import OFFICIAL_REMEDY, read_json
@@ -104,7 +105,7 @@ class BDD100kDataModule(LayoutDataModule):
         regions[255] = UNLABELED
         if self.layouts not in ("ground_truth", "none"):
             regions[UNLABELED] = UNLABELED
-        return PngLayouts(regions, UNLABELED)
+        return PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by name; raises InputError."""

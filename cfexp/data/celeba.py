@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from cfexp.data.archives import ImageFiles
+from cfexp.data.archives import ImageFiles, read_content
 from cfexp.data.celeba_files import read_partition
 from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.images import read_rgb
@@ -35,7 +35,7 @@ class AlignedImages(PngLayouts):
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file; raises InputError."""
-        return self.files.content(record.image.name)
+        return read_content(record.image) if self.files.archive is None else self.files.content(record.image.name)
 
     def image(self, record: LayoutRecord) -> Image.Image:
         """The square of the image, RGB; raises InputError where it is no image or smaller."""
@@ -55,8 +55,8 @@ class CelebADataModule(FaceDataModule):
     Images lie in `img_align_celeba` or in `img_align_celeba.zip`; all files may lie in the root or, as shipped, in its
     folders `Img`, `Anno` and `Eval`. The parts are those of `list_eval_partition.txt`;
     `identity_CelebA.txt` may be absent. `layouts`: a folder of label maps `{stem}.png` of the squares, as a segmenter
-    of CelebAMask-HQ predicts them; "none" = region 0 everywhere. Raises InputError for settings out of range, and for
-    whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
+    of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises InputError for settings out of
+    range, and for whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
     """
 
     data_set = "CelebA"
@@ -70,12 +70,12 @@ class CelebADataModule(FaceDataModule):
         world: FaceParameters | Mapping[str, Any] | None = None,
         cache_dir: str = "~/.cache/cfexp",
         image_size: Sequence[int] = (128, 128),
-        layouts: str = "none",
+        layouts: str | None = "none",
         attributes: Sequence[str] = PAPER_ATTRIBUTES,
         crop: int | None = 150,
         **loading: Any,
     ) -> None:
-        folder = None if layouts == "none" else Path(layouts).expanduser()
+        folder = None if layouts in (None, "none") else Path(layouts).expanduser()
         super().__init__(root, world, cache_dir, image_size, folder, attributes, cached_aligned_faces, **loading)
         if crop is not None:
             check_at_least(1, crop=crop)

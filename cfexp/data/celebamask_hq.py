@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args
 from cfexp.data.archives import list_files
 from cfexp.data.celeba_files import check_listed, read_mapping
 from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
+from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
-from cfexp.data.part_masks import PartMasks
+from cfexp.data.part_masks import REGION_OF_VALUE, PartMasks
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
@@ -64,8 +65,8 @@ class CelebAMaskHQDataModule(FaceDataModule):
     @cached_property
     def reader(self) -> PngLayouts:
         """Composes the parts, or reads predicted label maps."""
-        masks = PartMasks(self.cache_dir)
-        return masks if self.layouts is None else PngLayouts(masks.regions, masks.unlabeled)
+        cache = LabelMapCache(self.cache_dir / "label_maps")
+        return PartMasks(cache) if self.layouts is None else PngLayouts(REGION_OF_VALUE, 0, cache)
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""

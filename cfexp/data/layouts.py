@@ -1,6 +1,7 @@
 """Images with a semantic layout and labels, as a torch Dataset: what faces and streets share."""
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -9,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from cfexp.data.archives import read_content
 from cfexp.data.batch import ImageBatch
 from cfexp.data.images import read_picture, read_rgb
+from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
@@ -31,21 +33,33 @@ class LayoutRecord(NamedTuple):
     identity: int = -1  # -1 = not known
 
 
+class MaskFile(NamedTuple):
+    """A file that a label map is made from."""
+
+    path: str
+    content: bytes
+    region: int = -1  # that it is the mask of; -1 = its values say
+
+
 class PngLayouts:
     """Reads a record's image (JPEG or PNG) and its label map (one 8-bit PNG, grey or with a palette).
 
     regions: (256,) uint8, the region that each value of the file stands for, `NO_REGION` for values that are wrong.
-    unlabeled: the region of every pixel of an image that has no label map. A data set whose files are otherwise (zipped
-    images, a crop, masks in parts) subclasses this. Its methods raise InputError for a file that is not what it should
-    be.
+    unlabeled: the region of every pixel of an image that has no label map. cache: where label maps that are not shown
+    at their own size are kept. A data set whose files are otherwise (zipped images, a crop, masks in parts) subclasses
+    this. Its methods raise InputError for a file that is not what it should be.
     """
 
     remedy = OFFICIAL_REMEDY  # how messages end
 
-    def __init__(self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int) -> None:
+    def __init__(
+        self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int, cache: LabelMapCache | None = None
+    ) -> None:
         self.regions = np.asarray(regions, dtype=np.uint8)
         assert self.regions.shape == (256,)
-        self.unlabeled = unlabeled
+        self.unlabeled, self.cache = unlabeled, cache
+        # The least value that stands for another region, or for none: most files hold none so large.
+        self._unchanged = int(np.argmax(self.regions != np.arange(256)))
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file."""
@@ -57,9 +71,36 @@ class PngLayouts:
 
     def label_map(self, record: LayoutRecord) -> Image.Image | None:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
+        return None if record.label_map is None else self.decode(self.mask_files(record.label_map))
+
+    def shown(self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """(H, W), the label map at `size` = (W, H), of a record and its image."""
+        width, height = size
         if record.label_map is None:
-            return None
-        return self.regions_of(read_picture(record.label_map, formats=("PNG",), remedy=self.remedy), record.label_map)
+            return np.full((height, width), self.unlabeled, np.uint8)
+        files = self.mask_files(record.label_map)
+        cache = self.cache if self.is_slow(files, size) else None
+        if cache is not None:
+            texts = (f"{size} {image.size} {[file.region for file in files]}".encode(), self.regions.tobytes())
+            key = cache.key((*texts, *(file.content for file in files)))
+            kept = cache.read(key, (height, width))
+            if kept is not None:
+                return kept
+        layout = self.decode(files)
+        check_proportions(record, image, layout)
+        label_map = np.asarray(_resized(layout, width, height, Image.Resampling.NEAREST))
+        if cache is not None:
+            cache.keep(key, label_map)
+        return label_map
+
+    def mask_files(self, path: Path) -> list[MaskFile]:
+        """What a label map is made from."""
+        return [MaskFile(str(path), read_content(path))]
+
+    def decode(self, files: Sequence[MaskFile]) -> Image.Image:
+        """The label map that is made from these files, mode L, a region a pixel."""
+        ((path, content, _),) = files
+        return self.regions_of(read_picture(Path(path), formats=("PNG",), content=content, remedy=self.remedy), path)
 
     def regions_of(self, picture: Image.Image, name: object) -> Image.Image:
         """A label map as it is stored, made one of a region a pixel, mode L. name: what messages call it."""
@@ -68,13 +109,19 @@ class PngLayouts:
             raise InputError(f"{name}: {problem}; {self.remedy}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
+        if picture.getextrema()[1] < self._unchanged:
+            return picture
         # By Pillow, not numpy: it looks at every pixel of a large file several times as fast.
-        present = np.array(picture.histogram()) > 0
-        if (wrong := np.flatnonzero(present & (self.regions == NO_REGION))).size:
+        present = np.flatnonzero(np.array(picture.histogram()))
+        if (wrong := present[self.regions[present] == NO_REGION]).size:
             known = np.flatnonzero(self.regions != NO_REGION).tolist()
             problem = f"label id {wrong[0]} is none of {_ranges(known)}"
             raise InputError(f"{name}: {problem}; {self.remedy}")
         return picture.point(self.regions.tolist())
+
+    def is_slow(self, files: Sequence[MaskFile], size: tuple[int, int]) -> bool:
+        """Whether to look for the label map at `size` = (W, H) in the cache first: where the PNG's own is another."""
+        return files[0].content[16:24] != struct.pack(">II", *size)
 
 
 class LayoutDataset(Dataset[ImageBatch]):
@@ -146,10 +193,12 @@ class LayoutDataset(Dataset[ImageBatch]):
         good = self._bad.good(rows).nonzero()[:, 0]
         if len(good) == 0 and self.substitutes_bad:
             return self.__getitems__([self._next_good(rows[-1])])
-        image = pixels[good].float().div_(127.5).sub_(1)
-        names = tuple(self.records[rows[k]].image_id for k in good.tolist())
+        if len(good) < len(rows):
+            pixels, label_map, labels = pixels[good], label_map[good], labels[good]
         key = torch.tensor(rows)[good]
-        return [ImageBatch(image, label_map[good].long(), labels[good], self.identity[key], key, names)]
+        names = tuple(self.records[row].image_id for row in key.tolist())
+        image = _converted(pixels, lambda sample: sample.float().div_(127.5).sub_(1))
+        return [ImageBatch(image, _converted(label_map, Tensor.long), labels, self.identity[key], key, names)]
 
     def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
@@ -159,7 +208,9 @@ class LayoutDataset(Dataset[ImageBatch]):
         for position, row in enumerate(rows):
             record = self.records[row]
             try:
-                pixels[position], label_map[position] = read_sample(record, self.reader, self.image_size)
+                shown = read_sample(record, self.reader, self.image_size)
+                np.copyto(pixels[position].numpy(), shown[0].transpose(2, 0, 1))
+                np.copyto(label_map[position].numpy(), shown[1])
             except InputError as error:
                 self._bad.meet(row, error)
         return pixels, label_map
@@ -174,17 +225,14 @@ class LayoutDataset(Dataset[ImageBatch]):
         raise InputError(f"{self.records[row].image}: neither it nor any other image can be read; {OFFICIAL_REMEDY}")
 
 
-def read_sample(record: LayoutRecord, reader: PngLayouts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An image (3, H, W) and its label map (H, W), uint8, at `image_size` = (H, W); raises InputError."""
+def read_sample(
+    record: LayoutRecord, reader: PngLayouts, image_size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An image (H, W, 3) and its label map (H, W) at `image_size` = (H, W); raises InputError."""
     height, width = image_size
-    image, layout = reader.image(record), reader.label_map(record)
-    if layout is None:
-        layout = Image.new("L", (width, height), reader.unlabeled)
-    else:
-        check_proportions(record, image, layout)
-    pixels = np.asarray(_resized(image, width, height, Image.Resampling.BICUBIC))
-    regions = np.asarray(_resized(layout, width, height, Image.Resampling.NEAREST))
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), torch.from_numpy(regions.copy())
+    image = reader.image(record)
+    label_map = reader.shown(record, image, (width, height))
+    return np.asarray(_resized(image, width, height, Image.Resampling.BICUBIC)), label_map
 
 
 def check_proportions(record: LayoutRecord, image: Image.Image, layout: Image.Image) -> None:
@@ -221,6 +269,11 @@ class MirroringSampler(DistributedSampler[ImageBatch]):
         mirrored = np.random.default_rng([self.seed, self.epoch]).random(self.count) < self.share
         for index in cast(Iterator[int], super().__iter__()):  # torch annotates it with what lies there
             yield index + self.count * int(mirrored[index])
+
+
+def _converted(samples: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """A batch, converted sample by sample, which stay in the processor's cache, into memory that processes share."""
+    return cast(Tensor, default_collate([convert(sample) for sample in samples])) if len(samples) else convert(samples)
 
 
 def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:

@@ -109,6 +109,11 @@ class OwnImageReader(PngLayouts):
             return None
         return fit_layout(layout, self.picture(record.image), self.image_size, record.label_map)
 
+    def shown(self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """(H, W), what was drawn; unlabeled where nothing was."""
+        layout = self.label_map(record)
+        return np.full(image.size[::-1], self.unlabeled, np.uint8) if layout is None else np.asarray(layout)
+
 
 class OwnImages(LayoutDataModule):
     """Images of a user's own, to be explained by networks for another data set, whose regions and labels they have.

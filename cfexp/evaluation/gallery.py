@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -32,10 +33,14 @@ def difference(query: Tensor, counterfactual: Tensor) -> Tensor:
 
 def explanation_grid(query: Tensor, counterfactual: Tensor) -> Image.Image:
     """Queries (B, 3, H, W) in [-1, 1] in a row, their counterfactuals below, the amplified differences last."""
-    rows = [query, counterfactual, difference(query, counterfactual)]
+    return picture_grid([query, counterfactual, difference(query, counterfactual)])
+
+
+def picture_grid(rows: Sequence[Tensor]) -> Image.Image:
+    """Images (B, 3, H, W) in [-1, 1], those of each row beside each other."""
     pictures = [[_picture(image) for image in row] for row in rows]
     width, height = pictures[0][0].size
-    grid = Image.new("RGB", (len(query) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER)
+    grid = Image.new("RGB", (len(rows[0]) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER)
     for row, line in enumerate(pictures):
         for column, picture in enumerate(line):
             grid.paste(picture, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
@@ -67,18 +72,40 @@ def counterfactual_sheet(
     They are not selected, and the sheet says so. scores: of the same run, for the line of figures below the title; the
     title is the run's name if none is given. Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
-    records = run.records()
-    colors = [record for record in records if (record.get("question_type") or "").startswith(COLORS)]
-    queries, kind = (colors, "colour questions") if colors else (records, "queries")
-    shown = [queries[row] for row in one_an_image([record["image_id"] for record in queries], count)]
+    shown, total, kind = selected(run, count)
     palette = run.palette or {}
     names = SEARCH_PICTURES if any(is_search(record) for record in shown) else PICTURES
     cards = [_card(run, record, palette, names) for record in shown]
-    lines = [f"The first {len(shown)} of {len(queries)} {kind} by number, of different images first: not selected."]
+    lines = [f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."]
     if scores is not None:
         lines.insert(0, _headline(scores))
     columns = columns or (3 if names == PICTURES else 2)
     _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
+
+
+def selected(run: RunFolder, count: int) -> tuple[list[Record], int, str]:
+    """The first `count` records by key, of different images first, of how many, and what those are.
+
+    They are the colour questions; of a run without, all queries.
+    """
+    records = run.records()
+    colors = [record for record in records if (record.get("question_type") or "").startswith(COLORS)]
+    queries, kind = (colors, "colour questions") if colors else (records, "queries")
+    rows = one_an_image([record["image_id"] for record in queries], count)
+    return [queries[row] for row in rows], len(queries), kind
+
+
+def card_table(run: RunFolder, count: int = 24) -> tuple[list[str], list[list[Any]]]:
+    """The same explanations as a table: its columns, and a row each, of texts, numbers and Pillow's images."""
+    records, _, _ = selected(run, count)
+    names = SEARCH_PICTURES if any(is_search(record) for record in records) else PICTURES
+    rows = []
+    for record in records:
+        images = [run.images(name, [record["key"]])[0] for name in names]
+        pictures = [Image.fromarray(to_pixels(image)) for image in (*images, difference(*images[-2:]))]
+        words = [caption_of(run, record), record["answer_before"], record["answer_after"], outcome_of(record)]
+        rows.append([record["key"], str(record["image_id"]), *pictures, *words])
+    return ["key", "image", *names, DIFFERENCE, "about", "before", "after", "outcome"], rows
 
 
 def _headline(scores: Scores) -> str:

@@ -10,28 +10,25 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from cfexp.evaluation.attack import Attack, attack_figures
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
+from cfexp.evaluation.judges import Judge, SetMeasure, Verdicts
+from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, STEP, sweep_values
+from cfexp.evaluation.regions import region_metrics, region_values
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, direction_members, is_search, style_code_values
 from cfexp.metrics.functional import (
     MIN_SPECTRUM,
-    changed_fraction,
     edit_locality,
-    l2_distance,
     language_sensitivity,
     nearest_color,
-    rms_change,
-    ssim,
     vqa_accuracy,
 )
 from cfexp.metrics.vqa_text import Era
 
 # The answers (B,) of another model to the questions of B records, about images (B, 3, H, W) in [-1, 1].
 Predictor = Callable[[Tensor, Sequence[Record]], Sequence[str]]
-# What a network that tells people apart sees: (B, D) of images (B, 3, H, W) in [-1, 1].
-Features = Callable[[Tensor], Tensor]
-Values = NDArray[np.float64]  # (N,) one value a query, NaN where the metric means nothing for it
 
 COLORS = "what color"  # the headline group: every question type with this prefix
 EVERYTHING = "all"
@@ -39,22 +36,10 @@ EVERYTHING = "all"
 CHUNK_VALUES = 2**23
 
 
-class Metric(NamedTuple):
-    """What a metric's values are."""
-
-    unit: str  # "%", "of 255" (grey levels), "of [0, 1]" (images scaled so), or "" for a plain number
-    counted: str  # what n counts, and what there is none of where a group has no value
-    is_rate: bool = False  # each value is 0 or 100
-
-
 METRICS: dict[str, Metric] = {
     "flip_rate": Metric("%", "queries", is_rate=True),
     "success_float": Metric("%", "queries", is_rate=True),
     "success_stored": Metric("%", "queries", is_rate=True),
-    "l2": Metric("of [0, 1]", "queries"),
-    "rms_change": Metric("of 255", "queries"),
-    "ssim": Metric("", "queries"),
-    "changed_fraction": Metric("%", "queries"),
     "edit_locality": Metric("%", "edits with a truth mask"),
     "mask_area": Metric("%", "edits with a truth mask"),
     "locality_lift": Metric("times", "edits with a truth mask"),
@@ -102,17 +87,11 @@ SWEEP_METRICS: dict[str, Metric] = {
     SET_SIZE: Metric("regions", "searches that some set of regions flips"),
     NEEDED: Metric("%", _SWEPT, is_rate=True),
 }
-IDENTITY_METRICS: dict[str, Metric] = {
-    "identity_similarity": Metric("", "queries"),
-    "identity_similarity_reconstruction": Metric("", "queries"),
-}
 PREDICTOR_METRICS: dict[str, Metric] = {
     "accuracy_before_{}": Metric("%", "questions with human answers"),
     "accuracy_after_{}": Metric("%", "questions with human answers"),
     "transfer_{}": Metric("%", "flipped questions that both models answered right before", is_rate=True),
 }
-# Those for which a run's reconstructions are read.
-_OF_RECONSTRUCTIONS = {"reconstruction_psnr", *IDENTITY_METRICS}
 
 
 class Pairs(NamedTuple):
@@ -130,19 +109,16 @@ class Measurements(NamedTuple):
     members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
     metrics: dict[str, Metric]  # those that mean something for this run
     values: dict[str, Values]  # by metric
+    sets: dict[str, SetMeasure]  # by metric of sets
     sensitivity: dict[str, Pairs]  # by group
     checkerboard: PooledCheckerboard  # its groups in the order of `members`
 
 
-def metrics_of(
-    records: Sequence[Record], settings: SearchSettings = NOTHING_SAID, identity: bool = False
-) -> dict[str, Metric]:
-    """The metrics that mean something for a run. identity: whether there is a network to measure it with."""
+def metrics_of(records: Sequence[Record], settings: SearchSettings = NOTHING_SAID) -> dict[str, Metric]:
+    """The metrics that mean something for a run, but for those of judges and of regions."""
     metrics = METRICS
     if any("question" in record for record in records):
         metrics = VQA_METRICS | metrics
-    if identity:
-        metrics = IDENTITY_METRICS | metrics
     if any(is_search(record) for record in records):
         known = any(record.get("truth") is not None for record in records)
         targeted = TARGETED_METRICS if known and settings.regions is not None else {}
@@ -155,7 +131,7 @@ class Chunk(NamedTuple):
 
     records: list[Record]
     query: Tensor  # (B, 3, H, W) in [-1, 1]
-    reconstruction: Tensor  # (B, 3, H, W); the query where it is not asked for
+    reconstruction: Tensor  # (B, 3, H, W)
     counterfactual: Tensor  # (B, 3, H, W)
     mask: Tensor  # (B, 1, H, W) bool, nowhere true where there is none
 
@@ -165,10 +141,13 @@ def measure(
     era: Era,
     predictors: Mapping[str, Predictor],
     settings: SearchSettings = NOTHING_SAID,
-    identity: Features | None = None,
+    judges: Sequence[Judge] = (),
     count: int | None = None,
+    attack: Attack | None = None,
 ) -> Measurements:
     """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at a time.
+
+    judges: who judges beside the pixels. attack: what else is asked of the headline group, see `attack_figures`.
 
     Raises InputError for whatever is missing or damaged in it.
     """
@@ -177,20 +156,22 @@ def measure(
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
     members = group_members(records, settings.class_names)
-    metrics = metrics_of(records, settings, identity is not None)
+    metrics, verdicts = metrics_of(records, settings), Verdicts(judges)
+    has_layouts = bool(regions) and any(is_search(record) for record in records)
     fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
     parts: list[dict[str, Values]] = []
     sensitivity = {group: Pairs([], []) for group in members}
     checkerboard = PooledCheckerboard(len(members))
     size = max(1, CHUNK_VALUES // run.images("query", [records[0]["key"]]).numel())
     for rows in track(list(_chunks(image_ids, size)), description="scoring", transient=True):
-        chunk = _read(run, records[rows], with_reconstruction=bool(metrics.keys() & _OF_RECONSTRUCTIONS))
+        chunk = _read(run, records[rows])
+        verdicts.update(chunk.query, chunk.reconstruction, chunk.counterfactual, chunk.records)
         values = _values(chunk, era, palette, predictors)
         values |= style_code_values(
             chunk.records, chunk.query, chunk.reconstruction, chunk.counterfactual, regions, settings
         )
-        if identity is not None:
-            values |= _identity(chunk, identity)
+        if has_layouts:
+            values |= region_values(run, chunk.records, chunk.reconstruction, chunk.counterfactual, regions)
         parts.append(values)
         edits = chunk.counterfactual - chunk.query
         for group, member in members.items():
@@ -201,10 +182,17 @@ def measure(
             edits, torch.from_numpy(np.stack([member[rows] for member in members.values()])), fold[rows]
         )
     values = {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+    success = np.array([record["stored_success"] for record in records])
+    judged_metrics, judged, sets = verdicts.finish(success)
+    values |= judged
+    metrics |= judged_metrics | (region_metrics(regions) if has_layouts else {})
     swept = sweep_values(records, regions, settings)
     values |= swept
     metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
-    return Measurements(records, image_ids, members, metrics, values, sensitivity, checkerboard)
+    if attack is not None:
+        for name, figure in attack_figures(run, records, next(iter(members.values())), attack).items():
+            values[name], metrics[name] = figure.values, Metric(figure.unit, figure.counted, figure.is_rate)
+    return Measurements(records, image_ids, members, metrics, values, sets, sensitivity, checkerboard)
 
 
 def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
@@ -239,10 +227,11 @@ def _chunks(image_ids: NDArray[np.int64], size: int) -> Iterator[slice]:
     yield slice(first, len(image_ids))
 
 
-def _read(run: RunFolder, records: list[Record], with_reconstruction: bool) -> Chunk:
+def _read(run: RunFolder, records: list[Record]) -> Chunk:
     keys = [record["key"] for record in records]
-    query, counterfactual = run.images("query", keys), run.images("counterfactual", keys)
-    reconstruction = run.images("reconstruction", keys) if with_reconstruction else query
+    query, reconstruction, counterfactual = (
+        run.images(name, keys) for name in ("query", "reconstruction", "counterfactual")
+    )
     mask = torch.zeros_like(query[:, :1], dtype=torch.bool)
     masked = [row for row, record in enumerate(records) if record.get("has_truth_mask")]
     if masked:
@@ -263,10 +252,6 @@ def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping
         "flip_rate": _rate(flipped),
         "success_float": _rate(np.array([record["success"] for record in records])),
         "success_stored": _rate(np.array([record["stored_success"] for record in records])),
-        "l2": _numpy(l2_distance(query, counterfactual)),
-        "rms_change": _numpy(rms_change(query, counterfactual)),
-        "ssim": _numpy(ssim(query, counterfactual)),
-        "changed_fraction": 100 * _numpy(changed_fraction(query, counterfactual)),
         "edit_locality": locality,
         "mask_area": np.where(np.isnan(locality), np.nan, 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))),
         **_colors(chunk, right & flipped, palette or {}),
@@ -278,13 +263,6 @@ def _values(chunk: Chunk, era: Era, palette: Palette | None, predictors: Mapping
         values[f"accuracy_after_{name}"] = _accuracy(records, their_after, era)
         values[f"transfer_{name}"] = _rate(~_right(records, their_after), among=both_right)
     return values
-
-
-def _identity(chunk: Chunk, identity: Features) -> dict[str, Values]:
-    """Cosine similarity of an identity network's features between the query and what was made of it, in [-1, 1]."""
-    query, *others = (identity(images) for images in (chunk.query, chunk.counterfactual, chunk.reconstruction))
-    similarities = (_numpy(torch.cosine_similarity(query, other, dim=1)) for other in others)
-    return dict(zip(IDENTITY_METRICS, similarities, strict=True))
 
 
 def _colors(chunk: Chunk, flipped: NDArray[np.bool_], palette: Palette) -> dict[str, Values]:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from cfexp.evaluation.gallery import AMPLIFIED, PICTURES, SEARCH_PICTURES, caption_of, outcome_of
+from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.measurements import Measurements, measure
 from cfexp.evaluation.region_sweep import DISTANCE, STEP
+from cfexp.evaluation.regions import CODES, PIXELS
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, is_search
 
@@ -95,6 +99,12 @@ def region_color(index: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def region_colors(label_map: Tensor) -> Tensor:
+    """The regions of label maps (B, H, W) in their colours: (B, 3, H, W) in [-1, 1]."""
+    table = torch.tensor([region_color(index) for index in range(256)]) / 127.5 - 1
+    return table[label_map].permute(0, 3, 1, 2)
+
+
 def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:
     """The regions of a layout (H, W) in their colours, the more opaque the farther their codes moved; (H, W) RGBA.
 
@@ -170,12 +180,13 @@ class _Album:
 
 
 def _is_score(name: str, measurements: Measurements) -> bool:
-    """Whether a metric is a number of each explanation: no rate, none of groups, none of one region."""
+    """Whether a metric is a number of each explanation: no rate, none of groups, none of one region, no floor."""
     values = measurements.values.get(name)
-    of_region = name.startswith((DISTANCE, STEP))
-    return (
-        values is not None and not measurements.metrics[name].is_rate and not of_region and not np.isnan(values).all()
-    )
+    of_region = name.startswith((DISTANCE, STEP, CODES, PIXELS))
+    repeated = name.endswith((FLOOR, SUCCESSES))
+    if values is None or of_region or repeated:
+        return False
+    return not measurements.metrics[name].is_rate and not np.isnan(values).all()
 
 
 def _label(name: str, measurements: Measurements) -> str:

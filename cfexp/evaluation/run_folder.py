@@ -88,8 +88,7 @@ class RunFolder:
 
         Raises InputError for a missing or damaged file, and for one of another size than the first.
         """
-        pixels = torch.from_numpy(self._pictures(name, keys, "RGB"))
-        return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return from_pixels(self._pictures(name, keys, "RGB"))
 
     def masks(self, keys: Sequence[int]) -> Tensor:
         """The truth masks of B keys whose record says has_truth_mask: (B, 1, H, W) bool; raises as `images`."""
@@ -203,6 +202,11 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
     levels = ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     pixels: NDArray[np.uint8] = levels.movedim(-3, -1).contiguous().cpu().numpy()
     return pixels
+
+
+def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
+    """What `to_pixels` made, or read from files: (..., H, W, 3) uint8 to (..., 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pixels).movedim(-1, -3).float().div_(127.5).sub_(1)
 
 
 def _read_lines(path: Path) -> list[Record]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cfexp.errors import InputError
-from cfexp.evaluation.measurements import (
-    PREDICTOR_METRICS,
-    Features,
-    Measurements,
-    Metric,
-    Predictor,
-    Values,
-    measure,
-)
+from cfexp.evaluation.attack import Attack
+from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
+from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
+from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
+from cfexp.evaluation.regions import CHANGED, CODES, PIXELS
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
@@ -50,7 +46,8 @@ SEARCH_COLUMNS = {
 # The second table's metrics: what tells an explanation from an attack that nobody can see.
 TELLING = (
     *("color_", "transfer_", "mask_area", "edit_locality", "locality_lift", "checkerboard_", "language_sensitivity"),
-    *("targeted_", "causal_region", "lamps_turned", "identity_", "decision_right", "reconstruction_psnr"),
+    *("targeted_", "causal_region", "lamps_turned", "decision_right", "reconstruction_psnr", CHANGED),
+    *("success_float", "success_stored"),
 )
 
 
@@ -122,21 +119,30 @@ def score_run(
     era: Era = "2021",
     predictors: Mapping[str, Predictor] | None = None,
     settings: SearchSettings = NOTHING_SAID,
-    identity: Features | None = None,
+    judges: Sequence[Judge] = (),
+    missing: Mapping[str, str] | None = None,
+    attack: Attack | None = None,
 ) -> Scores:
     """Score what is in a run folder, finished or not.
 
     predictors: other models by name, whose answers say whether a flip transfers. settings: what the run's config says
-    of its searches. identity: a network's features, which say whether it is still the same person. Raises InputError
-    for a folder that is no run, and for whatever is missing or damaged in it.
+    of its searches. judges: see `cfexp.evaluation.judges`. missing: metrics of other judges, and what they want.
+    attack: whether to ask if it is one, see `cfexp.evaluation.attack`. Raises InputError for a folder that is no run,
+    and for whatever is missing or damaged in it.
     """
     predictors = predictors or {}
     theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
-    measurements = measure(run, era, predictors, settings, identity)
+    measurements = measure(run, era, predictors, settings, judges, attack=attack)
     entries = [
         entry
         for index, group in enumerate(measurements.members)
         for entry in _entries(measurements, index, group, measurements.metrics | theirs)
+    ]
+    entries += [
+        Absent(group, metric + ending, wanted)
+        for group in measurements.members
+        for metric, wanted in (missing or {}).items()
+        for ending in ("", FLOOR, SUCCESSES)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
     return Scores(run.name, era, rows, tuple(entry for entry in entries if isinstance(entry, Absent)))
@@ -156,6 +162,8 @@ def _entries(
         elif name == "language_sensitivity":
             pairs = measurements.sensitivity[group]
             score = _mean(np.array(pairs.values), np.array(pairs.image_ids))
+        elif name in measurements.sets:
+            score = measurements.sets[name].score(member, measurements.image_ids)
         elif metric.is_rate:
             score = _share(values[name])
         else:
@@ -224,9 +232,14 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     if any(metric.startswith(FLIP) for metric in known):
         for table in _sweep_tables(scores, headline):
             console.print(table)
+    reasons: dict[str, list[str]] = {}
     for entry in scores.absent:
-        if entry.group == headline and not entry.metric.startswith((DISTANCE, STEP)):  # a dash in their table
-            console.print(f"not computed: {entry.metric} ({entry.reason})", style="dim")
+        # What has a table of its own has a dash there; a floor is missing with its metric.
+        elsewhere = entry.metric.startswith((DISTANCE, STEP, CODES, PIXELS))
+        if entry.group == headline and not elsewhere and not entry.metric.endswith((FLOOR, SUCCESSES)):
+            reasons.setdefault(entry.reason, []).append(entry.metric)
+    for reason, metrics in reasons.items():
+        console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")
 
 
 def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:

@@ -1,5 +1,6 @@
 """The contract between explaining and everything after it."""
 
+import time
 from typing import Any, NamedTuple
 
 import torch
@@ -43,12 +44,19 @@ class Explainer(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
         """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
 
-        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk. With
-        `candidates` they gain `candidate_stored_logits` (B, N, K), too.
+        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk; and
+        `seconds` (B,), what `explain` took, shared alike among the batch. With `candidates` they gain
+        `candidate_stored_logits` (B, N, K), too.
         """
+        start = time.perf_counter()
         explanation = self.explain(batch)
+        if explanation.counterfactual.is_cuda:
+            torch.cuda.synchronize()  # else the kernels would only have been sent off
+        key = self.keys(batch)
+        seconds = torch.full((len(key),), (time.perf_counter() - start) / len(key), dtype=torch.float64)
         stored = eight_bit(explanation.counterfactual)
-        extras = {**explanation.extras, "key": self.keys(batch), "stored_logits": self.logits(stored, batch)}
+        stored_logits = self.logits(stored, batch)
+        extras = {**explanation.extras, "key": key, "seconds": seconds, "stored_logits": stored_logits}
         if "candidates" in extras:
             extras["candidates"] = eight_bit(extras["candidates"])
             logits = [self.logits(candidate, batch) for candidate in extras["candidates"].unbind(1)]

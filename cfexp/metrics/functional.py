@@ -21,10 +21,12 @@ __all__ = [
     "changed_fraction",
     "checkerboard_score",
     "edit_locality",
+    "l1_change",
     "l2_distance",
     "language_sensitivity",
     "nearest_color",
     "psnr",
+    "region_rms",
     "rms_change",
     "ssim",
     "vqa_accuracy",
@@ -66,6 +68,26 @@ def rms_change(query: Tensor, counterfactual: Tensor) -> Tensor:
 def l2_distance(query: Tensor, counterfactual: Tensor) -> Tensor:
     """Euclidean length of the edit, of images scaled to [0, 1]: (B,) in 0..sqrt(CHW)."""
     return _norm(_edit(query, counterfactual))
+
+
+def l1_change(query: Tensor, counterfactual: Tensor) -> Tensor:
+    """Mean absolute edit over channels and pixels: (B,) in grey levels, 0..255."""
+    return 255 * _edit(query, counterfactual).abs().mean((1, 2, 3))
+
+
+def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_regions: int) -> Tensor:
+    """`rms_change` within each region: (B, R) in grey levels, 0..255, NaN for a region without a pixel.
+
+    layout: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
+    """
+    power = _edit(query, counterfactual).square().mean(1)
+    if layout.shape != power.shape:
+        raise ValueError(f"layout must have shape {tuple(power.shape)}, got {tuple(layout.shape)}")
+    place = layout.flatten(1).long().clamp(max=num_regions)
+    sums, counts = torch.zeros(2, len(power), num_regions + 1, dtype=power.dtype, device=power.device)
+    sums.scatter_add_(1, place, power.flatten(1))
+    counts.scatter_add_(1, place, torch.ones_like(power).flatten(1))
+    return 255 * (sums / counts)[:, :num_regions].sqrt()
 
 
 def changed_fraction(query: Tensor, counterfactual: Tensor) -> Tensor:

@@ -139,10 +139,18 @@ class SmallResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(widths[-1] * grid**2, num_outputs)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """(B, widths[-1], ...) of images (B, 3, H, W) in [-1, 1], H and W even: what the last block makes of them."""
+        maps: Tensor = self.blocks(self.stem(images.contiguous(memory_format=torch.channels_last)))  # faster on a CPU
+        return maps
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, widths[-1]), the means of `maps` over all positions: few numbers, as a Frechet distance wants them."""
+        return self.maps(images).mean((2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
-        """(B, num_outputs) of images (B, 3, H, W) in [-1, 1], H and W even: logits, or what the stage makes of them."""
-        maps = self.blocks(self.stem(images.contiguous(memory_format=torch.channels_last)))  # faster on a CPU
-        outputs: Tensor = self.classifier(F.adaptive_avg_pool2d(maps, self.grid).flatten(1))
+        """(B, num_outputs) of images (B, 3, H, W) in [-1, 1]: logits, or what the stage makes of them."""
+        outputs: Tensor = self.classifier(F.adaptive_avg_pool2d(self.maps(images), self.grid).flatten(1))
         return outputs
 
 

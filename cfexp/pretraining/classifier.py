@@ -12,7 +12,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
-RECOLORED_SHARE, RECOLORED_MOST = 0.5, 0.8  # how many of the regions are tinted, and how far at most
+RECOLORED_SHARE = 0.25
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 
@@ -26,8 +26,8 @@ class ClassifierStage(ScoredStage):
     keeps the logits within bounds, from which a search can turn them.
     mixup: alpha of Zhang et al. 2018 (published: 0, without): an image is mixed with another one of its batch, and the
     labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
-    recolored: names of regions that the decision must not hang on; half of them, drawn anew for each image, are tinted,
-    each in a random colour (published: none). A search finds a red facade where no training image had one.
+    recolored: names of regions that the decision must not hang on; a quarter of them, drawn anew for each image, are
+    tinted in a random colour (published: none). A search finds a red facade where no training image had one.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -89,7 +89,7 @@ class ClassifierStage(ScoredStage):
         self.right = []
 
     def _recolor(self, batch: ImageBatch) -> Tensor:
-        """The images, some regions of each covered, more or less, with a colour."""
+        """The images, some regions covered with up to 70 % of a colour of each image's own."""
         if not self.recolored:
             return batch.image
         regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
@@ -98,12 +98,10 @@ class ClassifierStage(ScoredStage):
         count, device = len(batch.image), batch.image.device
         drawn = torch.rand(count, len(regions), device=device) < RECOLORED_SHARE
         drawn &= torch.tensor([region in self.recolored for region in regions], device=device)
-        opacity = RECOLORED_MOST * torch.rand(count, 1, len(regions), device=device) * drawn[:, None]
-        color = torch.empty(count, batch.image.shape[1], len(regions), device=device).uniform_(-1, 1)
-        of_pixel = batch.label_map.flatten(1)[:, None]
-        opacities = opacity.gather(2, of_pixel).view(count, 1, *batch.label_map.shape[1:])
-        colors = color.gather(2, of_pixel.expand(-1, color.shape[1], -1)).view_as(batch.image)
-        return torch.lerp(batch.image, colors, opacities)
+        inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
+        color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
+        opacity = 0.7 * torch.rand(count, 1, 1, 1, device=device)
+        return torch.lerp(batch.image, color, opacity * inside[:, None])
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]

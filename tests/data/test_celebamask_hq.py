@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layouts import LayoutRecord
 from cfexp.data.part_masks import PartMasks
 from cfexp.errors import InputError
@@ -140,24 +142,33 @@ def test_composed_maps_are_kept_by_the_content_of_their_parts(root: Path, tmp_pa
     cache = tmp_path / "cache"
     before = sorted(root.rglob("*"))
     first = next(iter(module(root, cache).test_dataloader())).label_map
-    kept = sorted((cache / "celebamask_hq_label_maps").rglob("*.png"))
+    kept = files_of(cache)
     assert len(kept) == 8
     assert sorted(root.rglob("*")) == before
     written = [path.stat().st_mtime_ns for path in kept]
     assert torch.equal(next(iter(module(root, cache).test_dataloader())).label_map, first)
     assert [path.stat().st_mtime_ns for path in kept] == written
     # What was kept is what is read ...
-    reader = PartMasks(cache)
+    reader = PartMasks(LabelMapCache(cache / "label_maps"))
     record = LayoutRecord("40", root / "40.jpg", root / MASKS / "0" / "00040.png", ())
-    kept_map = next(path for path in kept if np.array_equal(np.asarray(Image.open(path)), first[0]))
-    Image.new("L", (64, 64), 7).save(kept_map)
-    assert np.asarray(reader.label_map(record)).max() == np.asarray(reader.label_map(record)).min() == 7
+    image, size = Image.new("RGB", (64, 64)), (64, 64)
+    shown = [path for path in kept if zlib.decompress(path.read_bytes()) == first[0].byte().numpy().tobytes()]
+    shown[0].write_bytes(zlib.compress(bytes([7]) * first[0].numel()))
+    assert set(reader.shown(record, image, size).ravel()) == {7}
     # ... a damaged one is composed again, and an exchanged part gives another one.
-    kept_map.write_bytes(b"")
-    np.testing.assert_array_equal(np.asarray(reader.label_map(record)), first[0])
-    np.testing.assert_array_equal(np.asarray(Image.open(kept_map)), first[0])
+    for damaged in (b"", b"\0", zlib.compress(b"\0")):
+        shown[0].write_bytes(damaged)
+        np.testing.assert_array_equal(reader.shown(record, image, size), first[0])
+    assert files_of(cache) == kept
     Image.new("L", (64, 64), 255).save(root / MASKS / "0" / "00040_cloth.png")
-    assert set(np.asarray(reader.label_map(record)).ravel()) == {REGIONS.index("cloth")}
+    assert set(reader.shown(record, image, size).ravel()) == {REGIONS.index("cloth")}
+    # Another size is another map.
+    assert reader.shown(record, image, (8, 4)).shape == (4, 8)
+    assert len(files_of(cache)) == 10
+
+
+def files_of(cache: Path) -> list[Path]:
+    return sorted(path for path in (cache / "label_maps").rglob("*") if path.is_file())
 
 
 def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
@@ -168,8 +179,9 @@ def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert len(list((tmp_path / "cache").rglob("*.png"))) == 48
-    assert not list((tmp_path / "cache").rglob("*.partial"))
+    kept = files_of(tmp_path / "cache")
+    assert len(kept) == 48
+    assert not any(path.suffix for path in kept)
 
 
 def _compose_all(world: Path, cache: Path) -> None:

@@ -86,7 +86,7 @@ CASES: dict[str, Case] = {
     "mask missing": Case(MASK, removed, f"{STEM}.png: no such file", "skips", NO_FILE),
     "truncated mask": Case(MASK, cut, f"{STEM}.png: not a readable image", "skips"),
     "empty mask": Case(MASK, replaced(b""), f"{STEM}.png: not a readable image", "skips"),
-    "folder for a mask": Case(MASK, as_folder, f"{STEM}.png: not a readable image", "skips", NO_FILE),
+    "folder for a mask": Case(MASK, as_folder, f"{STEM}.png: cannot be read (Is a directory)", "skips", NO_FILE),
     "JPEG for a mask": Case(MASK, drawn("L", (64, 32), kind="JPEG"), "not a readable image (no PNG)", "skips"),
     "mask in colour": Case(MASK, drawn("RGB", (64, 32)), "(mode L or P), got mode RGB", "skips"),
     "mask of 16 bit": Case(MASK, drawn("I;16", (64, 32)), "(mode L or P), got mode I;16", "skips"),

@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from PIL import Image
 
 from cfexp.data.batch import ImageBatch
+from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutDataset, LayoutRecord, MirroringSampler, PngLayouts, collate
 from cfexp.errors import InputError
@@ -90,6 +91,24 @@ def test_image_and_label_map_are_resized_together(tmp_path: Path) -> None:
     layout = np.array(Image.open(record.label_map).resize((16, 8), Image.Resampling.NEAREST))
     layout[layout == 255] = 3
     assert batch.label_map[0].tolist() == layout.tolist()
+
+
+def test_a_label_map_of_another_size_is_kept_and_one_of_its_own_is_not(tmp_path: Path) -> None:
+    cache = LabelMapCache(tmp_path / "cache")
+    small, large = write_sample(tmp_path, "small", 0), write_sample(tmp_path, "large", 0, (32, 64))
+    expected = LayoutDataset([small, large], PngLayouts(REGIONS, 3), SIZE).__getitems__([0, 1])[0].label_map
+    for _ in range(2):
+        dataset = LayoutDataset([small, large], PngLayouts(REGIONS, 3, cache), SIZE)
+        assert torch.equal(dataset.__getitems__([0, 1])[0].label_map, expected)
+        assert sum(path.is_file() for path in cache.folder.rglob("*")) == 1
+    # What may not occur in a file is found, whatever another reader kept of it.
+    strict = np.where(REGIONS == 3, NO_REGION, REGIONS)
+    with pytest.raises(InputError, match=r"label id 255 is none of 0\.\.2"):
+        LayoutDataset([large], PngLayouts(strict, 0, cache), SIZE)[0]
+    # And so are other proportions, of an image that was exchanged.
+    Image.new("RGB", (32, 32)).save(large.image)
+    with pytest.raises(InputError, match="other proportions"):
+        LayoutDataset([large], PngLayouts(REGIONS, 3, cache), SIZE)[0]
 
 
 def test_half_of_an_epoch_is_mirrored_whole_with_the_labels_swapped(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cfexp.evaluation.run_folder import Record, RunFolder
@@ -77,3 +79,8 @@ def write_run(
     if data is not None:
         (path / "data.json").write_text(json.dumps(data))
     return run
+
+
+def timeless(run: Path) -> pa.Table:
+    """The table of a finished run, less what no two runs have in common."""
+    return pq.read_table(run / "explanations.parquet").drop(["seconds"])

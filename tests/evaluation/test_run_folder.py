@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import FORMAT_VERSION, VERSION_KEY, RunFolder, to_pixels
+from tests.evaluation.run_folder_page import PAGE, documented
 from tests.evaluation.run_writer import picture, record, square, write_run
 
 
@@ -60,6 +62,22 @@ def test_the_table_at_the_end(tmp_path: Path) -> None:
     assert table.schema.metadata[VERSION_KEY] == str(FORMAT_VERSION).encode()
     assert table.to_pandas().set_index("key").loc[20, "answer_after"] == "blue"
     assert not list((tmp_path / "explanations").glob("*.jsonl"))
+
+
+def test_the_table_opens_elsewhere(tmp_path: Path) -> None:
+    three(tmp_path).finish()
+    table = tmp_path / "explanations.parquet"
+    assert pd.read_parquet(table).set_index("key").loc[[10, 30], "answer_before"].tolist() == ["red", "red"]
+    duckdb = pytest.importorskip("duckdb")
+    query = f"select count(*), sum(key), max(len(answers)) from '{table}' where stored_success"
+    assert duckdb.sql(query).fetchall() == [(3, 60, 10)]
+
+
+def test_the_page_says_the_version_and_every_file() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"Version {FORMAT_VERSION}" in page
+    assert VERSION_KEY.decode() in page
+    assert {"explanations.parquet", "provenance.json", "config.yaml", "data.json"} <= documented("Files")
 
 
 def test_finishing_twice_and_going_on_after_it(tmp_path: Path) -> None:

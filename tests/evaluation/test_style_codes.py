@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
-from cfexp.evaluation.measurements import CAUSE_METRICS, IDENTITY_METRICS, TARGETED_METRICS, VQA_METRICS
+from cfexp.evaluation.judges import similarity_judge
+from cfexp.evaluation.measurements import CAUSE_METRICS, TARGETED_METRICS, VQA_METRICS
 from cfexp.evaluation.run_folder import Record, to_pixels
 from cfexp.evaluation.style_codes import MAX_DIRECTIONS, SearchSettings, direction_members, style_code_values
 from cfexp.evaluation.table import Absent, Row, print_table, score_run
@@ -242,7 +243,7 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
             assert row.value == pytest.approx(value, rel=1e-4), name
             assert row.n == count, name
         told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-        assert not told & {*VQA_METRICS, *IDENTITY_METRICS}
+        assert not told & {*VQA_METRICS, "identity_similarity"}
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
         assert locality.value > 50  # the red lamp that forbids is half of what was painted
@@ -274,7 +275,9 @@ def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tm
     }
     run = write_run(tmp_path / "run", [(record, picture(red), picture(green), None)])
     Image.fromarray(picture(grey)).save(run.picture("reconstruction", 0))
-    scores = score_run(run, identity=lambda images: (images.mean((2, 3)) + 1) * 127.5)
+    scores = score_run(
+        run, judges=[similarity_judge("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5)]
+    )
     angles = {"identity_similarity": (red, green), "identity_similarity_reconstruction": (red, grey)}
     for name, (one, other) in angles.items():
         row = scores.find("all", name)

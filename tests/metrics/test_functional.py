@@ -15,10 +15,12 @@ from cfexp.metrics.functional import (
     changed_fraction,
     checkerboard_score,
     edit_locality,
+    l1_change,
     l2_distance,
     language_sensitivity,
     nearest_color,
     psnr,
+    region_rms,
     rms_change,
     ssim,
     wilson_interval,
@@ -382,3 +384,17 @@ def test_intervals_check_what_they_get() -> None:
         bootstrap_interval([1.0, 2.0], groups=[1, 2, 3])
     with pytest.raises(ValueError, match=r"successes must be in 0..n, got 3 of 2"):
         wilson_interval(3, 2)
+
+
+def test_l1_change_and_the_change_of_regions() -> None:
+    query, edited = torch.zeros(2, 2, 3, 4, 4)
+    edited[0, :, :2] += 0.2  # the upper half, by 25.5 of 255 grey levels
+    edited[0, 0, 3, 3] += 0.4
+    layout = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    layout[:, 2:] = torch.tensor([[2], [255]])  # the last row is of no region
+    assert l1_change(query, edited).tolist() == pytest.approx([25.5 / 2 + 51 / 48, 0])
+    found = region_rms(query, edited, layout, 3)
+    assert torch.allclose(found, torch.tensor([[25.5, math.nan, 0], [0, math.nan, 0]]), equal_nan=True)
+    assert torch.allclose(region_rms(query, edited, 0 * layout, 1)[:, 0], rms_change(query, edited))
+    with pytest.raises(ValueError, match=r"layout must have shape \(2, 4, 4\), got \(2, 4\)"):
+        region_rms(query, edited, layout[:, 0], 3)

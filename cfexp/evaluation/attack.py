@@ -1,0 +1,241 @@
+"""Is it an explanation or an attack? Whether counterfactuals convince a second model and survive what happens to
+pictures, beside those of a pixel-space attack of equal success.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from cfexp.errors import InputError
+from cfexp.evaluation.disturbances import blur, jpeg, projected_gradient, success_margin
+from cfexp.evaluation.run_folder import Record, RunFolder, from_pixels, to_pixels
+from cfexp.metrics.functional import edit_locality
+
+Values = NDArray[np.float64]
+COUNTERFACTUAL, PGD, QUERY = KINDS = ("counterfactual", "pgd", "query")
+BATCH = 32
+# Of the queries, so many may be decided otherwise than the run says: another machine rounds otherwise.
+MAX_DISAGREEMENT = 0.02
+
+
+class Decide(Protocol):
+    """A model's decisions about queries of a run."""
+
+    def __call__(self, images: Tensor, records: Sequence[Record]) -> Tensor:
+        """Logits (B, K) of classes that exclude each other, of images (B, 3, H, W) in [-1, 1] and their B records."""
+
+
+class Attack(NamedTuple):
+    """What is asked of a run, and by whom."""
+
+    explained: Decide  # the model that the run explained
+    second: Decide  # one that was trained independently, for the same decision
+    epsilons: Sequence[float] = (1, 2, 4, 8, 16, 32)  # of 255, ascending: the attack takes the first that suffices
+    num_steps: int = 40
+    jpeg_qualities: Sequence[int] = (75, 50)
+    blur_sigmas: Sequence[float] = (1.0,)  # pixels
+    max_queries: int = 200
+
+    @property
+    def disturbances(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What pictures go through, by name."""
+        return {
+            **{f"jpeg_{quality}": partial(jpeg, quality=quality) for quality in self.jpeg_qualities},
+            **{f"blur_{sigma:g}": partial(blur, sigma=sigma) for sigma in self.blur_sigmas},
+        }
+
+
+class Figure(NamedTuple):
+    """A metric of the attack block: its unit, what it counts, whether each value is 0 or 100; and the values (N,)."""
+
+    unit: str
+    counted: str
+    is_rate: bool
+    values: Values
+
+
+class _Batch(NamedTuple):
+    """B queries of a run that are asked about."""
+
+    rows: list[int]
+    records: list[Record]
+    query: Tensor  # (B, 3, H, W) in [-1, 1]
+    query_class: Tensor  # (B,)
+    counter_class: Tensor  # (B,)
+
+    def succeeds(self, decide: Decide, images: Tensor) -> NDArray[np.bool_]:
+        """(B,) whether a model decides images as was asked for."""
+        with torch.no_grad():
+            logits = decide(images, self.records)
+        found: NDArray[np.bool_] = (success_margin(logits, self.query_class, self.counter_class) > 0).numpy()
+        return found
+
+    def is_kept(self, decide: Decide, images: Tensor) -> NDArray[np.bool_]:
+        """(B,) whether a model decides images as the explained one decided the queries."""
+        with torch.no_grad():
+            kept: NDArray[np.bool_] = (decide(images, self.records).argmax(1) == self.query_class).numpy()
+        return kept
+
+
+class _Made(NamedTuple):
+    """What was made of the B queries of a batch, to be decided otherwise."""
+
+    kind: str
+    start: Tensor  # (B, 3, H, W), what was changed
+    images: Tensor  # (B, 3, H, W), in 8 bit
+    success: NDArray[np.bool_]  # (B,) of those
+    in_float: NDArray[np.bool_]  # (B,) success before they were rounded
+
+
+def attack_figures(
+    run: RunFolder, records: Sequence[Record], member: NDArray[np.bool_], attack: Attack
+) -> dict[str, Figure]:
+    """The metrics of the attack block, each (N,), NaN where one means nothing; by name.
+
+    Asked are the first `max_queries` of the N records in `member` that there is anything to explain of. `OF` is
+    `counterfactual` (as the run stored it) or `pgd` (the smallest epsilon whose 8-bit images succeed as often as the
+    run's; all queries are attacked with it):
+
+    attack_OF_success: 8-bit images that the explained model decides as was asked for; the others are of these alone:
+    attack_OF_rounding: those decided so in float that are in 8 bit, too.
+    attack_OF_transfer: the second model decides so, too, where it decides the query as the explained one does.
+    attack_OF_jpeg_Q, attack_OF_blur_S: it is still decided so after JPEG of quality Q, a Gaussian blur of S pixels.
+    attack_OF_inside: the share of the change, as squared pixels, in the true cause (causal regions, or the object asked
+    about); attack_OF_mostly_inside: whether it is more than half. A search's change is from its reconstruction.
+    attack_query_...: the same of the untouched query, whose decision should stay what it is.
+    attack_pgd_epsilon: of 255 grey levels.
+
+    Raises InputError where the explained model decides the queries otherwise than the run says.
+    """
+    members = np.flatnonzero(member).tolist()
+    rows = [row for row in members if _has_something_to_explain(records[row])][: attack.max_queries]
+    if not rows:
+        return {}
+    batches = [_read(run, records, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    _check_model(batches, attack)
+    explained = [_counterfactuals(run, batch) for batch in batches]
+    epsilon, attacked = _attack_until(batches, attack, wanted=_success_rate(explained))
+    found: dict[str, dict[int, float]] = {}
+    for batch, *both in zip(batches, explained, attacked, strict=True):
+        cause = _causes(run, batch)
+        judged = [value for made in both for value in _judge(batch, made, cause, attack)]
+        constant = ("attack_pgd_epsilon", np.full(len(batch.rows), epsilon))
+        for name, values in (*judged, *_judge_queries(batch, attack), constant):
+            found.setdefault(name, {}).update(zip(batch.rows, values, strict=True))
+    return {name: _figure(name, values, len(records)) for name, values in found.items()}
+
+
+def _has_something_to_explain(record: Record) -> bool:
+    kept = record.get("reconstruction_class") in (None, record["query_class"])
+    return kept and record["query_class"] != record["counter_class"]
+
+
+def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
+    chosen = [records[row] for row in rows]
+    query = run.images("query", [record["key"] for record in chosen])
+    classes = (torch.tensor([record[name] for record in chosen]) for name in ("query_class", "counter_class"))
+    return _Batch(rows, chosen, query, *classes)
+
+
+def _counterfactuals(run: RunFolder, batch: _Batch) -> _Made:
+    keys = [record["key"] for record in batch.records]
+    is_search = batch.records[0].get("code_distance") is not None
+    success, in_float = (
+        np.array([record[name] for record in batch.records], dtype=bool) for name in ("stored_success", "success")
+    )
+    start = run.images("reconstruction", keys) if is_search else batch.query
+    return _Made(COUNTERFACTUAL, start, run.images("counterfactual", keys), success, in_float)
+
+
+def _success_rate(made: Sequence[_Made]) -> float:
+    return float(np.concatenate([each.success for each in made]).mean())
+
+
+def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
+    same = np.concatenate([batch.is_kept(attack.explained, batch.query) for batch in batches])
+    if (~same).mean() > MAX_DISAGREEMENT:
+        problem = f"decides {(~same).sum()} of {len(same)} queries otherwise than the run says"
+        raise InputError(f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained")
+
+
+def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> tuple[float, list[_Made]]:
+    """The first epsilon whose 8-bit images succeed on a share `wanted` of the queries, or the last; and the images."""
+    for epsilon in attack.epsilons:
+        made = []
+        for batch in track(batches, description=f"PGD, epsilon {epsilon:g}", transient=True):
+            exact = projected_gradient(
+                partial(attack.explained, records=batch.records),
+                batch.query,
+                batch.query_class,
+                batch.counter_class,
+                epsilon=epsilon,
+                num_steps=attack.num_steps,
+            )
+            images = from_pixels(to_pixels(exact))
+            success, in_float = (batch.succeeds(attack.explained, each) for each in (images, exact))
+            made.append(_Made(PGD, batch.query, images, success, in_float))
+        if _success_rate(made) >= wanted:
+            break
+    return epsilon, made
+
+
+def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterator[tuple[str, Values]]:
+    start = f"attack_{made.kind}_"
+    alike = batch.is_kept(attack.second, batch.query)
+    yield f"{start}success", _rate(made.success)
+    yield f"{start}rounding", _rate(made.success, among=made.in_float)
+    yield f"{start}transfer", _rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
+    for name, disturb in attack.disturbances.items():
+        survives = batch.succeeds(attack.explained, disturb(made.images))
+        yield f"{start}{name}", _rate(survives, among=made.success)
+    share = 100 * edit_locality(made.start, made.images, cause).double().numpy()
+    share[~made.success] = np.nan
+    yield f"{start}inside", share
+    yield f"{start}mostly_inside", _rate(share > 50, among=~np.isnan(share))
+
+
+def _judge_queries(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
+    yield f"attack_{QUERY}_transfer", _rate(batch.is_kept(attack.second, batch.query))
+    for name, disturb in attack.disturbances.items():
+        yield f"attack_{QUERY}_{name}", _rate(batch.is_kept(attack.explained, disturb(batch.query)))
+
+
+def _causes(run: RunFolder, batch: _Batch) -> Tensor:
+    """(B, 1, H, W) bool: where the true causes are; nowhere where they are not known."""
+    masks = torch.zeros_like(batch.query[:, :1], dtype=torch.bool)
+    regions = run.data.get("region_names", [])
+    for row, record in enumerate(batch.records):
+        layout = run.layout(record["key"])
+        if record.get("truth") is not None and layout is not None:
+            causes = [regions.index(name) for name in record["truth"]["causal_regions"]]
+            masks[row, 0] = torch.from_numpy(np.isin(layout, causes))
+        elif record.get("question") is not None and record.get("has_truth_mask"):
+            masks[row] = run.masks([record["key"]])[0]
+    return masks
+
+
+def _rate(happened: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> Values:
+    return np.where(True if among is None else among, 100.0 * happened, np.nan)
+
+
+def _figure(name: str, found: dict[int, float], count: int) -> Figure:
+    values = np.full(count, np.nan)
+    values[list(found)] = list(found.values())
+    kind, _, what = name.removeprefix("attack_").partition("_")
+    if what == "epsilon":
+        return Figure("of 255", "queries asked about", False, values)
+    if kind == QUERY or what == "success":
+        return Figure("%", "queries asked about", True, values)
+    counted = {
+        "rounding": "successes in float",
+        "transfer": "successes where both models decide the query alike",
+        "inside": "successes with known causes",
+        "mostly_inside": "successes with known causes",
+    }
+    return Figure("%", counted.get(what, "successes"), what != "inside", values)

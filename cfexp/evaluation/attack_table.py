@@ -1,0 +1,35 @@
+"""The attack block for the terminal: counterfactuals, a pixel-space attack, and the untouched queries, side by side."""
+
+from rich.console import Console
+
+from cfexp.evaluation.attack import KINDS, PGD
+from cfexp.evaluation.table import Row, Scores, interval_of, short, table_of
+
+HEADINGS = ("counterfactual", "PGD", "query itself")
+LABELS = {
+    "success": "succeeds, in 8 bit",
+    "rounding": "... of those in float",
+    "transfer": "convinces a second model",
+    "inside": "change inside the cause",
+    "mostly_inside": "... more than half of it",
+}
+
+
+def print_attack(scores: Scores, console: Console | None = None) -> None:
+    """Print the headline group's attack block, if it was asked for; see `attack_figures`."""
+    group = scores.groups[0]
+    rows = {row.metric.removeprefix("attack_"): row for row in scores.rows if row.group == group}
+    epsilon = rows.get(f"{PGD}_epsilon")
+    if epsilon is None:
+        return
+    title = f"{group}: explanation or attack? % of the successes, beside PGD of {epsilon.value:g} of 255 a pixel"
+    table = table_of(title, "", *HEADINGS)
+    found = (name.partition("_") for name in rows)
+    for what in dict.fromkeys(what for kind, _, what in found if kind in KINDS and what != "epsilon"):
+        cells = [_cell(rows.get(f"{kind}_{what}")) for kind in KINDS]
+        table.add_row(LABELS.get(what, f"survives {what.replace('_', ' ')}"), *cells)
+    (console or Console()).print(table)
+
+
+def _cell(row: Row | None) -> str:
+    return "—" if row is None else f"{short(row.value)} {interval_of(row)} n {row.n}"

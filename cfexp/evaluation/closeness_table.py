@@ -1,0 +1,37 @@
+"""How near the counterfactuals are to their queries: beside the floor, of all queries and of the successes only."""
+
+from rich.console import Console
+
+from cfexp.evaluation.judges import FLOOR, SUCCESSES
+from cfexp.evaluation.regions import CODES, PIXELS
+from cfexp.evaluation.table import Row, Scores, interval_of, short, table_of
+
+
+def print_closeness(scores: Scores, console: Console | None = None) -> None:
+    """Print, of the headline group, the metrics that have a floor (the same of the reconstruction), and the regions."""
+    console = console or Console()
+    group = scores.groups[0]
+    rows = {row.metric: row for row in scores.rows if row.group == group}
+    table = table_of(f"{group}: floor and after", "figure", "floor", "after", "95 % interval", "n", "successes", "n")
+    for name in [name.removesuffix(FLOOR) for name in rows if name.endswith(FLOOR)]:
+        if name not in rows:
+            continue
+        row, floor, successes = rows[name], rows[name + FLOOR], rows.get(name + SUCCESSES)
+        of_successes = ("—", "0") if successes is None else (short(successes.value), str(successes.n))
+        label = f"{name} {row.unit}".rstrip()
+        table.add_row(label, short(floor.value), short(row.value), interval_of(row), str(row.n), *of_successes)
+    console.print(table)
+    regions = [name.removeprefix(PIXELS) for name in rows if name.startswith(PIXELS)]
+    if regions:
+        table = table_of(
+            f"{group}: what changed", "region", "n", "codes", "95 % interval", "RMS of 255", "95 % interval"
+        )
+        for region in sorted(regions, key=lambda region: -_value(rows.get(CODES + region))):
+            codes, pixels = rows.get(CODES + region), rows[PIXELS + region]
+            of_codes = ("—", "—") if codes is None else (short(codes.value), interval_of(codes))
+            table.add_row(region, str(pixels.n), *of_codes, short(pixels.value), interval_of(pixels))
+        console.print(table)
+
+
+def _value(row: Row | None) -> float:
+    return 0 if row is None else row.value

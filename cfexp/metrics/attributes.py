@@ -1,0 +1,48 @@
+"""What an oracle says of the attributes before and after an edit: how many changed, and which change together."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+
+def attributes_changed(before: Tensor, after: Tensor) -> Tensor:
+    """How many attributes the oracle sees otherwise after the edit: (B,) in 0..K, the mean of which is MNAC (Rodriguez
+    et al. 2021; Jacob et al. 2022, section 4.1).
+
+    before, after: logits (B, K); an attribute is there above 0. Raises ValueError for other shapes.
+    """
+    if before.ndim != 2 or before.shape != after.shape:
+        raise ValueError(f"logits must have one shape (B, K), got {tuple(before.shape)} and {tuple(after.shape)}")
+    # Each decision by itself: `before > 0 != after > 0` would be a chain of comparisons, and count something else.
+    return ((before > 0) != (after > 0)).sum(1).to(torch.float64)
+
+
+def correlation_difference(labels: ArrayLike, before: ArrayLike, after: ArrayLike, attribute: int) -> float:
+    """Correlation difference, CD (Jeanneret et al. 2022): in 0..2K, 0 where attributes change together with the one
+    asked for exactly as they go together in the data.
+
+    sum_a |c(q, a) - c'(q, a)|, with c the Pearson correlation of the labels (Jeanneret et al. correlate the differences
+    of pairs of samples, which is the same number) and c' that of the changes from `before` to `after`, each -1, 0 or 1.
+    A correlation with what never varies is taken as 0, as in their code.
+
+    labels: (M, K) of 0 and 1; before, after: (N, K) of 0 and 1, as the oracle decides; attribute: q. Raises ValueError
+    for other shapes, and for an attribute that is not there.
+    """
+    known, changes = np.asarray(labels, dtype=np.float64), np.subtract(after, before, dtype=np.float64)
+    if known.ndim != 2 or changes.ndim != 2 or known.shape[1] != changes.shape[1]:
+        raise ValueError(f"labels and decisions must be (M, K) and (N, K), got {known.shape} and {changes.shape}")
+    if not 0 <= attribute < known.shape[1]:
+        raise ValueError(f"attribute must be in 0..{known.shape[1] - 1}, got {attribute}")
+    return float(np.abs(_correlations(known, attribute) - _correlations(changes, attribute)).sum())
+
+
+def _correlations(values: NDArray[np.float64], column: int) -> NDArray[np.float64]:
+    """Pearson's correlation of a column of (N, K) with each: (K,)."""
+    centred = values - values.mean(0)
+    length = np.sqrt(np.square(centred).sum(0))
+    scale = length * length[column]
+    correlations: NDArray[np.float64] = np.divide(
+        centred.T @ centred[:, column], scale, out=np.zeros(values.shape[1]), where=scale > 0
+    )
+    return correlations

@@ -1,0 +1,245 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from cfexp.evaluation.closeness_table import print_closeness
+from cfexp.evaluation.judges import (
+    FLOOR,
+    SUCCESSES,
+    Judge,
+    dlib_judge,
+    face_judge,
+    inception_judge,
+    lpips_judge,
+    oracle_judge,
+    published_mnac_judge,
+    similarity_judge,
+    transition_judge,
+)
+from cfexp.evaluation.run_folder import Record, RunFolder
+from cfexp.evaluation.table import Absent, Row, Scores, score_run
+from cfexp.metrics.attributes import correlation_difference
+from cfexp.metrics.distances import frechet_interval, kernel_interval
+from cfexp.metrics.functional import bootstrap_interval, l1_change, ssim, wilson_interval
+from tests.evaluation.run_writer import Pixels, picture, write_run
+
+N = 8
+SEEN = np.random.default_rng(0).integers(0, 256, size=(N, 3, 3))  # the colour of query, counterfactual, reconstruction
+SUCCEED = np.arange(N) % 4 > 0
+
+
+def colours(images: Tensor) -> Tensor:
+    """What these judges see: the mean colour, 0 to 255."""
+    return (images.mean((2, 3)) + 1) * 127.5
+
+
+def shown(key: int, which: int) -> Pixels:
+    red, green, blue = SEEN[key, which].tolist()
+    return picture((red, green, blue))
+
+
+def known(key: int, **changed: Any) -> Record:
+    success = bool(SUCCEED[key])
+    record = {"key": key, "image_id": f"{key}", "query_class": 0, "counter_class": 1, "reconstruction_class": 0}
+    record |= {"stored_class": int(success), "success": success, "stored_success": success, "flip_step": 1}
+    return {**record, "code_distance": 1.0, "region_change": [2.0, 0.5], **changed}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Pictures of one colour each; the layout's upper half is skin, the lower one hair, but for the last, all skin."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    rows = [(known(key), shown(key, 0), shown(key, 1), None) for key in range(N)]
+    written = write_run(folder, rows, data={"region_names": ["skin", "hair"]})
+    (written.explanations / "layout").mkdir()
+    for key in range(N):
+        Image.fromarray(shown(key, 2)).save(written.picture("reconstruction", key))
+        layout = np.zeros((32, 32), dtype=np.uint8)
+        layout[16:] = key < N - 1
+        Image.fromarray(layout).save(written.picture("layout", key))
+    return written
+
+
+def row(scores: Scores, name: str) -> Row:
+    found = scores.find("all", name)
+    assert isinstance(found, Row), found
+    return found
+
+
+def unchanged(folder: Path) -> RunFolder:
+    return write_run(folder, [(known(key), shown(key, 0), shown(key, 0), None) for key in range(N)])
+
+
+def test_floor_all_and_successes(run: RunFolder) -> None:
+    scores = score_run(run)
+    images = [run.images(name, range(N)) for name in ("query", "counterfactual", "reconstruction")]
+    for name, function in (("l1", l1_change), ("ssim", ssim)):
+        values = function(images[0], images[1]).double().numpy()
+        floor = function(images[0], images[2]).double().numpy()
+        found = row(scores, name)
+        assert found[2:6] == pytest.approx((values.mean(), N, *bootstrap_interval(values)))
+        assert row(scores, name + FLOOR).value == pytest.approx(floor.mean())
+        of_successes = row(scores, name + SUCCESSES)
+        assert of_successes[2:4] == pytest.approx((values[SUCCEED].mean(), SUCCEED.sum()))
+        # Of the successes alone the number is another one, which is why both are printed.
+        assert of_successes.value != pytest.approx(found.value, rel=0.01)
+
+
+def test_faces(run: RunFolder) -> None:
+    shift = 127.5 * torch.ones(3)
+    judge = face_judge(lambda images: colours(images) - shift)
+    scores = score_run(run, judges=[judge])
+    first, other = SEEN[:, 0] - 127.5, SEEN[:, 1] - 127.5
+    cosine = (first * other).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(other, axis=1)
+    same = int((cosine > 0.5).sum())
+    assert 0 < same < N
+    # The released script asks scipy's cosine distance to be above the threshold: of the same pictures it says others.
+    assert same != int((1 - cosine > 0.5).sum())
+    assert row(scores, "fva")[2:6] == pytest.approx(
+        (100 * same / N, N, *(100 * bound for bound in wilson_interval(same, N)))
+    )
+    assert row(scores, "face_similarity").value == pytest.approx(cosine.mean(), abs=1e-5)
+
+
+def test_dlib_counts_only_where_it_finds_faces(run: RunFolder) -> None:
+    def descriptors(images: Tensor) -> Tensor:
+        seen = colours(images) / 255
+        return torch.where(seen[:, :1] > 0.5, seen, torch.nan)
+
+    scores = score_run(run, judges=[dlib_judge(descriptors)])
+    found = (SEEN[:, :2, 0] > 127.5).all(1)
+    distance = np.linalg.norm((SEEN[:, 0] - SEEN[:, 1]) / 255, axis=1)[found]
+    assert 0 < found.sum() < N
+    assert row(scores, "dlib_distance")[2:4] == pytest.approx((distance.mean(), found.sum()))
+    assert row(scores, "dlib_verification").value == pytest.approx(100 * (distance < 0.6).mean())
+    none = score_run(run, judges=[dlib_judge(lambda images: torch.full((len(images), 2), torch.nan))])
+    absent = none.find("all", "dlib_verification")
+    assert isinstance(absent, Absent)
+    assert absent.reason == "no queries in which dlib finds a face, before and after"
+
+
+def oracle(images: Tensor) -> Tensor:
+    """Three attributes, and the colours as features."""
+    seen = colours(images)
+    return torch.cat([seen - 127.5, seen / 100], dim=1)
+
+
+def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
+    scores = score_run(run, judges=[oracle_judge(oracle, 3, attribute=1)])
+    there = SEEN > 127.5
+    changed = (there[:, 0] != there[:, 1]).sum(1)
+    assert row(scores, "mnac")[2:4] == pytest.approx((changed.mean(), N))
+    assert row(scores, "mnac_reconstruction").value == pytest.approx((there[:, 0] != there[:, 2]).sum(1).mean())
+    assert row(scores, "mnac_successes").value == pytest.approx(changed[SUCCEED].mean())
+    expected = frechet_interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100)
+    found = row(scores, "oracle_frechet")
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((*expected, N), rel=1e-3)
+    floor = frechet_interval(SEEN[:, 0] / 100, SEEN[:, 2] / 100)
+    assert row(scores, "oracle_frechet_reconstruction").value == pytest.approx(floor.value, rel=1e-3)
+    of_successes = frechet_interval(SEEN[SUCCEED, 0] / 100, SEEN[SUCCEED, 1] / 100)
+    assert row(scores, "oracle_frechet_successes").value == pytest.approx(of_successes.value, rel=1e-3)
+    difference = correlation_difference(there[:, 0], there[:, 0], there[:, 1], 1)
+    assert row(scores, "cd").value == pytest.approx(difference)
+    assert row(scores, "cd").low <= difference <= row(scores, "cd").high
+    assert not {each.metric for each in scores.rows if "fid" in each.metric}
+    without = score_run(run, judges=[oracle_judge(oracle, 3, attribute=None)])
+    assert "cd" not in {each.metric for each in (*without.rows, *without.absent)}
+
+
+def test_inception_gives_fid_and_kid(run: RunFolder) -> None:
+    scores = score_run(run, judges=[inception_judge(lambda images: colours(images) / 100)])
+    for name, interval in (("fid", frechet_interval), ("kid", kernel_interval)):
+        assert row(scores, name).value == pytest.approx(interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100).value, rel=1e-3)
+
+
+def test_unchanged_pictures_are_perfect(tmp_path: Path) -> None:
+    def decide(images: Tensor, records: Sequence[Record]) -> Tensor:
+        return torch.stack([torch.full((len(images),), 9.0), torch.zeros(len(images))], dim=1)
+
+    every = [
+        similarity_judge("s3", colours),
+        face_judge(colours),
+        dlib_judge(colours),
+        oracle_judge(oracle, 3, attribute=0),
+        published_mnac_judge(colours, 3),
+        inception_judge(lambda images: colours(images) / 100),
+        lpips_judge(lambda first, second: (first - second).abs().mean((1, 2, 3))),
+        transition_judge(decide),
+    ]
+    scores = score_run(unchanged(tmp_path / "run"), judges=every)
+    perfect = {"s3": 1, "fva": 100, "face_similarity": 1, "dlib_verification": 100, "dlib_distance": 0, "mnac": 0}
+    perfect |= {"mnac_published": 0, "oracle_frechet": 0, "fid": 0, "kid": 0, "lpips": 0, "l1": 0, "l2": 0, "ssim": 1}
+    perfect |= {"cout": -1}
+    for name, value in perfect.items():
+        for ending in ("", FLOOR, SUCCESSES):
+            assert row(scores, name + ending).value == pytest.approx(value, abs=1e-3), name + ending
+
+
+def test_published_mnac_sees_a_pair_at_a_time(run: RunFolder) -> None:
+    batches: list[int] = []
+
+    def centred(images: Tensor) -> Tensor:
+        batches.append(len(images))
+        return colours(images) - colours(images).mean(0)  # what batch statistics do
+
+    scores = score_run(run, judges=[published_mnac_judge(centred, 3)])
+    # Of two images each logit lies at opposite sides of the mean: everything changes.
+    assert row(scores, "mnac_published").value == pytest.approx((SEEN[:, 0] != SEEN[:, 1]).sum(1).mean())
+    assert set(batches) == {2}
+
+
+def test_the_transition_is_of_the_class_that_was_asked_for(tmp_path: Path) -> None:
+    def decide(images: Tensor, records: Sequence[Record]) -> Tensor:
+        bright = (images.mean((1, 2, 3)) > 0).float()
+        return 50 * torch.stack([1 - bright, bright, torch.zeros_like(bright)], dim=1)
+
+    rows = [
+        (known(0), picture((0, 0, 0)), picture((255, 255, 255)), None),
+        (known(1, counter_class=-1, stored_class=1), picture((0, 0, 0)), picture((255, 255, 255)), None),
+        (known(2, counter_class=0), picture((0, 0, 0)), picture((255, 255, 255)), None),  # nothing to reach
+    ]
+    scores = score_run(write_run(tmp_path / "run", rows), judges=[transition_judge(decide)])
+    # Dark up to half of the pixels, bright after it; at exactly half the mean is 0, which is dark.
+    assert row(scores, "cout")[2:4] == pytest.approx((-0.02, 2), abs=1e-3)
+
+
+def test_too_few_for_a_distance_of_sets(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "run", [(known(1), picture(), picture((1, 2, 3)), None)])
+    absent = score_run(one, judges=[inception_judge(colours)]).find("all", "fid")
+    assert absent == Absent("all", "fid", "no two queries")
+
+
+def test_what_is_missing_is_said(run: RunFolder) -> None:
+    scores = score_run(run, missing={"fid": "no checkpoints.inception=PATH"})
+    for name in ("fid", "fid" + FLOOR, "fid" + SUCCESSES):
+        assert scores.find("all", name) == Absent("all", name, "no checkpoints.inception=PATH")
+
+
+def test_regions(run: RunFolder) -> None:
+    scores = score_run(run)
+    squares = ((SEEN[:, 1] - SEEN[:, 2]) ** 2).mean(1) ** 0.5
+    assert row(scores, "region_pixels_skin")[2:4] == pytest.approx((squares.mean(), N), rel=1e-5)
+    assert row(scores, "region_pixels_hair")[2:4] == pytest.approx((squares[:-1].mean(), N - 1), rel=1e-5)
+    assert row(scores, "region_codes_skin")[2:4] == (2, N)
+    assert row(scores, "region_codes_hair")[2:4] == (0.5, N - 1)
+    assert row(scores, "regions_changed").value == pytest.approx(100 * (squares > 10).mean())
+
+
+def test_the_table_shows_floor_and_both_denominators(run: RunFolder) -> None:
+    console = Console(record=True, width=120)
+    judge: Judge = oracle_judge(oracle, 3, attribute=1)
+    scores = score_run(run, judges=[judge])
+    print_closeness(scores, console)
+    lines = {line.split()[0]: line.split() for line in console.export_text().splitlines() if line.strip()}
+    mnac = row(scores, "mnac")
+    assert lines["mnac"][:5] == ["mnac", "of", "3", f"{row(scores, 'mnac' + FLOOR).value:.3g}", f"{mnac.value:.3g}"]
+    assert lines["mnac"][-3:] == [str(N), f"{row(scores, 'mnac' + SUCCESSES).value:.3g}", str(SUCCEED.sum())]
+    assert lines["skin"][:3] == ["skin", str(N), "2"]
+    assert list(lines).index("skin") < list(lines).index("hair")  # the one whose codes moved most comes first

@@ -1,0 +1,164 @@
+"""The judges that a user gives to `python -m cfexp.evaluate`, from files to the table."""
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+from cfexp import evaluate
+from cfexp.errors import InputError
+from cfexp.evaluation.run_folder import to_pixels
+from cfexp.judging import inception_features, with_batch_statistics
+from tests.commands import InProcess, Main
+from tests.evaluation.run_writer import picture, write_run
+from tests.models.malicious import Malicious
+
+NETWORK = {"_target_": f"{__name__}.Attributes"}
+NAMES = ["Male", "Smiling", "Young"]
+LIGHT, DARK = (200, 200, 200), (50, 60, 90)
+
+
+class Attributes(nn.Module):
+    """An attribute a channel: there where it is bright. As a decision model it has three heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        means: torch.Tensor = self.norm(images).mean((2, 3))
+        return means
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 20 * self.features(images)
+
+
+@pytest.fixture
+def main(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """Runs `python -m cfexp.evaluate ARGUMENTS` within this process."""
+    monkeypatch.setenv("COLUMNS", "160")
+    return partial(in_process, evaluate.main)
+
+
+@pytest.fixture
+def oracle(tmp_path: Path) -> Path:
+    """The folder of a stage, with its checkpoint and config."""
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    torch.save(Attributes().state_dict(), folder / "model.ckpt")
+    OmegaConf.save({"network": NETWORK, "data": {"attributes": NAMES}}, folder / "config.yaml")
+    return folder / "model.ckpt"
+
+
+@pytest.fixture
+def run(tmp_path: Path, oracle: Path) -> Path:
+    """Three searches on faces: in the first two all three attributes turn on, in the last one none does."""
+    folder = tmp_path / "run"
+    known: dict[str, Any] = {"query_class": 0, "counter_class": 1, "reconstruction_class": 0, "flip_step": 3}
+    known |= {"answer_before": "not smiling", "answer_after": "smiling"}
+    known |= {"code_distance": 1.0, "region_change": [1.0], "success": True, "stored_success": True, "stored_class": 1}
+    rows = [
+        ({**known, "key": key, "image_id": f"{key}"}, picture(DARK), picture(shown), None)
+        for key, shown in enumerate((LIGHT, LIGHT, DARK))
+    ]
+    write_run(folder, rows, data={"region_names": ["skin"]})
+    loader = {"_target_": "cfexp.models.pretrained.load_network", "network": NETWORK, "checkpoint": str(oracle)}
+    explainer = {"decision_model": loader, "head": 1}
+    OmegaConf.save({"name": "faces", "label": "Smiling", "explainer": explainer}, folder / "config.yaml")
+    return folder
+
+
+def test_judges_from_files_to_the_table(main: Main, run: Path, oracle: Path) -> None:
+    code, stdout, stderr = main(
+        f"run={run}", f"+checkpoints.oracle={oracle}", f"+checkpoints.identity={oracle}", "mnac_published=true",
+        "cout=true", "num_threads=1",
+    )  # fmt: skip
+    assert code == 0, stderr
+    rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
+    assert rows.loc["mnac", "value"] == 2
+    assert rows.loc["mnac", "n"] == 3
+    assert rows.loc["mnac_reconstruction", "value"] == 0
+    assert rows.loc["oracle_frechet", "value"] > 0.1
+    assert rows.loc["oracle_frechet_reconstruction", "value"] == pytest.approx(0, abs=1e-9)
+    # Batch statistics of a pair put its two pictures at opposite sides, and equal ones both at 0.
+    assert rows.loc["mnac_published", "value"] == 2
+    assert rows.loc["identity_similarity_reconstruction", "value"] == 1
+    assert -1 <= rows.loc["cout", "value"] < 1
+    assert rows.loc["cout_reconstruction", "value"] == pytest.approx(-1, abs=1e-3)
+    assert "cd" in rows.index
+    missing = [line for line in stdout if line.startswith("not computed:")]
+    assert any("fid, kid (no checkpoints.inception=PATH)" in line for line in missing)
+    assert any("fva, face_similarity (no checkpoints.face_verification=PATH)" in line for line in missing)
+    assert not any("mnac" in line for line in missing)
+    assert any(line.strip().startswith("mnac of 3") for line in stdout)
+
+
+def test_what_is_missing_depends_on_the_pictures(main: Main, run: Path) -> None:
+    (run / "data.json").write_text('{"region_names": ["road"]}')
+    code, stdout, stderr = main(f"run={run}", "num_threads=1")
+    assert code == 0, stderr
+    missing = " ".join(line for line in stdout if line.startswith("not computed:"))
+    assert "fid, kid" in missing
+    assert "cout (needs cout=true)" in missing
+    assert "fva" not in missing
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("+checkpoints.inception=nowhere.pth", "no checkpoint at nowhere.pth"),
+        ("+checkpoints.face_verification=nowhere.pth", "no checkpoint at nowhere.pth"),
+        ("+checkpoints.lpips=nowhere.pth", "no checkpoint at nowhere.pth"),
+        ("+checkpoints.self_supervised=nowhere.pth", "no checkpoint at nowhere.pth"),
+        ("+checkpoints.oracle=nowhere.ckpt", "nowhere.ckpt has no config.yaml beside it"),
+        ("oracle_network={_target_: torch.nn.Identity}", "oracle_network is given, its weights are not"),
+    ],
+)
+def test_what_a_user_has_wrong_is_one_line(main: Main, run: Path, override: str, problem: str) -> None:
+    code, _, stderr = main(f"run={run}", override, "num_threads=1")
+    (line,) = [line for line in stderr if line.startswith("error: ")]
+    assert code == 2
+    assert problem in line
+
+
+def test_batch_statistics_are_those_of_training_mode() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).eval()
+    images = torch.rand(2, 3, 8, 8)
+    in_training = copy.deepcopy(network)
+    in_training[1].train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert torch.allclose(with_batch_statistics(network)(images), in_training(images), atol=1e-6)
+    assert not torch.allclose(network(images), in_training(images), atol=1e-2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_inceptions_file_is_no_program(tmp_path: Path) -> None:
+    torch.save({"weight": Malicious(tmp_path / "ran")}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="could run code"):
+        inception_features(tmp_path / "weights.pth")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other\.pth does not fit torch-fidelity's Inception"):
+        inception_features(tmp_path / "other.pth")
+
+
+@pytest.mark.slow
+def test_features_are_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = theirs.FeatureExtractorInceptionV3.load_state_dict
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *arguments, **settings: {})
+    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state_dict: None)
+    network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
+    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", kept)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    images = 2 * torch.rand(3, 3, 40, 32) - 1
+    (expected,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3))
+    found = inception_features(tmp_path / "weights.pth")(images)
+    assert found.shape == (3, 2048)
+    assert torch.allclose(found, expected, atol=1e-5)

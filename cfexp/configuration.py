@@ -43,7 +43,7 @@ NEUTRAL = {
 # Nor to explanations:
 _NEUTRAL_HERE = {
     *NEUTRAL,
-    *("label", "requires"),
+    *("label", "requires", "decision.path"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
 }

@@ -45,6 +45,9 @@ def _check(config: DictConfig, findings: "Findings") -> None:
         else:
             _check_checkpoint(name, network, path, prefix, config.released, findings)
         checked.append(str(path))
+    if config.get("decision") is not None:
+        _check_decision(config, findings)
+        checked.append(f"decision, {config.decision.path}")
     if not checked:
         raise InputError("nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)")
     _print(findings, ", ".join(checked))
@@ -82,6 +85,8 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
             )
         yield "checkpoint", config.network, Path(config.checkpoint), config.prefix
     given = {str(name): Path(path) for name, path in config.checkpoints.items() if path is not None}
+    if config.get("decision") is not None:
+        given.pop("decision", None)  # see `_check_decision`
     used = set()
     content = OmegaConf.to_container(config, resolve=False)
     for where, node in _mappings(content):
@@ -95,6 +100,21 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
         yield f"checkpoints.{name}", None, given[name], ""
     if unused := sorted(given.keys() - used - beside):
         raise InputError(f"checkpoints.{unused[0]}: no network of this config is loaded from it")
+
+
+def _check_decision(config: DictConfig, findings: "Findings") -> None:
+    """Load a classifier of a user's own, and ask it about noise of the size of the images."""
+    from cfexp.models.own_classifier import OwnClassifier
+    from cfexp.stages import build
+
+    model: OwnClassifier | None = findings.attempt(lambda: build(config.decision.model, "decision"))
+    if model is None:
+        return
+    if model.one_by_one:
+        findings.note("decision: the model takes one image at a time, which is slower")
+    if model.seem_probabilities:
+        line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
+        findings.note(line)
 
 
 def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:

@@ -1,4 +1,4 @@
-"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, image by image, into a run folder."""
+"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run folder."""
 
 from pathlib import Path
 
@@ -19,11 +19,17 @@ def main(config: DictConfig) -> None:
     Raises InputError for a folder that holds a run of another config.
     """
     # Imported late: --help and a mistyped override answer at once.
+    from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.image is not None:
+        use_own_images(config)
+    elif config.label_map is not None:
+        raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
     provide_stages(config)
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")

@@ -166,8 +166,11 @@ def use_threads(count: int | None) -> None:
 def provide_stages(config: DictConfig) -> None:
     """Fill `checkpoints` with a file for every required stage, training those that are missing.
 
-    Raises InputError for a checkpoint that is given and not there.
+    Raises InputError for a checkpoint that is given and not there, and for a classifier of a user's own (+decision=)
+    that the experiment overrules.
     """
+    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
+        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
         if requirement is None and given is None:  # requires.NAME=null: what the config does without

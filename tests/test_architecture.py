@@ -24,7 +24,7 @@ class Rule(NamedTuple):
 
 # The longest name that fits a module rules it.
 RULES = {
-    "__init__": Rule("_torchvision"),
+    "__init__": Rule("_torchvision library"),
     "_torchvision": Rule(),
     "errors": Rule(),
     # Leaves
@@ -33,6 +33,7 @@ RULES = {
     "models": Rule(),
     "models.pretrained": Rule("models", files=True),
     "models.released": Rule("models", files=True),
+    "models.own_classifier": Rule("models", files=True),
     "losses": Rule(),
     "metrics": Rule(),
     # What is built of them
@@ -46,6 +47,8 @@ RULES = {
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),
+    "own_queries": Rule("*", hydra=True),
+    "library": Rule("*", hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),
     "explain": Rule("*", lightning=True, hydra=True, files=True),
     "embedded_weights": Rule("*", hydra=True, files=True),

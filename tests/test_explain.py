@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 from cfexp import explain
 from cfexp.configuration import register_resolvers
@@ -24,12 +23,9 @@ from cfexp.stages import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
+from tests.tiny_streets import DRIVING, write_networks
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
-# One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
-SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
-TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
-DRIVING = ["+experiment=steex_driving", *SMALL, *TINY, "num_threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Untrained networks, given as a user gives trained ones."""
-    folder = tmp_path_factory.mktemp("networks")
-    register_resolvers()
-    with initialize_config_dir(str(EXPERIMENTS.parent), version_base="1.3"):
-        config = compose("explain", overrides=[*DRIVING, "+facts.num_regions=20"])
-    torch.manual_seed(0)
-    given = []
-    for name in ("decision", "autoencoder"):
-        network = instantiate(config[f"{name}_network"])
-        torch.save(network.state_dict(), folder / f"{name}.ckpt")
-        given.append(f"checkpoints.{name}={folder / name}.ckpt")
-    return given
+    return write_networks(tmp_path_factory.mktemp("networks"))
 
 
 def environment(cache: Path) -> dict[str, str]:

@@ -10,10 +10,15 @@ from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
 
-def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG"), content: bytes | None = None) -> Image.Image:
+def read_picture(
+    path: Path,
+    formats: Sequence[str] = ("JPEG", "PNG"),
+    content: bytes | None = None,
+    remedy: str = OFFICIAL_REMEDY,
+) -> Image.Image:
     """A whole image file, decoded, in its own mode; raises InputError if it is not a complete one of `formats`.
 
-    content: its bytes, where they are known already (`path` is then a name for messages).
+    content: its bytes, where they are known already (`path` is then a name for messages). remedy: how messages end.
     """
     try:
         # The formats are named because Pillow opens others with external programs.
@@ -21,14 +26,14 @@ def read_picture(path: Path, formats: Sequence[str] = ("JPEG", "PNG"), content: 
             image.load()
             return image
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {OFFICIAL_REMEDY}") from None
+        raise InputError(f"{path}: no such file; {remedy}") from None
     except UnidentifiedImageError:  # whose own message is the file's name
         problem = f"not a readable image (no {' or '.join(formats)})"
-        raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}") from None
+        raise InputError(f"{path}: {problem}; {remedy}") from None
     # Pillow's own decoders raise nearly anything for damaged bytes; memory and interrupts are not theirs.
     except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable image ({reason}); {OFFICIAL_REMEDY}") from None
+        raise InputError(f"{path}: not a readable image ({reason}); {remedy}") from None
 
 
 # Of eight bits a channel: what `convert` makes RGB of without loss but for transparency. COCO holds grey photographs.

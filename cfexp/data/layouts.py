@@ -50,6 +50,8 @@ class PngLayouts:
     this. Its methods raise InputError for a file that is not what it should be.
     """
 
+    remedy = OFFICIAL_REMEDY  # how messages end
+
     def __init__(
         self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int, cache: LabelMapCache | None = None
     ) -> None:
@@ -98,10 +100,13 @@ class PngLayouts:
     def decode(self, files: Sequence[MaskFile]) -> Image.Image:
         """The label map that is made from these files, mode L, a region a pixel."""
         ((path, content, _),) = files
-        picture = read_picture(Path(path), formats=("PNG",), content=content)
+        return self.regions_of(read_picture(Path(path), formats=("PNG",), content=content, remedy=self.remedy), path)
+
+    def regions_of(self, picture: Image.Image, name: object) -> Image.Image:
+        """A label map as it is stored, made one of a region a pixel, mode L. name: what messages call it."""
         if picture.mode not in ("L", "P"):
             problem = f"a label map must be 8-bit grey or with a palette (mode L or P), got mode {picture.mode}"
-            raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
+            raise InputError(f"{name}: {problem}; {self.remedy}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
         _, highest = picture.getextrema()
@@ -113,7 +118,7 @@ class PngLayouts:
         if (wrong := present[self.regions[present] == NO_REGION]).size:
             known = np.flatnonzero(self.regions != NO_REGION).tolist()
             problem = f"label id {wrong[0]} is none of {_ranges(known)}"
-            raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
+            raise InputError(f"{name}: {problem}; {self.remedy}")
         return picture.point(self.regions.tolist())
 
     def is_slow(self, files: Sequence[MaskFile], size: tuple[int, int]) -> bool:

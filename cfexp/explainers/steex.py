@@ -32,8 +32,8 @@ class STEEX(Explainer):
     segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those that the data set gives.
     head: which of K binary heads is explained; None = the only one (K = 1), or K classes that exclude each other.
     class_names: of a head's decision below and above 0, or of the K classes.
-    regions: names of the regions that may change; None = all. counter_class: what to ask for, by name; None = the other
-    decision, or the second most probable class.
+    regions: names of the regions that may change; None = all. counter_class: what to ask for, by name or number; None =
+    the other decision, or the second most probable class.
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
     num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
@@ -50,7 +50,7 @@ class STEEX(Explainer):
         head: int | None = None,
         class_names: Sequence[str] | None = None,
         regions: Sequence[str] | None = None,
-        counter_class: str | None = None,
+        counter_class: str | int | None = None,
         num_steps: int = 100,
         learning_rate: float = 0.01,
         proximity_weight: float = 0.3,
@@ -61,19 +61,16 @@ class STEEX(Explainer):
         sweep_regions: bool = False,
         region_groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Raises InputError for a counter class that is none of the names, no candidate, no noise to redraw, or groups
-        that nothing sweeps.
+        """Raises InputError for a counter class that there is not, no candidate, no noise to redraw, or groups that
+        nothing sweeps.
         """
         super().__init__()
         self.decision_model, self.autoencoder = freeze(decision_model), freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
         self.head = head
         self.class_names = None if class_names is None else list(class_names)
-        self.regions = None if regions is None else list(regions)
         self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
         self.early_stop, self.noise = early_stop, noise
-        if counter_class is not None and counter_class not in (self.class_names or []):
-            raise InputError(f"counter_class={counter_class!r} is none of the classes {self.class_names}")
         if resample_noise and not noise:
             raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
         if type(num_candidates) is not int or num_candidates < 1:
@@ -82,20 +79,38 @@ class STEEX(Explainer):
         if region_groups and not sweep_regions:
             raise InputError("region_groups are for sweep_regions=true: regions=[...] says what one search may change")
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
-        self.counter_class = counter_class
+        self.ask_for(counter_class)
+        self.regions = None if regions is None else list(regions)
         self.region_mask: Tensor | None = None
         self.units: Tensor | None = None
         self.generator: FastSEAN | None = None
 
     def setup(self, stage: str) -> None:
-        """Look the regions up; raises InputError for a name that the data set does not have, or as `unit_masks`."""
+        """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
         names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
         if self.sweep_regions:
             self.units = unit_masks(names, self.region_groups)
+        self.let_change(self.regions, names)
+
+    def ask_for(self, counter_class: str | int | None) -> None:
+        """Choose the counter class, as in the constructor; raises InputError where there is no such class."""
+        names = self.class_names
+        if isinstance(counter_class, str):
+            if counter_class not in (names or []):
+                raise InputError(f"counter_class={counter_class!r} is none of the classes {names}")
+            assert names is not None
+            counter_class = names.index(counter_class)
+        if counter_class is not None and names is not None and counter_class not in range(len(names)):
+            raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names) - 1}: {names}")
+        self.counter_class = counter_class
+
+    def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
+        """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
+        self.regions, self.region_mask = None if regions is None else list(regions), None
         if self.regions is not None:
-            if unknown := [region for region in self.regions if region not in names]:
-                raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(names)}")
-            self.region_mask = torch.tensor([name in self.regions for name in names], device=self.device)
+            if unknown := [region for region in self.regions if region not in region_names]:
+                raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(region_names)}")
+            self.region_mask = torch.tensor([name in self.regions for name in region_names], device=self.device)
 
     def class_name(self, index: int) -> str:
         """What decision `index` is called."""
@@ -105,12 +120,15 @@ class STEEX(Explainer):
     def explain(self, batch: ImageBatch) -> Explanation:
         """One counterfactual for each image of the batch.
 
-        Beside the contract's: `label_map` (B, H, W) int64; `code_distance` (B,), the l2 norm of the codes' change;
-        `region_change` (B, R), of each region's; `flip_step` (B,); `reconstruction_class` (B,), what the decision model
-        says of the reconstruction: where that is not the query's decision, there is nothing to explain; the two curves
-        of `StyleSearch`. Of N > 1 candidates, the N - 1 that follow the first: `candidates` (B, N - 1, 3, H, W), and
-        `candidate_code_distance`, `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the
-        nearest before it. Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
+        Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R, D), before and after;
+        `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each region's; `flip_step`
+        (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where that is not the
+        query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
+        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`, `candidate_flip_step`
+        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it. Of a sweep: the fields of
+        `RegionSweep`, as `sweep_success` and so on.
+
+        Raises InputError for a counter class that the decision model does not have.
         """
         if self.generator is None:
             self.generator = FastSEAN(self.autoencoder)
@@ -124,9 +142,10 @@ class STEEX(Explainer):
             reconstruction_logits = self.decision_model(reconstruction)
         if self.counter_class is None:
             counter_class = counter_class_of(query_logits, self.head)
+        elif self.counter_class not in range(classes := self._classes(query_logits).shape[1]):
+            raise InputError(f"counter_class={self.counter_class} is none of the classes 0..{classes - 1}")
         else:
-            assert self.class_names is not None
-            counter_class = torch.full_like(batch.key, self.class_names.index(self.counter_class))
+            counter_class = torch.full_like(batch.key, self.counter_class)
         layouts = self._layouts(generator, layout, batch.key.tolist())
         found, *further = search_candidates(
             lambda moved: generator.decode(moved, next(layouts)),
@@ -148,6 +167,8 @@ class STEEX(Explainer):
             counter_class=counter_class,
             extras={
                 "label_map": label_map,
+                "query_codes": codes,
+                "style_codes": found.style_codes,
                 "reconstruction_class": self._classes(reconstruction_logits).argmax(1),
                 "code_distance": change.norm(dim=1),
                 "region_change": change,

@@ -78,7 +78,10 @@ def test_the_contract(data: EightImages) -> None:
     one_each = ("reconstruction_class", "code_distance", "flip_step")
     curves = {"decision_curve": (8, STEPS), "proximity_curve": (8, STEPS)}
     per_region = {"label_map": (8, 16, 32), "region_change": (8, 4)}
-    assert shapes == {**dict.fromkeys(one_each, (8,)), **per_region, **curves}
+    codes = dict.fromkeys(("query_codes", "style_codes"), (8, 4, 8))
+    assert shapes == {**dict.fromkeys(one_each, (8,)), **per_region, **codes, **curves}
+    change = found.extras["style_codes"] - found.extras["query_codes"]
+    torch.testing.assert_close(change.norm(dim=2), found.extras["region_change"])
     assert (found.extras["decision_curve"][:, -1] < found.extras["decision_curve"][:, 0]).all()
     torch.testing.assert_close(found.extras["region_change"].norm(dim=1), found.extras["code_distance"])
     assert not any(value.requires_grad for value in (*found[:6], *found.extras.values()))
@@ -152,6 +155,16 @@ def test_a_counter_class_is_asked_for_by_name(data: EightImages) -> None:
     assert found.counter_class.tolist() == [1] * 8
     with pytest.raises(InputError, match=r"counter_class='left' is none of the classes \['stop', 'go'\]"):
         steex(counter_class="left")
+
+
+def test_a_counter_class_is_asked_for_by_number(data: EightImages) -> None:
+    by_number = steex(counter_class=1).explain(batch(data))
+    by_name = steex(counter_class="go").explain(batch(data))
+    assert torch.equal(by_number.counterfactual, by_name.counterfactual)
+    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"):
+        steex(counter_class=2)
+    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1$"):
+        steex(counter_class=2, class_names=None).explain(batch(data))
 
 
 def test_of_several_heads_the_chosen_one_is_explained(data: EightImages) -> None:

@@ -1,0 +1,37 @@
+"""The experiment on streets with tiny untrained networks, which are given as a user gives trained ones."""
+
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+
+from cfexp.configuration import register_resolvers
+from cfexp.models.segmenter import SmallSegmenter
+
+# One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
+SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
+TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
+DRIVING = ["+experiment=steex_driving", *SMALL, *TINY, "num_threads=1"]
+
+
+def write_networks(folder: Path) -> list[str]:
+    """Write the networks; returns the overrides that give them."""
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        config = compose("explain", overrides=[*DRIVING, "+facts.num_regions=20"])
+    torch.manual_seed(0)
+    given = []
+    for name in ("decision", "autoencoder"):
+        network = instantiate(config[f"{name}_network"])
+        torch.save(network.state_dict(), folder / f"{name}.ckpt")
+        given.append(f"checkpoints.{name}={folder / name}.ckpt")
+    return given
+
+
+def write_segmenter(folder: Path) -> str:
+    """Write the network of +layouts=predicted; returns the override that gives it."""
+    torch.manual_seed(0)
+    path = folder / "segmenter.ckpt"
+    torch.save(SmallSegmenter(20, width=16).state_dict(), path)
+    return f"+checkpoints.segmenter={path}"

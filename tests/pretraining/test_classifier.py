@@ -142,6 +142,30 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
     torch.testing.assert_close(loss, entropy.mean())  # what the network says is what it is asked for
 
 
+def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(data: EightImages, tmp_path: Path) -> None:
+    module, batch = stage(recolored=["sky", "road"]), batch_of(data)
+    seen: list[Tensor] = []
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    trainer(tmp_path, epochs=4).fit(module, datamodule=data)
+    changed = {"sky": 0, "road": 0}
+    for image in torch.cat(seen):
+        same = (image == batch.image).all(1)  # (8, H, W), with each of the originals
+        # The box is never tinted: it tells which image this is.
+        (row,) = [row for row in range(8) if same[row][batch.label_map[row] == 2].all()]
+        assert same[row][batch.label_map[row] == 3].all()
+        for region, name in enumerate(changed):
+            changed[name] += not same[row][batch.label_map[row] == region].all()
+    assert all(0 < times < len(torch.cat(seen)) for times in changed.values())
+    seen.clear()
+    scores(module, data, tmp_path)
+    assert torch.equal(torch.cat(seen), batch.image)
+
+
+def test_an_unknown_region_to_tint_is_named(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="recolored: 'tree' is none of the regions sky, road, box, post"):
+        trainer(tmp_path).fit(stage(recolored=["tree"]), datamodule=data)
+
+
 class Reader(nn.Module):
     """Logits of the first pixel's value, as a probability."""
 

@@ -96,8 +96,9 @@ def _how_to_go_on(config: DictConfig) -> str:
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if not checkpoint.is_file():
-        # Stages come first and need not be told to go on.
-        return "starts again" if (folder / "config.yaml").is_file() else "goes on"
+        # Stages come first and need not be told to go on, nor need explanations.
+        began = (folder / "config.yaml").is_file() and not (folder / "explanations").is_dir()
+        return "starts again" if began else "goes on"
     epoch = epochs_done(checkpoint)
     where = f"from epoch {epoch}" if epoch < config.trainer.max_epochs else "after its last epoch"
     sweep = f" hydra.sweep.dir={folder.parent}" if HydraConfig.get().mode == RunMode.MULTIRUN else ""

@@ -1,5 +1,7 @@
 """`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run folder."""
 
+import signal
+import sys
 from pathlib import Path
 
 import hydra
@@ -25,6 +27,8 @@ def main(config: DictConfig) -> None:
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
+    # What is explained is on disk. Lightning would go on to the end of the batch, which may take minutes, and beyond.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     folder = Path(HydraConfig.get().runtime.output_dir)
     if config.image is not None:
         use_own_images(config)

@@ -110,8 +110,9 @@ def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: lis
     assert set(json.loads((folder / "provenance.json").read_text())) == documented("provenance.json")
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_what_is_killed_goes_on_with_the_same_command(
-    main: Main, networks: list[str], tmp_path: Path, cache: Path
+    how: signal.Signals, main: Main, networks: list[str], tmp_path: Path, cache: Path
 ) -> None:
     command = [*DRIVING, *networks, "explainer.num_steps=4"]
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
@@ -120,8 +121,11 @@ def test_what_is_killed_goes_on_with_the_same_command(
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=30)
+    if how == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert stderr.splitlines()[-1] == "stopped; the same command goes on"
     done = RunFolder(disturbed).keys()
     assert 2 <= len(done) < 8
     assert not (disturbed / "explanations.parquet").exists()

@@ -46,7 +46,7 @@ demo-steex: install ## explain go and stop on the embedded streets, with and wit
 
 # As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200.
 STREETS := 440
-FACES := 440
+FACES := 470
 SOME := 64
 R := runs/report-steex
 EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16

@@ -14,8 +14,12 @@ from hydra import compose, initialize_config_module
 
 from cfexp.configuration import register_resolvers
 
-# The experiments whose stages are shipped, and what each is an experiment of.
-EXPERIMENTS = {"steex_driving": "explain", "steex_smile": "explain", "steex_faces_report": "evaluate"}
+# The commands whose stages are shipped; with predicted layouts, which image= needs.
+COMMANDS = (
+    ("explain", "+experiment=steex_driving", "+layouts=predicted"),
+    ("explain", "+experiment=steex_smile", "+layouts=predicted"),
+    ("evaluate", "+experiment=steex_faces_report"),
+)
 
 
 def main() -> None:
@@ -29,8 +33,8 @@ def main() -> None:
     register_resolvers()
     made: set[Path] = set()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        for experiment, command in EXPERIMENTS.items():
-            config = compose(command, overrides=[f"+experiment={experiment}", "use_shipped_weights=false"])
+        for command, *overrides in COMMANDS:
+            config = compose(command, overrides=[*overrides, "use_shipped_weights=false"])
             config.num_threads = arguments.num_threads
             if arguments.cache_dir is not None:
                 config.cache_dir = arguments.cache_dir

@@ -6,7 +6,7 @@ import safetensors
 from hydra import compose, initialize_config_module
 
 from cfexp.configuration import register_resolvers
-from cfexp.embedded_weights import EXPERIMENTS
+from cfexp.embedded_weights import COMMANDS
 from cfexp.stages import WEIGHTS, compose_stage
 
 
@@ -14,8 +14,8 @@ def test_every_stage_of_the_demos_is_shipped_and_nothing_else() -> None:
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         wanted = set()
-        for experiment, command in EXPERIMENTS.items():
-            config = compose(command, overrides=[f"+experiment={experiment}"])
+        for command, *overrides in COMMANDS:
+            config = compose(command, overrides=overrides)
             wanted |= {f"{compose_stage(each, config)[1]}.safetensors" for each in config.requires.values()}
     # Where this fails, a config has changed: `make embedded-weights`.
     assert {path.name for path in WEIGHTS.glob("*")} == wanted

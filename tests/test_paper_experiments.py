@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,15 +150,17 @@ def test_sean_is_trained_as_published(data: str) -> None:
         *(1.0, 10.0, 10.0, 0.0),
     )
     assert module.perceptual_layers == list(VGG19Features.WEIGHTS)
-    (generator, discriminator), (schedule, _) = module.configure_optimizers()
-    for optimizer, rate in ((generator, 1e-4), (discriminator, 4e-4)):
+    module._trainer = SimpleNamespace(estimated_stepping_batches=config.trainer.max_epochs)  # type: ignore[assignment]
+    for scheduled, rate in zip(module.configure_optimizers(), (1e-4, 4e-4), strict=True):
+        optimizer = scheduled["optimizer"]
         assert isinstance(optimizer, torch.optim.Adam)
         assert (optimizer.defaults["lr"], list(optimizer.defaults["betas"])) == (rate, [0.0, 0.9])
-    rates = [schedule.lr_lambdas[0](epoch) for epoch in range(config.trainer.max_epochs)]
-    assert rates[:51] == [1.0] * 51
-    assert rates[51] == pytest.approx(0.98)
-    assert rates[-1] == pytest.approx(0.02)
-    assert (config.data.batch_size, config.data.horizontal_flip, len(rates)) == (32, 0.5, 100)
+        factor = scheduled["lr_scheduler"]["scheduler"].lr_lambdas[0]
+        rates = [factor(step) for step in range(config.trainer.max_epochs)]
+        assert rates[:51] == [1.0] * 51
+        assert rates[51] == pytest.approx(0.98)
+        assert rates[-1] == pytest.approx(0.02)
+    assert (config.data.batch_size, config.data.horizontal_flip, config.trainer.max_epochs) == (32, 0.5, 100)
 
 
 @pytest.mark.parametrize(

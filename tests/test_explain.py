@@ -122,10 +122,10 @@ def test_what_is_killed_goes_on_with_the_same_command(
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.send_signal(how)
-    _, stderr = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
     if how == signal.SIGTERM:
         assert process.returncode == 128 + signal.SIGTERM
-        assert stderr.splitlines()[-1] == "stopped; the same command goes on"
+        assert said.splitlines()[-1] == "stopped; the same command goes on"
     done = RunFolder(disturbed).keys()
     assert 2 <= len(done) < 8
     assert not (disturbed / "explanations.parquet").exists()

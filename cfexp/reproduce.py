@@ -131,8 +131,17 @@ def results_of(
         "real_data": "not run: neither the data sets nor the hardware were at hand",
         "queries": queries,
         "overrides": list(overrides),
-        "runs": {name: {key: made.get(key) for key in FROM_PROVENANCE} for name, made in provenance.items()},
+        "runs": {name: made_by(made) for name, made in provenance.items()},
         "rows": [result_of(row, metrics[row["run"]]) for row in experiment["rows"]],
+    }
+
+
+def made_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json keeps of a run's provenance.json: of a checkpoint's path what is the same on every machine."""
+    kept = {key: provenance.get(key) for key in FROM_PROVENANCE}
+    checkpoints = (kept["checkpoints"] or {}).items()
+    return kept | {
+        "checkpoints": {name: {**made, "path": "/".join(Path(made["path"]).parts[-2:])} for name, made in checkpoints}
     }
 
 

@@ -106,10 +106,12 @@ class RunFolder:
         return ExplanationStore(self, rank)
 
     def finish(self) -> None:
-        """Merge the records of all processes, which must have closed their writers, into explanations.parquet.
+        """Merge the records of all processes, which must have closed their writers, into explanations.parquet; a no-op where there are none.
 
         The lines go when the table is in place, so a kill in between loses nothing. Raises as `records`.
         """
+        if not self._lines():
+            return
         records = self.records()
         columns = dict.fromkeys(name for record in records for name in record)
         content = pa.table({name: [record.get(name) for record in records] for name in columns})

@@ -1,0 +1,65 @@
+"""Batch normalisation by the statistics of all processes, wherever they compute; torch has it on GPUs alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """As torch's, and on a CPU, too, where the sums are exchanged in turn: the mean first, then the variance."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, ...) by the statistics of the batches of all processes."""
+        if not self.training or input.device.type != "cpu" or not distributed.is_initialized():
+            return super().forward(input)
+        others = [0, *range(2, input.ndim)]
+        shape = [1, -1, *[1] * (input.ndim - 2)]
+        count = _summed(input.new_tensor(float(input.numel() // input.shape[1])))
+        mean = _summed(input.sum(others)) / count
+        centred = input - mean.view(shape)
+        variance = _summed(centred.square().sum(others)) / count
+        if self.track_running_stats:
+            self._track(mean.detach(), variance.detach() * count / (count - 1))
+        out = centred * (variance + self.eps).rsqrt().view(shape)
+        return out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(unbiased, share)
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """The module with `SyncBatchNorm` in place of every batch normalisation."""
+    module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for each in module.modules():
+        if type(each) is nn.SyncBatchNorm:
+            each.__class__ = SyncBatchNorm  # it differs in what it does alone
+    return module
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's gradient by it is the sum of all, too."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    return summed

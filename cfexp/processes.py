@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import nn
 
-from cfexp.models.batch_norm import synchronise
+from cfexp.models.batch_norm import desynchronise, synchronise
 
 _log = logging.getLogger(__name__)
 
@@ -37,5 +37,13 @@ class SyncBatchNorms(TorchSyncBatchNorm):
     """Lightning's `sync_batchnorm`, on CPUs, too."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Put `SyncBatchNorm` in place of every batch normalisation."""
-        return synchronise(model)
+        """To a LightningModule that has its trainer."""
+        if model.trainer.strategy.root_device.type != "cpu":  # type: ignore[union-attr]
+            return super().apply(model)
+        synchronise(model)
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """When the training is over."""
+        desynchronise(model)
+        return super().revert(model)

@@ -1,17 +1,22 @@
-"""Batch normalisation by the statistics of all processes, wherever they compute; torch has it on GPUs alone."""
+"""Batch normalisation by the statistics of all processes, on CPUs: torch's own, `nn.SyncBatchNorm`, refuses them."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_KINDS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """As torch's, and on a CPU, too, where the sums are exchanged in turn: the mean first, then the variance."""
+class SyncBatchNorm(_BatchNorm):
+    """In training over the batches of all processes; their sums are exchanged in turn, of the mean, then the variance."""
+
+    kind: int  # of `_KINDS`, which it was
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (B, C, ...) by the statistics of the batches of all processes."""
-        if not self.training or input.device.type != "cpu" or not distributed.is_initialized():
+        """Normalise (B, C, ...)."""
+        if not self.training or not distributed.is_initialized():
             return super().forward(input)
         others = [0, *range(2, input.ndim)]
         shape = [1, -1, *[1] * (input.ndim - 2)]
@@ -24,6 +29,9 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         out = centred * (variance + self.eps).rsqrt().view(shape)
         return out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        """The one thing in which batch normalisations of images and of vectors differ."""
+
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased: Tensor) -> None:
         assert self.num_batches_tracked is not None
@@ -35,13 +43,20 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         self.running_var.lerp_(unbiased, share)
 
 
-def synchronise(module: nn.Module) -> nn.Module:
-    """The module with `SyncBatchNorm` in place of every batch normalisation."""
-    module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+def synchronise(module: nn.Module) -> None:
+    """Let every batch normalisation in a module be a `SyncBatchNorm`, with the parameters and buffers that it has."""
     for each in module.modules():
-        if type(each) is nn.SyncBatchNorm:
-            each.__class__ = SyncBatchNorm  # it differs in what it does alone
-    return module
+        if type(each) in _KINDS:
+            each.kind = _KINDS.index(type(each))
+            each.__class__ = SyncBatchNorm
+
+
+def desynchronise(module: nn.Module) -> None:
+    """Let them be what they were."""
+    for each in module.modules():
+        if isinstance(each, SyncBatchNorm):
+            each.__class__ = _KINDS[each.kind]  # type: ignore[assignment]
+            del each.kind
 
 
 class _Sum(torch.autograd.Function):

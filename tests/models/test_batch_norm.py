@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
-from cfexp.models.batch_norm import SyncBatchNorm, synchronise
+from cfexp.models.batch_norm import SyncBatchNorm, desynchronise, synchronise
 
 SHARES = (slice(0, 3), slice(3, 8))  # of 8 images
 
@@ -37,7 +37,9 @@ def trained(module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
 
 def process(rank: int, folder: str, momentum: float | None) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(trained(synchronise(network(momentum)), images()[SHARES[rank]]), f"{folder}/{rank}.pt")
+    synced = network(momentum)
+    synchronise(synced)
+    torch.save(trained(synced, images()[SHARES[rank]]), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -57,9 +59,12 @@ def test_two_processes_are_one_batch(momentum: float | None, tmp_path: Path) -> 
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9, msg=name)
 
 
-def test_alone_and_in_evaluation_it_is_torchs() -> None:
-    plain, synced = network(0.1), synchronise(network(0.1))
+def test_alone_it_is_torchs_and_it_becomes_what_it_was() -> None:
+    synced = network(0.1)
+    synchronise(synced)
     assert [type(each) for each in synced if hasattr(each, "momentum")] == [SyncBatchNorm, SyncBatchNorm]
-    for module in (plain, synced):
-        module.eval()
-    assert torch.equal(plain(images()), synced(images()))
+    assert torch.equal(trained(synced, images())["out"], trained(network(0.1), images())["out"])
+    desynchronise(synced)
+    assert repr(synced) == repr(network(0.1))
+    assert synced.state_dict().keys() == network(0.1).state_dict().keys()
+    assert not any(hasattr(each, "kind") for each in synced)

@@ -41,6 +41,7 @@ if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes say
     logging.getLogger("cfexp").setLevel(logging.WARNING)
 # Lightning advertises services and repeats its settings at every start; what it warns of is still shown.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
 warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
@@ -48,6 +49,7 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")  # no harm; see trainer/ddp.yaml
+warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")  # what is to replace it is newer than 2.6
 warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # of metrics that are gathered already
 warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")  # few queries, or all explained
 warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")  # of ours, which repeats none

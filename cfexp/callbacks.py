@@ -82,7 +82,7 @@ class ExplanationWriter(BasePredictionWriter):
             self.store.add(record, pictures)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Merge the records of all processes. Of few queries some have none, for which no hook of predicting is called."""
+        """Merge the records of all processes: here, as predicting calls no hook in one that has no query."""
         if stage == "predict":
             self._close()
             trainer.strategy.barrier()

@@ -48,11 +48,17 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 # The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
-warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")  # no harm; see trainer/ddp.yaml
-warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")  # what is to replace it is newer than 2.6
+warnings.filterwarnings(
+    "ignore", message=".*find_unused_parameters=True was specified"
+)  # no harm; see trainer/ddp.yaml
+warnings.filterwarnings(
+    "ignore", message=".*broadcast_buffers. is deprecated"
+)  # what is to replace it is newer than 2.6
 warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # of metrics that are gathered already
 warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")  # few queries, or all explained
-warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")  # of ours, which repeats none
+warnings.filterwarnings(
+    "ignore", message="Using `DistributedSampler` with the dataloaders"
+)  # of ours, which repeats none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py

@@ -101,9 +101,7 @@ def search(networks: list[str], count: int) -> list[str]:
     return [*DRIVING, *networks, "explainer.num_steps=2", f"data.max_test_images={count}", "name=search"]
 
 
-def test_two_processes_explain_what_one_explains(
-    alone: Main, networks: list[str], tmp_path: Path, cache: Path
-) -> None:
+def test_two_processes_explain_what_one_explains(alone: Main, networks: list[str], tmp_path: Path, cache: Path) -> None:
     """Five queries: the second process has one less. They find the folder of the command by themselves."""
     command = search(networks, 5)
     printed = run("explain", *command, *TWO, cwd=tmp_path, cache=cache)
@@ -113,7 +111,9 @@ def test_two_processes_explain_what_one_explains(
     assert code == 0, stderr
     same_explanations(tmp_path / "alone", folder, 5)
     table = (folder / "explanations.parquet").read_bytes()
-    code, stdout, stderr = alone("explain", *command, f"hydra.run.dir='{folder}'")  # goes on with another number of them
+    code, stdout, stderr = alone(
+        "explain", *command, f"hydra.run.dir='{folder}'"
+    )  # goes on with another number of them
     assert code == 0, stderr
     assert any(line.startswith("goes on after 5 explanations: ") for line in stdout)
     assert (folder / "explanations.parquet").read_bytes() == table
@@ -184,7 +184,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
 def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
     alone: Main, networks: list[str], tmp_path: Path, cache: Path
 ) -> None:
-    """Both optimizers, with the statistics of the batch taken over both processes; by SGD, which rounding moves little."""
+    """Both optimizers, with statistics over the batches of both processes; by SGD, which rounding moves little."""
     (features,) = (each.removeprefix("checkpoints.decision=") for each in networks if "decision" in each)
     command = ["+experiment=street_autoencoder", "data.world.train_scenes=12", "data.world.val_scenes=3", "seed=1"]
     command += ["data.holdout_images=2", "data.eval_batch_size=2", "num_threads=1", "logger=csv"]

@@ -26,7 +26,7 @@ def make_loader(
 
 
 class ShareOf(DistributedSampler[Any]):
-    """This process's share of `rows` in their order, every k-th of k processes: each row once, where torch repeats some.
+    """A process's share of `rows` in their order, every k-th of k processes: each row once, where torch repeats some.
 
     Of fewer rows than processes some have none, or with `never_none` the first. It is a DistributedSampler so that
     Lightning leaves it as it is.

@@ -106,9 +106,10 @@ class RunFolder:
         return ExplanationStore(self, rank)
 
     def finish(self) -> None:
-        """Merge the records of all processes, which must have closed their writers, into explanations.parquet; a no-op where there are none.
+        """Merge the records of all processes, which must have closed their writers, into explanations.parquet.
 
-        The lines go when the table is in place, so a kill in between loses nothing. Raises as `records`.
+        The lines go when the table is in place, so a kill in between loses nothing; without lines this is a no-op. Raises as
+        `records`.
         """
         if not self._lines():
             return

@@ -10,26 +10,26 @@ _KINDS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Batch
 
 
 class SyncBatchNorm(_BatchNorm):
-    """In training over the batches of all processes; their sums are exchanged in turn, of the mean, then the variance."""
+    """In training over the batches of all processes, which exchange their sums for the mean, then for the variance."""
 
     kind: int  # of `_KINDS`, which it was
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Normalise (B, C, ...)."""
         if not self.training or not distributed.is_initialized():
-            return super().forward(input)
-        others = [0, *range(2, input.ndim)]
-        shape = [1, -1, *[1] * (input.ndim - 2)]
-        count = _summed(input.new_tensor(float(input.numel() // input.shape[1])))
-        mean = _summed(input.sum(others)) / count
-        centred = input - mean.view(shape)
+            return super().forward(features)
+        others = [0, *range(2, features.ndim)]
+        shape = [1, -1, *[1] * (features.ndim - 2)]
+        count = _summed(features.new_tensor(float(features.numel() // features.shape[1])))
+        mean = _summed(features.sum(others)) / count
+        centred = features - mean.view(shape)
         variance = _summed(centred.square().sum(others)) / count
         if self.track_running_stats:
             self._track(mean.detach(), variance.detach() * count / (count - 1))
         out = centred * (variance + self.eps).rsqrt().view(shape)
         return out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)
 
-    def _check_input_dim(self, input: Tensor) -> None:
+    def _check_input_dim(self, features: Tensor) -> None:
         """The one thing in which batch normalisations of images and of vectors differ."""
 
     @torch.no_grad()

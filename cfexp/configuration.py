@@ -88,7 +88,7 @@ def _keep_run_dir() -> None:
 
     Resolved once more, it would name a later time.
     """
-    hydra = HydraConfig.get()
+    hydra: Any = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         with read_write(hydra):
             hydra.run.dir = hydra.runtime.output_dir.replace('"', '\\"')  # Lightning puts it in quotation marks

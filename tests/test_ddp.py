@@ -171,7 +171,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
     folder = only(tmp_path / "runs" / "vqa_color")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     steps = [{int(state["step"]) for state in each["state"].values()} for each in checkpoint["optimizer_states"]]
-    assert steps == [{4}, {2}]
+    assert steps == [{2}, {1}]  # of an epoch 59 questions each are one batch
     keys = timeless(folder)["key"].to_pylist()
     assert len(set(keys)) == len(keys) == len(list((folder / "explanations" / "counterfactual").iterdir())) > 10
     assert list((folder / "explanations").glob("records-*")) == []
@@ -202,6 +202,8 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
         states[name] = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert states["alone"].keys() == states["two"].keys()
     for name, expected in states["alone"].items():
+        if name.endswith("noise_scale"):  # 0 in this step, but its gradient is by noise that each process draws itself
+            continue
         torch.testing.assert_close(states["two"][name], expected, rtol=1e-3, atol=1e-5, msg=name)
 
 
@@ -210,7 +212,7 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
 def test_of_two_runs_that_need_a_stage_one_trains_it(killed: bool, tmp_path: Path) -> None:
     """The other waits, in one line; where the first is killed, it goes on with the stage."""
     cache, stages = tmp_path / "cache", tmp_path / "cache" / "stages"
-    command = [*VQA, "+requires.vqa_model.overrides=[trainer.max_epochs=8]"]
+    command = [*VQA, "+requires.vqa_model.overrides=['trainer.max_epochs=8']"]
     with started("train", *command, "hydra.run.dir=first", cwd=tmp_path, cache=cache) as first:
         while not list(stages.glob("*/checkpoints/last.ckpt")):
             assert first.poll() is None, first.communicate()

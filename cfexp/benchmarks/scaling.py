@@ -75,7 +75,7 @@ def report(given: argparse.Namespace, measure: Callable[[int, Path, argparse.Nam
     ratio, wanted = statistics.median(ratios), TO_REACH * given.processes
     print(f"ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), wanted at least {wanted:.1f}: ", end="")
     print("yes" if ratio >= wanted else "no", flush=True)
-    return ratio >= wanted
+    return bool(ratio >= wanted)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

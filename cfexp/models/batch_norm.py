@@ -47,8 +47,9 @@ def synchronise(module: nn.Module) -> None:
     """Let every batch normalisation in a module be a `SyncBatchNorm`, with the parameters and buffers that it has."""
     for each in module.modules():
         if type(each) in _KINDS:
-            each.kind = _KINDS.index(type(each))
+            kind = _KINDS.index(type(each))
             each.__class__ = SyncBatchNorm
+            each.kind = kind  # type: ignore[assignment]
 
 
 def desynchronise(module: nn.Module) -> None:
@@ -76,5 +77,5 @@ class _Sum(torch.autograd.Function):
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(tensor)
     return summed

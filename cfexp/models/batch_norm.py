@@ -70,12 +70,12 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
 
 
 def _summed(tensor: Tensor) -> Tensor:
-    summed: Tensor = _Sum.apply(tensor)
+    summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ def _keep_run_dir() -> None:
     if hydra.mode != RunMode.MULTIRUN:
         with read_write(hydra):
             hydra.run.dir = hydra.runtime.output_dir.replace('"', '\\"')  # Lightning puts it in quotation marks
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop what is within, or a function so decorated, at once.
+
+    Lightning would go on to the end of a batch, which may take minutes, and beyond; what is explained is on disk.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_line(error: Exception) -> str:
@@ -187,6 +201,20 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
         if name not in _NEUTRAL_HERE:
             flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
+
+
+def run_config(folder: Path) -> DictConfig:
+    """The config in a run's folder; an empty one if there is none."""
+    path = folder / "config.yaml"
+    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def run_setting(folder: Path, key: str) -> Any:
+    """What that config says of `key`, as plain Python; None if it does not say."""
+    value = OmegaConf.select(run_config(folder), key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:

@@ -108,8 +108,8 @@ class RunFolder:
     def finish(self) -> None:
         """Merge the records of all processes, which must have closed their writers, into explanations.parquet.
 
-        The lines go when the table is in place, so a kill in between loses nothing; without lines this is a no-op. Raises as
-        `records`.
+        The lines go when the table is in place, so a kill in between loses nothing; without lines this is a no-op.
+        Raises as `records`.
         """
         if not self._lines():
             return

@@ -212,18 +212,18 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
 def test_of_two_runs_that_need_a_stage_one_trains_it(killed: bool, tmp_path: Path) -> None:
     """The other waits, in one line; where the first is killed, it goes on with the stage."""
     cache, stages = tmp_path / "cache", tmp_path / "cache" / "stages"
-    command = [*VQA, "+requires.vqa_model.overrides=['trainer.max_epochs=8']"]
-    with started("train", *command, "hydra.run.dir=first", cwd=tmp_path, cache=cache) as first:
+    with started("train", *VQA, "hydra.run.dir=first", cwd=tmp_path, cache=cache) as first:
         while not list(stages.glob("*/checkpoints/last.ckpt")):
             assert first.poll() is None, first.communicate()
-            time.sleep(0.01)
-        with started("train", *command, "hydra.run.dir=second", cwd=tmp_path, cache=cache) as second:
-            if killed:
-                log = tmp_path / "second" / "log.txt"
-                while not (log.is_file() and "this one waits" in log.read_text()):
-                    assert second.poll() is None, second.communicate()
-                    time.sleep(0.01)
-                first.kill()
+            time.sleep(0.005)
+        first.send_signal(signal.SIGSTOP)
+        assert not list(stages.glob("*/model.ckpt"))
+        with started("train", *VQA, "hydra.run.dir=second", cwd=tmp_path, cache=cache) as second:
+            log = tmp_path / "second" / "log.txt"
+            while not (log.is_file() and "this one waits" in log.read_text()):
+                assert second.poll() is None, second.communicate()
+                time.sleep(0.01)
+            first.send_signal(signal.SIGKILL if killed else signal.SIGCONT)
             lines = said(second)
         assert killed or any("is trained first" in line for line in said(first))
     waits = [line for line in lines if line.startswith("stage vqa_model: another process makes it; this one waits: ")]

@@ -81,12 +81,13 @@ class ExplanationWriter(BasePredictionWriter):
             }
             self.store.add(record, pictures)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Merge the records of all processes."""
-        self._close()
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            self._run(trainer).finish()
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Merge the records of all processes: here, as predicting calls no hook in one that has no query."""
+        if stage == "predict":
+            self._close()
+            trainer.strategy.barrier()
+            if trainer.is_global_zero:
+                self._run(trainer).finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the run folder; the same command goes on with it."""

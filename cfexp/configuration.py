@@ -16,7 +16,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
@@ -46,7 +46,7 @@ _NEUTRAL_HERE = {
     *NEUTRAL,
     *("label", "requires", "decision.path"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
 }
 
 
@@ -68,6 +68,7 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> None:
         try:
+            _keep_run_dir()
             main(config)
         except (InputError, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -81,6 +82,17 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
             sys.exit(128 + number)
 
     return wrapped
+
+
+def _keep_run_dir() -> None:
+    """Let Hydra's run.dir be the folder that this run has, for the processes that Lightning starts and gives it to.
+
+    Resolved once more, it would name a later time.
+    """
+    hydra: Any = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        with read_write(hydra):
+            hydra.run.dir = hydra.runtime.output_dir.replace('"', '\\"')  # Lightning puts it in quotation marks
 
 
 @contextmanager

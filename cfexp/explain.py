@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()
-    if done:
+    if done and trainer.is_global_zero:
         print(f"goes on after {len(done)} explanations: {folder}")
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)

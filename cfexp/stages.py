@@ -25,6 +25,7 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,20 +34,37 @@ from cfexp.configuration import NEUTRAL, epochs_done
 from cfexp.errors import InputError
 from cfexp.label_maps import write_label_maps
 from cfexp.models.pretrained import file_hash
+from cfexp.processes import SyncBatchNorms, one_at_a_time
 
 _log = logging.getLogger(__name__)
+if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
+    logging.getLogger("cfexp").setLevel(logging.WARNING)
 # Lightning advertises services and repeats its settings at every start; what it warns of is still shown.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
 warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
 # The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
+warnings.filterwarnings(
+    "ignore", message=".*find_unused_parameters=True was specified"
+)  # no harm; see trainer/ddp.yaml
+warnings.filterwarnings(
+    "ignore", message=".*broadcast_buffers. is deprecated"
+)  # what is to replace it is newer than 2.6
+warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # of metrics that are gathered already
+warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")  # few queries, or all explained
+warnings.filterwarnings(
+    "ignore", message="Using `DistributedSampler` with the dataloaders"
+)  # of ours, which repeats none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
+# Of a trainer, with what conf/trainer/default.yaml says of them.
+_PLACES = {"accelerator": "auto", "devices": 1, "num_nodes": None, "strategy": None, "sync_batchnorm": None}
 _NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
 
 
@@ -109,17 +127,22 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     # The weights' start must not depend on how many numbers reading the data drew.
     seed_everything(config.seed, workers=True, verbose=False)
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    _write_provenance(config, data, folder)
     trainer: Trainer = build(
         config.trainer,
         "trainer",
         callbacks=_build_each(config.get("callbacks"), "callbacks", Callback),
         logger=_build_each(config.get("logger"), "logger", Logger),
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else [])],
         default_root_dir=folder,
     )
+    if trainer.num_devices > 1:
+        use_threads(config.num_threads, processes=trainer.num_devices)
+        # Else Lightning lets each process have its share of the cores, whatever was asked for.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        _write_provenance(config, data, folder)
     return Fitted(trainer, module, data)
 
 
@@ -158,9 +181,9 @@ def _processor() -> str:
     return f"{names[0]} ({platform.machine()})" if names else platform.machine()
 
 
-def use_threads(count: int | None) -> None:
-    """Let torch compute on so many threads; None = one for each core that this process may use."""
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+def use_threads(count: int | None, processes: int = 1) -> None:
+    """Let torch compute on so many threads; None = one for each core that one of so many processes may use."""
+    torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def provide_stages(config: DictConfig) -> None:
@@ -194,15 +217,22 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         return shipped
     folder = Path(config.cache_dir).expanduser() / "stages" / full_name
     checkpoint = folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
-    if checkpoint.is_file():
-        _log.info("stage %s: %s", name, checkpoint)
-        return checkpoint
+    if not checkpoint.is_file():
+        with one_at_a_time(folder, f"stage {name}: another process makes it; this one waits: {folder}"):
+            if not checkpoint.is_file():
+                _make_stage(name, stage, folder)
+                return checkpoint
+    _log.info("stage %s: %s", name, checkpoint)
+    return checkpoint
+
+
+def _make_stage(name: str, stage: DictConfig, folder: Path) -> None:
     if stage.get("predicts"):
         _log.info("stage %s is predicted first (once): %s", name, folder)
-        return predict_label_maps(stage, folder)
+        predict_label_maps(stage, folder)
+        return
     _log.info("stage %s is trained first (once): %s", name, folder)
     finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
-    return checkpoint
 
 
 def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
@@ -251,11 +281,11 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
     Its test figures are returned, and left in `folder`/metrics.json.
     """
     (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
-    (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
-    checkpoint = folder / "model.ckpt"
-    if hasattr(fitted.data, "save_vocabulary"):
-        fitted.data.save_vocabulary(folder)
     if fitted.trainer.is_global_zero:
+        (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        checkpoint = folder / "model.ckpt"
+        if hasattr(fitted.data, "save_vocabulary"):
+            fitted.data.save_vocabulary(folder)
         # The name that others look for appears last, and whole.
         partial = partial_path(checkpoint)
         # The network alone, under its own names: whoever uses it needs nothing of how it was trained.
@@ -280,6 +310,9 @@ def config_hash(config: DictConfig) -> str:
     if kept["data"].get("world") is not None:
         # Its key also says how the world is drawn: pictures drawn otherwise are other data.
         kept["data"]["world"] = build(config.data.world, "data.world").key
+    # Where a network is trained, and by how many processes, is the user's machine; its name is that of one process.
+    kept["trainer"] = {key: value for key, value in content["trainer"].items() if key not in _PLACES}
+    kept["trainer"] |= {key: value for key, value in _PLACES.items() if value is not None}
     text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -29,9 +29,11 @@ def main(config: DictConfig) -> None:
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)
     else:
-        for name, value in finish_stage(fitted, folder).items():
-            print(f"{name:<40} {value:.2f}")
-        print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
+        scores = finish_stage(fitted, folder)
+        if fitted.trainer.is_global_zero:
+            for name, value in scores.items():
+                print(f"{name:<40} {value:.2f}")
+            print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
     for logger in fitted.trainer.loggers:
         # Else the next job of a sweep, in this process, would go on with this one's wandb run.
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

@@ -51,7 +51,8 @@ def test_a_given_checkpoint_wins_and_must_exist(tmp_path: Path) -> None:
 
 def test_the_hash_sees_what_changes_the_numbers_and_nothing_else(tmp_path: Path) -> None:
     base = config_hash(config("vqa_model", cache=tmp_path))
-    for same in ("num_threads=2", "logger=csv", "ckpt_path=last"):
+    places = ("trainer=ddp", "trainer.devices=4", "trainer.accelerator=cpu")
+    for same in ("num_threads=2", "logger=csv", "ckpt_path=last", *places):
         assert config_hash(config("vqa_model", same, cache=tmp_path)) == base, same
     for other in ("seed=1", "module.optimizer.lr=0.1", "data.world.seed=3", "trainer.max_epochs=9"):
         assert config_hash(config("vqa_model", other, cache=tmp_path)) != base, other

@@ -17,7 +17,7 @@ from cfexp.data.layouts import (
     PngLayouts,
     collate,
 )
-from cfexp.data.loaders import make_loader
+from cfexp.data.loaders import ShareOf, make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
@@ -61,6 +61,7 @@ class LayoutDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         if isinstance(image_size, int | str) or len(image_size) != 2:
             raise InputError(f"data.image_size must be [height, width], got {image_size!r}")
         height, width = image_size
@@ -147,13 +148,16 @@ class LayoutDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[ImageBatch]:
         """The test part in its fixed order."""
-        return self._loader(self.dataset("test"), batch_size=self.eval_batch_size)
+        dataset = self.dataset("test")
+        # A process without any would not take part where the others gather their figures.
+        share = ShareOf(range(len(dataset)), self.trainer, never_none=True)
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """The part that is explained, in its fixed order, less what was left out."""
         dataset = self.dataset(self.predict_part)
         left = [index for index in range(len(dataset)) if index not in self._left_out]
-        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=left)
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
 
     def leave_out(self, keys: Collection[int]) -> None:
         """Explain the others only."""

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler
 
 from cfexp.data.batch import VQABatch
-from cfexp.data.loaders import make_loader
+from cfexp.data.loaders import ShareOf, make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
@@ -70,6 +70,7 @@ class VQADataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         check_at_least(1, image_size=image_size, num_answers=num_answers, max_question_length=max_question_length)
         check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, images_per_batch=images_per_batch)
         check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
@@ -156,11 +157,16 @@ class VQADataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[VQABatch]:
         """val2014 in the order of (image_id, question_id)."""
-        return self._loader(self.dataset("test"), batch_size=self.eval_batch_size)
+        dataset = self.dataset("test")
+        # A process without any would not take part where the others gather their figures.
+        share = ShareOf(range(len(dataset)), self.trainer, never_none=True)
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     def predict_dataloader(self) -> DataLoader[VQABatch]:
-        """As the test loader."""
-        return self.test_dataloader()
+        """As the test loader, but each question once, however many processes there are."""
+        dataset = self.dataset("test")
+        share = ShareOf(range(len(dataset)), self.trainer)
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -153,9 +153,10 @@ class VQACounterfactualGAN(Explainer):
             "val/squared_l2": losses.squared_l2(explanation.query, explanation.counterfactual),
         }
         self.log_dict(scores, batch_size=len(before), sync_dist=True)
-        if right.any():
-            flips = (after != before)[right].float()
-            self.log("val/flip_rate", flips.mean(), batch_size=len(flips), sync_dist=True, prog_bar=True)
+        # Also where none is right: processes that log different things wait for each other.
+        count = int(right.sum())
+        flip_rate = ((after != before) & right).sum() / max(count, 1)
+        self.log("val/flip_rate", flip_rate, batch_size=count, sync_dist=True, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """One optimizer a network, with a schedule each if there is one."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.sweep import is_member, run_member
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
 # seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
@@ -43,7 +43,7 @@ NEUTRAL = {
 # Nor to explanations:
 _NEUTRAL_HERE = {
     *NEUTRAL,
-    *("label", "requires", "decision.path"),
+    *("label", "requires", "decision.path", "evaluate", "objective"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
 }
@@ -58,16 +58,17 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
 
 
-def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], Any]:
     """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
 
-    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too.
+    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
+    returns its objective, and does not end the sweep: see sweep.py.
     """
 
     @functools.wraps(main)
-    def wrapped(config: DictConfig) -> None:
+    def wrapped(config: DictConfig) -> Any:
         try:
-            main(config)
+            return run_member(main, config, _one_line) if is_member() else main(config)
         except (InputError, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
@@ -95,14 +96,15 @@ def _one_line(error: Exception) -> str:
 def _how_to_go_on(config: DictConfig) -> str:
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = folder / "checkpoints" / "last.ckpt"
+    if is_member():
+        return "goes on"
     if not checkpoint.is_file():
         # Stages come first and need not be told to go on, nor need explanations.
         began = (folder / "config.yaml").is_file() and not (folder / "explanations").is_dir()
         return "starts again" if began else "goes on"
     epoch = epochs_done(checkpoint)
     where = f"from epoch {epoch}" if epoch < config.trainer.max_epochs else "after its last epoch"
-    sweep = f" hydra.sweep.dir={folder.parent}" if HydraConfig.get().mode == RunMode.MULTIRUN else ""
-    return f"with ckpt_path=last{sweep} goes on {where}"
+    return f"with ckpt_path=last goes on {where}"
 
 
 def epochs_done(checkpoint: Path) -> int:
@@ -220,3 +222,7 @@ def _yaml_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Tr
             yield from _yaml_files(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".yaml"):
             yield prefix + entry.name.removesuffix(".yaml"), entry
+
+
+# Also for a launcher's processes, which import this module but no entry point.
+register_resolvers()

@@ -9,10 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers
+from cfexp.sweep import sweepable
 
 register_resolvers()
 
 
+@sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
 def main(config: DictConfig) -> None:
@@ -24,6 +26,7 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.judging import judges_asked_for
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
@@ -43,7 +46,7 @@ def main(config: DictConfig) -> None:
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
-        score_and_show(folder, loggers=trainer.loggers)
+        score_and_show(folder, loggers=trainer.loggers, **judges_asked_for(folder, config))
     for logger in trainer.loggers:
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from cfexp.models.face_verification import face_verification_from_released
 from cfexp.models.lpips import lpips_from_released
 from cfexp.models.pretrained import freeze, load_network, read_state_dict
 from cfexp.models.self_supervised import simsiam_from_released
-from cfexp.stages import build
+from cfexp.stages import build, provide_stages
 
 BATCH = 64  # images that a network sees at once: most enlarge them to 224 pixels or more
 IDENTITY, ORACLE, INCEPTION = "identity", "oracle", "inception"
@@ -63,6 +64,20 @@ def judges_of(folder: Path, config: DictConfig) -> list[Judge]:
     if config.cout:
         found.append(judges.transition_judge(explained_model(folder, config)))
     return found
+
+
+def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
+    """What `score_and_show` is to be given of the run in `folder` for `config.evaluate`, overrides of `cfexp.evaluate`.
+
+    Raises as `judges_of`.
+    """
+    if not config.evaluate:
+        return {}
+    asked = compose("evaluate", overrides=[*config.evaluate, f"run='{folder}'"])
+    for shared in ("cache_dir", "num_threads", "use_shipped_weights"):
+        asked[shared] = config[shared]
+    provide_stages(asked)
+    return {"judges": judges_of(folder, asked), "missing": missing_judges(folder, asked)}
 
 
 def missing_judges(folder: Path, config: DictConfig) -> dict[str, str]:

@@ -92,9 +92,10 @@ def begin(config: DictConfig) -> Path:
 
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.configuration import one_folder
+    from cfexp.evaluation.sweep_table import FOLDER
 
     settings = sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
-    return one_folder(re.sub(r"[^\w.,=+]+", "-", "sweep_" + ",".join([*sorted(swept), *settings])))
+    return one_folder(re.sub(r"[^\w.,=+]+", "-", FOLDER + ",".join([*sorted(swept), *settings])))
 
 
 def conclude(folder: Path) -> bool:

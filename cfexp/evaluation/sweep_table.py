@@ -19,6 +19,7 @@ from cfexp.evaluation.plot import COLORS, Line, Panel, Point, draw_panels
 from cfexp.evaluation.table import short, table_of
 
 NOTE = "member.json"
+FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 # So many values of a setting have a place each on the x axis; of more, it is a scale.
 MOST_PLACES = 12
@@ -123,7 +124,7 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     with_objective = any(member.objective is not None for member in members)
     headers = [*(column.header for column in columns), *(["\nobjective"] if with_objective else [])]
     first, *others = [short_name(name) for name in parameters] or ["member"]
-    table = table_of(f"{sweep.name}: {len(members)} members", first, *others, "n", *headers)
+    table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
     for member in members:
         values = [member.parameters.get(name, "") for name in parameters] or [member.name]
         counts = [row.n for row in member.metrics.values() if row.n is not None]
@@ -139,12 +140,18 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     plot = sweep / "sweep.png"
     plot.unlink(missing_ok=True)
     if panels:
-        draw_panels(sweep.name, panels, ticks, setting).save(plot)
+        draw_panels(_title(sweep), panels, ticks, setting).save(plot)
     for member in members:
         if member.state != FINISHED:
             console.print(f"{member.state}: {member.name}" + (f": {member.error}" if member.error else ""), style="red")
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
     print(f"the sweep lies in {sweep}: {files}, and a folder for each member")
+
+
+def _title(sweep: Path) -> str:
+    """The experiment's name; its folder holds the sweep's unless the user gave another."""
+    folder = sweep.resolve()
+    return folder.parent.name if folder.name.startswith(FOLDER) else folder.name
 
 
 def short_name(parameter: str) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps: `python -m cfexp.explain -m ...` and `cfexp.train -m ...`, and `python -m cfexp.sweep FOLDER` for the table again.
+"""Sweeps, of `python -m cfexp.explain -m` and `cfexp.train -m`; `python -m cfexp.sweep FOLDER` makes the table again.
 
 Hydra runs the members, here or where its launcher says. A sweep's folder is named by what is swept, a member's by its
 own values: the same command again, also with further values, runs what is missing or has failed. A member that fails
@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError

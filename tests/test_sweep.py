@@ -126,7 +126,7 @@ def test_submitit(main: Main, few: list[str], tmp_path: Path) -> None:
 
 def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    trials = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.sampler.seed=0"]
+    trials = ["hydra/sweeper=optuna", *(f"hydra.sweeper.{each}" for each in ("n_trials=2", "n_jobs=1", "sampler.seed=0"))]
     command = [*few, *trials, "explainer.learning_rate=interval(0.01,0.1)", "hydra.sweep.dir=found"]
     code, _, stderr = main(*command)
     assert (code, len(errors(stderr))) == (2, 1)
@@ -150,10 +150,10 @@ def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("hydra/launcher=joblib", "hydra/launcher=joblib is not installed: pip install 'cfexp[sweeps]'"),
-        ("hydra/launcher=submitit_slurm", "hydra/launcher=submitit_slurm is not installed: pip install 'cfexp[sweeps]'"),
-        ("hydra/launcher=ray", "hydra/launcher=ray is not installed: pip install 'cfexp[ray]'"),
-        ("+sweep=vqa_loss_weights", "hydra/sweeper=optuna is not installed: pip install 'cfexp[sweeps]'"),
+        ("hydra/launcher=joblib", "launcher=joblib is not installed: pip install 'cfexp[sweeps]'"),
+        ("hydra/launcher=submitit_slurm", "launcher=submitit_slurm is not installed: pip install 'cfexp[sweeps]'"),
+        ("hydra/launcher=ray", "launcher=ray is not installed: pip install 'cfexp[ray]'"),
+        ("+sweep=vqa_loss_weights", "sweeper=optuna is not installed: pip install 'cfexp[sweeps]'"),
         ("+sweep=proximity_weight", None),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_launcher_that_is_not_installed_is_one_line(
     code, _, stderr = in_process(command.main, "-m", argument)
     assert code == 2
     (line,) = stderr
-    assert line.startswith(f"error: {said}")
+    assert line.startswith(f"error: hydra/{said}")
 
 
 def test_the_table_can_be_made_again(in_process: InProcess, tmp_path: Path) -> None:

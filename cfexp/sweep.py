@@ -182,9 +182,8 @@ def _run_apart(folder: Path) -> None:
     if hydra.job.config_name == "train" and not any(each.startswith("ckpt_path=") for each in overrides):
         overrides.append("ckpt_path=last")
     command = [sys.executable, "-m", f"cfexp.{hydra.job.config_name}", *overrides]
-    # SIGTERM ends both.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     said = ""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which ends both
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -195,6 +194,8 @@ def _run_apart(folder: Path) -> None:
         except BaseException:
             process.terminate()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if process.returncode:
         raise InputError(said.removeprefix("error: ") or f"ended with exit code {process.returncode}")
 

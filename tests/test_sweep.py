@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def errors(stderr: list[str]) -> list[str]:
 
 
 def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
-    main: Main, few: list[str], tmp_path: Path
+    main: Main, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, stdout, stderr = main(*few, "explainer.counter_class=left,go")
     assert code == 1
@@ -84,6 +85,14 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert states(folder) == {go: "finished", left: "failed", stop: "finished"}
     assert main(*few, "explainer.counter_class=stop,go")[0] == 0  # of which nothing has to be run
     assert states(folder) == {go: "finished", stop: "finished"}
+
+    def gives_up(*arguments: Any, **settings: Any) -> None:
+        raise RuntimeError("a job was killed")
+
+    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.BasicLauncher.launch", gives_up)
+    code, stdout, _ = main(*few, "explainer.counter_class=stop,go")
+    assert code == 1
+    assert any(line.startswith("steex_driving: 2 members") for line in stdout)
 
 
 def test_a_fault_of_ours_keeps_its_traceback_and_the_rest_go_on(
@@ -126,8 +135,14 @@ def test_submitit(main: Main, few: list[str], tmp_path: Path) -> None:
 
 def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    trials = ["hydra/sweeper=optuna", *(f"hydra.sweeper.{each}" for each in ("n_trials=2", "n_jobs=1", "sampler.seed=0"))]
-    command = [*few, *trials, "explainer.learning_rate=interval(0.01,0.1)", "hydra.sweep.dir=found"]
+    trials = [f"hydra.sweeper.{each}" for each in ("n_trials=2", "n_jobs=1", "sampler.seed=0")]
+    command = [
+        *few,
+        "hydra/sweeper=optuna",
+        *trials,
+        "explainer.learning_rate=interval(0.01,0.1)",
+        "hydra.sweep.dir=found",
+    ]
     code, _, stderr = main(*command)
     assert (code, len(errors(stderr))) == (2, 1)
     assert "Optuna needs what to optimise: '+objective={METRIC: WEIGHT}'" in errors(stderr)[0]
@@ -220,6 +235,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(few: list[str], tmp_path: Pat
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not (tmp_path / "mine" / "explainer.proximity_weight=1" / "provenance.json").is_file():
         assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -80,7 +81,7 @@ def _draw_panel(
     sheet.text(left + WIDTH / 2, top + HEIGHT + 30, setting, SMALL, INK, "ma")
     for line in panel.lines:
         places = [place(point.x, point.value) for point in line.points]
-        for (x0, y0), (x1, y1) in zip(places, places[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(places):
             sheet.line(x0, y0, x1, y1, line.color, 2, line.dashed)
         if line.dashed:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 
 from cfexp.errors import InputError
 from cfexp.evaluation.judges import FLOOR
@@ -126,7 +127,7 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     first, *others = [short_name(name) for name in parameters] or ["member"]
     table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
     for member in members:
-        values = [member.parameters.get(name, "") for name in parameters] or [member.name]
+        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
         counts = [row.n for row in member.metrics.values() if row.n is not None]
         numbers = [_cell(member.metrics.get(column.metric), column.digits) for column in columns]
         if with_objective:
@@ -143,7 +144,8 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
         draw_panels(_title(sweep), panels, ticks, setting).save(plot)
     for member in members:
         if member.state != FINISHED:
-            console.print(f"{member.state}: {member.name}" + (f": {member.error}" if member.error else ""), style="red")
+            reason = f": {member.error}" if member.error else ""
+            console.print(f"{member.state}: {member.name}{reason}", style="red", markup=False, soft_wrap=True)
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
     print(f"the sweep lies in {sweep}: {files}, and a folder for each member")
 

@@ -9,16 +9,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
-from cfexp.sweep import is_member, run_member
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
 # seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
@@ -68,11 +69,15 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> Any:
         try:
-            return run_member(main, config, _one_line) if is_member() else main(config)
+            if not is_member():
+                return main(config)
+            from cfexp.sweep import run_member  # which builds on this module
+
+            return run_member(main, config)
         except (InputError, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(2)
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with none.
@@ -83,7 +88,28 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     return wrapped
 
 
-def _one_line(error: Exception) -> str:
+class StoppedBySigterm(ContextDecorator):
+    """Let SIGTERM stop what is within, or a function so decorated, at once.
+
+    Lightning would go on to the end of a batch, which may take minutes, and beyond; what is explained is on disk.
+    """
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+        del self._before  # launchers pickle the function that is decorated, and this with it
+
+
+def is_member() -> bool:
+    """Whether this is a run of a sweep, see sweep.py."""
+    hydra = HydraConfig.get()
+    return bool(hydra.mode == RunMode.MULTIRUN and "sweep" in hydra.callbacks)
+
+
+def one_line(error: Exception) -> str:
+    """What an InputError, or OmegaConf's, says to the user."""
     if isinstance(error, MissingMandatoryValue):
         return _must_be_given(str(error.full_key))
     lines = str(error).strip().splitlines()
@@ -177,6 +203,20 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
         if name not in _NEUTRAL_HERE:
             flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
+
+
+def run_config(folder: Path) -> DictConfig:
+    """The config in a run's folder; an empty one if there is none."""
+    path = folder / "config.yaml"
+    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def run_setting(folder: Path, key: str) -> Any:
+    """What that config says of `key`, as plain Python; None if it does not say."""
+    value = OmegaConf.select(run_config(folder), key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:

@@ -1,14 +1,12 @@
 """`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run folder."""
 
-import signal
-import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers
+from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers, StoppedBySigterm
 from cfexp.sweep import sweepable
 
 register_resolvers()
@@ -17,6 +15,7 @@ register_resolvers()
 @sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
+@StoppedBySigterm()
 def main(config: DictConfig) -> None:
     """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
 
@@ -30,14 +29,13 @@ def main(config: DictConfig) -> None:
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
-    # What is explained is on disk. Lightning would go on to the end of the batch, which may take minutes, and beyond.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     folder = Path(HydraConfig.get().runtime.output_dir)
     if config.image is not None:
         use_own_images(config)
     elif config.label_map is not None:
         raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
-    provide_stages(config)
+    else:
+        provide_stages(config)
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()

@@ -9,7 +9,6 @@ import argparse
 import functools
 import os
 import re
-import signal
 import subprocess
 import sys
 import traceback
@@ -23,10 +22,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cfexp.configuration import StoppedBySigterm, one_folder, one_line, refuse_other_run
 from cfexp.errors import InputError
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
@@ -48,18 +47,21 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the folder for all members, wherever they will run."""
-        # Hydra makes warnings of a callback's exceptions, but not of an exit.
-        try:
-            folder = begin(config)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        _begun.append(folder)
+        _begun.append(_or_exit(begin, config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Conclude."""
-        if conclude(_begun.pop()):
+        if _or_exit(conclude, _begun.pop()):
             sys.exit(1)
+
+
+def _or_exit(function: Callable[[Any], Any], argument: Any) -> Any:
+    """Call it; an InputError ends the command in one line. Of a callback's exceptions Hydra makes warnings."""
+    try:
+        return function(argument)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def begin(config: DictConfig) -> Path:
@@ -91,7 +93,6 @@ def begin(config: DictConfig) -> Path:
 
 
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
-    from cfexp.configuration import one_folder
     from cfexp.evaluation.sweep_table import FOLDER
 
     settings = sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
@@ -99,12 +100,15 @@ def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
 
 
 def conclude(folder: Path) -> bool:
-    """Write and print what the members have come to; whether one of them has not finished."""
-    from cfexp.evaluation.sweep_table import FINISHED, read_members, save_and_show
+    """Write and print what the members have come to; whether one of them has not finished.
+
+    Raises InputError for a folder without members, and for a damaged file in it.
+    """
+    from cfexp.evaluation.sweep_table import FINISHED, NOTE, read_members, save_and_show
 
     members = read_members(folder)
     if not members:
-        return False
+        raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}")
     save_and_show(folder, members)
     open_ones = sum(member.state != FINISHED for member in members)
     if open_ones:
@@ -113,13 +117,7 @@ def conclude(folder: Path) -> bool:
     return bool(open_ones)
 
 
-def is_member() -> bool:
-    """Whether this is a run of a sweep that has a summary."""
-    hydra = HydraConfig.get()
-    return bool(hydra.mode == RunMode.MULTIRUN and "sweep" in hydra.callbacks)
-
-
-def run_member(main: Callable[[DictConfig], None], config: DictConfig, one_line: Callable[[Exception], str]) -> Any:
+def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float | None:
     """Run one member, unless it has finished before; returns its objective, None if it has none or failed."""
     from cfexp.evaluation.sweep_table import write_note
 
@@ -163,7 +161,6 @@ def _has_finished(config: DictConfig, folder: Path) -> bool:
     """Whether the run is there already; raises InputError where it is one of another config."""
     if not (folder / "metrics.json").is_file() or config.get("image") is not None:
         return False
-    from cfexp.configuration import refuse_other_run
     from cfexp.stages import provide_stages
 
     provide_stages(config)
@@ -183,8 +180,7 @@ def _run_apart(folder: Path) -> None:
         overrides.append("ckpt_path=last")
     command = [sys.executable, "-m", f"cfexp.{hydra.job.config_name}", *overrides]
     said = ""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which ends both
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with StoppedBySigterm(), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -194,8 +190,6 @@ def _run_apart(folder: Path) -> None:
         except BaseException:
             process.terminate()
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
     if process.returncode:
         raise InputError(said.removeprefix("error: ") or f"ended with exit code {process.returncode}")
 
@@ -217,11 +211,7 @@ def sweepable(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapped() -> None:
-        try:
-            refuse_missing_plugins(sys.argv[1:])
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+        _or_exit(refuse_missing_plugins, sys.argv[1:])
         try:
             main()
         except SystemExit as stop:
@@ -256,16 +246,8 @@ def main() -> None:
     """Print and write the table and the plot of a sweep again, finished or not."""
     parser = argparse.ArgumentParser(prog="cfexp.sweep", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="of the sweep: runs/NAME/sweep_...")
-    folder = parser.parse_args().folder
-    try:
-        from cfexp.evaluation.sweep_table import NOTE, read_members
-
-        if not read_members(folder):
-            raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}")
-        sys.exit(1 if conclude(folder) else 0)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    if _or_exit(conclude, parser.parse_args().folder):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(few: list[str], tmp_path: Pat
 @pytest.mark.slow
 def test_faces_are_judged_by_who_they_are(main: Main, tmp_path: Path) -> None:
     """With the shipped networks: the dearer the distance, the nearer the codes and the more the same person."""
-    small = ["data.max_test_images=4", "data.eval_batch_size=4", "num_threads=1", "explainer.num_steps=30"]
+    small = ["data.max_test_images=2", "data.eval_batch_size=2", "num_threads=1", "explainer.num_steps=10"]
     weights = "explainer.proximity_weight=0,3"
     code, stdout, stderr = main("-m", "+experiment=steex_smile", "+sweep=proximity_weight", weights, *small)
     assert code == 0, stderr

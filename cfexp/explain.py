@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers, StoppedBySigterm
+from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, refuse_other_run, register_resolvers
 from cfexp.sweep import sweepable
 
 register_resolvers()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -216,7 +217,8 @@ def sweepable(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except SystemExit as stop:
             if _begun and stop.code == 1:
-                conclude(_begun[-1])
+                with suppress(InputError):  # of a sweep without members yet
+                    conclude(_begun[-1])
             raise
         finally:
             _begun.clear()

@@ -89,7 +89,7 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     def gives_up(*arguments: Any, **settings: Any) -> None:
         raise RuntimeError("a job was killed")
 
-    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.BasicLauncher.launch", gives_up)
+    monkeypatch.setattr("hydra.plugins.sweeper.Sweeper.validate_batch_is_legal", gives_up)
     code, stdout, _ = main(*few, "explainer.counter_class=stop,go")
     assert code == 1
     assert any(line.startswith("steex_driving: 2 members") for line in stdout)
@@ -160,6 +160,14 @@ def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path
     assert code == 1
     assert "objective: no 'ssmi' in " in errors(stderr)[0]
     assert set(states(tmp_path / "found").values()) == {"failed"}
+
+
+def test_a_mistyped_setting_is_said_before_any_member_runs(main: Main, few: list[str], tmp_path: Path) -> None:
+    code, _, stderr = main(*few, "explainer.proximity_wait=1,2")
+    assert code == 1
+    assert "Key 'proximity_wait' is not in struct" in "\n".join(stderr)
+    assert not any("Traceback" in line for line in stderr)
+    assert list(only_sweep(tmp_path).iterdir()) == [only_sweep(tmp_path) / "multirun.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ NEUTRAL = {
 # Nor to explanations:
 _NEUTRAL_HERE = {
     *NEUTRAL,
-    *("label", "requires", "decision.path"),
+    *("label", "requires", "decision.path", "evaluate", "objective"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
 }
@@ -59,21 +59,26 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
 
 
-def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], Any]:
     """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
 
-    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too.
+    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
+    returns its objective, and does not end the sweep: see sweep.py.
     """
 
     @functools.wraps(main)
-    def wrapped(config: DictConfig) -> None:
+    def wrapped(config: DictConfig) -> Any:
         try:
+            if is_member():
+                from cfexp.sweep import run_member  # which builds on this module
+
+                return run_member(main, config)
             _keep_run_dir()
-            main(config)
+            return main(config)
         except (InputError, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(2)
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with none.
@@ -95,20 +100,28 @@ def _keep_run_dir() -> None:
             hydra.run.dir = hydra.runtime.output_dir.replace('"', '\\"')  # Lightning puts it in quotation marks
 
 
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
+class StoppedBySigterm(ContextDecorator):
     """Let SIGTERM stop what is within, or a function so decorated, at once.
 
     Lightning would go on to the end of a batch, which may take minutes, and beyond; what is explained is on disk.
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+        del self._before  # launchers pickle the function that is decorated, and this with it
 
 
-def _one_line(error: Exception) -> str:
+def is_member() -> bool:
+    """Whether this is a run of a sweep, see sweep.py."""
+    hydra = HydraConfig.get()
+    return bool(hydra.mode == RunMode.MULTIRUN and "sweep" in hydra.callbacks)
+
+
+def one_line(error: Exception) -> str:
+    """What an InputError, or OmegaConf's, says to the user."""
     if isinstance(error, MissingMandatoryValue):
         return _must_be_given(str(error.full_key))
     lines = str(error).strip().splitlines()
@@ -121,14 +134,15 @@ def _one_line(error: Exception) -> str:
 def _how_to_go_on(config: DictConfig) -> str:
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = folder / "checkpoints" / "last.ckpt"
+    if is_member():
+        return "goes on"
     if not checkpoint.is_file():
         # Stages come first and need not be told to go on, nor need explanations.
         began = (folder / "config.yaml").is_file() and not (folder / "explanations").is_dir()
         return "starts again" if began else "goes on"
     epoch = epochs_done(checkpoint)
     where = f"from epoch {epoch}" if epoch < config.trainer.max_epochs else "after its last epoch"
-    sweep = f" hydra.sweep.dir={folder.parent}" if HydraConfig.get().mode == RunMode.MULTIRUN else ""
-    return f"with ckpt_path=last{sweep} goes on {where}"
+    return f"with ckpt_path=last goes on {where}"
 
 
 def epochs_done(checkpoint: Path) -> int:
@@ -260,3 +274,7 @@ def _yaml_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Tr
             yield from _yaml_files(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".yaml"):
             yield prefix + entry.name.removesuffix(".yaml"), entry
+
+
+# Also for a launcher's processes, which import this module but no entry point.
+register_resolvers()

@@ -6,14 +6,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers, stopped_by_sigterm
+from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, refuse_other_run, register_resolvers
+from cfexp.sweep import sweepable
 
 register_resolvers()
 
 
+@sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
-@stopped_by_sigterm()
+@StoppedBySigterm()
 def main(config: DictConfig) -> None:
     """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
 
@@ -23,6 +25,7 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.judging import judges_asked_for
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
@@ -41,7 +44,7 @@ def main(config: DictConfig) -> None:
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
-        score_and_show(folder, loggers=trainer.loggers)
+        score_and_show(folder, loggers=trainer.loggers, **judges_asked_for(folder, config))
     for logger in trainer.loggers:
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from cfexp.models.face_verification import face_verification_from_released
 from cfexp.models.lpips import lpips_from_released
 from cfexp.models.pretrained import freeze, load_network, read_state_dict
 from cfexp.models.self_supervised import simsiam_from_released
-from cfexp.stages import build
+from cfexp.stages import build, provide_stages
 
 BATCH = 64  # images that a network sees at once: most enlarge them to 224 pixels or more
 IDENTITY, ORACLE, INCEPTION = "identity", "oracle", "inception"
@@ -67,6 +68,20 @@ def load_judges(config: DictConfig) -> Callable[[Path], list[Judge]]:
         return [*found, *oracle_judges(run_setting(folder, "label")), *of_run]
 
     return judges_of
+
+
+def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
+    """What `score_and_show` is to be given of the run in `folder` for `config.evaluate`, overrides of `cfexp.evaluate`.
+
+    Raises as `load_judges`.
+    """
+    if not config.evaluate:
+        return {}
+    asked = compose("evaluate", overrides=[*config.evaluate, f"run='{folder}'"])
+    for shared in ("cache_dir", "num_threads", "use_shipped_weights"):
+        asked[shared] = config[shared]
+    provide_stages(asked)
+    return {"judges": load_judges(asked)(folder), "missing": missing_judges(folder, asked)}
 
 
 def missing_judges(folder: Path, config: DictConfig) -> dict[str, str]:

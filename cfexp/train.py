@@ -9,10 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, resume_from
+from cfexp.sweep import sweepable
 
 register_resolvers()
 
 
+@sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
 @one_line_errors
 def main(config: DictConfig) -> None:

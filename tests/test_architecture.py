@@ -57,6 +57,7 @@ RULES = {
     "loggers": Rule("evaluation", hydra=True, files=True, wandb=True),
     "explained": Rule("*", hydra=True, files=True),
     "judging": Rule("*", hydra=True, files=True),
+    "sweep": Rule("*", hydra=True, files=True),
     "reproduce": Rule("*", hydra=True, files=True),
     "gallery": Rule("*", hydra=True, files=True),
     "reconstruct": Rule("*", hydra=True, files=True),

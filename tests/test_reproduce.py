@@ -47,7 +47,7 @@ def test_commands_compose(name: str) -> None:
         found = re.fullmatch(r"python -m cfexp\.(\w+) (?:-m )?(.*)", line)
         assert found is not None, line
         assert "+experiment=paper/" in line
-        commands.append((found[1], found[2].replace("=0,0.1,0.3,1", "=0").split()))
+        commands.append((found[1], found[2].split()))
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for command, overrides in commands:

@@ -1,35 +1,39 @@
 """`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run folder."""
 
-import signal
-import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers
+from cfexp.configuration import CONFIG_PATH, one_line_errors, refuse_other_run, register_resolvers, stopped_by_sigterm
 
 register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
+@stopped_by_sigterm()
 def main(config: DictConfig) -> None:
     """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
 
-    Raises InputError for a folder that holds a run of another config.
+    Raises InputError for a folder that holds a run of another config, or that another process is at work in.
     """
     # Imported late: --help and a mistyped override answer at once.
+    from cfexp.folder_lock import claimed
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with claimed(folder):
+        _explain(config, folder)
+
+
+def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
-    # What is explained is on disk. Lightning would go on to the end of the batch, which may take minutes, and beyond.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    folder = Path(HydraConfig.get().runtime.output_dir)
     if config.image is not None:
         use_own_images(config)
     elif config.label_map is not None:

@@ -46,6 +46,7 @@ RULES = {
     "benchmarks.data": Rule("data worlds", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
+    "folder_lock": Rule(lightning=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),
     "own_queries": Rule("*", hydra=True),
     "library": Rule("*", hydra=True, files=True),

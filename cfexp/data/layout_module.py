@@ -131,10 +131,8 @@ class LayoutDataModule(LightningDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
-        # Lightning sets the epoch of a DistributedSampler, and under DDP leaves it as it is.
         sampler = MirroringSampler(dataset, replicas, rank, self.seed, self.horizontal_flip)
-        # Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
-        sampler.set_epoch(0 if trainer is None else trainer.current_epoch)
+        sampler.begin(trainer, self.batch_size)
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
             raise InputError(f"data.batch_size={self.batch_size} {problem}")

@@ -104,7 +104,7 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
         # their first indices at once: those must be the ones that follow.
         trainer.fit_loop.epoch_progress.current.completed = done.epochs
-        trainer.fit_loop.epoch_loop.batch_progress.current.completed = done.batches
+        data.batches_seen = done.batches  # type: ignore[attr-defined]
     with _sigterm_left_to_lightning():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.received_sigterm:  # after its last batch

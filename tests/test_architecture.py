@@ -38,6 +38,7 @@ RULES = {
     "metrics": Rule(),
     # What is built of them
     "explainers": Rule("models losses data.batch", lightning=True),
+    "explainers.memory": Rule(files=True),
     "pretraining": Rule("models losses metrics data.batch", lightning=True),
     "evaluation": Rule("metrics", files=True),
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),

@@ -25,14 +25,13 @@ class EpochSampler(DistributedSampler[BatchT]):
         super().__init__(dataset, replicas, rank, shuffle=True, seed=seed << 16, drop_last=True)
         self._seen = 0  # items of the epoch that comes first
 
-    def begin(self, trainer: Trainer | None, batch_size: int) -> None:
-        """Begin where the training goes on, for which Lightning 2.6 comes too late.
+    def begin(self, trainer: Trainer | None, seen: int) -> None:
+        """Begin with the trainer's epoch, after so many items of it that were seen.
 
-        It sets the epoch of a resumed run after worker processes were given their first indices.
+        Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
         """
-        if trainer is not None:
-            self.set_epoch(trainer.current_epoch)
-            self._seen = batch_size * trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        self.set_epoch(0 if trainer is None else trainer.current_epoch)
+        self._seen = seen
 
     def __iter__(self) -> Iterator[Any]:
         """The items of this process's part of the epoch."""

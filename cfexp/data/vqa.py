@@ -48,6 +48,8 @@ class VQADataModule(LightningDataModule):
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
+    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
+
     def __init__(
         self,
         root: str | None = None,
@@ -138,7 +140,7 @@ class VQADataModule(LightningDataModule):
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
         size = self.images_per_batch if self.group_by_image else self.batch_size
         sampler: EpochSampler[VQABatch] = EpochSampler(dataset, replicas, rank, self.seed)
-        sampler.begin(trainer, size)
+        sampler.begin(trainer, self.batches_seen * size)
         if len(sampler) < size:
             setting, things = ("images_per_batch", "images") if self.group_by_image else ("batch_size", "questions")
             raise InputError(f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on")

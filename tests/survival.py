@@ -61,7 +61,9 @@ class Command:
     def __init__(self, verb: str, arguments: Sequence[str], home: Path, cache: Path) -> None:
         self.verb, self.arguments, self.home, self.cache = verb, list(arguments), home, cache
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["cfexp.evaluate", "cfexp.explain", "cfexp.train", "cfexp.stages", __name__])
+        self.context.set_forkserver_preload(
+            ["cfexp.evaluate", "cfexp.explain", "cfexp.train", "cfexp.stages", __name__]
+        )
         self.undisturbed = home / "undisturbed"
         self.run(self.undisturbed)  # the data are drawn
         shutil.rmtree(self.undisturbed)
@@ -91,7 +93,9 @@ class Command:
         process = self.context.Process(target=_main, args=(self, folder, said, kind, at_access))
         began = time.monotonic()
         process.start()
-        disturbed = _disturb(process, kind, began + share * self.seconds) if kind in ("kill", "term", "worker") else None
+        disturbed = (
+            _disturb(process, kind, began + share * self.seconds) if kind in ("kill", "term", "worker") else None
+        )
         process.join(120)
         code = process.exitcode
         assert code is not None, f"still running: {said.read_text()}"

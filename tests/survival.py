@@ -61,9 +61,8 @@ class Command:
     def __init__(self, verb: str, arguments: Sequence[str], home: Path, cache: Path) -> None:
         self.verb, self.arguments, self.home, self.cache = verb, list(arguments), home, cache
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            ["cfexp.evaluate", "cfexp.explain", "cfexp.train", "cfexp.stages", __name__]
-        )
+        imported = (f"cfexp.{name}" for name in ("evaluate", "explain", "train", "stages"))
+        self.context.set_forkserver_preload([*imported, __name__])
         self.undisturbed = home / "undisturbed"
         self.run(self.undisturbed)  # the data are drawn
         shutil.rmtree(self.undisturbed)
@@ -78,7 +77,7 @@ class Command:
         while True:
             folder = self.home / f"disturbed_{runs}"
             runs += 1
-            while not (ended := self.run(folder, left[0] if left else None)).code == 0:
+            while (ended := self.run(folder, left[0] if left else None)).code:
                 assert ended.disturbed, ended.said
                 _check(left.pop(0), ended)
             assert_same(folder, self.undisturbed)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def batch(data: EightImages, *rows: int) -> ImageBatch:
     return batch_of(data, *rows, dtype=torch.float64)
 
 
-def counted(explainer: STEEX, most: int, error: BaseException) -> Iterator[list[int]]:
+def counted(explainer: STEEX, most: int, error: BaseException) -> list[int]:
     """How many queries each call explains; the error where they are more than `most`."""
     sizes: list[int] = []
     explain = explainer.explain
@@ -45,7 +45,7 @@ def counted(explainer: STEEX, most: int, error: BaseException) -> Iterator[list[
         return explain(batch)
 
     explainer.explain = limited  # type: ignore[method-assign]
-    yield sizes
+    return sizes
 
 
 def columns(found: Explanation) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def columns(found: Explanation) -> dict[str, Tensor]:
 def test_out_of_memory_halves_the_batch_and_changes_no_result(data: EightImages, error: Exception) -> None:
     whole = steex().predict_step(batch(data), 0)
     explainer = steex()
-    (sizes,) = counted(explainer, 3, error)
+    sizes = counted(explainer, 3, error)
     found = explainer.predict_step(batch(data), 0)
     assert sizes == [8, 4, 2, 2, 2, 2]
     explainer.predict_step(batch(data, 0, 1, 2), 1)
@@ -82,7 +82,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_result(data: EightImages,
 def test_what_halving_does_not_mend_is_raised(data: EightImages) -> None:
     for most, error in ((0, MemoryError()), (3, RuntimeError("another matter"))):
         explainer = steex()
-        (sizes,) = counted(explainer, most, error)
+        sizes = counted(explainer, most, error)
         with pytest.raises(type(error)):
             explainer.predict_step(batch(data), 0)
         assert sizes == ([8, 4, 2, 1] if most == 0 else [8])

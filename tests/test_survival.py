@@ -17,9 +17,9 @@ from tests.commands import InProcess, Main
 from tests.survival import KINDS, Command, Moment, assert_same, random_moments
 from tests.tiny_streets import DRIVING, write_networks
 
-# Two epochs of three batches, then two batches of explanations.
+# Two epochs of three batches, and two to validate; then two batches of explanations.
 VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_threads=1", "logger=csv", "ckpt_path=last"]
-VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3"]
+VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "data.eval_batch_size=8"]
 # A stage whose learning rate has a schedule by step.
 STAGE = ["+experiment=street_decision", "data.world.train_scenes=24", "data.world.val_scenes=4", "data.batch_size=4"]
 STAGE += ["network.widths=[4,8]", "trainer.max_epochs=2", "num_threads=1", "logger=csv", "ckpt_path=last"]

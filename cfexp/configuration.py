@@ -172,13 +172,14 @@ def progress_of(checkpoint: Path) -> Progress:
 def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     """The checkpoint that a run in `folder` goes on from; `last` in a folder without one starts from the beginning.
 
-    Raises InputError for a path at which there is none.
+    Raises InputError for a path at which there is none, or another file.
     """
     path = folder / "checkpoints" / "last.ckpt" if ckpt_path == "last" else ckpt_path
     if path is None or (ckpt_path == "last" and not Path(path).is_file()):
         return None
     if not Path(path).is_file():
         raise InputError(f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment")
+    progress_of(Path(path))  # before stages are trained
     return Path(path)
 
 

@@ -47,6 +47,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
+        RunFolder(folder).finish()  # which Lightning forgets where nothing was left to explain
         score_and_show(folder, loggers=trainer.loggers)
     for logger in trainer.loggers:
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

@@ -186,7 +186,8 @@ def _check(moment: Moment, ended: Ended) -> None:
 
 def assert_same(folder: Path, expected: Path) -> None:
     """That two finished run folders hold the same results, and nothing else."""
-    assert _results(folder) == _results(expected)
+    found, due = set(_results(folder)), set(_results(expected))
+    assert found == due, f"{folder} lacks {due - found}, and has {found - due}"
     for name in _results(expected):
         path = folder / name
         if name.suffix == ".ckpt":

@@ -108,8 +108,11 @@ class RunFolder:
     def finish(self) -> None:
         """Merge the records of all processes, which must have closed their writers, into explanations.parquet.
 
-        The lines go when the table is in place, so a kill in between loses nothing. Raises as `records`.
+        Unless they are. The lines go when the table is in place, so a kill in between loses nothing. Raises as
+        `records`.
         """
+        if self.table.exists() and not self._lines():
+            return
         records = self.records()
         columns = dict.fromkeys(name for record in records for name in record)
         content = pa.table({name: [record.get(name) for record in records] for name in columns})

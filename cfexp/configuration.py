@@ -231,6 +231,20 @@ def _flat(content: Any, neutral: Collection[str], prefix: str = "") -> dict[str,
     return flat
 
 
+def run_config(folder: Path) -> DictConfig:
+    """The config in a run's folder; an empty one if there is none."""
+    path = folder / "config.yaml"
+    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def run_setting(folder: Path, key: str) -> Any:
+    """What that config says of `key`, as plain Python; None if it does not say."""
+    value = OmegaConf.select(run_config(folder), key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
 def _run_dir(name: str, ckpt_path: str | None) -> str:
     """runs/NAME/TIME; with ckpt_path=last the newest there."""
     parent = RUNS / name

@@ -6,9 +6,9 @@ from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
 
 register_resolvers()
 
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluation.figures import compare
     from cfexp.explained import attack_on
-    from cfexp.judging import JUDGES, judges_of, missing_judges
+    from cfexp.judging import JUDGES, load_judges, missing_judges
     from cfexp.stages import provide_stages, use_threads
 
     use_threads(config.num_threads)
@@ -29,6 +29,7 @@ def main(config: DictConfig) -> None:
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     names = [experiment_of(run) for run in runs]
+    judges_of = load_judges(config)
     if config.figures and (twice := [name for name in names if names.count(name) > 1]):
         raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
     scores = {
@@ -36,7 +37,7 @@ def main(config: DictConfig) -> None:
             run,
             era=config.era,
             predictors=predictors,
-            judges=judges_of(run, config),
+            judges=judges_of(run),
             missing=missing_judges(run, config),
             attack=attack_on(run, config),
         )
@@ -48,26 +49,19 @@ def main(config: DictConfig) -> None:
 
 def experiment_of(run: Path) -> str:
     """The name of the experiment that left a run folder; the folder's own name if it does not say."""
-    return str(_setting(run, "name") or run.name)
-
-
-def _setting(run: Path, key: str) -> Any:
-    """What the config in a run folder says, as plain Python; None if it does not say."""
-    path = run / "config.yaml"
-    value = OmegaConf.select(OmegaConf.load(path), key) if path.is_file() else None
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return str(run_setting(run, "name") or run.name)
 
 
 def search_settings(folder: Path) -> Any:
     """What the config in a run folder says of its searches, as `SearchSettings`."""
     from cfexp.evaluation.style_codes import SearchSettings
 
-    regions, class_names = _setting(folder, "explainer.regions"), _setting(folder, "explainer.class_names")
+    regions, class_names = run_setting(folder, "explainer.regions"), run_setting(folder, "explainer.class_names")
     return SearchSettings(
         regions=None if regions is None else tuple(regions),
         class_names=tuple(class_names or ()),
-        label=_setting(folder, "label"),
-        region_groups=tuple(_setting(folder, "explainer.region_groups") or ()),
+        label=run_setting(folder, "label"),
+        region_groups=tuple(run_setting(folder, "explainer.region_groups") or ()),
     )
 
 
@@ -123,11 +117,8 @@ def answerer(checkpoint: Path) -> Any:
 
     @torch.no_grad()
     def answer(images: torch.Tensor, records: Sequence[Mapping[str, Any]]) -> list[str]:
-        words = [
-            torch.tensor(vocabulary.encode(record["question"], config.data.max_question_length)) for record in records
-        ]
-        question = torch.nn.utils.rnn.pad_sequence(words, batch_first=True)
-        logits = network(images, question, torch.tensor([len(ids) for ids in words]))
+        asked = vocabulary.encode_all([record["question"] for record in records], config.data.max_question_length)
+        logits = network(images, *map(torch.from_numpy, asked))
         return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]
 
     return answer

@@ -38,7 +38,8 @@ def _explain(config: DictConfig, folder: Path) -> None:
         use_own_images(config)
     elif config.label_map is not None:
         raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
-    provide_stages(config)
+    else:
+        provide_stages(config)
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()

@@ -8,9 +8,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
+from cfexp.configuration import run_config
 from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack, Decide
+from cfexp.losses import exclusive_logits
 from cfexp.models.pretrained import load_network
 from cfexp.stages import build, provide_stages
 
@@ -43,8 +45,7 @@ def explained_model(folder: Path, config: DictConfig) -> Decide:
 
 def _explained(folder: Path, config: DictConfig) -> tuple[DictConfig, DictConfig, Path]:
     """A run's config, what loads the model that it explained, and that model's checkpoint."""
-    run = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else OmegaConf.create()
-    assert isinstance(run, DictConfig)
+    run = run_config(folder)
     loader = OmegaConf.select(run, "explainer.decision_model")
     if loader is None or "checkpoint" not in loader:
         raise InputError(f"{folder}/config.yaml does not say which model was explained")
@@ -76,8 +77,7 @@ def _second_model(run: DictConfig, explained: str, config: DictConfig) -> Path:
 
 def _decide(run: DictConfig, loader: DictConfig, checkpoint: Path) -> Decide:
     """A model as a function; its network is that of the stage whose folder it lies in, else the explained one's."""
-    stage = checkpoint.parent / "config.yaml"
-    own = OmegaConf.select(OmegaConf.load(stage), "network") if stage.is_file() else None
+    own = run_config(checkpoint.parent).get("network")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network: nn.Module
     if own is None:
@@ -90,11 +90,7 @@ def _decide(run: DictConfig, loader: DictConfig, checkpoint: Path) -> Decide:
     head = OmegaConf.select(run, "explainer.head")
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        logits: Tensor = network(images.to(device)).to(images.device)
-        if head is None and logits.shape[1] > 1:
-            return logits
-        logit = logits[:, head or 0]
-        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+        return exclusive_logits(network(images.to(device)).to(images.device), head)
 
     return decide
 
@@ -106,11 +102,9 @@ def _of_questions(network: nn.Module, run: DictConfig, checkpoint: Path, device:
         raise InputError(f"{checkpoint} gives other answers than the model that was explained")
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        words = [
-            torch.tensor(vocabulary.encode(record["question"], run.data.max_question_length)) for record in records
-        ]
-        question = torch.nn.utils.rnn.pad_sequence(words, batch_first=True).to(device)
-        logits: Tensor = network(images.to(device), question, torch.tensor([len(ids) for ids in words]).to(device))
+        asked = vocabulary.encode_all([record["question"] for record in records], run.data.max_question_length)
+        words, lengths = (torch.from_numpy(each).to(device) for each in asked)
+        logits: Tensor = network(images.to(device), words, lengths)
         return logits.to(images.device)
 
     return decide

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from cfexp.configuration import run_setting
 from cfexp.errors import InputError
 from cfexp.evaluation import judges
 from cfexp.evaluation.dlib_faces import descriptors
@@ -36,8 +37,8 @@ OF_FACES = {
 SKIN = "skin"  # a region that every layout of a face has
 
 
-def judges_of(folder: Path, config: DictConfig) -> list[Judge]:
-    """All judges that the config gives, for the run in `folder`.
+def load_judges(config: DictConfig) -> Callable[[Path], list[Judge]]:
+    """All judges that the config gives, as a function of the folder of the run that they judge.
 
     Raises InputError for a checkpoint that is missing or does not fit, and for a network without its checkpoint.
     """
@@ -52,7 +53,6 @@ def judges_of(folder: Path, config: DictConfig) -> list[Judge]:
         found.append(judges.face_judge(_in_batches(network, network.features)))
     if config.dlib:
         found.append(judges.dlib_judge(descriptors()))
-    found += _oracle_judges(folder, config)
     if given.get(INCEPTION) is not None:
         found.append(judges.inception_judge(inception_features(Path(given.inception))))
     if given.get(SELF_SUPERVISED) is not None:
@@ -60,9 +60,13 @@ def judges_of(folder: Path, config: DictConfig) -> list[Judge]:
         found.append(judges.similarity_judge("s3", _in_batches(simsiam, simsiam.features)))
     if given.get(LPIPS) is not None:
         found.append(judges.lpips_judge(freeze(lpips_from_released(read_state_dict(given.lpips), _lpips_heads()))))
-    if config.cout:
-        found.append(judges.transition_judge(explained_model(folder, config)))
-    return found
+    oracle_judges = _load_oracle(config)
+
+    def judges_of(folder: Path) -> list[Judge]:
+        of_run = [judges.transition_judge(explained_model(folder, config))] if config.cout else []
+        return [*found, *oracle_judges(run_setting(folder, "label")), *of_run]
+
+    return judges_of
 
 
 def missing_judges(folder: Path, config: DictConfig) -> dict[str, str]:
@@ -123,27 +127,27 @@ def config_beside(checkpoint: Path) -> Any:
     return OmegaConf.load(path)
 
 
-def _oracle_judges(folder: Path, config: DictConfig) -> list[Judge]:
+def _load_oracle(config: DictConfig) -> Callable[[str | None], list[Judge]]:
+    """The oracle's judges, as a function of the attribute that is decided."""
     checkpoint = config.checkpoints.get(ORACLE)
     network = _network(ORACLE, checkpoint, config.oracle_network)
     if network is None:
-        return []
+        return lambda label: []
     names = config.oracle_attributes or config_beside(Path(checkpoint)).data.attributes
     features = _features(network, ORACLE)
 
     def see(images: Tensor) -> Tensor:
         return torch.cat([network(images), features(images)], dim=1)
 
-    label = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "label") if _has_config(folder) else None
-    attribute = list(names).index(label) if label in names else None
-    found = [judges.oracle_judge(_in_batches(network, see), len(names), attribute)]
-    if config.mnac_published:
-        found.append(judges.published_mnac_judge(with_batch_statistics(network), len(names)))
-    return found
+    seen = _in_batches(network, see)
+    published = [judges.published_mnac_judge(with_batch_statistics(network), len(names))]
 
+    def oracle_judges(label: str | None) -> list[Judge]:
+        attribute = list(names).index(label) if label in names else None
+        found = [judges.oracle_judge(seen, len(names), attribute)]
+        return found + published if config.mnac_published else found
 
-def _has_config(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
+    return oracle_judges
 
 
 def with_batch_statistics(network: nn.Module) -> judges.See:

@@ -123,6 +123,17 @@ def perceptual(
     return torch.stack(differences).sum()
 
 
+def exclusive_logits(logits: Tensor, head: int | None = None) -> Tensor:
+    """Logits of classes that exclude each other: of a binary head (B, 2), 0 and its logit; of K classes (B, K).
+
+    logits: (B, K). head: as in `decision_loss`.
+    """
+    if head is None and logits.shape[1] > 1:
+        return logits
+    logit = logits[:, head or 0]
+    return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+
 def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
     """-log p(counter_class), (B,), the decision term of STEEX (Jacob et al. 2022, equation 4).
 
@@ -139,10 +150,8 @@ def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None
 
 def decision_margin(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
     """By how much the decision is the counter class, (B,) in logits: positive once it is. Arguments as above."""
-    if head is None and logits.shape[1] > 1:
-        return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(logits, counter_class).amax(1)
-    logit = logits[:, head or 0]
-    return torch.where(counter_class == 1, logit, -logit)
+    logits = exclusive_logits(logits, head)
+    return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(logits, counter_class).amax(1)
 
 
 def proximity_loss(style_codes: Tensor, query_codes: Tensor) -> Tensor:

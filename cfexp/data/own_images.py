@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from cfexp.data.images import EIGHT_BIT_MODES, read_picture
 from cfexp.data.layout_module import LayoutDataModule, Part
@@ -23,16 +23,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_ENLARGEMENT = 2
 # Sides stretched against each other by less are not worth a word: 1281 x 720 pixels.
 UNSEEN_STRETCH = 1.01
-_ORIENTATION = 0x0112  # EXIF's tag, and how each of its values is undone
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> tuple[Image.Image, str]:
@@ -224,12 +214,10 @@ def _label_maps(given: Sequence[str], images: Sequence[Path]) -> list[Path]:
 def _upright(picture: Image.Image) -> tuple[Image.Image, bool]:
     """The image as it was seen, and whether it had to be turned or mirrored."""
     try:
-        orientation = picture.getexif().get(_ORIENTATION)
+        turns = picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+        return (ImageOps.exif_transpose(picture), True) if turns else (picture, False)
     except Exception:  # damaged EXIF data make Pillow raise nearly anything; the picture is as good without
-        orientation = None
-    if orientation not in _UPRIGHT:
         return picture, False
-    return picture.transpose(_UPRIGHT[orientation]), True
 
 
 def _to_rgb(picture: Image.Image, name: object) -> tuple[Image.Image, list[str]]:

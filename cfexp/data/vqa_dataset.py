@@ -43,11 +43,7 @@ class VQADataset(Dataset[VQABatch]):
     ) -> None:
         self.files, self.split, self.image_size = ImageFiles.find(root / split), split, image_size
         self.substitutes_bad = substitutes_bad
-        words = np.zeros((len(questions), max_question_length), dtype=np.int64)
-        lengths = np.zeros(len(questions), dtype=np.int64)
-        for row, question in enumerate(questions):
-            ids = vocabulary.encode(question.question, max_question_length)
-            words[row, : len(ids)], lengths[row] = ids, len(ids)
+        words, lengths = vocabulary.encode_all([question.question for question in questions], max_question_length)
         self.question, self.question_length = torch.from_numpy(words), torch.from_numpy(lengths)
         self.answer = torch.tensor([vocabulary.answer_id(question.multiple_choice_answer) for question in questions])
         self.question_id = torch.tensor([question.question_id for question in questions])

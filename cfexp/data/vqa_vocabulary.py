@@ -6,11 +6,14 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cfexp.data.records import read_json, shown
 from cfexp.data.vqa_files import VQAQuestion
@@ -72,6 +75,15 @@ class Vocabulary:
         """The ids of the first `max_length` words, at least one: a question without a word reads as UNK."""
         unknown = len(self.words)
         return [self._word_ids.get(word, unknown) for word in tokenize_mcb(question)[:max_length]] or [unknown]
+
+    def encode_all(self, questions: Sequence[str], max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of N questions' words, padded to (N, max_length), and (N,) how many words each has."""
+        words = np.zeros((len(questions), max_length), dtype=np.int64)
+        lengths = np.zeros(len(questions), dtype=np.int64)
+        for row, question in enumerate(questions):
+            ids = self.encode(question, max_length)
+            words[row, : len(ids)], lengths[row] = ids, len(ids)
+        return words, lengths
 
     def answer_id(self, answer: str) -> int:
         """The id of an answer, -1 if it has none."""

@@ -269,11 +269,7 @@ class STEEX(Explainer):
             yield generator.redraw(layout, seeds) if self.resample_noise else layout
 
     def _classes(self, logits: Tensor) -> Tensor:
-        """Logits that exclude each other: of a binary head 0 and its logit."""
-        if self.head is None and logits.shape[1] > 1:
-            return logits
-        logit = logits[:, self.head or 0]
-        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+        return losses.exclusive_logits(logits, self.head)
 
 
 def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,9 @@ from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
 RECOLORED_SHARE = 0.25
+# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
+# nothing to be learnt.
+ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 
@@ -26,8 +29,9 @@ class ClassifierStage(ScoredStage):
     keeps the logits within bounds, from which a search can turn them.
     mixup: alpha of Zhang et al. 2018 (published: 0, without): an image is mixed with another one of its batch, and the
     labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
-    recolored: names of regions that the decision must not hang on; a quarter of them, drawn anew for each image, are
-    tinted in a random colour (published: none). A search finds a red facade where no training image had one.
+    recolored: names of regions that the decision must not hang on (published: none). A quarter of them, drawn anew for
+    each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
+    its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -56,17 +60,23 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        image, labels = self.perturbation(self._recolor(batch)), self._labels(batch)
+        tinted, recolored = self._recolor(batch) if self.recolored else (batch.image, None)
+        image, labels = self.perturbation(tinted), self._labels(batch)
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
             labels = torch.lerp(labels.roll(1, 0), labels, share)  # unknown where either is
+            recolored = None if recolored is None else recolored & recolored.roll(1, 0)
         known = ~labels.isnan()
         aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
-        logits = self.network(image)
-        losses = F.binary_cross_entropy_with_logits(logits, aim, reduction="none")
-        loss = (losses * known).sum() / known.sum().clamp(min=1)
-        return self.log_loss(loss, len(labels))
+
+        def loss(image: Tensor) -> Tensor:
+            losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
+            return (losses * known).sum() / known.sum().clamp(min=1)
+
+        if recolored is not None and self._grown > 0:
+            image = _against(loss, image, ADVERSARY * self._grown * recolored)
+        return self.log_loss(loss(image), len(labels))
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
@@ -88,20 +98,28 @@ class ClassifierStage(ScoredStage):
             self.log(f"{part}/accuracy", torch.stack(accuracies).nanmean(), prog_bar=True)
         self.right = []
 
-    def _recolor(self, batch: ImageBatch) -> Tensor:
-        """The images, some regions covered with up to 70 % of a colour of each image's own."""
-        if not self.recolored:
-            return batch.image
+    @property
+    def _grown(self) -> float:
+        """The adversary's share of its strength, at this step."""
+        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
+        first, last = ADVERSARY_GROWS
+        return min(max((done - first) / (last - first), 0.0), 1.0)
+
+    def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """The images, some regions covered with up to 70 % of a colour of each image's own; and which pixels could be.
+
+        The latter (B, 1, H, W) bool.
+        """
         regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
         if unknown := [region for region in self.recolored if region not in regions]:
             raise InputError(f"recolored: {unknown[0]!r} is none of the regions {', '.join(regions)}")
         count, device = len(batch.image), batch.image.device
-        drawn = torch.rand(count, len(regions), device=device) < RECOLORED_SHARE
-        drawn &= torch.tensor([region in self.recolored for region in regions], device=device)
+        named = torch.tensor([region in self.recolored for region in regions], device=device)
+        drawn = named & (torch.rand(count, len(regions), device=device) < RECOLORED_SHARE)
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = 0.7 * torch.rand(count, 1, 1, 1, device=device)
-        return torch.lerp(batch.image, color, opacity * inside[:, None])
+        return torch.lerp(batch.image, color, opacity * inside[:, None]), named[batch.label_map][:, None]
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]
@@ -111,3 +129,12 @@ class ClassifierStage(ScoredStage):
         if unknown := [head for head in self.heads or [] if head not in names]:
             raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
+
+
+def _against(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
+    """Images (B, 3, H, W) after a step against the loss, each pixel at most `reach` (B, 1, H, W) from where it was."""
+    start = reach * torch.empty_like(image).uniform_(-1, 1)
+    moved = (image + start).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(moved), moved)
+    step = 1.25 * reach * gradient.sign()  # longer than `reach`, as Wong et al. recommend
+    return image + torch.clamp(start + step, -reach, reach)

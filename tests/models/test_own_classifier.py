@@ -110,7 +110,10 @@ def test_a_file_of_torch_export(batch: int | None, network: nn.Module, images: T
 def test_an_onnx_file(network: nn.Module, images: Tensor, tmp_path: Path) -> None:
     pytest.importorskip("onnx2torch")
     path = tmp_path / "model.onnx"
-    torch.onnx.export(network, (torch.rand(2, 3, *SIZE),), str(path), dynamo=False, dynamic_axes={"input": {0: "n"}})
+    example, any_batch = (torch.rand(1, 3, *SIZE),), {"images": {0: "batch"}}
+    torch.onnx.export(
+        network, example, str(path), input_names=["images"], dynamic_axes=any_batch, opset_version=17, dynamo=False
+    )
     model = OwnClassifier(onnx_classifier(str(path)), **IMAGENET, image_size=SIZE)  # type: ignore[arg-type]
     check_same(model, network, images)
 

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import SmoothClassifier
+from cfexp.pretraining import classifier
 from cfexp.pretraining.classifier import ClassifierStage
 from tests.image_parts import EightImages, batch_of, trainer
 
@@ -164,6 +166,35 @@ def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(data: E
 def test_an_unknown_region_to_tint_is_named(data: EightImages, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="recolored: 'tree' is none of the regions sky, road, box, post"):
         trainer(tmp_path).fit(stage(recolored=["tree"]), datamodule=data)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
+    mixup: float, data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "RECOLORED_SHARE", 0.0)  # no tint
+    module, shown = stage(recolored=["sky"], mixup=mixup), list[tuple[Tensor, Tensor]]()
+    against = classifier._against
+
+    def spied(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
+        moved = against(loss, image, reach)
+        difference = (moved - image).abs()
+        assert (difference <= reach + 1e-6).all()
+        with torch.no_grad():
+            # A batch has eight images of which some are moved far enough to tell.
+            shown.append((reach, loss(moved) - loss(image)))
+        return moved
+
+    monkeypatch.setattr(classifier, "_against", spied)
+    trainer(tmp_path, epochs=20).fit(module, datamodule=data)
+    strengths = [float(reach.max()) for reach, _ in shown]
+    assert strengths == sorted(strengths)
+    assert 0 < strengths[0] < strengths[-1] == pytest.approx(classifier.ADVERSARY)
+    sky = float((batch_of(data).label_map == 0).float().mean())
+    shares = torch.tensor([float((reach > 0).float().mean()) for reach, _ in shown])
+    assert (shares <= sky + 0.1).all() if mixup else torch.allclose(shares.mean(), torch.tensor(sky), atol=0.05)
+    harder = torch.stack([more for _, more in shown])
+    assert (harder > 0).float().mean() > 0.8
 
 
 class Reader(nn.Module):

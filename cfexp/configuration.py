@@ -127,7 +127,7 @@ def _of_the_machine(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             where = f" for {error.filename}" if error.filename else ""
-            return f"{error.strerror}{where}: make room"
+            return f"{os.strerror(error.errno)}{where}: make room"
         if isinstance(error, RuntimeError) and str(error).startswith("PytorchStreamWriter failed writing"):
             return f"{str(error).splitlines()[0]}: make room"
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):

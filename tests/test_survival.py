@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ with claimed(pathlib.Path({str(folder)!r})):
         print("held", flush=True)
     time.sleep(20)
 """
-    process = subprocess.Popen(["python", "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_thr
 VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "data.eval_batch_size=8"]
 # A stage whose learning rate has a schedule by step.
 STAGE = ["+experiment=street_decision", "data.world.train_scenes=24", "data.world.val_scenes=4", "data.batch_size=4"]
-STAGE += ["network.widths=[4,8]", "trainer.max_epochs=2", "num_threads=1", "logger=csv", "ckpt_path=last"]
+STAGE += [
+    "data.holdout_images=4",
+    "network.widths=[4,8]",
+    "trainer.max_epochs=2",
+    "num_threads=1",
+    "logger=csv",
+    "ckpt_path=last",
+]
 SEARCH = [*DRIVING, "explainer.num_steps=3", "data.max_test_images=6"]
 
 
@@ -166,15 +174,11 @@ def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on(main: Main, tmp_pat
     command = [*SEARCH, *write_networks(tmp_path)]
     assert main("explain", *command, f"hydra.run.dir={tmp_path / 'undisturbed'}")[0] == 0
     folder, ballast = small_disk / "run", small_disk / "ballast"
-    for left in (0, 1, 3):  # pages: not one file, the first few, some explanations
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                size = ballast.stat().st_size
-        os.truncate(ballast, size - left * 40_000)
+    for left in (1, 3):  # times ten pages: the first few files, and some explanations
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        os.truncate(ballast, ballast.stat().st_size - left * 40_000)
         code, _, stderr = main("explain", *command, f"hydra.run.dir={folder}")
         said = [line for line in stderr if "No space left" in line]
         assert (code, len(said)) == (1, 1), stderr

@@ -24,14 +24,8 @@ VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_thr
 VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "data.eval_batch_size=8"]
 # A stage whose learning rate has a schedule by step.
 STAGE = ["+experiment=street_decision", "data.world.train_scenes=24", "data.world.val_scenes=4", "data.batch_size=4"]
-STAGE += [
-    "data.holdout_images=4",
-    "network.widths=[4,8]",
-    "trainer.max_epochs=2",
-    "num_threads=1",
-    "logger=csv",
-    "ckpt_path=last",
-]
+STAGE += ["data.holdout_images=4", "network.widths=[4,8]", "trainer.max_epochs=2"]
+STAGE += ["num_threads=1", "logger=csv", "ckpt_path=last"]
 SEARCH = [*DRIVING, "explainer.num_steps=3", "data.max_test_images=6"]
 
 

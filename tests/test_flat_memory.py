@@ -59,7 +59,7 @@ def resident_memory(queries: int, folder: Path) -> list[float]:
     data.setup("predict")
     explainer = STEEX(SmoothClassifier(1, widths=(4, 8)), tiny_sean(len(data.region_names)), num_steps=1)
     resident = Resident(every=max(1, queries // 800))
-    run = trainer(folder, ExplanationWriter(), resident, inference_mode=False, deterministic=False)
+    run = trainer(folder, callbacks=[ExplanationWriter(), resident], inference_mode=False)
     run.predict(explainer, data, return_predictions=False)
     assert RunFolder(folder).keys() == set(range(queries))
     return resident.samples

@@ -106,7 +106,7 @@ class ClassifierStage(ScoredStage):
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """The images, some regions covered with up to 70 % of a colour of each image's own; and which pixels could be.
+        """The images, some regions covered, more or less, with a colour of each image's own; and which pixels could be.
 
         The latter (B, 1, H, W) bool.
         """
@@ -118,7 +118,7 @@ class ClassifierStage(ScoredStage):
         drawn = named & (torch.rand(count, len(regions), device=device) < RECOLORED_SHARE)
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
-        opacity = 0.7 * torch.rand(count, 1, 1, 1, device=device)
+        opacity = torch.rand(count, 1, 1, 1, device=device)
         return torch.lerp(batch.image, color, opacity * inside[:, None]), named[batch.label_map][:, None]
 
     def _labels(self, batch: ImageBatch) -> Tensor:

@@ -63,7 +63,8 @@ class Explainer(LightningModule):
 
         Where memory ends, half as many are explained at once from there on. A batch is a named tuple.
         """
-        count, parts, done = len(self.keys(batch)), [], 0
+        count, done = len(self.keys(batch)), 0
+        parts: list[Explanation] = []
         if self.at_once is None:
             self.at_once = self.queries_that_fit(batch)
         while done < count or not parts:
@@ -110,7 +111,8 @@ def queries_of(batch: Any, rows: Sequence[int]) -> Any:
 
 def _joined(parts: list[Explanation]) -> Explanation:
     extras = {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras}
-    return Explanation(*map(torch.cat, zip(*(part[:6] for part in parts), strict=True)), extras=extras)
+    images = (torch.cat(column) for column in zip(*(part[:6] for part in parts), strict=True))
+    return Explanation(*images, extras)  # type: ignore[arg-type]  # the extras come last
 
 
 def eight_bit(image: Tensor) -> Tensor:

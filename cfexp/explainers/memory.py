@@ -60,11 +60,11 @@ def memory_taken(run: Callable[[], object], weights: Sequence[Tensor], device: t
     return _bytes_of(weights) + int(CPU_FACTOR * tensors.most)
 
 
-class _Tensors(TorchDispatchMode):
+class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Follows the bytes of all tensors that are made, but for `known` ones; `most` at the peak."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = self._now = 0
         self._seen = {tensor.untyped_storage()._cdata for tensor in known}
 

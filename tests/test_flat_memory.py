@@ -53,13 +53,8 @@ def resident_memory(queries: int, folder: Path) -> list[float]:
     """A hundred samples over an explain run of so many queries, 8 a batch, of one step each."""
     torch.manual_seed(0)
     world = {"train_scenes": 3, "val_scenes": SCENES, "image_height": 48, "image_width": 96}
-    settings: dict[str, Any] = {
-        "cache_dir": str(folder),
-        "image_size": (48, 96),
-        "holdout_images": 1,
-        "eval_batch_size": 8,
-    }
-    data = LongStreets(world=world, **settings)
+    settings: dict[str, Any] = {"cache_dir": str(folder), "image_size": (48, 96), "holdout_images": 1}
+    data = LongStreets(world=world, eval_batch_size=8, **settings)
     data.queries = queries
     data.setup("predict")
     explainer = STEEX(SmoothClassifier(1, widths=(4, 8)), tiny_sean(len(data.region_names)), num_steps=1)

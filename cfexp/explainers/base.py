@@ -110,9 +110,10 @@ def queries_of(batch: Any, rows: Sequence[int]) -> Any:
 
 
 def _joined(parts: list[Explanation]) -> Explanation:
+    names = [name for name in Explanation._fields if name != "extras"]
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     extras = {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras}
-    images = (torch.cat(column) for column in zip(*(part[:6] for part in parts), strict=True))
-    return Explanation(*images, extras)  # type: ignore[arg-type]  # the extras come last
+    return Explanation(**columns, extras=extras)
 
 
 def eight_bit(image: Tensor) -> Tensor:

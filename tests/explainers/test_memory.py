@@ -145,14 +145,7 @@ def test_two_measurements_tell_how_many_fit() -> None:
 
 
 def test_budgets() -> None:
-    amounts: dict[str | int, int] = {
-        "8GiB": 8 * 2**30,
-        "500MB": 500_000_000,
-        "1.5 KiB": 1536,
-        "12345": 12345,
-        2048: 2048,
-        "7B": 7,
-    }
+    amounts: dict[str | int, int] = {"8GiB": 8 * 2**30, "500MB": 500_000_000, "1.5 KiB": 1536, "123": 123, 2048: 2048}
     assert {budget: check_budget(budget) for budget in amounts} == amounts
     assert check_budget(None) is check_budget("auto") is None
     for wrong in ("8 gigs", "0", "-1GiB", "iB", "", "much", True):

@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -102,10 +103,22 @@ class ExplanationWriter(BasePredictionWriter):
 
 
 class SeedEachEpoch(Callback):
-    """Seed torch anew at each epoch, by (seed, epoch): a run resumed at epoch k draws what an undisturbed one does."""
+    """Seed torch anew at each epoch, by (seed, epoch): a run resumed at epoch k draws what an undisturbed one does.
+
+    So does one that is resumed amid an epoch; of several processes, the first.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._amid: dict[str, Tensor] | None = None  # what torch's generators held when the run was stopped
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What torch's generators hold."""
+        return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state()} if _on_gpu() else {})}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Let the generators hold that again, before the next batch unless that is an epoch's first."""
+        self._amid = state_dict
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed for this epoch, each process for itself: other seeds, epochs and processes draw other numbers.
@@ -114,9 +127,45 @@ class SeedEachEpoch(Callback):
 
         At its first batch, since the loader draws a number of its own, before or after the epoch's start hook.
         """
-        if batch_idx == 0:
+        amid, self._amid = self._amid, None
+        if batch_idx == 0 or (amid is not None and trainer.global_rank > 0):
             place = (trainer.current_epoch << 12) + trainer.global_rank
             torch.manual_seed((self.seed * 0x9E3779B1 + place) % 2**32)
+        elif amid is not None:
+            torch.set_rng_state(amid["cpu"])
+            if "cuda" in amid and _on_gpu():
+                torch.cuda.set_rng_state(amid["cuda"])
+
+
+class SaveWhenStopped(Callback):
+    """Saves a training that SIGTERM ends between two batches, as a checkpoint that goes on with the very next one.
+
+    path: of the checkpoint. One that is stopped in a validation does all of that again. No process waits for another
+    here: the first writes what is alike in all of them.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save, unless nothing was learned since the end of an epoch, which has its checkpoint."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        amid_epoch = trainer.validating or 0 < batches < trainer.num_training_batches
+        if not (isinstance(exception, SIGTERMException) and trainer.is_global_zero and amid_epoch):
+            return
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        checkpoint["epoch"] -= 1  # as at the end of an epoch: the last that is whole
+        checkpoint["batches_done"] = batches
+        if trainer.validating:
+            # As Lightning reads it: stopped in the first batch.
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            of_validation = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            of_validation |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
+        trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.path)
+
+
+def _on_gpu() -> bool:
+    return torch.cuda.is_available()
 
 
 class ImageGrid(Callback):

@@ -1,18 +1,20 @@
 """What the entry points share: finding experiments and run folders, and telling a user what is wrong in one line."""
 
+import errno
 import functools
 import hashlib
 import importlib.resources
 import json
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ContextDecorator
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -31,8 +33,12 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.
 os.environ.setdefault("WANDB_SILENT", "true")
 
+# A full disk is said once, at the end; log.txt is on it, too, and every line for that would bring a traceback.
+logging.raiseExceptions = False
+
 CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
 LONGEST_NAME = 100
 # What makes no difference to any numbers: where and how fast they are computed, how they are shown, and where the
@@ -47,7 +53,10 @@ _NEUTRAL_HERE = {
     *("label", "requires", "decision.path", "evaluate", "objective"),
     *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
+    "explainer.memory_budget",
 }
+# Nor to whether a training may go on:
+NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", "trainer.max_epochs"}
 
 
 def register_resolvers() -> None:
@@ -62,6 +71,7 @@ def register_resolvers() -> None:
 def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], Any]:
     """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
 
+    So too of a full disk and of a data worker that was killed (exit code 1).
     Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
     returns its objective, and does not end the sweep: see sweep.py.
     """
@@ -80,6 +90,12 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
                 raise
             print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(2)
+        except (OSError, RuntimeError) as error:
+            reason = _of_the_machine(error)
+            if reason is None:
+                raise
+            print(f"error: {reason}; then the same command {_how_to_go_on(config)}", file=sys.stderr)
+            sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with none.
             number = signal.SIGTERM if isinstance(stop, SystemExit) and stop.code is None else signal.SIGINT
@@ -131,6 +147,20 @@ def one_line(error: Exception) -> str:
     return lines[-1].removeprefix("cfexp.errors.InputError: ")
 
 
+def _of_the_machine(error: BaseException | None) -> str | None:
+    """What to mend outside of the command, where an error or its cause says that; else None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            where = f" for {error.filename}" if error.filename else ""
+            return f"{os.strerror(error.errno)}{where}: make room"
+        if isinstance(error, RuntimeError) and str(error).startswith("PytorchStreamWriter failed writing"):
+            return f"{str(error).splitlines()[0]}: make room"
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+            return f"{str(error).splitlines()[0].rstrip('. ')}: give it more memory, or fewer data.num_workers"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _how_to_go_on(config: DictConfig) -> str:
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = folder / "checkpoints" / "last.ckpt"
@@ -140,17 +170,26 @@ def _how_to_go_on(config: DictConfig) -> str:
         # Stages come first and need not be told to go on, nor need explanations.
         began = (folder / "config.yaml").is_file() and not (folder / "explanations").is_dir()
         return "starts again" if began else "goes on"
-    epoch = epochs_done(checkpoint)
-    where = f"from epoch {epoch}" if epoch < config.trainer.max_epochs else "after its last epoch"
+    epoch, batches = progress_of(checkpoint)
+    amid = f", after {batches} of its batches" if batches else ""
+    where = f"from epoch {epoch}{amid}" if epoch < config.trainer.max_epochs else "after its last epoch"
     return f"with ckpt_path=last goes on {where}"
 
 
-def epochs_done(checkpoint: Path) -> int:
-    """How many epochs a training has behind it, by its checkpoint; raises InputError for a file that is none."""
+class Progress(NamedTuple):
+    """What a training has behind it."""
+
+    epochs: int  # whole ones
+    batches: int  # of the epoch that it was stopped in; 0 = it was stopped between epochs
+
+
+def progress_of(checkpoint: Path) -> Progress:
+    """How far a training has come, by its checkpoint; raises InputError for a file that is none."""
     import torch  # late: see train.py
 
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return Progress(int(content["epoch"]) + 1, int(content.get("batches_done", 0)))
     # A foreign or truncated file makes the reader raise nearly anything.
     except Exception as error:
         raise InputError(f"{checkpoint} is no checkpoint of a training ({type(error).__name__})") from None
@@ -159,13 +198,14 @@ def epochs_done(checkpoint: Path) -> int:
 def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     """The checkpoint that a run in `folder` goes on from; `last` in a folder without one starts from the beginning.
 
-    Raises InputError for a path at which there is none.
+    Raises InputError for a path at which there is none, or another file.
     """
     path = folder / "checkpoints" / "last.ckpt" if ckpt_path == "last" else ckpt_path
     if path is None or (ckpt_path == "last" and not Path(path).is_file()):
         return None
     if not Path(path).is_file():
         raise InputError(f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment")
+    progress_of(Path(path))  # before stages are trained
     return Path(path)
 
 
@@ -178,11 +218,11 @@ def one_folder(name: str) -> str:
     return f"{flat.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
-def refuse_other_run(config: DictConfig, folder: Path) -> None:
+def refuse_other_run(config: DictConfig, folder: Path, neutral: Collection[str] = _NEUTRAL_HERE) -> None:
     """Raise InputError if the run in `folder` was made by another config, with the first differences.
 
-    To be called when the stages are provided. What is in no way part of an explanation may differ, and so may the path
-    of a checkpoint, but not its content.
+    To be called when the stages are provided. What is in no way part of an explanation may differ, or other settings,
+    `neutral`, and so may the path of a checkpoint, but not its content.
     """
     path, provenance = folder / "config.yaml", folder / "provenance.json"
     if not (path.is_file() and provenance.is_file()):
@@ -194,7 +234,7 @@ def refuse_other_run(config: DictConfig, folder: Path) -> None:
     with open_dict(asked):
         # Filled in as it was: facts follow from the data, and checkpoints are compared by what is in them.
         asked.facts, asked.checkpoints = before.get("facts"), before.get("checkpoints")
-    old, new = _flat(OmegaConf.to_container(before)), _flat(OmegaConf.to_container(asked, resolve=True))
+    old, new = (_flat(OmegaConf.to_container(each, resolve=True), neutral) for each in (before, asked))
     keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
     differences = [f"{key}={new.get(key)} instead of {old.get(key)}" for key in keys]
     weights = json.loads(provenance.read_text(encoding="utf-8"))["checkpoints"]
@@ -207,13 +247,13 @@ def refuse_other_run(config: DictConfig, folder: Path) -> None:
         raise InputError(f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir")
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(content: Any, neutral: Collection[str], prefix: str = "") -> dict[str, Any]:
     """Every setting by its full name, less those that make no difference."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
-        if name not in _NEUTRAL_HERE:
-            flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+        if name not in neutral:
+            flat |= _flat(value, neutral, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
 
 

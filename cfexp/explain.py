@@ -19,9 +19,17 @@ register_resolvers()
 def main(config: DictConfig) -> None:
     """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
 
-    Raises InputError for a folder that holds a run of another config.
+    Raises InputError for a folder that holds a run of another config, or that another process is at work in.
     """
     # Imported late: --help and a mistyped override answer at once.
+    from cfexp.folder_lock import claimed
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with claimed(folder):
+        _explain(config, folder)
+
+
+def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
@@ -29,7 +37,6 @@ def main(config: DictConfig) -> None:
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
     if config.image is not None:
         use_own_images(config)
     elif config.label_map is not None:

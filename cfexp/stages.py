@@ -10,10 +10,13 @@ import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +33,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
-from cfexp.configuration import NEUTRAL, epochs_done
+from cfexp.configuration import NEUTRAL, progress_of
 from cfexp.errors import InputError
+from cfexp.folder_lock import claimed
 from cfexp.label_maps import write_label_maps
 from cfexp.models.pretrained import file_hash
-from cfexp.processes import SyncBatchNorms, one_at_a_time
+from cfexp.processes import SyncBatchNorms
 
 _log = logging.getLogger(__name__)
 if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
@@ -47,18 +51,15 @@ warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # t
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
 # The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+# The sampler begins where the run was stopped.
+warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
-warnings.filterwarnings(
-    "ignore", message=".*find_unused_parameters=True was specified"
-)  # no harm; see trainer/ddp.yaml
-warnings.filterwarnings(
-    "ignore", message=".*broadcast_buffers. is deprecated"
-)  # what is to replace it is newer than 2.6
+# No harm; see trainer/ddp.yaml. What is to replace `broadcast_buffers` is newer than torch 2.6.
+warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
+warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
 warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # of metrics that are gathered already
 warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")  # few queries, or all explained
-warnings.filterwarnings(
-    "ignore", message="Using `DistributedSampler` with the dataloaders"
-)  # of ours, which repeats none
+warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")  # ours repeats none
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
@@ -94,21 +95,47 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears under its name, or takes the place of what is there, when it is whole."""
+    partial = partial_path(path)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitted:
     """Train what the config describes, with everything that it writes under `folder`; stages first.
 
     resume: a checkpoint to go on from. Raises InputError for a config that cannot be run.
     """
     if resume is not None:
-        _log.info("goes on after %d epochs: %s", epochs_done(resume), resume)
+        done = progress_of(resume)
+        amid = f" and {done.batches} batches" if done.batches else ""
+        _log.info("goes on after %d epochs%s: %s", done.epochs, amid, resume)
     assembled = assemble(config, folder, "fit")
     trainer, module, data = assembled
     if resume is not None:
         # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
-        # their first indices at once: those must be of this epoch.
-        trainer.fit_loop.epoch_progress.current.completed = epochs_done(resume)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        # their first indices at once: those must be the ones that follow.
+        trainer.fit_loop.epoch_progress.current.completed = done.epochs
+        data.batches_seen = done.batches  # type: ignore[attr-defined]
+    with _sigterm_left_to_lightning():
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.received_sigterm:  # after its last batch
+        sys.exit()
     return assembled
+
+
+@contextmanager
+def _sigterm_left_to_lightning() -> Iterator[None]:
+    """Lightning calls a handler that is there beside its own, which lets a training end between two batches."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
@@ -141,7 +168,7 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         _write_provenance(config, data, folder)
     return Fitted(trainer, module, data)
 
@@ -167,8 +194,8 @@ def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
         "versions": {"cfexp": cfexp.__version__, **{package: version(package) for package in packages}},
         "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
     }
-    (folder / "data.json").write_text(json.dumps(data.description, indent=2), encoding="utf-8")
-    (folder / "provenance.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_whole(folder / "data.json", json.dumps(data.description, indent=2))
+    write_whole(folder / "provenance.json", json.dumps(content, indent=2))
 
 
 def _processor() -> str:
@@ -218,21 +245,21 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
     folder = Path(config.cache_dir).expanduser() / "stages" / full_name
     checkpoint = folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
     if not checkpoint.is_file():
-        with one_at_a_time(folder, f"stage {name}: another process makes it; this one waits: {folder}"):
+        with claimed(folder, wait=True):
             if not checkpoint.is_file():
-                _make_stage(name, stage, folder)
+                made = "predicted" if stage.get("predicts") else "trained"
+                _log.info("stage %s is %s first (once): %s", name, made, folder)
+                _make_stage(stage, folder)
                 return checkpoint
     _log.info("stage %s: %s", name, checkpoint)
     return checkpoint
 
 
-def _make_stage(name: str, stage: DictConfig, folder: Path) -> None:
+def _make_stage(stage: DictConfig, folder: Path) -> None:
     if stage.get("predicts"):
-        _log.info("stage %s is predicted first (once): %s", name, folder)
         predict_label_maps(stage, folder)
-        return
-    _log.info("stage %s is trained first (once): %s", name, folder)
-    finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
+    else:
+        finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
 
 
 def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
@@ -269,9 +296,7 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
     hashes = {name: file_hash(path) for name, path in config.checkpoints.items()}
     content = {"images": count, "data_fingerprint": data.fingerprint, "checkpoints": hashes, **config.facts}
     index = folder / LABEL_MAPS
-    partial = partial_path(index)
-    partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    partial.replace(index)
+    write_whole(index, json.dumps(content, indent=2))
     return index
 
 
@@ -282,7 +307,7 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
     """
     (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
     if fitted.trainer.is_global_zero:
-        (folder / "metrics.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
+        write_whole(folder / "metrics.json", json.dumps(scores, indent=2))
         checkpoint = folder / "model.ckpt"
         if hasattr(fitted.data, "save_vocabulary"):
             fitted.data.save_vocabulary(folder)

@@ -8,7 +8,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, resume_from
+from cfexp.configuration import (
+    CONFIG_PATH,
+    NEUTRAL_TO_TRAINING,
+    StoppedBySigterm,
+    one_line_errors,
+    refuse_other_run,
+    register_resolvers,
+    resume_from,
+)
 from cfexp.sweep import sweepable
 
 register_resolvers()
@@ -17,17 +25,31 @@ register_resolvers()
 @sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
 @one_line_errors
+@StoppedBySigterm()
 def main(config: DictConfig) -> None:
-    """Train; then explain and score the test set. Everything is left in Hydra's output folder."""
+    """Train; then explain and score the test set. Everything is left in Hydra's output folder.
+
+    Raises InputError for a folder that holds a run of another config, or that another process is at work in.
+    """
     # Imported late: --help and a mistyped override answer at once.
-    from cfexp.explainers.base import Explainer
-    from cfexp.stages import finish_stage, fit, predict_label_maps
+    from cfexp.folder_lock import claimed
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    with claimed(folder):
+        _train(config, folder)
+
+
+def _train(config: DictConfig, folder: Path) -> None:
+    from cfexp.explainers.base import Explainer
+    from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
+
     if config.get("predicts"):
         print(f"the label maps are described in {predict_label_maps(config, folder)}")
         return
-    fitted = fit(config, folder, resume=resume_from(config.ckpt_path, folder))
+    resume = resume_from(config.ckpt_path, folder)
+    provide_stages(config)
+    refuse_other_run(config, folder, NEUTRAL_TO_TRAINING)
+    fitted = fit(config, folder, resume=resume)
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)
     else:

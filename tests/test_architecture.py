@@ -38,6 +38,7 @@ RULES = {
     "metrics": Rule(),
     # What is built of them
     "explainers": Rule("models losses data.batch", lightning=True),
+    "explainers.memory": Rule(files=True),
     "pretraining": Rule("models losses metrics data.batch", lightning=True),
     "evaluation": Rule("metrics", files=True),
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),
@@ -46,7 +47,8 @@ RULES = {
     "benchmarks.data": Rule("data worlds", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
-    "processes": Rule("models", lightning=True, files=True),
+    "processes": Rule("models", lightning=True),
+    "folder_lock": Rule(lightning=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),
     "own_queries": Rule("*", hydra=True),
     "library": Rule("*", hydra=True, files=True),

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cfexp import explain, train
-from cfexp.configuration import epochs_done
+from cfexp.configuration import progress_of
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
@@ -177,7 +177,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
     assert list((folder / "explanations").glob("records-*")) == []
     again = ["ckpt_path=last", "trainer.max_epochs=3"]
     assert "goes on after 2 epochs" in "\n".join(run("train", *VQA, *TWO, *again, cwd=tmp_path, cache=cache))
-    assert epochs_done(only(tmp_path / "runs" / "vqa_color") / "checkpoints" / "last.ckpt") == 3
+    assert progress_of(only(tmp_path / "runs" / "vqa_color") / "checkpoints" / "last.ckpt").epochs == 3
 
 
 @pytest.mark.slow
@@ -220,13 +220,13 @@ def test_of_two_runs_that_need_a_stage_one_trains_it(killed: bool, tmp_path: Pat
         assert not list(stages.glob("*/model.ckpt"))
         with started("train", *VQA, "hydra.run.dir=second", cwd=tmp_path, cache=cache) as second:
             log = tmp_path / "second" / "log.txt"
-            while not (log.is_file() and "this one waits" in log.read_text()):
+            while not (log.is_file() and "waits for process" in log.read_text()):
                 assert second.poll() is None, second.communicate()
                 time.sleep(0.01)
             first.send_signal(signal.SIGKILL if killed else signal.SIGCONT)
             lines = said(second)
         assert killed or any("is trained first" in line for line in said(first))
-    waits = [line for line in lines if line.startswith("stage vqa_model: another process makes it; this one waits: ")]
+    waits = [line for line in lines if line.startswith("waits for process ")]
     assert len(waits) == 1
     assert any("is trained first" in line for line in lines) == killed
     assert any(line.startswith("goes on after ") for line in lines) == killed

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from cfexp import evaluate, train
-from cfexp.configuration import epochs_done
+from cfexp.configuration import progress_of
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.stages import WholeCheckpoints
 from tests.commands import InProcess, Main
@@ -234,7 +234,9 @@ def test_what_is_killed_and_stopped_goes_on_to_the_same_weights(
         """Start or go on, and send a signal as soon as so many epochs are done."""
         process = start("train", *LONG, *more, cwd=disturbed, cache=cache)
         found = (disturbed / "runs" / "vqa_color").glob
-        wait_until(process, lambda: any(epochs_done(path) >= epochs for path in found("*/checkpoints/last.ckpt")))
+        wait_until(
+            process, lambda: any(progress_of(path).epochs >= epochs for path in found("*/checkpoints/last.ckpt"))
+        )
         process.send_signal(number)
         return finish(process, -number if number == signal.SIGKILL else 128 + number)
 
@@ -242,11 +244,13 @@ def test_what_is_killed_and_stopped_goes_on_to_the_same_weights(
     folder = only(disturbed / "runs" / "vqa_color")
     checkpoint = folder / "checkpoints" / "last.ckpt"
     for number in (signal.SIGINT, signal.SIGTERM):
-        done = epochs_done(checkpoint)
+        done = progress_of(checkpoint).epochs
         stdout, stderr = stop(done + 1, number, "ckpt_path=last")
         assert f"goes on after {done} epochs: " in stdout
-        said = f"stopped; the same command with ckpt_path=last goes on from epoch {epochs_done(checkpoint)}"
-        assert (stderr.splitlines()[-1], "Traceback" in stderr) == (said, False)
+        epochs, batches = progress_of(checkpoint)
+        said = f"stopped; the same command with ckpt_path=last goes on from epoch {epochs}"
+        amid = f", after {batches} of its batches" if batches else ""
+        assert (stderr.splitlines()[-1], "Traceback" in stderr) == (said + amid, False)
         assert not any((folder / name).exists() for name in ("metrics.json", "explanations.parquet", "explanations"))
     monkeypatch.chdir(disturbed)
     assert main("train", *LONG, "ckpt_path=last")[0] == 0
@@ -291,7 +295,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("shutil.move", torn)
     with pytest.raises(KeyboardInterrupt):
         WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
-    assert epochs_done(path) == 1
+    assert progress_of(path) == (1, 0)
 
 
 def test_more_training_makes_the_explanations_anew(finished: tuple[Path, list[str]], main: Main) -> None:

@@ -42,6 +42,7 @@ class LayoutDataModule(LightningDataModule):
     function of (`seed`, epoch). Raises InputError for settings out of range.
     """
 
+    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
     class_names: tuple[str, ...] = ()  # K names of the labels
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
@@ -132,10 +133,8 @@ class LayoutDataModule(LightningDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
-        # Lightning sets the epoch of a DistributedSampler, and under DDP leaves it as it is.
         sampler = MirroringSampler(dataset, replicas, rank, self.seed, self.horizontal_flip)
-        # Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
-        sampler.set_epoch(0 if trainer is None else trainer.current_epoch)
+        sampler.begin(trainer, self.batches_seen * self.batch_size)
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
             raise InputError(f"data.batch_size={self.batch_size} {problem}")

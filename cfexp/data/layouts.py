@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from cfexp.data.archives import read_content
 from cfexp.data.batch import ImageBatch
 from cfexp.data.images import read_picture, read_rgb
 from cfexp.data.label_map_cache import LabelMapCache
+from cfexp.data.loaders import EpochSampler
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
@@ -254,22 +255,21 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
-class MirroringSampler(DistributedSampler[ImageBatch]):
-    """Shuffles a `LayoutDataset` by (seed, epoch), each process its own share, and mirrors images with p = `share`.
+class MirroringSampler(EpochSampler[ImageBatch]):
+    """Shuffles a `LayoutDataset` as `EpochSampler`, and mirrors images with p = `share`.
 
     Which images of an epoch are mirrored is a function of (seed, epoch, index), so a run resumed at epoch k, or one on
     other processes or workers, sees what an undisturbed one does.
     """
 
     def __init__(self, dataset: LayoutDataset, replicas: int, rank: int, seed: int, share: float) -> None:
-        # DistributedSampler shuffles by seed + epoch; the shift keeps the epochs of one seed apart from the next's.
-        super().__init__(dataset, replicas, rank, shuffle=True, seed=seed << 16, drop_last=True)
+        super().__init__(dataset, replicas, rank, seed)
         self.count, self.share = len(dataset), share
 
     def __iter__(self) -> Iterator[Any]:
         """The items of this process's part of the epoch."""
         mirrored = np.random.default_rng([self.seed, self.epoch]).random(self.count) < self.share
-        for index in cast(Iterator[int], super().__iter__()):  # torch annotates it with what lies there
+        for index in super().__iter__():
             yield index + self.count * int(mirrored[index])
 
 

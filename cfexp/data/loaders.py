@@ -1,14 +1,43 @@
 """How a data set is loaded, whichever it is."""
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cfexp.data.skipping import SkippingLoader
 
 BatchT = TypeVar("BatchT")
+
+
+class EpochSampler(DistributedSampler[BatchT]):
+    """Shuffles by (seed, epoch), each process its own share, and may begin amid an epoch.
+
+    For one process too: a run resumed at epoch k sees what an undisturbed one does. Lightning sets the epoch, and under
+    DDP leaves a DistributedSampler as it is.
+    """
+
+    def __init__(self, dataset: Dataset[BatchT], replicas: int, rank: int, seed: int) -> None:
+        # torch shuffles by seed + epoch; the shift keeps the epochs of one seed apart from those of the next.
+        super().__init__(dataset, replicas, rank, shuffle=True, seed=seed << 16, drop_last=True)
+        self._seen = 0  # items of the epoch that comes first
+
+    def begin(self, trainer: Trainer | None, seen: int) -> None:
+        """Begin with the trainer's epoch, after so many items of it that were seen.
+
+        Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
+        """
+        self.set_epoch(0 if trainer is None else trainer.current_epoch)
+        self._seen = seen
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items of this process's part of the epoch."""
+        seen, self._seen = self._seen, 0
+        # torch annotates an iterator over what lies there, not over where it lies.
+        return islice(cast(Iterator[int], super().__iter__()), seen, None)
 
 
 def make_loader(

@@ -10,10 +10,10 @@ import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from cfexp.data.batch import VQABatch
-from cfexp.data.loaders import ShareOf, make_loader
+from cfexp.data.loaders import EpochSampler, ShareOf, make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
@@ -47,6 +47,8 @@ class VQADataModule(LightningDataModule):
     image that is missing or cannot be read, or `skip` its questions and count it. The order of training is a function
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
+
+    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
 
     def __init__(
         self,
@@ -137,15 +139,9 @@ class VQADataModule(LightningDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
-        # DistributedSampler for one replica too: it shuffles by seed + epoch, so that a run resumed at epoch k sees
-        # what an undisturbed one does; Lightning sets its epoch, and under DDP leaves it as it is. The shift keeps
-        # the epochs of one seed apart from those of the next.
-        sampler: DistributedSampler[VQABatch] = DistributedSampler(
-            dataset, replicas, rank, shuffle=True, seed=self.seed << 16, drop_last=True
-        )
-        # Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
-        sampler.set_epoch(0 if trainer is None else trainer.current_epoch)
         size = self.images_per_batch if self.group_by_image else self.batch_size
+        sampler: EpochSampler[VQABatch] = EpochSampler(dataset, replicas, rank, self.seed)
+        sampler.begin(trainer, self.batches_seen * size)
         if len(sampler) < size:
             setting, things = ("images_per_batch", "images") if self.group_by_image else ("batch_size", "questions")
             raise InputError(f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on")

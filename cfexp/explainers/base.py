@@ -1,11 +1,18 @@
 """The contract between explaining and everything after it."""
 
+import logging
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningModule
 from torch import Tensor
+
+from cfexp.explainers.memory import is_out_of_memory
+
+_log = logging.getLogger(__name__)
 
 
 class Explanation(NamedTuple):
@@ -24,6 +31,8 @@ class Explanation(NamedTuple):
 class Explainer(LightningModule):
     """Something that turns queries into explanations. A subclass implements `explain` and `logits`."""
 
+    at_once: int | None = None  # no more queries of a batch than so many are explained at once; None = not known yet
+
     def explain(self, batch: Any) -> Explanation:
         """Explain a batch of B queries."""
         raise NotImplementedError
@@ -41,13 +50,40 @@ class Explainer(LightningModule):
         name: str = self.trainer.datamodule.class_name(index)  # type: ignore[attr-defined]
         return name
 
+    def queries_that_fit(self, batch: Any) -> int:
+        """How many queries such as a batch's are explained at once; any number, unless a subclass knows better."""
+        return sys.maxsize
+
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
         """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
 
         The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk; and
-        `seconds` (B,), what `explain` took, shared alike among the batch. With `candidates` they gain
-        `candidate_stored_logits` (B, N, K), too.
+        `seconds` (B,), what `explain` took, shared alike among those that were explained at once. With `candidates`
+        they gain `candidate_stored_logits` (B, N, K), too.
+
+        Where memory ends, half as many are explained at once from there on. A batch is a named tuple.
         """
+        count, done = len(self.keys(batch)), 0
+        parts: list[Explanation] = []
+        if self.at_once is None:
+            self.at_once = self.queries_that_fit(batch)
+        while done < count or not parts:
+            rows = range(done, min(done + self.at_once, count))
+            try:
+                parts.append(self._predict(batch if len(rows) == count else queries_of(batch, rows)))
+                done += len(rows)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if len(rows) < 2 or not is_out_of_memory(error):
+                    raise
+            # Here, where the error no longer keeps what was allocated.
+            self.at_once = len(rows) // 2
+            _log.warning("out of memory: goes on with %d queries at once", self.at_once)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _predict(self, batch: Any) -> Explanation:
         start = time.perf_counter()
         explanation = self.explain(batch)
         if explanation.counterfactual.is_cuda:
@@ -62,6 +98,22 @@ class Explainer(LightningModule):
             logits = [self.logits(candidate, batch) for candidate in extras["candidates"].unbind(1)]
             extras["candidate_stored_logits"] = torch.stack(logits, dim=1)
         return explanation._replace(counterfactual=stored, extras=extras)
+
+
+def queries_of(batch: Any, rows: Sequence[int]) -> Any:
+    """Some queries of a batch, whose columns are tensors and tuples."""
+    chosen = list(rows)
+    columns = (
+        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen) for column in batch
+    )
+    return type(batch)(*columns)
+
+
+def _joined(parts: list[Explanation]) -> Explanation:
+    names = [name for name in Explanation._fields if name != "extras"]
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    extras = {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras}
+    return Explanation(**columns, extras=extras)
 
 
 def eight_bit(image: Tensor) -> Tensor:

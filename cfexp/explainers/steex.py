@@ -2,6 +2,7 @@
 in the style codes of a frozen semantic-synthesis GAN.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explainer, Explanation, eight_bit
+from cfexp.explainers.base import Explainer, Explanation, eight_bit, queries_of
+from cfexp.explainers.memory import check_budget, memory_at_hand, memory_taken, queries_that_fit
 from cfexp.explainers.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.search import StyleSearch, counter_class_of, search_candidates, search_style_codes
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN, PreparedLayout
 
+_log = logging.getLogger(__name__)
 # Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
 # the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
 NOISE_STRIDE = 0x9E3779B1
@@ -40,6 +43,8 @@ class STEEX(Explainer):
     sweep_regions: search each query in every region that it has by itself, too, and in `region_groups`, names to lists
     of regions; whatever `regions` says. It takes some ten times as long: see `region_sweep.sweep_regions`.
     num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
+    memory_budget: explain so many queries of a batch at once as one step of the search fits into it: bytes, "8GiB",
+    "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class STEEX(Explainer):
         num_candidates: int = 1,
         sweep_regions: bool = False,
         region_groups: Mapping[str, Sequence[str]] | None = None,
+        memory_budget: str | int | None = None,
     ) -> None:
         """Raises InputError for a counter class that there is not, no candidate, no noise to redraw, or groups that
         nothing sweeps.
@@ -79,6 +85,8 @@ class STEEX(Explainer):
         if region_groups and not sweep_regions:
             raise InputError("region_groups are for sweep_regions=true: regions=[...] says what one search may change")
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
+        check_budget(memory_budget)
+        self.memory_budget = memory_budget
         self.ask_for(counter_class)
         self.regions = None if regions is None else list(regions)
         self.region_mask: Tensor | None = None
@@ -116,6 +124,31 @@ class STEEX(Explainer):
         """What decision `index` is called."""
         return str(index) if self.class_names is None else self.class_names[index]
 
+    def queries_that_fit(self, batch: ImageBatch) -> int:
+        """As many as `memory_budget` allows; raises InputError for a budget that is too small for one."""
+        if self.memory_budget is None:
+            return super().queries_that_fit(batch)
+        self._folded()  # once, and not while memory is measured
+        weights = [*self.parameters(), *self.buffers()]
+        budget = check_budget(self.memory_budget) or memory_at_hand(weights, self.device)
+
+        def step(queries: int) -> int:
+            few = queries_of(batch, [row % len(batch.key) for row in range(queries)])
+            return memory_taken(lambda: self._search_once(few), weights, self.device)
+
+        fitting = queries_that_fit(step, budget)
+        _log.info("memory_budget=%s: up to %d queries at once", self.memory_budget, fitting)
+        return fitting
+
+    def _search_once(self, batch: ImageBatch) -> None:
+        """Explain by one step, without what follows the first answer."""
+        kept = self.num_steps, self.num_candidates, self.units
+        self.num_steps, self.num_candidates, self.units = 1, 1, None
+        try:
+            self.explain(batch)
+        finally:
+            self.num_steps, self.num_candidates, self.units = kept
+
     @torch.enable_grad()
     def explain(self, batch: ImageBatch) -> Explanation:
         """One counterfactual for each image of the batch.
@@ -130,9 +163,7 @@ class STEEX(Explainer):
 
         Raises InputError for a counter class that the decision model does not have.
         """
-        if self.generator is None:
-            self.generator = FastSEAN(self.autoencoder)
-        generator = self.generator
+        generator = self._folded()
         with torch.no_grad():
             label_map = batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
             codes = self.autoencoder.encode(batch.image, label_map)
@@ -188,6 +219,12 @@ class STEEX(Explainer):
     def keys(self, batch: ImageBatch) -> Tensor:
         """The places of the images in the part that is explained."""
         return batch.key
+
+    def _folded(self) -> FastSEAN:
+        """The generator, folded at the first call."""
+        if self.generator is None:
+            self.generator = FastSEAN(self.autoencoder)
+        return self.generator
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import socket
 import threading
 import time
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from cfexp.processes import one_at_a_time
+from cfexp.folder_lock import claimed
 
 FORK = multiprocessing.get_context("fork")  # nothing is imported again
 
 
 def hold(folder: Path, held: Any) -> None:
-    with one_at_a_time(folder, "waits"):
+    with claimed(folder, wait=True):
         held.set()
         time.sleep(60)
 
@@ -36,16 +37,17 @@ def test_the_second_waits_with_one_line_until_the_first_is_killed(
     process, entered = started(tmp_path / "stage"), threading.Event()
 
     def come_second() -> None:
-        with one_at_a_time(tmp_path / "stage", "another has it"):
+        with claimed(tmp_path / "stage", wait=True):
             entered.set()
 
     thread = threading.Thread(target=come_second, daemon=True)
     thread.start()
-    assert not entered.wait(1.2)  # asks twice
+    assert not entered.wait(1.2)
     process.kill()
     assert entered.wait(30)
     thread.join()
-    assert caplog.messages == ["another has it"]
+    holder = f"process {process.pid} on {socket.gethostname()}"
+    assert caplog.messages == [f"waits for {holder}, which is at work in {tmp_path / 'stage'}"]
 
 
 def test_what_is_free_is_taken_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -54,13 +56,13 @@ def test_what_is_free_is_taken_without_a_word(tmp_path: Path, caplog: pytest.Log
     process.kill()
     process.join()
     for _ in range(2):
-        with one_at_a_time(tmp_path, "waits"):
+        with claimed(tmp_path, wait=True):
             pass
     other = started(tmp_path / "other")  # of another folder
-    with one_at_a_time(tmp_path, "waits"):
+    with claimed(tmp_path, wait=True):
         other.kill()
     assert caplog.messages == []
-    with pytest.raises(ZeroDivisionError), one_at_a_time(tmp_path, "waits"):
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path, wait=True):
         _ = 1 / 0
-    with one_at_a_time(tmp_path, "waits"):
+    with claimed(tmp_path, wait=True):
         pass

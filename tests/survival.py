@@ -122,9 +122,12 @@ def _disturb(process: ForkServerProcess, kind: str, when: float) -> float | None
 
 
 def _workers(pid: int) -> list[int]:
+    """The processes that it forked, and which run no other program."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        program = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return [int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == program]
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 

@@ -135,6 +135,7 @@ def _main(command: Command, folder: Path, said: Path, kind: str, at_access: int 
     """In the new process."""
     os.environ |= {"CFEXP_CACHE": str(command.cache), "OMP_NUM_THREADS": "1"}
     os.chdir(command.home)
+    multiprocessing.set_start_method("fork", force=True)  # of data workers: as in a process that a user starts
     with said.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -122,9 +122,12 @@ def _disturb(process: ForkServerProcess, kind: str, when: float) -> float | None
 
 
 def _workers(pid: int) -> list[int]:
+    """The processes that it forked, and which run no other program."""
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        program = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return [int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == program]
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -132,6 +135,7 @@ def _main(command: Command, folder: Path, said: Path, kind: str, at_access: int 
     """In the new process."""
     os.environ |= {"CFEXP_CACHE": str(command.cache), "OMP_NUM_THREADS": "1"}
     os.chdir(command.home)
+    multiprocessing.set_start_method("fork", force=True)  # of data workers: as in a process that a user starts
     with said.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -15,7 +15,7 @@ from cfexp.pretraining.stage import ScoredStage
 RECOLORED_SHARE = 0.25
 # How far, in the range [-1, 1], an adversary moves each pixel, and at most the colour of a region; and from where to
 # where in the training it grows to that: from the start on it leaves nothing to be learnt.
-OF_PIXELS, OF_REGIONS, GROWS = 0.06, 0.6, (0.25, 0.65)
+OF_PIXELS, OF_REGIONS, GROWS = 0.06, 0.2, (0.25, 0.65)
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 

@@ -13,9 +13,9 @@ from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
 RECOLORED_SHARE = 0.25
-# How far, in the range [-1, 1], an adversary moves each pixel, and at most the colour of a region; and from where to
-# where in the training it grows to that: from the start on it leaves nothing to be learnt.
-OF_PIXELS, OF_REGIONS, GROWS = 0.06, 0.2, (0.25, 0.65)
+# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
+# nothing to be learnt.
+ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 
 
@@ -30,8 +30,8 @@ class ClassifierStage(ScoredStage):
     mixup: alpha of Zhang et al. 2018 (published: 0, without): an image is mixed with another one of its batch, and the
     labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
     recolored: names of regions that the decision must not hang on (published: none). A quarter of them, drawn anew for
-    each image, are tinted in a random colour; and an adversary moves their colours, and each of their pixels a little,
-    by one step of the gradient's sign (Wong et al. 2020): a search finds what no random tint shows.
+    each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
+    its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -75,7 +75,7 @@ class ClassifierStage(ScoredStage):
             return (losses * known).sum() / known.sum().clamp(min=1)
 
         if recolored is not None and self._grown > 0:
-            image = _against(loss, image, batch.label_map, self._grown * recolored)
+            image = _against(loss, image, ADVERSARY * self._grown * recolored)
         return self.log_loss(loss(image), len(labels))
 
     def score(self, batch: ImageBatch) -> None:
@@ -102,7 +102,7 @@ class ClassifierStage(ScoredStage):
     def _grown(self) -> float:
         """The adversary's share of its strength, at this step."""
         done = self.trainer.global_step / self.trainer.estimated_stepping_batches
-        first, last = GROWS
+        first, last = ADVERSARY_GROWS
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
@@ -131,18 +131,10 @@ class ClassifierStage(ScoredStage):
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
 
 
-def _against(loss: Callable[[Tensor], Tensor], image: Tensor, label_map: Tensor, strength: Tensor) -> Tensor:
-    """Images (B, 3, H, W) after a step against the loss: of the regions' colours, and of each pixel by itself.
-
-    label_map: (B, H, W) int64. strength: (B, 1, H, W) in [0, 1], of the step; 0 where nothing may move.
-    """
-    reach = OF_PIXELS * strength
+def _against(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
+    """Images (B, 3, H, W) after a step against the loss, each pixel at most `reach` (B, 1, H, W) from where it was."""
     start = reach * torch.empty_like(image).uniform_(-1, 1)
     moved = (image + start).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(moved), moved)
-    of_pixels = torch.clamp(start + 1.25 * reach * gradient.sign(), -reach, reach)  # 1.25 as Wong et al. recommend
-    place = label_map[:, None].flatten(2).expand(-1, image.shape[1], -1)
-    of_regions = gradient.new_zeros(*image.shape[:2], int(label_map.max()) + 1)
-    of_regions = of_regions.scatter_add(2, place, (gradient * strength).flatten(2)).sign()
-    tint = OF_REGIONS * strength * torch.rand(len(image), 1, 1, 1, device=image.device)
-    return (image + of_pixels + tint * of_regions.gather(2, place).view_as(image)).clamp(-1, 1)
+    step = 1.25 * reach * gradient.sign()  # longer than `reach`, as Wong et al. recommend
+    return image + torch.clamp(start + step, -reach, reach)

@@ -12,7 +12,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
-RECOLORED_SHARE = 0.25
+RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
 # nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
@@ -31,7 +31,8 @@ class ClassifierStage(ScoredStage):
     labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
     recolored: names of regions that the decision must not hang on (published: none). A quarter of them, drawn anew for
     each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
-    its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
+    its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows. Of the other
+    regions half are dimmed: a model that tells the faintest lamp has a gradient where a lamp is off.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -119,7 +120,11 @@ class ClassifierStage(ScoredStage):
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = torch.rand(count, 1, 1, 1, device=device)
-        return torch.lerp(batch.image, color, opacity * inside[:, None]), named[batch.label_map][:, None]
+        dimmed = ~named & (torch.rand(count, len(regions), device=device) < DIMMED_SHARE)
+        light = torch.empty(count, len(regions), device=device).uniform_(LEAST_LIGHT, 1).where(dimmed, 1.0)
+        light = light.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)[:, None]
+        image = torch.lerp((batch.image + 1) * light - 1, color, opacity * inside[:, None])
+        return image, named[batch.label_map][:, None]
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]

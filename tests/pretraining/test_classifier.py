@@ -144,7 +144,10 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
     torch.testing.assert_close(loss, entropy.mean())  # what the network says is what it is asked for
 
 
-def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(data: EightImages, tmp_path: Path) -> None:
+def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
+    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "DIMMED_SHARE", 0.0)
     module, batch = stage(recolored=["sky", "road"]), batch_of(data)
     seen: list[Tensor] = []
     module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
@@ -161,6 +164,25 @@ def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(data: E
     seen.clear()
     scores(module, data, tmp_path)
     assert torch.equal(torch.cat(seen), batch.image)
+
+
+def test_the_other_regions_are_dimmed_each_as_a_whole(data: EightImages, tmp_path: Path) -> None:
+    module, batch = stage(recolored=["sky", "road"]), batch_of(data)
+    trainer(tmp_path).fit(module, datamodule=data)
+    shares = []
+    for _ in range(8):
+        image, recolored = module._recolor(batch)
+        assert torch.equal(recolored[:, 0], batch.label_map < 2)
+        for row in range(8):
+            box = batch.label_map[row] == 2
+            before, after = batch.image[row][:, box] + 1, image[row][:, box] + 1
+            share = float(after.sum() / before.sum())
+            torch.testing.assert_close(after, share * before)
+            shares.append(share)
+    dimmed = [share for share in shares if share < 1 - 1e-5]
+    assert all(classifier.LEAST_LIGHT <= share <= 1 + 1e-5 for share in shares)
+    assert 0.25 < len(dimmed) / len(shares) < 0.75
+    assert min(dimmed) < 0.4
 
 
 def test_an_unknown_region_to_tint_is_named(data: EightImages, tmp_path: Path) -> None:

@@ -82,5 +82,9 @@ def test_resume_from(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ckpt_path=/nowhere.ckpt: no such file"):
         resume_from("/nowhere.ckpt", tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    assert resume_from("last", tmp_path) == tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.touch()
+    with pytest.raises(InputError, match=r"last\.ckpt is no checkpoint of a training \(EOFError\)"):
+        resume_from("last", tmp_path)
+    torch.save({"epoch": 0}, checkpoint)
+    assert resume_from("last", tmp_path) == checkpoint

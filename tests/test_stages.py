@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
@@ -84,7 +85,7 @@ def test_resume_from(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint.touch()
-    with pytest.raises(InputError, match=r"last\.ckpt is no checkpoint of a training \(EOFError\)"):
+    with pytest.raises(InputError, match=r"last\.ckpt is no checkpoint of a training"):
         resume_from("last", tmp_path)
     torch.save({"epoch": 0}, checkpoint)
     assert resume_from("last", tmp_path) == checkpoint

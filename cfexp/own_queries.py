@@ -36,6 +36,7 @@ def use_own_images(config: DictConfig) -> None:
     with open_dict(config):
         # Images that are exchanged under the same name are another run.
         config.data = {**own, "fingerprint": images.fingerprint}
+        config.evaluate = []  # who judges the data set's pictures was trained on its like alone
 
 
 def data_set_without_files(config: DictConfig) -> Any:

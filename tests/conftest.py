@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import InProcess
+from tests.tiny_streets import write_networks
 
 
 @pytest.fixture
@@ -31,3 +32,14 @@ def in_process(
     handlers, level = logging.root.handlers[:], logging.root.level
     yield run
     logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Untrained networks, given as a user gives trained ones."""
+    return write_networks(tmp_path_factory.mktemp("networks"))

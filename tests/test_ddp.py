@@ -20,22 +20,12 @@ from cfexp.configuration import progress_of
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
-from tests.tiny_streets import DRIVING, write_networks
+from tests.tiny_streets import DRIVING
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_threads=1", "logger=csv"]
 PICTURES = ("query", "reconstruction", "counterfactual", "layout", "truth_mask")
 PATIENCE = 600  # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return write_networks(tmp_path_factory.mktemp("networks"))
 
 
 @contextlib.contextmanager

@@ -23,20 +23,9 @@ from cfexp.stages import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
-from tests.tiny_streets import DRIVING, write_networks
+from tests.tiny_streets import DRIVING
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Untrained networks, given as a user gives trained ones."""
-    return write_networks(tmp_path_factory.mktemp("networks"))
 
 
 def environment(cache: Path) -> dict[str, str]:

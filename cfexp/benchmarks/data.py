@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from cfexp.benchmarks.command import exit_code
 from cfexp.data.bdd100k import BDD100kDataModule
 from cfexp.data.celeba import CelebADataModule
 from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
@@ -234,11 +235,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code: 1 where a ratio is too low, 2 where the command line is wrong."""
-    try:
-        return 0 if report(parse(arguments)) else 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: report(parse(arguments)))
 
 
 if __name__ == "__main__":

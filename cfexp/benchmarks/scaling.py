@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from cfexp.benchmarks.command import exit_code
 from cfexp.errors import InputError
 
 TO_REACH = 0.9  # of a process's rate, by each of several: 1.8 by two
@@ -101,11 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code: 1 where the ratio is too low, 2 where something is wrong."""
-    try:
-        return 0 if report(parse(arguments)) else 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: report(parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ class ClassifierStage(ScoredStage):
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """The images, some regions covered, more or less, with a colour of each image's own; and which pixels could be.
+        """The images, some of the regions that are named covered with a colour, and some of the others dimmed.
 
-        The latter (B, 1, H, W) bool.
+        Also (B, 1, H, W) bool, which pixels are of a region that is named.
         """
         regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
         if unknown := [region for region in self.recolored if region not in regions]:

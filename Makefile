@@ -72,7 +72,7 @@ report-faces: install ## the figures of STEEX on the faces: smile, young, and a 
 	  $(call list,steex_smile steex_young steex_smile_0 steex_smile_0.1 steex_smile_0.3 steex_smile_1)
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
-	$(BIN)/python -m cfexp.embedded_weights --num-threads $(THREADS)
+	$(BIN)/python -m cfexp.embedded_weights
 
 test: install lint ## ruff, mypy and the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -6,6 +6,11 @@ and its test figures in the file's metadata. A stage uses a shipped file only wh
 
 import argparse
 import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -14,36 +19,50 @@ from hydra import compose, initialize_config_module
 
 from cfexp.configuration import register_resolvers
 
-# The commands whose stages are shipped; with predicted layouts, which image= needs.
-COMMANDS = (
-    ("explain", "+experiment=steex_driving", "+layouts=predicted"),
-    ("explain", "+experiment=steex_smile", "+layouts=predicted"),
-    ("evaluate", "+experiment=steex_faces_report"),
+# The commands of each world whose stages are shipped; with predicted layouts, which image= needs.
+WORLDS = (
+    (("explain", "+experiment=steex_driving", "+layouts=predicted"),),
+    (
+        ("explain", "+experiment=steex_smile", "+layouts=predicted"),
+        ("evaluate", "+experiment=steex_faces_report"),
+    ),
 )
 
 
 def main() -> None:
-    """Train what is missing in the cache; then write the files, less those of earlier configs."""
+    """Train what is missing in the cache, the worlds side by side; write the files, delete those of other configs."""
     parser = argparse.ArgumentParser(prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--num-threads", type=int, help="of torch; one for each core by default")
+    parser.add_argument("--num-threads", type=int, help="of torch, for each world; by default half the cores")
     parser.add_argument("--cache-dir", help="where stages are trained; those there already are not trained again")
     arguments = parser.parse_args()
-    from cfexp.stages import WEIGHTS, provide_stages  # late: --help answers at once
+    from cfexp.stages import WEIGHTS  # late: --help answers at once
 
-    register_resolvers()
-    made: set[Path] = set()
-    with initialize_config_module("cfexp.conf", version_base="1.3"):
-        for command, *overrides in COMMANDS:
-            config = compose(command, overrides=[*overrides, "use_shipped_weights=false"])
-            config.num_threads = arguments.num_threads
-            if arguments.cache_dir is not None:
-                config.cache_dir = arguments.cache_dir
-            provide_stages(config)
-            made |= {_ship(Path(checkpoint), WEIGHTS) for checkpoint in config.checkpoints.values()}
+    num_threads = arguments.num_threads or max((os.cpu_count() or 1) // len(WORLDS), 1)
+    with ProcessPoolExecutor(len(WORLDS), mp_context=multiprocessing.get_context("spawn")) as pool:
+        train = partial(_train, num_threads=num_threads, cache_dir=arguments.cache_dir)
+        checkpoints = set().union(*pool.map(train, WORLDS))
+    made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints)}
     for path in WEIGHTS.glob("*.safetensors"):
         if path not in made:
             path.unlink()
     print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
+
+
+def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str | None) -> set[Path]:
+    """The checkpoints of the stages of some commands, trained where they are missing."""
+    from cfexp.stages import provide_stages
+
+    register_resolvers()
+    checkpoints: set[Path] = set()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        for command, *overrides in commands:
+            config = compose(command, overrides=[*overrides, "use_shipped_weights=false"])
+            config.num_threads = num_threads
+            if cache_dir is not None:
+                config.cache_dir = cache_dir
+            provide_stages(config)
+            checkpoints |= {Path(checkpoint) for checkpoint in config.checkpoints.values()}
+    return checkpoints
 
 
 def _ship(checkpoint: Path, folder: Path) -> Path:

@@ -82,6 +82,7 @@ def search_step(
     decode: Callable[[Tensor], Tensor]
     if form == "fast":
         fast = FastSEAN(sean, mixed)
+        decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as `STEEX` does
         prepared = fast.prepare(label_maps)
         decode = lambda codes: fast.decode(codes, prepared)  # noqa: E731
     elif form == "plain":

@@ -71,7 +71,9 @@ class STEEX(Explainer):
         nothing sweeps.
         """
         super().__init__()
-        self.decision_model, self.autoencoder = freeze(decision_model), freeze(autoencoder)
+        # The generator's images are channels_last; with weights of another format each convolution reorders its own.
+        self.decision_model = freeze(decision_model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autoencoder = freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
         self.head = head
         self.class_names = None if class_names is None else list(class_names)

@@ -154,6 +154,27 @@ def test_what_one_process_meets_ends_both(networks: list[str], tmp_path: Path, c
 
 
 @pytest.mark.slow
+def test_a_killed_process_ends_the_others_and_the_run_goes_on(
+    alone: Main, networks: list[str], tmp_path: Path, cache: Path
+) -> None:
+    command = [*search(networks, 6), "explainer.num_steps=40"]
+    with started("explain", *command, *TWO, "hydra.run.dir=two", cwd=tmp_path, cache=cache) as process:
+        while not list((tmp_path / "two").glob("explanations/counterfactual/*.png")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (second,) = (child for child in children if b"cfexp" in Path(f"/proc/{child}/cmdline").read_bytes())
+        os.kill(int(second), signal.SIGKILL)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert "Traceback" not in output
+    assert len(RunFolder(tmp_path / "two").keys()) < 6
+    run("explain", *command, *TWO, "hydra.run.dir=two", cwd=tmp_path, cache=cache)
+    assert alone("explain", *command, f"hydra.run.dir={tmp_path / 'alone'}")[0] == 0
+    same_explanations(tmp_path / "alone", tmp_path / "two", 6)
+
+
+@pytest.mark.slow
 def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) -> None:
     """Two epochs, so that after the first the discriminator is trained, too; its stage is trained first, by one."""
     printed = run("train", *VQA, *TWO, "trainer.max_epochs=2", cwd=tmp_path, cache=cache)

@@ -29,11 +29,6 @@ STAGE += ["num_threads=1", "logger=csv", "ckpt_path=last"]
 SEARCH = [*DRIVING, "explainer.num_steps=3", "data.max_test_images=6"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     """Runs `python -m cfexp.VERB ARGUMENTS` within this process; the verb is the first argument."""

@@ -24,10 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from cfexp.benchmarks.command import exit_code
 from cfexp.benchmarks.forms import FORMS, Size, build_networks, search_step, training_step
 from cfexp.errors import InputError
 
 GIB = 2**30
+# What is to be reached at full size on a CPU.
+BESIDE = {"published": 10.0, "plain": 4.0}  # times the steps a second of these forms, at least
+OF_CONVOLUTIONS, FURTHER_QUERY, TRAINING = 0.8, 0.6, 3.0  # share of the rate; GiB at most; times the published form
 
 
 class Measured(NamedTuple):
@@ -149,8 +153,8 @@ def relative(got: Tensor | None, expected: Tensor | None) -> float:
     return float((got - expected).abs().max() / expected.abs().max())
 
 
-def report(given: argparse.Namespace) -> None:
-    """Measure and print, row by row."""
+def report(given: argparse.Namespace) -> bool:
+    """Measure and print, row by row; returns whether what is to be reached is, as far as it was measured."""
     size = Size(given.size, given.base_channels, given.num_regions, given.style_dim)
     on = f"{given.threads} thread{'s' * (given.threads > 1)}"
     print(f"{size.pixels}x{size.pixels}, {size.num_regions} regions, {size.base_channels} base channels, ", end="")
@@ -165,23 +169,32 @@ def report(given: argparse.Namespace) -> None:
 
     print("\nfloat32, a step of the search                                        peak    per further")
     print("                 CPU s    wall s   steps/s   x published   GFLOP    memory        query")
-    base: Measured | None = None
-    fast: Measured | None = None
+    rows: dict[str, Measured] = {}
+    goals: list[tuple[str, bool]] = []
     for form in given.forms:
-        measured = alone(given.threads, measure_search, form, size, given.batch, given.repeats, given.device, None)
-        base, fast = base or measured, measured if form == "fast" else fast
-        _row(form, measured, base, _further(form, measured, size, given, None))
-    if given.bf16 and fast is not None and base is not None:
+        rows[form] = alone(given.threads, measure_search, form, size, given.batch, given.repeats, given.device, None)
+        further = _further(form, rows[form], size, given, None)
+        _row(form, rows[form], rows[given.forms[0]], further)
+        if form == "fast" and further is not None:
+            goals.append((f"at most {FURTHER_QUERY} GiB for a further query", further <= FURTHER_QUERY))
+    base, fast = rows[given.forms[0]], rows.get("fast")
+    if fast is not None:
+        goals += [
+            (f"at least {times:.0f} x {form}", rows[form].cpu / fast.cpu >= times)
+            for form, times in BESIDE.items()
+            if form in rows
+        ]
+    if given.bf16 and fast is not None:
         mixed = alone(given.threads, measure_search, "fast", size, given.batch, given.repeats, given.device, "bfloat16")
         _row("fast, bfloat16", mixed, base, _further("fast", mixed, size, given, "bfloat16"))
         _error(mixed, fast)
-    if given.device == "cuda" and base is not None and fast is not None:
-        for name, row in alone(given.threads, measure_compiled, size, given.batch, given.repeats):
-            if isinstance(row, str):
-                print(f"  {name:14} {row}")
+    if given.device == "cuda" and fast is not None:
+        for name, compiled in alone(given.threads, measure_compiled, size, given.batch, given.repeats):
+            if isinstance(compiled, str):
+                print(f"  {name:14} {compiled}")
             else:
-                _row(name, row, base, None)
-                _error(row, fast)
+                _row(name, compiled, base, None)
+                _error(compiled, fast)
 
     if fast is not None and given.device == "cpu":
         rate, fastest = alone(given.threads, convolution_rate, size, given.batch, max(3, given.repeats))
@@ -190,11 +203,19 @@ def report(given: argparse.Namespace) -> None:
             f"\n3x3 convolutions alone, a CPU-second: {rate:.1f} GFLOP (the generator's), {fastest:.1f} (the fastest)"
         )
         print(f"the fast form: {achieved:.1f} GFLOP, {achieved / rate:.0%} of the generator's own convolutions' rate")
+        goals.append((f"at least {OF_CONVOLUTIONS:.0%} of that rate", achieved / rate >= OF_CONVOLUTIONS))
     if given.training:
         print(f"\nfloat32, a step of SEAN's training (generator and discriminator), batch {given.batch}")
-        rows = [alone(given.threads, measure_training, form, size, given.batch, 1) for form in ("published", "ours")]
-        for name, row in zip(("published", "ours"), rows, strict=True):
-            _row(name, row, rows[0], None)
+        published, ours = (
+            alone(given.threads, measure_training, form, size, given.batch, 1) for form in ("published", "ours")
+        )
+        _row("published", published, published, None)
+        _row("ours", ours, published, None)
+        goals.append((f"training at least {TRAINING:.0f} x published", published.cpu / ours.cpu >= TRAINING))
+    if size != Size() or given.device != "cpu":
+        return True  # another size has other ratios
+    print("\n" + "\n".join(f"{goal}: {'yes' if reached else 'no'}" for goal, reached in goals))
+    return all(reached for _, reached in goals)
 
 
 def _further(form: str, measured: Measured, size: Size, given: argparse.Namespace, mixed: str | None) -> float | None:
@@ -253,16 +274,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code, 2 where the command line is wrong."""
+    """Run the benchmark; returns the exit code: 1 where a figure is not reached, 2 where the command line is wrong."""
     # torch's own setting: tensors of megabytes on huge pages. Without it the system takes longer to hand out new pages
     # than a normalisation takes. It holds for every form, and is read once, at a process' first allocation.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    try:
-        report(parse(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: report(parse(arguments)))
 
 
 if __name__ == "__main__":

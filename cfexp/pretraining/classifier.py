@@ -13,6 +13,7 @@ from cfexp.errors import InputError
 from cfexp.pretraining.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
+FADES = 0.3  # of a yes, where no light were left
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
 # nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
@@ -33,6 +34,8 @@ class ClassifierStage(ScoredStage):
     each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
     its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows. Of the other
     regions half are dimmed: a model that tells the faintest lamp has a gradient where a lamp is off.
+    faded: names of the regions among those whose light stands for a yes (a green lamp; published: none): the more they
+    are dimmed, the less of a yes is left, so that a search from a green lamp turns it down first, and finds red there.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -45,6 +48,7 @@ class ClassifierStage(ScoredStage):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
+        faded: Sequence[str] = (),
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -52,7 +56,7 @@ class ClassifierStage(ScoredStage):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.recolored = list(recolored)
+        self.recolored, self.faded = list(recolored), list(faded)
         self.right: list[MeanMetric] = []  # of each head
 
     def setup(self, stage: str) -> None:
@@ -61,8 +65,11 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        tinted, recolored = self._recolor(batch) if self.recolored else (batch.image, None)
-        image, labels = self.perturbation(tinted), self._labels(batch)
+        image, labels, recolored = batch.image, self._labels(batch), None
+        if self.recolored or self.faded:
+            image, recolored, left = self._recolor(batch)
+            labels = labels * left
+        image = self.perturbation(image)
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
@@ -106,25 +113,30 @@ class ClassifierStage(ScoredStage):
         first, last = ADVERSARY_GROWS
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
-    def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
-        """The images, some of the regions that are named covered with a colour, and some of the others dimmed.
+    def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The images, some of the regions in `recolored` covered with a colour, and some of the others dimmed.
 
-        Also (B, 1, H, W) bool, which pixels are of a region that is named.
+        Also (B, 1, H, W) bool, which pixels are of a region in `recolored`; and (B, 1), what is left of a yes.
         """
-        regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
-        if unknown := [region for region in self.recolored if region not in regions]:
-            raise InputError(f"recolored: {unknown[0]!r} is none of the regions {', '.join(regions)}")
         count, device = len(batch.image), batch.image.device
-        named = torch.tensor([region in self.recolored for region in regions], device=device)
-        drawn = named & (torch.rand(count, len(regions), device=device) < RECOLORED_SHARE)
+        named, faded = self._regions(self.recolored).to(device), self._regions(self.faded).to(device)
+        drawn = named & (torch.rand(count, len(named), device=device) < RECOLORED_SHARE)
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = torch.rand(count, 1, 1, 1, device=device)
-        dimmed = ~named & (torch.rand(count, len(regions), device=device) < DIMMED_SHARE)
-        light = torch.empty(count, len(regions), device=device).uniform_(LEAST_LIGHT, 1).where(dimmed, 1.0)
+        dimmed = ~named & (torch.rand(count, len(named), device=device) < DIMMED_SHARE)
+        light = torch.empty(count, len(named), device=device).uniform_(LEAST_LIGHT, 1).where(dimmed, 1.0)
         light = light.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)[:, None]
         image = torch.lerp((batch.image + 1) * light - 1, color, opacity * inside[:, None])
-        return image, named[batch.label_map][:, None]
+        dark = (1 - light) * faded[batch.label_map][:, None]
+        return image, named[batch.label_map][:, None], 1 - FADES * dark.flatten(1).amax(1, keepdim=True)
+
+    def _regions(self, names: list[str]) -> Tensor:
+        """Which regions of the data are named, (R,) bool; raises InputError for a name that is none of them."""
+        regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        if unknown := [name for name in names if name not in regions]:
+            raise InputError(f"recolored, faded: {unknown[0]!r} is none of the regions {', '.join(regions)}")
+        return torch.tensor([region in names for region in regions])
 
     def _labels(self, batch: ImageBatch) -> Tensor:
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]

@@ -166,18 +166,21 @@ def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
     assert torch.equal(torch.cat(seen), batch.image)
 
 
-def test_the_other_regions_are_dimmed_each_as_a_whole(data: EightImages, tmp_path: Path) -> None:
-    module, batch = stage(recolored=["sky", "road"]), batch_of(data)
+def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(
+    data: EightImages, tmp_path: Path
+) -> None:
+    module, batch = stage(recolored=["sky", "road"], faded=["box"]), batch_of(data)
     trainer(tmp_path).fit(module, datamodule=data)
     shares = []
     for _ in range(8):
-        image, recolored = module._recolor(batch)
+        image, recolored, left = module._recolor(batch)
         assert torch.equal(recolored[:, 0], batch.label_map < 2)
         for row in range(8):
             box = batch.label_map[row] == 2
             before, after = batch.image[row][:, box] + 1, image[row][:, box] + 1
             share = float(after.sum() / before.sum())
             torch.testing.assert_close(after, share * before)
+            assert float(left[row]) == pytest.approx(1 - classifier.FADES * (1 - share), abs=1e-5)
             shares.append(share)
     dimmed = [share for share in shares if share < 1 - 1e-5]
     assert all(classifier.LEAST_LIGHT <= share <= 1 + 1e-5 for share in shares)
@@ -185,9 +188,12 @@ def test_the_other_regions_are_dimmed_each_as_a_whole(data: EightImages, tmp_pat
     assert min(dimmed) < 0.4
 
 
-def test_an_unknown_region_to_tint_is_named(data: EightImages, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="recolored: 'tree' is none of the regions sky, road, box, post"):
-        trainer(tmp_path).fit(stage(recolored=["tree"]), datamodule=data)
+@pytest.mark.parametrize(("recolored", "faded"), [(["tree"], []), (["sky"], ["tree"]), ([], ["tree"])])
+def test_an_unknown_region_to_change_is_named(
+    recolored: list[str], faded: list[str], data: EightImages, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="recolored, faded: 'tree' is none of the regions sky, road, box, post"):
+        trainer(tmp_path).fit(stage(recolored=recolored, faded=faded), datamodule=data)
 
 
 @pytest.mark.parametrize("mixup", [0.0, 1.0])

@@ -327,7 +327,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def config_hash(config: DictConfig) -> str:
-    """12 hexadecimal digits over all that determines a trained network: its config, its world and cfexp's version."""
+    """12 hexadecimal digits over what makes a trained network: config, world, needed stages, cfexp's version."""
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     kept = {key: value for key, value in content.items() if key not in {*NEUTRAL, "ckpt_path"}}
@@ -335,6 +335,8 @@ def config_hash(config: DictConfig) -> str:
     if kept["data"].get("world") is not None:
         # Its key also says how the world is drawn: pictures drawn otherwise are other data.
         kept["data"]["world"] = build(config.data.world, "data.world").key
+    needed = {name: each for name, each in (config.requires or {}).items() if not config.checkpoints.get(name)}
+    kept["requires"] = {name: each and compose_stage(each, config)[1] for name, each in needed.items()}
     # Where a network is trained, and by how many processes, is the user's machine; its name is that of one process.
     kept["trainer"] = {key: value for key, value in content["trainer"].items() if key not in _PLACES}
     kept["trainer"] |= {key: value for key, value in _PLACES.items() if value is not None}

@@ -59,6 +59,18 @@ def test_the_hash_sees_what_changes_the_numbers_and_nothing_else(tmp_path: Path)
         assert config_hash(config("vqa_model", other, cache=tmp_path)) != base, other
 
 
+def test_the_hash_sees_what_a_needed_stage_is_and_not_how_that_is_said(tmp_path: Path) -> None:
+    def named(*overrides: str) -> str:
+        quoted = ", ".join(f"'{each}'" for each in overrides)
+        needed = f"requires.features={{experiment: street_decision, share: [], overrides: [{quoted}]}}"
+        with initialize_config_module("cfexp.conf", version_base="1.3"):
+            return config_hash(compose("train", overrides=["+experiment=street_autoencoder", needed]))
+
+    base = named("seed=1", "trainer.max_epochs=2")
+    assert named("trainer.max_epochs=2", "seed=1", "num_threads=7", "module.mixup=1.0") == base
+    assert named("seed=1", "trainer.max_epochs=2", "module.mixup=0") != base
+
+
 def test_fit_leaves_its_config_and_provenance(tmp_path: Path) -> None:
     fit(config("vqa_model", cache=tmp_path), tmp_path / "run")
     saved = OmegaConf.load(tmp_path / "run" / "config.yaml")

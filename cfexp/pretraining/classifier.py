@@ -34,8 +34,8 @@ class ClassifierStage(ScoredStage):
     each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
     its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows. Of the other
     regions half are dimmed: a model that tells the faintest lamp has a gradient where a lamp is off.
-    faded: names of the regions among those whose light stands for a yes (a green lamp; published: none): the more they
-    are dimmed, the less of a yes is left, so that a search from a green lamp turns it down first, and finds red there.
+    faded: names of those others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a
+    yes is left, so that a search from a green lamp turns it down first, and finds red there.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
@@ -66,7 +66,7 @@ class ClassifierStage(ScoredStage):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
         image, labels, recolored = batch.image, self._labels(batch), None
-        if self.recolored or self.faded:
+        if self.recolored:
             image, recolored, left = self._recolor(batch)
             labels = labels * left
         image = self.perturbation(image)

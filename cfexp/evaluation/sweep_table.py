@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from cfexp.errors import InputError
 from cfexp.evaluation.judges import FLOOR
-from cfexp.evaluation.plot import COLORS, Line, Panel, Point, draw_panels
+from cfexp.evaluation.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.table import short, table_of
 
 NOTE = "member.json"
@@ -141,7 +141,7 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     plot = sweep / "sweep.png"
     plot.unlink(missing_ok=True)
     if panels:
-        draw_panels(_title(sweep), panels, ticks, setting).save(plot)
+        save_panels(plot, _title(sweep), panels, ticks, setting)
     for member in members:
         if member.state != FINISHED:
             reason = f": {member.error}" if member.error else ""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import safetensors.torch
 import torch
@@ -38,7 +39,8 @@ def main() -> None:
     from cfexp.stages import WEIGHTS  # late: --help answers at once
 
     num_threads = arguments.num_threads or max((os.cpu_count() or 1) // len(WORLDS), 1)
-    with ProcessPoolExecutor(len(WORLDS), mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(WORLDS), mp_context=context, initializer=_end_with_parent) as pool:
         train = partial(_train, num_threads=num_threads, cache_dir=arguments.cache_dir)
         checkpoints = set().union(*pool.map(train, WORLDS))
     made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints)}
@@ -46,6 +48,18 @@ def main() -> None:
         if path not in made:
             path.unlink()
     print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
+
+
+def _end_with_parent() -> None:
+    """Else a pool's process outlives a parent that is killed."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str | None) -> set[Path]:

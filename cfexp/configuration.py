@@ -39,6 +39,7 @@ logging.raiseExceptions = False
 CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # gloo, gloo, NCCL
 # Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
 LONGEST_NAME = 100
 # What makes no difference to any numbers: where and how fast they are computed, how they are shown, and where the
@@ -71,7 +72,7 @@ def register_resolvers() -> None:
 def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], Any]:
     """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
 
-    So too of a full disk and of a data worker that was killed (exit code 1).
+    So too of a full disk, and of a data worker or a process beside this one that was killed (exit code 1).
     Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
     returns its objective, and does not end the sweep: see sweep.py.
     """
@@ -157,6 +158,8 @@ def _of_the_machine(error: BaseException | None) -> str | None:
             return f"{str(error).splitlines()[0]}: make room"
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
             return f"{str(error).splitlines()[0].rstrip('. ')}: give it more memory, or fewer data.num_workers"
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in _PEER_GONE):
+            return "another process of this run has ended"
         error = error.__cause__ or error.__context__
     return None
 

@@ -223,7 +223,7 @@ def _report_search(given: argparse.Namespace, size: Size) -> list[tuple[str, boo
 def _report_training(given: argparse.Namespace, size: Size) -> list[tuple[str, bool]]:
     print(f"\nfloat32, a step of SEAN's training (generator and discriminator), batch {given.batch}")
     published, ours = (
-        alone(given.threads, measure_training, form, size, given.batch, 1) for form in ("published", "ours")
+        alone(given.threads, measure_training, form, size, given.batch, given.repeats) for form in ("published", "ours")
     )
     _row("published", published, published, None)
     _row("ours", ours, published, None)

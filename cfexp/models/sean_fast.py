@@ -17,13 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.models.layouts import Grid, kernel_rows, pixel_rows, sum_by_neighbourhood, sum_rows
+from cfexp.models.layouts import Grid, as_image, chunks, kernel_rows, pixel_rows, sum_by_neighbourhood, sum_rows
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_layers import RegionNorm, bias_of
-
-# How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's second-level cache:
-# measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once took four times as long.
-CHUNK = 2**17
 
 
 class FoldedNorm(NamedTuple):
@@ -163,7 +159,7 @@ class FastSEAN:
             styles = [_style_table(folded, by_region, grid) for folded in block]
             features = _Block(block, norms, grid, source, prepared.scratch)(features, styles)
         weight, bias = self.to_rgb
-        image = F.conv2d(F.leaky_relu(features, 0.2), weight, bias, padding=1)
+        image = F.conv2d(F.leaky_relu_(features, 0.2), weight, bias, padding=1)
         return torch.tanh(image.to(style_codes.dtype))
 
 
@@ -260,17 +256,13 @@ class _BlockFunction(torch.autograd.Function):
             total.copy_(pixel_rows(gradient))
         between = _rows_in(block.scratch.middle, block.grid, middle.shape[1])
         of_second = _backpropagate(block, second, middle, None, gradient, between, add=False)
-        of_first = _backpropagate(block, first, features, block.source, _as_image(between, block.grid), total, add=True)
-        out = _as_image(total, block.grid)
+        of_first = _backpropagate(
+            block, first, features, block.source, as_image(between, block.grid.label_map), total, add=True
+        )
+        out = as_image(total, block.grid.label_map)
         if block.source is not None:
             out = F.avg_pool2d(out, 2, divisor_override=1)
         return None, out, of_first, of_second, *of_skip
-
-
-def _chunks(rows: Tensor) -> list[slice]:
-    """Parts of the pixels, of rows (B * h * w, C); all at once on a GPU."""
-    size = len(rows) if rows.is_cuda else max(1, CHUNK // rows.shape[1])
-    return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
 def _read(part: _Part, rows: Tensor, source: Tensor | None, pixels: slice) -> Tensor:
@@ -286,13 +278,16 @@ def _convolve(block: _Block, part: _Part, features: Tensor, source: Tensor | Non
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
     activated = _rows_in(block.scratch.rows, grid, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
-    for pixels in _chunks(activated):
+    for pixels in chunks(activated):
         of_pixel, target = grid.pixel[pixels], activated[pixels]
         torch.index_select(shift, 0, of_pixel, out=target)
         target.addcmul_(_read(part, rows, source, pixels), scale.index_select(0, of_pixel))
         if folded.slope != 1:
             F.leaky_relu_(target, folded.slope)
-    return F.conv2d(_as_image(activated, grid), folded.weight, folded.bias, padding=folded.weight.shape[2] // 2)
+    weight = folded.weight
+    if weight.shape[2] == 1:  # for one image torch takes longer to convolve than to multiply
+        return as_image(F.linear(activated, weight.flatten(1), folded.bias), grid.label_map)
+    return F.conv2d(as_image(activated, grid.label_map), weight, folded.bias, padding=1)
 
 
 def _backpropagate(
@@ -305,9 +300,12 @@ def _backpropagate(
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
     times_features = _rows_in(block.scratch.rows, grid, rows.shape[1])
     # From here on the gradient by the convolution's input; then, in place, by what the activation is given.
-    rows_gradient = pixel_rows(_input_gradient(gradient, _as_image(times_features, grid), folded.weight))
+    if folded.weight.shape[2] == 1:
+        rows_gradient = pixel_rows(gradient) @ folded.weight.flatten(1)
+    else:
+        rows_gradient = pixel_rows(_input_gradient(gradient, as_image(times_features, grid.label_map), folded.weight))
     scale, shift = part.tables(grid, rows.dtype)
-    for pixels in _chunks(times_features):
+    for pixels in chunks(times_features):
         of_pixel, target = grid.pixel[pixels], rows_gradient[pixels]
         values, scale_here = _read(part, rows, source, pixels), scale.index_select(0, of_pixel)
         if folded.slope != 1:
@@ -343,7 +341,3 @@ def _rows_in(room: Tensor, grid: Grid, channels: int) -> Tensor:
     """Room for rows (B * h * w, C); new if that given has no numbers."""
     size = (len(grid.pixel), channels)
     return room[: size[0] * size[1]].view(size) if len(room) else room.new_empty(size)
-
-
-def _as_image(rows: Tensor, grid: Grid) -> Tensor:
-    return rows.view(*grid.label_map.shape, -1).permute(0, 3, 1, 2)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cfexp.models.layouts import Grid, convolve_rows, kernel_rows, modulate, sum_rows
+from cfexp.models.layouts import Grid, as_image, convolve_rows, kernel_rows, modulate, pixel_rows, sum_rows
 
 
 class RegionNorm(nn.Module):
@@ -42,7 +42,7 @@ class RegionNorm(nn.Module):
         convolutions as published; they give the same numbers. noise: (B, 1, h, w), or None for none.
         """
         if noise is not None:
-            features = features + self.noise_scale[:, None, None] * noise
+            features = features + as_image(pixel_rows(noise) * self.noise_scale, noise[:, 0])
         features = self.batch_norm(features)
         if isinstance(layout, Grid):
             spade = self.spade_table(layout)

@@ -22,14 +22,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.memory import keep_freed_memory
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
 # seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
 # wait at once lose a quarter of a GAN step (282 against 215 ms) to waking up. So: spin for a moment, then wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-# Large tensors on large pages: a new one of 32 MB takes 7 ms instead of 25.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+keep_freed_memory()
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.
 os.environ.setdefault("WANDB_SILENT", "true")
 

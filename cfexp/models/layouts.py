@@ -91,17 +91,17 @@ def convolve_rows(values: Tensor, kernel: Tensor, neighbourhoods: Tensor) -> Ten
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`.
     neighbourhoods: (P, 9) int64 in 0..N, the rows around each pixel that is to be computed; N = outside, zero.
     """
-    return sum_rows((values @ kernel).reshape(9 * len(values), -1), neighbourhoods)
+    outside = values.new_zeros(1, values.shape[1])
+    return sum_rows(torch.cat([values, outside]) @ kernel, neighbourhoods)
 
 
 def sum_rows(products: Tensor, neighbourhoods: Tensor) -> Tensor:
-    """(P, out): for each neighbourhood (P, 9) of rows 0..N - 1 (N = outside) the sum of products (9 * N, out).
+    """(P, out): for each neighbourhood (P, 9) of rows 0..N - 1 the sum of what they contribute, each at its tap.
 
-    products: row n * 9 + tap is what row n contributes at that tap.
+    products: (N, 9 * out), what each row contributes at each tap.
     """
-    # Outside is a row of zeros behind the last.
-    padded = torch.cat([products, products.new_zeros(9, products.shape[1])])
-    return F.embedding_bag(neighbourhoods * 9 + torch.arange(9, device=neighbourhoods.device), padded, mode="sum")
+    of_tap = products.reshape(9 * len(products), -1)
+    return F.embedding_bag(neighbourhoods * 9 + torch.arange(9, device=neighbourhoods.device), of_tap, mode="sum")
 
 
 def pixel_rows(image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.models.layouts import Grid, as_image, chunks, kernel_rows, pixel_rows, sum_by_neighbourhood, sum_rows
+from cfexp.models.layouts import Grid, as_image, chunks, convolve_rows, kernel_rows, pixel_rows, sum_by_neighbourhood
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_layers import RegionNorm, bias_of
 
@@ -190,7 +190,7 @@ def _style_table(folded: FoldedNorm, by_region: Tensor, grid: Grid) -> Tensor | 
     norm = folded.norm
     mapped = torch.baddbmm(norm.mapping_bias[:, None], by_region, norm.mapping_weight.transpose(1, 2))
     rows = F.relu(mapped).transpose(0, 1).flatten(0, 1)[grid.present]
-    return sum_rows((rows @ folded.kernel).view(9 * len(rows), -1), grid.inner)
+    return convolve_rows(rows, folded.kernel, grid.inner)
 
 
 class _Part(NamedTuple):

@@ -75,7 +75,7 @@ class RegionNorm(nn.Module):
     def spade_table(self, grid: Grid) -> Tensor:
         """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
         of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
-        products = of_label.view(9 * len(grid.present), -1)
+        products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
         hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
         return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(self.spade)
 

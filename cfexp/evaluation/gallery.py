@@ -195,8 +195,9 @@ def outcome_of(record: Record) -> str:
 
 def caption_of(run: RunFolder, record: Record) -> str:
     """The question, or of a search the region whose code changed most."""
-    if record.get("region_change"):
-        change = record["region_change"]
+    if change := record.get("region_change"):
+        if not any(change):
+            return "no region changed"
         return f"changed most: {run.data['region_names'][change.index(max(change))].replace('_', ' ')}"
     return record.get("question") or ""
 

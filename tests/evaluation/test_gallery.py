@@ -11,6 +11,7 @@ from cfexp.evaluation.gallery import (
     MARGIN,
     PAD,
     TILE,
+    caption_of,
     counterfactual_sheet,
     difference,
     explanation_grid,
@@ -123,6 +124,14 @@ def test_grid() -> None:
     assert grid.shape == (3 * (height + GAP) + GAP, 3 * (TILE + GAP) + GAP, 3)
     centers = grid[GAP + height // 2 :: height + GAP, GAP + TILE // 2 :: TILE + GAP, 0]
     assert centers.tolist() == [[0, 128, 255], [128, 128, 128], [255, 0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("change", "caption"), [([0.0, 2.0], "changed most: traffic light"), ([0.0, 0.0], "no region changed")]
+)
+def test_a_search_says_which_region_changed_most(tmp_path: Path, change: list[float], caption: str) -> None:
+    run = write_run(tmp_path, [], data={"region_names": ["sky", "traffic_light"]})
+    assert caption_of(run, {"region_change": change}) == caption
 
 
 def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(tmp_path: Path, written: list[str]) -> None:

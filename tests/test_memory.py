@@ -1,0 +1,33 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Pages that the system hands out while a tensor of 64 MB is made and freed five times, after a first time.
+COUNT = """
+import resource, sys
+from cfexp.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+import torch
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages(how: str, **environment: str) -> int:
+    done = subprocess.run([sys.executable, "-c", COUNT, how], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_there_for_the_next_tensor_unless_the_environment_says_otherwise() -> None:
+    assert pages("kept") < 100
+    # A large page counts as one: five tensors of 64 MB are at least 160.
+    assert pages("not kept") > 100
+    assert pages("kept", MALLOC_MMAP_THRESHOLD_="1000000") > 100

@@ -31,7 +31,7 @@ class FoldedNorm(NamedTuple):
     kernel: Tensor | None  # (D, 9 * 2 * C), the style convolution with the blending and batch norm in it
     slope: float
     weight: Tensor  # (out, C, k, k), with the spectral norm in it
-    bias: Tensor | None  # (out,); the shortcuts, of 1x1, have none
+    bias: Tensor | None  # (out,)
 
 
 class PreparedNorm(NamedTuple):
@@ -233,11 +233,8 @@ class _BlockFunction(torch.autograd.Function):
     def forward(ctx: Any, block: _Block, features: Tensor, *styles: Tensor | None) -> Tensor:
         first, second, *skip = block.parts(styles)
         middle = _convolve(block, first, features, block.source)
-        out = _convolve(block, second, middle, None).contiguous(memory_format=torch.channels_last)
-        if skip:
-            _convolve(block, skip[0], features, block.source, onto=out)
-        else:
-            out += _doubled(block, features)
+        out = _convolve(block, second, middle, None)
+        out += _convolve(block, skip[0], features, block.source) if skip else _doubled(block, features)
         ctx.save_for_backward(features, middle, *styles)
         ctx.block = block
         return out
@@ -276,10 +273,8 @@ def _read(part: _Part, rows: Tensor, source: Tensor | None, pixels: slice) -> Te
     return torch.addcmul(values, part.prepared.noise[pixels], part.folded.norm.noise_scale.to(values.dtype))
 
 
-def _convolve(
-    block: _Block, part: _Part, features: Tensor, source: Tensor | None, onto: Tensor | None = None
-) -> Tensor:
-    """The convolution of lrelu(x * scale[pixel] + shift[pixel]); a shortcut's, of 1x1, is added onto the other's."""
+def _convolve(block: _Block, part: _Part, features: Tensor, source: Tensor | None) -> Tensor:
+    """The convolution of lrelu(x * scale[pixel] + shift[pixel])."""
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
     activated = _rows_in(block.scratch.rows, grid, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
@@ -289,11 +284,10 @@ def _convolve(
         target.addcmul_(_read(part, rows, source, pixels), scale.index_select(0, of_pixel))
         if folded.slope != 1:
             F.leaky_relu_(target, folded.slope)
-        if onto is not None:  # a matrix product, while what it needs is at hand
-            pixel_rows(onto)[pixels].addmm_(target, folded.weight.flatten(1).T)
-    if onto is not None:
-        return onto
-    return F.conv2d(as_image(activated, grid.label_map), folded.weight, folded.bias, padding=1)
+    weight = folded.weight
+    if weight.shape[2] == 1:  # for one image torch takes longer to convolve than to multiply
+        return as_image(F.linear(activated, weight.flatten(1), folded.bias), grid.label_map)
+    return F.conv2d(as_image(activated, grid.label_map), weight, folded.bias, padding=1)
 
 
 def _backpropagate(
@@ -306,16 +300,13 @@ def _backpropagate(
     grid, folded, rows = block.grid, part.folded, pixel_rows(features)
     times_features = _rows_in(block.scratch.rows, grid, rows.shape[1])
     # From here on the gradient by the convolution's input; then, in place, by what the activation is given.
-    shortcut = folded.weight.shape[2] == 1
-    if shortcut:
-        rows_gradient = torch.empty_like(times_features)
+    if folded.weight.shape[2] == 1:
+        rows_gradient = pixel_rows(gradient) @ folded.weight.flatten(1)
     else:
         rows_gradient = pixel_rows(_input_gradient(gradient, as_image(times_features, grid.label_map), folded.weight))
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in chunks(times_features):
         of_pixel, target = grid.pixel[pixels], rows_gradient[pixels]
-        if shortcut:
-            torch.mm(pixel_rows(gradient)[pixels], folded.weight.flatten(1), out=target)
         values, scale_here = _read(part, rows, source, pixels), scale.index_select(0, of_pixel)
         if folded.slope != 1:
             given = shift.index_select(0, of_pixel).addcmul_(values, scale_here)

@@ -27,6 +27,7 @@ RULES = {
     "__init__": Rule("_torchvision library"),
     "_torchvision": Rule(),
     "errors": Rule(),
+    "memory": Rule(),
     # Leaves
     "worlds": Rule(files=True),
     "data": Rule("worlds", lightning=True, files=True),
@@ -43,7 +44,7 @@ RULES = {
     "evaluation": Rule("metrics", files=True),
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),
     "label_maps": Rule("data", files=True),
-    "benchmarks": Rule("models losses explainers"),
+    "benchmarks": Rule("models losses explainers memory"),
     "benchmarks.data": Rule("data worlds benchmarks.command", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.models.layouts import Grid, as_image, chunks, convolve_rows, kernel_rows, pixel_rows, sum_by_neighbourhood
+from cfexp.models.layouts import Grid, as_image, chunks, kernel_rows, pixel_rows, sum_by_neighbourhood, sum_rows
+from cfexp.models.packed import PackedMatrix
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_layers import RegionNorm, bias_of
 
@@ -28,7 +29,7 @@ class FoldedNorm(NamedTuple):
     norm: RegionNorm  # for its part that depends on the layout
     scale: Tensor  # (C,): batch norm in evaluation mode is x * scale + shift
     shift: Tensor  # (C,)
-    kernel: Tensor | None  # (D, 9 * 2 * C), the style convolution with the blending and batch norm in it
+    kernel: PackedMatrix | None  # (D, 9 * 2 * C), the style convolution with the blending and batch norm in it
     slope: float
     weight: Tensor  # (out, C, k, k), with the spectral norm in it
     bias: Tensor | None  # (out,)
@@ -97,7 +98,8 @@ class FastSEAN:
         kernel = None
         if norm.styled:
             gamma, beta = (norm.blend_weights(scale)[:, None, None, None] * norm.style.weight).chunk(2)
-            kernel = kernel_rows(torch.cat(_fold_batch_norm(gamma, beta, scale[:, None, None, None], shift)))
+            folded = torch.cat(_fold_batch_norm(gamma, beta, scale[:, None, None, None], shift))
+            kernel = PackedMatrix(kernel_rows(folded))
         bias = None if convolution.bias is None else convolution.bias.detach().to(self.dtype)
         return FoldedNorm(norm, scale, shift, kernel, slope, self._kernel(convolution.weight), bias)
 
@@ -190,7 +192,7 @@ def _style_table(folded: FoldedNorm, by_region: Tensor, grid: Grid) -> Tensor | 
     norm = folded.norm
     mapped = torch.baddbmm(norm.mapping_bias[:, None], by_region, norm.mapping_weight.transpose(1, 2))
     rows = F.relu(mapped).transpose(0, 1).flatten(0, 1)[grid.present]
-    return convolve_rows(rows, folded.kernel, grid.inner)
+    return sum_rows(folded.kernel(F.pad(rows, (0, 0, 0, 1))), grid.inner)  # outside the image is zero
 
 
 class _Part(NamedTuple):

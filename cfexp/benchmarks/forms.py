@@ -16,6 +16,7 @@ from cfexp.models.sean_fast import FastSEAN
 from cfexp.models.sean_layers import RegionNorm
 
 FORMS = ("published", "plain", "fast")
+TRAINING_FORMS = ("published", "ours, drawn twice", "ours")
 Step = Callable[[], tuple[Tensor, Tensor]]
 
 
@@ -152,9 +153,11 @@ def _published_norm(norm: RegionNorm, features: Tensor, style_codes: Tensor, one
 
 
 def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:
-    """A step of SEAN's training, generator and discriminator, that returns the generator's loss.
+    """A step of SEAN's training in one of `TRAINING_FORMS`, that returns the generator's loss.
 
-    With all its losses; the perceptual network is a VGG19 with random weights, which cost as much as trained ones.
+    Generator and discriminator, with all losses; the perceptual network is a VGG19 with random weights, which cost as
+    much as trained ones. As published the discriminator is shown another image, by the generator's new weights; ours,
+    as `AutoencoderStage` does, the one that the generator was judged by, unless it is drawn twice.
     """
     sean, _ = build_networks(size)
     sean.train()
@@ -178,15 +181,19 @@ def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:
         return [[layer.chunk(2) for layer in scale] for scale in features]
 
     def step() -> float:
+        if form != "published":  # what the generator is judged by takes no gradients of its own
+            discriminator.requires_grad_(False)
         generated = reconstruct()
         features = judge(generated)
         fake, real = ([[layer[side] for layer in scale] for scale in features] for side in (0, 1))
         loss = losses.hinge_generator([scale[-1] for scale in fake]) + 10 * losses.feature_matching(real, fake)
         loss = loss + 10 * losses.perceptual(vgg, generated, images, VGG19Features.WEIGHTS)
         _descend(optimizers[0], loss)
-        with torch.no_grad():
-            generated = reconstruct()
-        features = judge(generated)
+        discriminator.requires_grad_(True)
+        if form != "ours":
+            with torch.no_grad():
+                generated = reconstruct()
+        features = judge(generated.detach())
         fake_scores, real_scores = ([scale[-1][side] for scale in features] for side in (0, 1))
         _descend(optimizers[1], losses.hinge_discriminator(real_scores, fake_scores))
         return loss.item()

@@ -185,6 +185,7 @@ def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
 
 
 def _compose_all(world: Path, cache: Path) -> None:
+    torch.set_num_threads(1)  # as in a worker of a loader: after a fork the threads of the parent are not there
     data = module(world, cache)
     for part in ("train", "val", "test"):
         assert len(data.dataset(part)[0].label_map) == 1

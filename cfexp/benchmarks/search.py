@@ -39,8 +39,9 @@ def _packed_product(rows: Sequence[int], *_: Any, out_shape: Sequence[int], **__
     return 2 * rows[0] * rows[1] * out_shape[1]
 
 
-# Of what torch itself does not count: the products of `PackedMatrix`.
-PACKED = {torch.ops.mkldnn._linear_pointwise: _packed_product}
+# Of what torch itself does not count: the products of `PackedMatrix`, where this torch has them.
+_OPERATION = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+PACKED = {} if _OPERATION is None else {_OPERATION: _packed_product}
 
 
 class Measured(NamedTuple):

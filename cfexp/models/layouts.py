@@ -91,8 +91,7 @@ def convolve_rows(values: Tensor, kernel: Tensor, neighbourhoods: Tensor) -> Ten
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`.
     neighbourhoods: (P, 9) int64 in 0..N, the rows around each pixel that is to be computed; N = outside, zero.
     """
-    outside = values.new_zeros(1, values.shape[1])
-    return sum_rows(torch.cat([values, outside]) @ kernel, neighbourhoods)
+    return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, neighbourhoods)
 
 
 def sum_rows(products: Tensor, neighbourhoods: Tensor) -> Tensor:

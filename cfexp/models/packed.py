@@ -16,7 +16,6 @@ class PackedMatrix:
 
     def __init__(self, matrix: Tensor) -> None:
         """matrix: (in, out), not copied where it cannot be packed."""
-        self.shape = matrix.shape
         self.plain: Tensor | None = None
         if _packs(matrix):
             self._forward, self._backward = (_packed(each) for each in (matrix.T, matrix))

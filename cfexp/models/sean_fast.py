@@ -332,9 +332,8 @@ def _doubled(block: _Block, features: Tensor) -> Tensor:
 
 
 def _input_gradient(gradient: Tensor, like: Tensor, weight: Tensor) -> Tensor:
-    """The gradient by its input, of the shape of `like`, of a convolution; channels_last."""
-    padding = [weight.shape[2] // 2] * 2
-    settings = ([1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False])
+    """The gradient by its input, of the shape of `like`, of a 3x3 convolution; channels_last."""
+    settings = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
     of_input: Tensor = torch.ops.aten.convolution_backward(gradient, like, weight, None, *settings)[0]
     return of_input.contiguous(memory_format=torch.channels_last)
 

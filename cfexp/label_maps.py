@@ -11,8 +11,7 @@ from rich.progress import track
 from torch import nn
 
 from cfexp.data.layout_module import LayoutDataModule, Part
-from cfexp.data.layouts import collate
-from cfexp.data.loaders import make_loader
+from cfexp.data.layouts import make_layout_loader
 
 _PARTS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -34,7 +33,7 @@ def write_label_maps(
         left = [row for row, record in enumerate(dataset.records) if not _path(folder, record.image_id).exists()]
         if not left:
             continue
-        loader = make_loader(dataset, collate, data.num_workers, batch_size=data.eval_batch_size, sampler=left)
+        loader = make_layout_loader(dataset, data.num_workers, batch_size=data.eval_batch_size, sampler=left)
         for batch in track(loader, f"predicting label maps, {part}", -(-len(left) // data.eval_batch_size)):
             label_maps = segmenter(batch.image.to(device)).argmax(1).byte().cpu().numpy()
             for image_id, label_map in zip(batch.image_id, label_maps, strict=True):

@@ -45,7 +45,7 @@ RULES = {
     "callbacks": Rule("evaluation explainers.base data.batch", lightning=True, files=True),
     "label_maps": Rule("data", files=True),
     "benchmarks": Rule("models losses explainers memory"),
-    "benchmarks.data": Rule("data worlds benchmarks.command", files=True),
+    "benchmarks.data": Rule("data worlds memory benchmarks.command", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
     "processes": Rule("models", lightning=True),

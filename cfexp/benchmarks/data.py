@@ -33,6 +33,7 @@ from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.data.vqa import VQADataModule
 from cfexp.data.vqa_files import image_name
 from cfexp.errors import InputError
+from cfexp.memory import keep_freed_memory
 from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, write_celeba, write_celebamask_hq
 from cfexp.worlds.scenes import SceneParameters, write_scenes
 from cfexp.worlds.streets import StreetParameters, write_streets
@@ -187,6 +188,7 @@ def compare(
 
 def report(given: argparse.Namespace) -> bool:
     """Measure and print, row by row; returns whether every ratio is at least `TO_REACH`."""
+    keep_freed_memory()  # as every command does; it holds for both
     loading = {"batch_size": given.batch, "num_workers": given.workers, "cache_images": False, "seed": 0}
     print(f"{given.images} images a set, batches of {given.batch}, {given.workers} workers, ", end="")
     print(f"medians of {given.repeats} epochs in turn; samples a second, masks included")

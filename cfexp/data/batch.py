@@ -1,5 +1,8 @@
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -23,3 +26,28 @@ class ImageBatch(NamedTuple):
     identity: Tensor  # (B,) int64: the person; -1 = not known, or not a face
     key: Tensor  # (B,) int64: the image's place in its part of the data, which finds all else that is known of it
     image_id: tuple[str, ...]  # B file stems
+
+
+class ImageParcel(NamedTuple):
+    """An `ImageBatch` on its way from a worker process: a tensor costs a file and a connection, an array neither."""
+
+    image: Tensor  # the one part that is large enough
+    label_map: NDArray[np.uint8]  # (B, H, W)
+    labels: NDArray[np.float32]
+    identity: NDArray[np.int64]
+    key: NDArray[np.int64]
+    image_id: tuple[str, ...]
+
+    @classmethod
+    def pack(cls, batch: ImageBatch) -> "ImageParcel":
+        """In the worker."""
+        label_map = batch.label_map.byte().numpy()
+        labels, identity, key = (part.numpy() for part in (batch.labels, batch.identity, batch.key))
+        return cls(batch.image, label_map, labels, identity, key, batch.image_id)
+
+    def unpack(self) -> ImageBatch:
+        """Where it arrives; the label map is pinned where the image is."""
+        label_map = torch.empty(self.label_map.shape, dtype=torch.int64, pin_memory=self.image.is_pinned())
+        np.copyto(label_map.numpy(), self.label_map)  # by one thread: several would take the workers' time
+        labels, identity, key = (torch.from_numpy(part) for part in (self.labels, self.identity, self.key))
+        return ImageBatch(self.image, label_map, labels, identity, key, self.image_id)

@@ -15,9 +15,9 @@ from cfexp.data.layouts import (
     LayoutRecord,
     MirroringSampler,
     PngLayouts,
-    collate,
+    make_layout_loader,
 )
-from cfexp.data.loaders import ShareOf, make_loader
+from cfexp.data.loaders import ShareOf
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
@@ -202,4 +202,4 @@ class LayoutDataModule(LightningDataModule):
         return None
 
     def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
-        return make_loader(dataset, collate, self.num_workers, **order)
+        return make_layout_loader(dataset, self.num_workers, **order)

@@ -1,7 +1,7 @@
 """Images with a semantic layout and labels, as a torch Dataset: what faces and streets share."""
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cfexp.data.archives import read_content
-from cfexp.data.batch import ImageBatch
+from cfexp.data.batch import ImageBatch, ImageParcel
 from cfexp.data.images import read_picture, read_rgb
 from cfexp.data.label_map_cache import LabelMapCache
-from cfexp.data.loaders import EpochSampler
+from cfexp.data.loaders import EpochSampler, make_loader
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
@@ -200,8 +200,7 @@ class LayoutDataset(Dataset[ImageBatch]):
             pixels, label_map, labels = pixels[good], label_map[good], labels[good]
         key = torch.tensor(rows)[good]
         names = tuple(self.records[row].image_id for row in key.tolist())
-        image = _converted(pixels, lambda sample: sample.float().div_(127.5).sub_(1))
-        return [ImageBatch(image, _converted(label_map, Tensor.long), labels, self.identity[key], key, names)]
+        return [ImageBatch(_scaled(pixels), label_map.long(), labels, self.identity[key], key, names)]
 
     def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
@@ -255,6 +254,15 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
+def make_layout_loader(dataset: LayoutDataset, num_workers: int, **order: Any) -> DataLoader[ImageBatch]:
+    """As `make_loader`."""
+    return make_loader(dataset, _packed if num_workers else collate, num_workers, **order)
+
+
+def _packed(items: list[ImageBatch]) -> ImageParcel:
+    return ImageParcel.pack(collate(items))
+
+
 class MirroringSampler(EpochSampler[ImageBatch]):
     """Shuffles a `LayoutDataset` as `EpochSampler`, and mirrors images with p = `share`.
 
@@ -273,9 +281,10 @@ class MirroringSampler(EpochSampler[ImageBatch]):
             yield index + self.count * int(mirrored[index])
 
 
-def _converted(samples: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
-    """A batch, converted sample by sample, which stay in the processor's cache, into memory that processes share."""
-    return cast(Tensor, default_collate([convert(sample) for sample in samples])) if len(samples) else convert(samples)
+def _scaled(pixels: Tensor) -> Tensor:
+    """uint8 -> [-1, 1], image by image, which stay in the processor's cache, into memory that processes share."""
+    images = [image.float().div_(127.5).sub_(1) for image in pixels]
+    return cast(Tensor, default_collate(images)) if images else pixels.float()
 
 
 def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:

@@ -8,6 +8,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from cfexp.data.batch import ImageParcel
 from cfexp.data.skipping import SkippingLoader
 
 BatchT = TypeVar("BatchT")
@@ -41,7 +42,7 @@ class EpochSampler(DistributedSampler[BatchT]):
 
 
 def make_loader(
-    dataset: Dataset[BatchT], collate: Callable[[list[BatchT]], BatchT], num_workers: int, **order: Any
+    dataset: Dataset[BatchT], collate: Callable[[list[BatchT]], BatchT | ImageParcel], num_workers: int, **order: Any
 ) -> DataLoader[BatchT]:
     """Batches in some order (batch_size, sampler, ... of `DataLoader`); worker processes stay from epoch to epoch."""
     return SkippingLoader(

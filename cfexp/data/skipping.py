@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cfexp.data.batch import ImageParcel
 from cfexp.errors import InputError
 
 OnBadSample = Literal["raise", "skip"]
@@ -56,7 +57,7 @@ class SkippingLoader(DataLoader[BatchT_co]):
         for batch in super().__iter__():
             if len(batch[0]):
                 shown += 1
-                yield batch
+                yield batch.unpack() if isinstance(batch, ImageParcel) else batch
             else:
                 empty += 1
         if empty and not shown and self.dataset.all_bad:  # type: ignore[attr-defined]

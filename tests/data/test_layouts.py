@@ -124,9 +124,15 @@ def test_half_of_an_epoch_is_mirrored_whole_with_the_labels_swapped(tmp_path: Pa
 
 
 def test_an_epoch_is_a_function_of_seed_and_number_whatever_reads_it(tmp_path: Path) -> None:
-    first = [batch.image for batch in epoch(Layouts(tmp_path), 3)]
+    batches = epoch(Layouts(tmp_path), 3)
     for other in (Layouts(tmp_path, cache_images=True), Layouts(tmp_path, num_workers=2)):
-        assert all(torch.equal(*pair) for pair in zip(first, [b.image for b in epoch(other, 3)], strict=True))
+        for batch, same in zip(batches, epoch(other, 3), strict=True):
+            assert isinstance(same, ImageBatch)
+            assert same.image_id == batch.image_id
+            for part, equal in zip(batch[:-1], same[:-1], strict=True):
+                assert equal.dtype == part.dtype
+                assert torch.equal(equal, part)
+    first = [batch.image for batch in batches]
     for settings, number in (({"seed": 1}, 3), ({}, 4)):
         different = [batch.image for batch in epoch(Layouts(tmp_path, **settings), number)]
         assert not all(torch.equal(*pair) for pair in zip(first, different, strict=True))

@@ -29,7 +29,6 @@ from cfexp.memory import keep_freed_memory
 # wait at once lose a quarter of a GAN step (282 against 215 ms) to waking up. So: spin for a moment, then wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-keep_freed_memory()
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.
 os.environ.setdefault("WANDB_SILENT", "true")
 
@@ -74,11 +73,12 @@ def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig]
 
     So too of a full disk, and of a data worker or a process beside this one that was killed (exit code 1).
     Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
-    returns its objective, and does not end the sweep: see sweep.py.
+    returns its objective, and does not end the sweep: see sweep.py. What is run keeps its freed memory: see memory.py.
     """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> Any:
+        keep_freed_memory()
         try:
             if is_member():
                 from cfexp.sweep import run_member  # which builds on this module

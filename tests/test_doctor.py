@@ -123,7 +123,7 @@ def test_a_checkpoint_is_held_against_its_network(main: Main, tmp_path: Path) ->
     path = saved(network, tmp_path / "model.ckpt")
     assert main(*command, f"checkpoint={path}")[0] == 0
     _, (first, line), _ = main("network=smooth_classifier", "+facts.num_classes=4", f"checkpoint={path}")
-    assert first == f"checked {path}: errors of 1 kinds, notes of 0"
+    assert first == f"checked {path}: errors of 1 kind, notes of 0"
     assert line.startswith("error")
     assert f"{path} does not fit SmoothClassifier: " in line
     assert "misshaped" in line

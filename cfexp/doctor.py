@@ -169,8 +169,9 @@ def _print(findings: "Findings", checked: str) -> None:
 
     rows = list(findings)
     errors = sum(finding.severity == "error" for finding in rows)
+    kinds = "kind" if errors == 1 else "kinds"
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    console.print(f"checked {checked}: errors of {errors} kind{'' if errors == 1 else 's'}, notes of {len(rows) - errors}")
+    console.print(f"checked {checked}: errors of {errors} {kinds}, notes of {len(rows) - errors}")
     for finding in rows:
         line = f"{finding.severity:<6}{finding.times:>8,}  {finding.first}"
         console.print(line, style="bold red" if finding.severity == "error" else None)

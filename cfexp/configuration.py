@@ -68,22 +68,18 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
 
 
-def one_line_errors(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], Any]:
+def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
 
     So too of a full disk, and of a data worker or a process beside this one that was killed (exit code 1).
-    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. A member of a sweep
-    returns its objective, and does not end the sweep: see sweep.py. What is run keeps its freed memory: see memory.py.
+    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. What is run keeps its
+    freed memory: see memory.py.
     """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> Any:
         keep_freed_memory()
         try:
-            if is_member():
-                from cfexp.sweep import run_member  # which builds on this module
-
-                return run_member(main, config)
             _keep_run_dir()
             return main(config)
         except (InputError, OmegaConfBaseException) as error:

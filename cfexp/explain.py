@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, refuse_other_run, register_resolvers
-from cfexp.sweep import sweepable
+from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
 
@@ -15,6 +15,7 @@ register_resolvers()
 @sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="explain")
 @one_line_errors
+@as_member
 @StoppedBySigterm()
 def main(config: DictConfig) -> None:
     """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.

@@ -26,7 +26,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cfexp.configuration import StoppedBySigterm, one_folder, one_line, refuse_other_run
+from cfexp.configuration import StoppedBySigterm, is_member, one_folder, one_line, refuse_other_run
 from cfexp.errors import InputError
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
@@ -116,6 +116,19 @@ def conclude(folder: Path) -> bool:
         said = f"{open_ones} of {len(members)} members did not finish; the same command runs what is missing"
         print(f"error: {said}", file=sys.stderr)
     return bool(open_ones)
+
+
+def as_member(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], float | None]:
+    """Let a member of a sweep return its objective, and not end it by an error; any other run is as it was."""
+
+    @functools.wraps(main)
+    def wrapped(config: DictConfig) -> float | None:
+        if is_member():
+            return run_member(main, config)
+        main(config)
+        return None
+
+    return wrapped
 
 
 def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float | None:

@@ -17,7 +17,7 @@ from cfexp.configuration import (
     register_resolvers,
     resume_from,
 )
-from cfexp.sweep import sweepable
+from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
 
@@ -25,6 +25,7 @@ register_resolvers()
 @sweepable
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
 @one_line_errors
+@as_member
 @StoppedBySigterm()
 def main(config: DictConfig) -> None:
     """Train; then explain and score the test set. Everything is left in Hydra's output folder.

@@ -55,6 +55,8 @@ _NEUTRAL_HERE = {
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
     "explainer.memory_budget",
 }
+# What a run has made, when it was begun to any effect:
+_MADE = ("checkpoints", "model.ckpt", "explanations", "metrics.json")
 # Nor to whether a training may go on:
 NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", "trainer.max_epochs"}
 
@@ -224,7 +226,7 @@ def refuse_other_run(config: DictConfig, folder: Path, neutral: Collection[str] 
     `neutral`, and so may the path of a checkpoint, but not its content.
     """
     path, provenance = folder / "config.yaml", folder / "provenance.json"
-    if not (path.is_file() and provenance.is_file()):
+    if not (path.is_file() and provenance.is_file() and any((folder / name).exists() for name in _MADE)):
         return
     from cfexp.models.pretrained import file_hash  # late: see train.py
 

@@ -63,6 +63,7 @@ warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the d
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
+_ABSENT = object()  # what a config that requires a stage does not have
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
 # Of a trainer, with what conf/trainer/default.yaml says of them.
 _PLACES = {"accelerator": "auto", "devices": 1, "num_nodes": None, "strategy": None, "sync_batchnorm": None}
@@ -270,10 +271,10 @@ def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConf
     for shared in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
         # A stage on another data set: {data.root: celebamask_hq_root}
         for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
-            value = OmegaConf.select(config, source)
-            if value is None and source != key:
+            value = OmegaConf.select(config, source, default=_ABSENT)
+            if value in (None, _ABSENT) and source != key:
                 raise InputError(f"{source} must be given: {source}=VALUE")
-            if key not in own:
+            if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
     return stage, f"{requirement.experiment}-{config_hash(stage)}"
 

@@ -56,6 +56,7 @@ def run(config: DictConfig, tmp_path: Path) -> Path:
     OmegaConf.save(made, folder / "config.yaml", resolve=True)
     checkpoints = {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()}
     (folder / "provenance.json").write_text(json.dumps({"checkpoints": checkpoints}))
+    (folder / "checkpoints").mkdir()
     return folder
 
 
@@ -69,6 +70,12 @@ def test_the_same_command_goes_on(config: DictConfig, run: Path, tmp_path: Path)
 def test_what_makes_no_difference_may_differ(config: DictConfig, run: Path, tmp_path: Path) -> None:
     config.num_threads, config.data.eval_batch_size, config.trainer.devices = 1, 64, 2
     config.checkpoints.decision = shutil.copy(tmp_path / "decision.ckpt", tmp_path / "moved.ckpt")
+    refuse_other_run(config, run)
+
+
+def test_a_run_that_has_made_nothing_is_in_nobodys_way(config: DictConfig, run: Path) -> None:
+    (run / "checkpoints").rmdir()
+    config.seed = 1
     refuse_other_run(config, run)
 
 

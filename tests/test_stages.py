@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cfexp.configuration import register_resolvers, resume_from
 from cfexp.errors import InputError
-from cfexp.stages import build, config_hash, fit, provide_stages
+from cfexp.stages import build, compose_stage, config_hash, fit, provide_stages
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none", "num_threads=1"]
 
@@ -101,3 +101,37 @@ def test_resume_from(tmp_path: Path) -> None:
         resume_from("last", tmp_path)
     torch.save({"epoch": 0}, checkpoint)
     assert resume_from("last", tmp_path) == checkpoint
+
+
+OF_ALL = {"root": "/data", "on_bad_sample": "skip", "holdout_images": 7, "num_workers": 3, "cache_images": False}
+OF_FACES = {**OF_ALL, "split": "celeba", "first_test_id": 28000}
+OF_STREETS = {**OF_ALL, "oia_root": "/oia"}
+
+
+@pytest.mark.parametrize(
+    ("command", "experiment", "settings"),
+    [
+        ("explain", "steex_smile", OF_FACES),
+        ("explain", "steex_young", OF_FACES),
+        ("explain", "steex_driving", OF_STREETS),
+        ("train", "vqa_color", OF_ALL),
+    ],
+)
+def test_every_stage_reads_the_data_set_as_the_run_that_needs_it(
+    command: str, experiment: str, settings: dict[str, object]
+) -> None:
+    overrides = [f"+experiment={experiment}", *(f"data.{key}={value}" for key, value in settings.items())]
+    overrides += ["+layouts=predicted"] if command == "explain" else []
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        left, seen = [compose(command, overrides=overrides)], []
+        while left:
+            needs = left.pop()
+            for requirement in needs.requires.values():
+                stage, name = compose_stage(requirement, needs)
+                assert {key: stage.data[key] for key in settings} == settings, name
+                left.append(stage)
+                seen.append(name.partition("-")[0])
+    assert len(seen) == (
+        1 if command == "train" else 4
+    )  # STEEX: decision, segmenter, autoencoder and what it sees with

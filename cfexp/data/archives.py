@@ -91,15 +91,15 @@ class ImageFiles(NamedTuple):
         """A file's content; raises InputError."""
         return read_content(self.folder / name) if self.archive is None else self.archive.read(name)
 
-    def check(self, names: Collection[str], of: str) -> None:
+    def check(self, names: Collection[str], of: str, remedy: str = OFFICIAL_REMEDY) -> None:
         """Raise InputError unless there is a file of every name, which is `of` something; no file is opened."""
         present = self.names()
         missing = [name for name in names if name not in present]
         if missing:
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
             if self.archive is not None:
-                raise InputError(f"{self.folder}: holds no {missing[0]}, {of}{more}; {OFFICIAL_REMEDY}")
-            raise InputError(f"{self.folder / missing[0]}: {of} is no file there{more}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.folder}: holds no {missing[0]}, {of}{more}; {remedy}")
+            raise InputError(f"{self.folder / missing[0]}: {of} is no file there{more}; {remedy}")
 
 
 def list_files(folder: Path) -> Collection[str]:

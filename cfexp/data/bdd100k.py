@@ -16,7 +16,7 @@ from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
-from cfexp.data.records import OFFICIAL_REMEDY, read_json
+from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
 from cfexp.worlds.streets import StreetParameters, cached_streets
@@ -103,9 +103,12 @@ class BDD100kDataModule(LayoutDataModule):
         regions = np.full(256, NO_REGION, dtype=np.uint8)
         regions[:UNLABELED] = np.arange(UNLABELED)
         regions[255] = UNLABELED
-        if self.layouts not in ("ground_truth", "none"):
+        predicted = self.layouts not in ("ground_truth", "none")
+        if predicted:
             regions[UNLABELED] = UNLABELED
-        return PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
+        reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
+        reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
+        return reader
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by name; raises InputError."""
@@ -114,6 +117,8 @@ class BDD100kDataModule(LayoutDataModule):
         records = self._split("train")
         count = len(records) - self.holdout_images
         if count < 1:
+            if not records:
+                raise InputError(f"{self.folder}: no image is of the train part; {OFFICIAL_REMEDY}")
             problem = f"leaves no image to train on: there are {len(records)}"
             raise InputError(f"data.holdout_images={self.holdout_images} {problem}; lower it")
         return records[:count] if part == "train" else records[count:]
@@ -248,7 +253,8 @@ class BDD100kDataModule(LayoutDataModule):
         missing = [stem for stem in stems if stem + suffix not in present]
         if missing and self.on_bad_sample == "raise":
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
-            problem = f"the mask of an image is no file there{more}; {OFFICIAL_REMEDY}"
+            remedy = OFFICIAL_REMEDY if self.layouts == "ground_truth" else PREDICTED_REMEDY
+            problem = f"the mask of an image is no file there{more}; {remedy}"
             raise InputError(f"{folder / (missing[0] + suffix)}: {problem}, or set data.on_bad_sample=skip")
         return {stem: folder / (stem + suffix) for stem in stems}
 

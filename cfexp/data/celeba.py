@@ -14,7 +14,7 @@ from cfexp.data.images import read_rgb
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
 from cfexp.data.part_masks import REGION_OF_VALUE
-from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
 from cfexp.worlds.faces import ALIGNED_IMAGES, FaceParameters, cached_aligned_faces
@@ -28,6 +28,8 @@ class AlignedImages(PngLayouts):
 
     crop: the square's side in pixels; None = the whole image. Label maps are of the square.
     """
+
+    remedy = PREDICTED_REMEDY  # of label maps: there are no others
 
     def __init__(self, crop: int | None, files: ImageFiles) -> None:
         super().__init__(REGION_OF_VALUE, unlabeled=0)

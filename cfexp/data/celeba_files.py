@@ -103,9 +103,9 @@ def read_mapping(path: Path) -> dict[int, MappedImage]:
     return mapping
 
 
-def check_listed(folder: Path, names: Iterable[str], of: str) -> None:
+def check_listed(folder: Path, names: Iterable[str], of: str, remedy: str = OFFICIAL_REMEDY) -> None:
     """Raise InputError unless `folder` has a file of every name; one listing, no file is opened."""
-    ImageFiles(folder, None).check(list(names), of)
+    ImageFiles(folder, None).check(list(names), of, remedy)
 
 
 def fingerprint_texts(paths: Iterable[Path]) -> str:

@@ -12,7 +12,7 @@ from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
 from cfexp.data.part_masks import REGION_OF_VALUE, PartMasks
-from cfexp.data.records import OFFICIAL_REMEDY
+from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import FIRST_TEST_NUMBER, FIRST_VALIDATION_NUMBER
@@ -66,7 +66,11 @@ class CelebAMaskHQDataModule(FaceDataModule):
     def reader(self) -> PngLayouts:
         """Composes the parts, or reads predicted label maps."""
         cache = LabelMapCache(self.cache_dir / "label_maps")
-        return PartMasks(cache) if self.layouts is None else PngLayouts(REGION_OF_VALUE, 0, cache)
+        if self.layouts is None:
+            return PartMasks(cache)
+        reader = PngLayouts(REGION_OF_VALUE, 0, cache)
+        reader.remedy = PREDICTED_REMEDY
+        return reader
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from cfexp.data.archives import list_files
+from cfexp.data.archives import list_files, list_names
 from cfexp.data.celeba import PARTITION, CelebADataModule
 from cfexp.data.celeba_files import read_attributes, read_identities, read_mapping, read_partition
 from cfexp.data.celebamask_hq import MAPPING, CelebAMaskHQDataModule
@@ -82,7 +82,8 @@ def _check_attributes(
     if attributes is None:
         return {}
     findings.missing(attributes.rows, images, f"{path}: has attributes of {{}}, which is no image of {folder}")
-    findings.missing(images or (), attributes.rows, f"{folder}/{{}}: has no attributes in {path.name}")
+    left_out = f"{folder}/{{}}: has no attributes in {path.name}, and is left out"
+    findings.missing(images or (), attributes.rows, left_out, note=True)
     return attributes.rows
 
 
@@ -97,14 +98,29 @@ def _identities(data: FaceDataModule, findings: Findings) -> dict[str, int]:
 def _check_mask_names(data: CelebAMaskHQDataModule, images: Collection[str], findings: Findings) -> None:
     masks = data.place(MASKS)
     numbers = {name.partition(".")[0] for name in images}
-    folders = sorted({str(int(number) // 2000) for number in numbers if number.isdecimal()}, key=int)
-    for folder in folders:
+    whole = {number for number in numbers if number.isdecimal()}
+    expected = {_folder(number) for number in whole}
+    present = findings.attempt(partial(list_names, masks)) or {}
+    skins = set()
+    for folder in sorted({name for name in present if name.isdecimal()} | expected, key=int):
         for name in sorted(findings.attempt(partial(list_files, masks / folder)) or ()):
             match = _MASK.fullmatch(name)
             if match is None or match[2] not in PARTS:
                 findings.error(f"{masks / folder / name}: is the mask of no part; those are NUMBER_PART.png")
             elif str(int(match[1])) not in numbers:
                 findings.note(f"{masks / folder / name}: is the mask of no image")
+            elif folder != _folder(match[1]):
+                findings.error(f"{masks / folder / name}: is not read: its folder is {_folder(match[1])}")
+            elif match[2] == "skin":
+                skins.add(str(int(match[1])))
+    if bare := sorted(whole - skins, key=int):
+        path = masks / _folder(bare[0]) / f"{int(bare[0]):05d}_skin.png"
+        findings.note(f"{path}: no such file: a face without skin", len(bare))
+
+
+def _folder(number: str) -> str:
+    """Of an image's masks."""
+    return str(int(number) // 2000)
 
 
 def _parts_of(data: FaceDataModule) -> dict[str, str]:
@@ -137,9 +153,10 @@ def _label_map(data: FaceDataModule, stem: str) -> Path | None:
     if data.layouts is not None:
         return data.layouts / f"{stem}.png"
     if isinstance(data, CelebAMaskHQDataModule) and stem.isdecimal():
-        return data.place(MASKS) / str(int(stem) // 2000) / f"{int(stem):05d}.png"
+        return data.place(MASKS) / _folder(stem) / f"{int(stem):05d}.png"
     return None
 
 
 def _pictures(names: Collection[str]) -> Collection[str]:
-    return {name for name in names if name.lower().endswith(_PICTURE)}
+    # A Mac leaves a `._NAME` beside files that it copies.
+    return {name for name in names if name.lower().endswith(_PICTURE) and not name.startswith("._")}

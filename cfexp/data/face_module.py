@@ -8,6 +8,7 @@ from typing import Any
 
 from cfexp.data.celeba_files import Attributes, check_listed, fingerprint_texts, read_attributes, read_identities
 from cfexp.data.layout_module import LayoutDataModule
+from cfexp.data.records import PREDICTED_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import MIRRORED_REGIONS, REGIONS
 from cfexp.worlds.faces import FaceParameters
@@ -115,7 +116,8 @@ class FaceDataModule(LayoutDataModule):
         if not self.layouts.is_dir():
             raise InputError(f"data.layouts={self.layouts} is no folder; predict label maps into it first")
         if self.on_bad_sample == "raise":
-            check_listed(self.layouts, (f"{stem}.png" for stem in stems), "the label map of an image (data.layouts)")
+            label_maps = (f"{stem}.png" for stem in stems)
+            check_listed(self.layouts, label_maps, "the label map of an image", PREDICTED_REMEDY)
         return {stem: self.layouts / f"{stem}.png" for stem in stems}
 
     def _require(self, *names: str) -> None:

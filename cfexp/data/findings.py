@@ -49,10 +49,10 @@ class Findings:
         if count != known:
             self.note(f"{where}: {count:,} {things}; the whole data set has {known:,}")
 
-    def missing(self, names: Collection[str], present: Collection[str] | None, line: str) -> None:
-        """An error where some of the names are not among those present; `line` has a place for the first, {}."""
+    def missing(self, names: Collection[str], present: Collection[str] | None, line: str, note: bool = False) -> None:
+        """An error, or a note, where some names are not among those present; `line` has a place for the first, {}."""
         if present is not None and (absent := [name for name in names if name not in present]):
-            self.error(line.format(min(absent)), len(absent))
+            (self.note if note else self.error)(line.format(min(absent)), len(absent))
 
     def in_two_parts(
         self, part_of: Mapping[str, str], thing_of: Mapping[str, Hashable], line: str, note: bool = False

@@ -1,10 +1,11 @@
 """Opening image files, checked."""
 
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
@@ -47,3 +48,12 @@ def read_rgb(path: Path, content: bytes | None = None) -> Image.Image:
         problem = f"an image must have 8 bits a channel, got mode {picture.mode}"
         raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # which copies
+
+
+def is_turned(picture: Image.Image) -> bool:
+    """Whether a picture's EXIF says that it is to be turned or mirrored to be shown; no where that cannot be read."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, ValueError, SyntaxError, LookupError, struct.error):
+        return False
+    return orientation in range(2, 9)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cfexp.data.findings import Findings
+from cfexp.data.images import is_turned
 from cfexp.data.layouts import LayoutRecord, PngLayouts, check_proportions
 from cfexp.errors import InputError
 
@@ -27,6 +28,7 @@ class Inspected(NamedTuple):
     mode: str = "RGB"
     size: tuple[int, int] | None = None  # width, height
     label_map_size: tuple[int, int] | None = None
+    turned: bool = False  # EXIF says that it is to be shown otherwise than it is stored
 
 
 Inspection = Callable[[], Inspected]
@@ -61,8 +63,8 @@ def _opened(
     except InputError as error:
         return Inspected(path, part, (str(error),)), None
     with Image.open(BytesIO(content)) as picture:  # as it is in the file
-        size, mode = picture.size, picture.mode
-    return Inspected(path, part, (), hashlib.blake2b(content, digest_size=16).digest(), mode, size), image
+        found = Inspected(path, part, mode=picture.mode, size=picture.size, turned=is_turned(picture))
+    return found._replace(digest=hashlib.blake2b(content, digest_size=16).digest()), image
 
 
 def inspect_all(inspections: Sequence[Inspection], findings: Findings, *, one_size: bool, show: bool = True) -> None:
@@ -80,6 +82,8 @@ def inspect_all(inspections: Sequence[Inspection], findings: Findings, *, one_si
                 findings.error(problem)
             if found.mode != "RGB":
                 findings.note(f"{found.path}: mode {found.mode} is made RGB")
+            if found.turned:
+                findings.note(f"{found.path}: EXIF says that it is to be turned; it is read as it is stored")
             seen.append(found)
     if one_size:
         _note_sizes(findings, "image", ((found.path, found.size) for found in seen))

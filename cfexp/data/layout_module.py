@@ -83,6 +83,7 @@ class LayoutDataModule(LightningDataModule):
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
         self._datasets: dict[Part, LayoutDataset] = {}
+        self._said: dict[Part, int] = {}  # how many samples were skipped
         self._left_out: set[int] = set()
 
     def records(self, part: Part) -> list[LayoutRecord]:
@@ -106,7 +107,7 @@ class LayoutDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""
-        log_skipped(self._datasets)
+        log_skipped(self._datasets, self._said)
 
     def dataset(self, part: Part) -> LayoutDataset:
         """The data set of one part, made on first use; empty for a validation part without images."""

@@ -73,10 +73,11 @@ class _Skipping(Protocol):
     def bad_samples(self) -> int: ...
 
 
-def log_skipped(datasets: Mapping[Any, _Skipping]) -> None:
-    """Say how many images of each part were left out, if any were."""
+def log_skipped(datasets: Mapping[Any, _Skipping], said: dict[Any, int]) -> None:
+    """Say how many images of each part were left out, if any were and it is not what was said last."""
     for part, dataset in datasets.items():
-        if dataset.bad_samples:
+        if dataset.bad_samples and dataset.bad_samples != said.get(part):
+            said[part] = dataset.bad_samples
             _log.warning("%d images of the %s part were skipped: they cannot be read", dataset.bad_samples, part)
 
 

@@ -96,6 +96,7 @@ class VQADataModule(LightningDataModule):
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
         self._datasets: dict[Part, VQADataset] = {}
+        self._said: dict[Part, int] = {}  # how many samples were skipped
 
     @cached_property
     def folder(self) -> Path:
@@ -114,7 +115,7 @@ class VQADataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""
-        log_skipped(self._datasets)
+        log_skipped(self._datasets, self._said)
 
     def dataset(self, part: Part) -> VQADataset:
         """The data set of one part, made on first use; raises InputError."""

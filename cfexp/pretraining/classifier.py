@@ -60,8 +60,15 @@ class ClassifierStage(ScoredStage):
         self.right: list[MeanMetric] = []  # of each head
 
     def setup(self, stage: str) -> None:
-        """Look the heads up; raises InputError for one that is no label of the data."""
-        self._columns()
+        """Look the heads up; raises InputError for one that is no label of the data, or that no training image has."""
+        columns = self._columns()
+        if stage == "fit":
+            labels = self.trainer.datamodule.dataset("train").labels[:, columns]  # type: ignore[attr-defined]
+            names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+            for column, never in zip(columns, labels.isnan().all(0).tolist(), strict=True):
+                if never:
+                    problem = f"no image to train on has a known label {names[column]!r}"
+                    raise InputError(f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)")
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""

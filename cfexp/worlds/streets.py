@@ -62,7 +62,8 @@ class StreetParameters:
         # Lower than 48 pixels, brake lights have fewer than eight; a narrower or wider picture has no room for streets.
         if self.image_height < 48 or not 1.5 * self.image_height <= self.image_width <= 3 * self.image_height:
             size = f"image_height={self.image_height}, image_width={self.image_width}"
-            raise InputError(f"world: needs image_height >= 48 and a width of 1.5 to 3 heights, got {size}")
+            problem = f"needs image_height >= 48 and a width of 1.5 to 3 heights, got {size}"
+            raise InputError(f"world: {problem} (data.world=null where data.root is given)")
         if not 0 <= self.planted_bias <= 1:
             raise InputError(f"world.planted_bias must lie in [0, 1], got {self.planted_bias}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cfexp.data.checks import check_data
 from cfexp.data.findings import Findings
@@ -118,6 +118,24 @@ def copied(to: str) -> Damage:
         shutil.copy(path, path.parent / to)
 
     return damage
+
+
+def moved(to: str) -> Damage:
+    """The file lies elsewhere: a path from its folder."""
+
+    def damage(path: Path) -> None:
+        copied(to)(path)
+        path.unlink()
+
+    return damage
+
+
+def to_be_turned(path: Path) -> None:
+    """A JPEG that says that it is to be shown turned."""
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        picture.save(path, "JPEG", exif=exif)
 
 
 def all_removed(pattern: str) -> Damage:

@@ -261,7 +261,7 @@ def two_of_a_name(root: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no images": (lambda root: shutil.rmtree(root / "images"), "BDD100k not found in data.root"),
     "no masks": (lambda root: shutil.rmtree(root / "labels"), f"{MASKS}: cannot be listed (No such file"),
-    "empty folder": (empty_folder, "leaves no image to train on"),
+    "empty folder": (empty_folder, "no image is of the train part"),
     "a mask is missing": (
         lambda root: (root / MASKS / f"{FIRST}.png").unlink(),
         "the mask of an image is no file there",

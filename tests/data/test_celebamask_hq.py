@@ -201,7 +201,7 @@ def test_predicted_label_maps_take_the_place_of_the_parts(root: Path, tmp_path: 
     batch = next(iter(module(root, tmp_path, layouts=str(folder)).test_dataloader()))
     assert batch.label_map.unique(dim=1).unique(dim=2)[:, 0, 0].tolist() == [number % 19 for number in range(40, 48)]
     (folder / "7.png").unlink()
-    with pytest.raises(InputError, match=r"7\.png: the label map of an image \(data.layouts\) is no file there"):
+    with pytest.raises(InputError, match=r"7\.png: the label map of an image is no file there; predict"):
         module(root, tmp_path, layouts=str(folder)).setup()
 
 

@@ -25,8 +25,10 @@ from tests.data.damage import (
     findings_of,
     in_utf16,
     line_gone,
+    moved,
     removed,
     replaced,
+    to_be_turned,
     train,
     with_bom,
     with_crlf,
@@ -112,6 +114,10 @@ HQ: dict[str, Case] = {
     "mask of an unknown part": Case(
         SKIN, copied("00021_tail.png"), "00021_tail.png: is the mask of no part", "goes on"
     ),
+    "mask in another folder": Case(
+        SKIN, moved("../3/00021_skin.png"), "3/00021_skin.png: is not read: its folder is 0", "goes on"
+    ),
+    "face without skin": Case(SKIN, removed, "0/00021_skin.png: no such file: a face", "goes on", is_note=True),
     "mask of no image": Case(SKIN, copied("00024_skin.png"), "is the mask of no image", "goes on", is_note=True),
     "folder of masks missing": Case(MASKS, removed, "cannot be listed", "stops"),
     "attributes missing": Case(ATTRIBUTES, removed, "no such file", "stops", "CelebAMask-HQ not found in data.root="),
@@ -130,7 +136,9 @@ HQ: dict[str, Case] = {
     "attribute renamed": Case(ATTRIBUTES, edited("Smiling", "Smile"), "has no attribute 'Smiling'", "stops"),
     "attribute twice": Case(ATTRIBUTES, edited("Young", CELEBA_ATTRIBUTES[0]), "twice", "stops"),
     "attributes without image": Case(ATTRIBUTES, row_added, "24.jpg, which is no image of", "skips", NO_FILE),
-    "image without attributes": Case(PHOTO, copied("24.jpg"), "24.jpg: has no attributes in", "goes on"),
+    "image without attributes": Case(PHOTO, copied("24.jpg"), "24.jpg: has no attributes in", "goes on", is_note=True),
+    "what a Mac leaves": Case(PHOTO, copied("._21.jpg"), "", "goes on"),
+    "image to be turned": Case(PHOTO, to_be_turned, "21.jpg: EXIF says that it is to be", "goes on", is_note=True),
     "test image among those of training": Case(PHOTO, copied("3.jpg"), "is in two parts, test and train", "goes on"),
     "mapping without header": Case(MAPPING, line_gone(0), "must be the header", "stops"),
     "mapping with BOM": Case(MAPPING, with_bom, "", "goes on"),
@@ -192,7 +200,9 @@ CELEBA: dict[str, Case] = {
     "image missing": Case(ALIGNED, last_image(removed), "no such file", "skips", NO_FILE),
     "image too small": Case(ALIGNED, last_image(drawn("RGB", (128, 128))), "128x128, too small", "skips"),
     "image of 16 bit": Case(ALIGNED, last_image(drawn("I;16", (178, 218))), "got mode I;16", "skips"),
-    "image without attributes": Case(ALIGNED, last_image(copied("000001.jpg")), "has no attributes in", "goes on"),
+    "image without attributes": Case(
+        ALIGNED, last_image(copied("000001.jpg")), "has no attributes in", "goes on", is_note=True
+    ),
     "no images": Case(ALIGNED, removed, "cannot be listed", "stops", "CelebA not found in data.root="),
     "partition missing": Case(PARTITION, removed, "no such file", "stops", "CelebA not found in data.root="),
     "partition empty": Case(PARTITION, replaced(b" \n"), "the file is empty", "stops"),

@@ -58,6 +58,16 @@ def test_an_unknown_head_is_named(data: EightImages, tmp_path: Path) -> None:
         trainer(tmp_path).fit(stage(1, heads=["forward"]), datamodule=data)
 
 
+def test_a_head_without_a_label_to_learn_from_is_named(
+    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = data.dataset("train")
+    monkeypatch.setattr(dataset, "labels", dataset.labels * torch.tensor([1, torch.nan]))
+    with pytest.raises(InputError, match="no image to train on has a known label 'bright'; where are the labels"):
+        trainer(tmp_path).fit(stage(), datamodule=data)
+    trainer(tmp_path).fit(stage(1, heads=["go"]), datamodule=data)
+
+
 def test_the_loss_is_the_mean_over_the_labels_that_are_known(data: EightImages) -> None:
     module, batch = stage(), batch_of(data)
     network = copy.deepcopy(module.network)

@@ -2,9 +2,9 @@
 
 Both decode the same files and resize them to the same size, by as many worker processes, in batches of one size; ours
 reads the masks and labels, too. Embedded worlds are drawn at the real sets' sizes, in their layouts, into a folder that
-is removed at the end. Epochs of the two alternate, and the ratio is the median over these pairs, so that what else the
-machine does counts for both alike. The epoch before them, in which masks are composed for the first time, has a column
-of its own.
+is removed at the end. Epochs of the two alternate, as many at once as last a second, and the ratio is the median over
+these pairs, so that what else the machine does counts for both alike. The epoch before them, in which masks are
+composed for the first time, has a column of its own.
 
 CPU milliseconds a sample are those of one process that reads by itself, measured in turn as well: what else the machine
 does hardly counts there.
@@ -39,6 +39,7 @@ from cfexp.worlds.scenes import SceneParameters, write_scenes
 from cfexp.worlds.streets import StreetParameters, write_streets
 
 TO_REACH = 0.9
+LEAST_SECONDS = 1.0  # of a measurement
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
 
@@ -172,13 +173,16 @@ def compare(
 ) -> Pairs:
     """Epochs of both in turn, the one that is first changing each time, after one of each that is not counted."""
 
-    def rate(loader: Iterable[Any]) -> float:
-        begun = clock()
-        count = sum(len(batch[0]) for batch in loader)
-        return count / (clock() - begun)
+    def rate(loader: Iterable[Any], least: float = LEAST_SECONDS) -> float:
+        begun, count = clock(), 0
+        while True:
+            count += sum(len(batch[0]) for batch in loader)
+            taken = clock() - begun
+            if taken >= least:
+                return count / taken
 
-    rate(plain)
-    pairs = Pairs(rate(ours), [], [])
+    rate(plain, least=0)
+    pairs = Pairs(rate(ours, least=0), [], [])
     for repeat in range(repeats):
         order = [(plain, pairs.plain), (ours, pairs.ours)]
         for loader, rates in order if repeat % 2 == 0 else reversed(order):
@@ -191,7 +195,7 @@ def report(given: argparse.Namespace) -> bool:
     keep_freed_memory()  # as every command does; it holds for both
     loading = {"batch_size": given.batch, "num_workers": given.workers, "cache_images": False, "seed": 0}
     print(f"{given.images} images a set, batches of {given.batch}, {given.workers} workers, ", end="")
-    print(f"medians of {given.repeats} epochs in turn; samples a second, masks included")
+    print(f"medians of {given.repeats} measurements in turn; samples a second, masks included")
     print(f"{'':<16}ImageFolder      ours    ours, first epoch    ours / ImageFolder (least to most)    ", end="")
     print("CPU ms a sample: ImageFolder, ours (ratio)")
     reached = True
@@ -228,7 +232,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--workers", type=int, default=2, help="processes that read")
-    parser.add_argument("--repeats", type=int, default=5, help="timed epochs of each")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each")
     given = parser.parse_args(arguments)
     if min(given.batch, given.repeats) < 1 or given.workers < 0 or given.images < max(20, 2 * given.batch):
         raise InputError("--batch and --repeats must be above 0, --images at least 20 and two batches")

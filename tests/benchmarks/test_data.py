@@ -49,6 +49,10 @@ def test_epochs_alternate_and_are_measured_by_the_given_clock() -> None:
     pairs = compare(Epochs("plain", 2), Epochs("ours", 4), 3, lambda: now)
     assert pairs == Pairs(1.0, [2.0] * 3, [1.0] * 3)
     assert order == ["plain", "ours", "plain", "ours", "ours", "plain", "plain", "ours"]
+    order.clear()
+    short = compare(Epochs("plain", 0.5), Epochs("ours", 0.25), 1, lambda: now)  # as many as last a second
+    assert short == Pairs(16.0, [8.0], [16.0])
+    assert order == ["plain", "ours"] + 2 * ["plain"] + 4 * ["ours"]
 
 
 @pytest.mark.parametrize("arguments", [["--images", "10"], ["--batch", "0"], ["--workers", "-1"]])

@@ -63,6 +63,11 @@ warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the d
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
+# What a stage shares with the run that needs it wherever both read data of one kind.
+_OF_ONE_DATA_SET = (
+    *("data.root", "data.split", "data.first_test_id", "data.holdout_images"),
+    *("data.on_bad_sample", "data.num_workers", "data.cache_images"),
+)
 _ABSENT = object()  # what a config that requires a stage does not have
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
 # Of a trainer, with what conf/trainer/default.yaml says of them.
@@ -268,7 +273,9 @@ def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConf
     overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
     stage = compose("train", overrides=overrides)
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    for shared in ("cache_dir", "num_threads", "seed", "use_shipped_weights", *requirement.get("share", [])):
+    of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(stage, "data._target_")
+    always = ("cache_dir", "num_threads", "seed", "use_shipped_weights", *(_OF_ONE_DATA_SET if of_one_kind else ()))
+    for shared in (*always, *requirement.get("share", [])):
         # A stage on another data set: {data.root: celebamask_hq_root}
         for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
             value = OmegaConf.select(config, source, default=_ABSENT)

@@ -83,7 +83,7 @@ class LayoutDataModule(LightningDataModule):
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
         self._datasets: dict[Part, LayoutDataset] = {}
-        self._said: dict[Part, int] = {}  # how many samples were skipped
+        self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._left_out: set[int] = set()
 
     def records(self, part: Part) -> list[LayoutRecord]:

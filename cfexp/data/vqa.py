@@ -96,7 +96,7 @@ class VQADataModule(LightningDataModule):
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
         self._datasets: dict[Part, VQADataset] = {}
-        self._said: dict[Part, int] = {}  # how many samples were skipped
+        self._said: dict[Part, int] = {}  # how many were skipped, when it was said
 
     @cached_property
     def folder(self) -> Path:

@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import hashlib
 import importlib.resources
 import json
 import logging
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.folder_names import folder_name, folders
 from cfexp.memory import keep_freed_memory
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
@@ -39,8 +40,6 @@ CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # gloo, gloo, NCCL
-# Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
-LONGEST_NAME = 100
 # What makes no difference to any numbers: where and how fast they are computed, how they are shown, and where the
 # checkpoints come from, which are compared by what is in them.
 NEUTRAL = {
@@ -64,7 +63,8 @@ NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", "train
 def register_resolvers() -> None:
     """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called first."""
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
-    OmegaConf.register_new_resolver("one_folder", one_folder, replace=True)
+    OmegaConf.register_new_resolver("folders", folders, replace=True)
+    OmegaConf.register_new_resolver("named_by_overrides", _named_by_overrides, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
@@ -210,15 +210,6 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     return Path(path)
 
 
-def one_folder(name: str) -> str:
-    """A name without slashes, at most `LONGEST_NAME` bytes long: of a longer one the start and a hash of it all."""
-    flat = name.replace("/", "_")
-    if len(flat.encode()) <= LONGEST_NAME:
-        return flat
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{flat.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
-
-
 def refuse_other_run(config: DictConfig, folder: Path, neutral: Collection[str] = _NEUTRAL_HERE) -> None:
     """Raise InputError if the run in `folder` was made by another config, with the first differences.
 
@@ -274,12 +265,21 @@ def run_setting(folder: Path, key: str) -> Any:
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:
     """runs/NAME/TIME; with ckpt_path=last the newest there."""
-    parent = RUNS / name
+    parent = RUNS / folders(name)
     if ckpt_path == "last":
         runs = sorted(path for path in parent.glob("*") if (path / "config.yaml").is_file())
         if runs:
             return str(runs[-1])
     return str(parent / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def _named_by_overrides() -> str:
+    """A folder's name for what this command sets, less `exclude_keys`; the same command has the same."""
+    # As they were typed: an interpolation in a value is part of the command, not to be looked up here.
+    hydra = OmegaConf.to_container(HydraConfig.instance().cfg, resolve=False)["hydra"]  # type: ignore
+    unnamed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
+    given = OverridesParser.create().parse_overrides(hydra["overrides"]["task"])
+    return folder_name(sorted(str(each.input_line) for each in given if each.key_or_group not in unnamed)) or "default"
 
 
 def _beside(path: str | None, name: str) -> str | None:

@@ -8,11 +8,13 @@ import hydra
 import torch
 from omegaconf import DictConfig, ListConfig
 
+from cfexp.command_line import takes_paths, typed
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
 
 register_resolvers()
 
 
+@takes_paths
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
 @one_line_errors
 def main(config: DictConfig) -> None:
@@ -96,7 +98,8 @@ def score_and_show(
     print_table(scores)
     print_closeness(scores)
     print_attack(scores)
-    print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
+    left = "metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml"
+    print(f"everything lies in {typed(folder)}: {left}")
     return scores
 
 

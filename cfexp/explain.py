@@ -6,6 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cfexp.command_line import typed
 from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, refuse_other_run, register_resolvers
 from cfexp.sweep import as_member, sweepable
 
@@ -48,7 +49,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()
     if done and trainer.is_global_zero:
-        print(f"goes on after {len(done)} explanations: {folder}")
+        print(f"goes on after {len(done)} explanations: {typed(folder)}")
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:

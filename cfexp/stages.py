@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
+from cfexp.command_line import typed
 from cfexp.configuration import NEUTRAL, progress_of
 from cfexp.errors import InputError
 from cfexp.folder_lock import claimed
@@ -116,7 +117,7 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
     if resume is not None:
         done = progress_of(resume)
         amid = f" and {done.batches} batches" if done.batches else ""
-        _log.info("goes on after %d epochs%s: %s", done.epochs, amid, resume)
+        _log.info("goes on after %d epochs%s: %s", done.epochs, amid, typed(resume))
     assembled = assemble(config, folder, "fit")
     trainer, module, data = assembled
     if resume is not None:
@@ -254,10 +255,10 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         with claimed(folder, wait=True):
             if not checkpoint.is_file():
                 made = "predicted" if stage.get("predicts") else "trained"
-                _log.info("stage %s is %s first (once): %s", name, made, folder)
+                _log.info("stage %s is %s first (once): %s", name, made, typed(folder))
                 _make_stage(stage, folder)
                 return checkpoint
-    _log.info("stage %s: %s", name, checkpoint)
+    _log.info("stage %s: %s", name, typed(checkpoint))
     return checkpoint
 
 

@@ -8,6 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cfexp.command_line import typed
 from cfexp.configuration import (
     CONFIG_PATH,
     NEUTRAL_TO_TRAINING,
@@ -45,7 +46,7 @@ def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
 
     if config.get("predicts"):
-        print(f"the label maps are described in {predict_label_maps(config, folder)}")
+        print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")
         return
     resume = resume_from(config.ckpt_path, folder)
     provide_stages(config)
@@ -58,7 +59,7 @@ def _train(config: DictConfig, folder: Path) -> None:
         if fitted.trainer.is_global_zero:
             for name, value in scores.items():
                 print(f"{name:<40} {value:.2f}")
-            print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
+            print(f"everything lies in {typed(folder)}: metrics.json, model.ckpt, config.yaml")
     for logger in fitted.trainer.loggers:
         # Else the next job of a sweep, in this process, would go on with this one's wandb run.
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

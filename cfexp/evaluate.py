@@ -24,7 +24,9 @@ def main(config: DictConfig) -> None:
     from cfexp.explained import attack_on
     from cfexp.judging import JUDGES, load_judges, missing_judges
     from cfexp.stages import provide_stages, use_threads
+    from cfexp.without_effect import say_what_has_no_effect
 
+    say_what_has_no_effect(config)
     use_threads(config.num_threads)
     provide_stages(config)
     given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in JUDGES}

@@ -14,6 +14,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack, Decide
 from cfexp.losses import exclusive_logits
 from cfexp.models.pretrained import load_network
+from cfexp.run_checkpoints import with_its_checkpoints
 from cfexp.stages import build, provide_stages
 
 
@@ -45,7 +46,7 @@ def explained_model(folder: Path, config: DictConfig) -> Decide:
 
 def _explained(folder: Path, config: DictConfig) -> tuple[DictConfig, DictConfig, Path]:
     """A run's config, what loads the model that it explained, and that model's checkpoint."""
-    run = run_config(folder)
+    run = with_its_checkpoints(run_config(folder), folder)
     loader = OmegaConf.select(run, "explainer.decision_model")
     if loader is None or "checkpoint" not in loader:
         raise InputError(f"{folder}/config.yaml does not say which model was explained")

@@ -24,6 +24,7 @@ from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation
 from cfexp.explainers.steex import STEEX
 from cfexp.own_queries import data_set_without_files, predict_layouts
+from cfexp.run_checkpoints import with_its_checkpoints
 from cfexp.stages import build, provide_stages
 
 Picture = Tensor | Image.Image | str | Path
@@ -193,7 +194,7 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
             raise InputError(f"overrides are for experiments; {path} is a run, whose config is what it is")
         config = OmegaConf.load(path / "config.yaml")
         assert isinstance(config, DictConfig)
-        return config
+        return with_its_checkpoints(config, path)
     try:
         return compose("explain", overrides=[f"+experiment={run_or_experiment}", *overrides])
     except HydraException as error:

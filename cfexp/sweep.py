@@ -27,9 +27,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.command_line import quoted, takes_paths, typed
-from cfexp.configuration import StoppedBySigterm, is_member, one_line, refuse_other_run
+from cfexp.configuration import StoppedBySigterm, is_member, one_line
 from cfexp.errors import InputError
 from cfexp.folder_names import folder_name
+from cfexp.optuna_storage import go_on_by_storage
+from cfexp.same_run import refuse_other_run
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
 PLUGINS = {
@@ -82,6 +84,8 @@ def begin(config: DictConfig) -> Path:
     swept |= set(hydra.sweeper.get("params") or {})
     fixed = [override for override in given if override.key_or_group not in swept]
     own = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(each.key_or_group) for each in fixed)}]"]
+    if "optuna" in hydra.sweeper._target_ and hydra.sweeper.storage is not None:
+        go_on_by_storage(hydra.sweeper, f"{config.name}/{_folder_name(swept, fixed)}")
     if not swept:
         own.append("hydra.sweep.subdir=only")
     if not any(override.startswith("hydra.sweep.dir=") for override in hydra.overrides.hydra):
@@ -98,8 +102,11 @@ def begin(config: DictConfig) -> Path:
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.evaluation.sweep_table import FOLDER
 
-    settings = sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
-    return FOLDER + (folder_name([*sorted(swept), *settings]) or "default")
+    return FOLDER + (folder_name([*sorted(swept), *_settings(fixed)]) or "default")
+
+
+def _settings(fixed: Sequence[Override]) -> list[str]:
+    return sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
 
 
 def conclude(folder: Path) -> bool:

@@ -11,13 +11,12 @@ from omegaconf import DictConfig
 from cfexp.command_line import typed
 from cfexp.configuration import (
     CONFIG_PATH,
-    NEUTRAL_TO_TRAINING,
     StoppedBySigterm,
     one_line_errors,
-    refuse_other_run,
     register_resolvers,
     resume_from,
 )
+from cfexp.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
@@ -44,13 +43,15 @@ def main(config: DictConfig) -> None:
 def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
     from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
+    from cfexp.without_effect import say_what_has_no_effect
 
+    say_what_has_no_effect(config)
     if config.get("predicts"):
         print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")
         return
     resume = resume_from(config.ckpt_path, folder)
     provide_stages(config)
-    refuse_other_run(config, folder, NEUTRAL_TO_TRAINING)
+    refuse_other_run(config, folder, "training")
     fitted = fit(config, folder, resume=resume)
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)

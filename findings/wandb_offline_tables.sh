@@ -11,8 +11,8 @@
 # has no picture. Moved to another machine, or with the home cleaned, there is none to upload.
 # A table of numbers alone is staged likewise. (The upload itself was not tried.)
 # Output seen:
-#   in the run's folder: 0 images; staged in the home: 3 files; named by absolute paths: 2 or more
-#   an image by itself: in the run's folder: 1 images; staged in the home: 0 files
+#   table: in the run's folder 0 images; staged in the home 3 files; named by absolute paths 2
+#   image: in the run's folder 1 images; staged in the home 0 files; named by absolute paths 0
 # Exit code: 0 where it behaves so; 1 where that has changed.
 set -eu
 work=$(mktemp -d)

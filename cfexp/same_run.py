@@ -92,8 +92,11 @@ _MADE = ("checkpoints", "model.ckpt", "explanations", "metrics.json")
 
 def why_neutral(setting: str, asked: Asked) -> str | None:
     """Why a setting, by its full name, makes no difference; None where it does."""
+    name = setting.replace("data.data_set.", "data.", 1)  # a user's own images have theirs within
+    if setting != name and name in PLACES:
+        return "no file of the data set is read in place of which a user's own images are"
     for row in NEUTRAL:
-        if asked in row.asked and any(_matches(setting, pattern) for pattern in row.settings):
+        if asked in row.asked and any(_matches(name, pattern) for pattern in row.settings):
             return row.reason
     return None
 

@@ -70,7 +70,7 @@ def _world(config: DictConfig) -> dict[str, Any]:
 
 def _content(name: str, value: Any) -> Any:
     """Of a file what is in it; of a folder where it is; any other value as it is."""
-    if not is_path(name) or not isinstance(value, str):
+    if not is_path(name) or not isinstance(value, str) or value in ("ground_truth", "none"):
         return value
     path = Path(value).expanduser()
     if not path.is_file():

@@ -103,17 +103,16 @@ def test_a_data_set_that_was_moved_is_the_same(config: DictConfig, run: Path, tm
     """Neither how its path is written counts, nor where it lies, if it is gone from where it was."""
     world = StreetParameters(train_scenes=3, val_scenes=2)
     root = cached_streets(world, tmp_path).rename(tmp_path / "streets")
-    data = {
-        **{"_target_": "cfexp.data.bdd100k.BDD100kDataModule", "root": str(root), "image_size": [64, 128]},
-        **{"cache_dir": str(tmp_path), "holdout_images": 1},
-    }
+    data: dict[str, Any] = {"root": str(root), "image_size": [64, 128], "cache_dir": str(tmp_path), "holdout_images": 1}
+    fingerprint = BDD100kDataModule(**data).fingerprint
+    data["_target_"] = "cfexp.data.bdd100k.BDD100kDataModule"
     with open_dict(config):
         config.data = data
     made = OmegaConf.load(run / "config.yaml")
     made.data = data
     OmegaConf.save(made, run / "config.yaml")
     provenance = json.loads((run / "provenance.json").read_text())
-    provenance["data_fingerprint"] = BDD100kDataModule(**{k: v for k, v in data.items() if k != "_target_"}).fingerprint
+    provenance["data_fingerprint"] = fingerprint
     (run / "provenance.json").write_text(json.dumps(provenance))
     config.data.root = f"{tmp_path}/x/../streets/"
     (tmp_path / "x").mkdir()

@@ -18,12 +18,19 @@ def folder_name(settings: Sequence[str]) -> str:
     """A name for what is set, `KEY=VALUE` each; two different lists never share one. "" for an empty list.
 
     It consists of letters, digits, `-`, `_` and `.`, and is at most `LONGEST_NAME` long. Whatever that leaves out is
-    told apart by a hash at the end: of a path the last part stays, of a long name the start.
+    told apart by a hash at the end. Of a path the last part stays; of a long name the start, and of its keys the last
+    part.
     """
     name = _BETWEEN.join(setting.replace("=", "-", 1) for setting in settings)
     if all(map(_PLAIN.fullmatch, settings)) and _SAFE.fullmatch(name) and len(name) <= LONGEST_NAME:
         return name
-    return _with_hash(_BETWEEN.join(map(_readable, settings)), json.dumps(list(settings))) if settings else ""
+    if not settings:
+        return ""
+    shown = sorted(settings, key=lambda setting: "/" in setting)  # paths, which are long, last
+    readable = _BETWEEN.join(map(_readable, shown))
+    if len(readable) > LONGEST_NAME - 9:
+        readable = _BETWEEN.join(_readable(_without_group(setting)) for setting in shown)
+    return _with_hash(readable, json.dumps(list(settings)))
 
 
 def folders(path: str) -> str:
@@ -46,6 +53,12 @@ def _readable(setting: str) -> str:
     value = re.sub(r"/+(?=$|[,\]}'\"])", "", value)  # at a path's end
     parts = (_plain(key), _plain(re.sub(r"[^,\[\]{}'\"=]*/", "", value)))
     return "-".join(part for part in parts if part)
+
+
+def _without_group(setting: str) -> str:
+    """num_steps=5 for explainer.num_steps=5."""
+    key, given, value = setting.partition("=")
+    return f"{key.rpartition('.')[2]}{given}{value}"
 
 
 def _plain(text: str) -> str:

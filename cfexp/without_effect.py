@@ -43,7 +43,7 @@ def _always(config: DictConfig) -> bool:
     return True
 
 
-_IN_PLACE = ("predict_part", "layouts", "source", "require_labels", "cache_images")
+_IN_PLACE = ("predict_part", "layouts", "source", "require_labels")
 _OF_TRAINING = (
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "overfit_batches", "accumulate_grad_batches"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "gradient_clip_val", "val_check_interval"),
@@ -143,7 +143,7 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
             raise InputError(f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)")
         read = root in without or root in _ASKED_FOR or f"${{{root}" in written
         if root == "checkpoints" and "explainer" in config:
-            predicted = below == "segmenter" and _given("segmenter_experiment")(config)  # as image= wants it
+            predicted = below == "segmenter" and "segmenter_experiment" in config  # as image= wants it
             read = predicted or below in (config.get("requires") or {}) or f"checkpoints.{below}" in written
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written

@@ -66,7 +66,7 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert summary == "error: 1 of 2 members did not finish; the same command runs what is missing"
     assert not any("Traceback" in line for line in stderr)
     folder = only_sweep(tmp_path)
-    assert folder.name.startswith("sweep_explainer.counter_class--")
+    assert folder.name.startswith("sweep_counter_class--")
     go, left = "explainer.counter_class-go", "explainer.counter_class-left"
     assert states(folder) == {go: "finished", left: "failed"}
     assert rows(folder)[go]["explainer.counter_class"] == "go"

@@ -274,11 +274,13 @@ def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, Any
         Layouts(tmp_path, **settings).train_dataloader()
 
 
-def test_a_limited_test_part_and_the_part_to_explain(tmp_path: Path) -> None:
-    data = Layouts(tmp_path, max_test_images=3, predict_part="train")
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_the_limit_is_of_the_part_that_is_tested_or_explained_and_not_of_training(tmp_path: Path, part: str) -> None:
+    data = Layouts(tmp_path, max_test_images=3, predict_part=part)
     assert [batch.image_id for batch in data.test_dataloader()] == [("test0", "test1", "test2")]
-    assert next(iter(data.predict_dataloader())).image_id == ("train0", "train1", "train2", "train3")
-    assert data.describe(3)["image_id"] == "train3"
+    assert [batch.image_id for batch in data.predict_dataloader()] == [(f"{part}0", f"{part}1", f"{part}2")]
+    assert data.describe(2)["image_id"] == f"{part}2"
+    assert len(data.dataset("train")) == 10
 
 
 def test_what_is_left_out_is_not_explained_and_the_others_keep_their_keys(tmp_path: Path) -> None:

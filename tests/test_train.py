@@ -135,7 +135,7 @@ def test_the_loggers_have_the_figures_and_the_pictures(finished: tuple[Path, lis
     for logger_key in ("val/counterfactuals", "test/counterfactuals"):
         with Image.open(next((media / "images").glob(f"{logger_key}_*.png"))) as image:
             assert min(image.size) > 30
-    (table,) = (media / "table" / "test").glob("table_*.json")
+    (table,) = (media / "html" / "test").glob("table_*.html")
     assert "rms_change" in table.read_text()
 
 

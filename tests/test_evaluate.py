@@ -134,7 +134,7 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
     assert ("smiling -> not smiling", "success_kept") not in rows.index
     code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", figures, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
-    assert (code, "two of the runs are called steex_smile_0: the figures are of one each" in line) == (2, True)
+    assert (code, "both are called steex_smile_0, of seed None; the figures are of one each" in line) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["steex_report", "steex_faces_report", "vqa_report"])

@@ -153,7 +153,7 @@ def _check_checkpoint(
     elif released not in CONVERSIONS:
         raise InputError(f"released must be one of {', '.join(CONVERSIONS)}, got {released!r}")
     else:
-        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path)))
+        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path, prefix)))
         if state is not None:
             shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
             findings.attempt(lambda: check_fit(shapes, state, str(path), type(network).__name__))

@@ -34,7 +34,7 @@ RULES = {
     "models": Rule(),
     "models.pretrained": Rule("models", files=True),
     "models.released": Rule("models", files=True),
-    "models.own_classifier": Rule("models", files=True),
+    "models.classifier_files": Rule("models", files=True),
     "losses": Rule(),
     "metrics": Rule(),
     # What is built of them

@@ -160,6 +160,8 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     # The weights' start must not depend on how many numbers reading the data drew.
     seed_everything(config.seed, workers=True, verbose=False)
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
+    for note in getattr(getattr(module, "decision_model", None), "notes", ()):
+        _log.info("note: %s", note)
     trainer: Trainer = build(
         config.trainer,
         "trainer",

@@ -29,7 +29,7 @@ __all__ = [
 SMALLEST_PROBABILITY = 1e-7
 # How far noise is moved along the gradient to see whether an output ever leaves 0..1, in the images' unit: a logit does
 # so sooner or later, as images may be brighter than white here.
-PUSHES = (0.1, 1.0, 10.0, 100.0)
+PUSHES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
 MOST_OF_UNIT = 10.0  # a mean or deviation above this is of 0..255
 
 
@@ -171,8 +171,8 @@ class OwnClassifier(nn.Module):
         nothing = "decision: no gradient reaches the image, so nothing can be searched"
         if not asked_for.requires_grad:
             raise InputError(
-                f"{nothing}: the model computes its outputs without (detach, no_grad, numpy), is quantised, or was "
-                "saved after torch.jit.optimize_for_inference; save it as it was before that"
+                f"{nothing}: the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is "
+                "quantised, or was saved after torch.jit.optimize_for_inference; save it as it was before that"
             )
         try:
             gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0]
@@ -181,7 +181,7 @@ class OwnClassifier(nn.Module):
             raise InputError(f"{nothing} ({reason}): is the model quantised, or made for inference only?") from None
         if gradient is None or not gradient.any():
             raise InputError(
-                f"{nothing}: does the model round, compare or cast its image (uint8), or do its outputs saturate?"
+                f"{nothing}: is the model quantised, does it round or compare its image, or do its outputs saturate?"
             )
         if not gradient.isfinite().all():
             raise InputError("decision: the gradient that reaches the image is not finite")

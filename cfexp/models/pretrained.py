@@ -84,7 +84,10 @@ def load_network(
 
 def freeze(network: NetworkT) -> NetworkT:
     """Evaluation mode, and no parameter takes a gradient (inputs still do); returns the network."""
-    return network.eval().requires_grad_(False)
+    network.eval()
+    for parameter in network.parameters():  # `network.requires_grad_` is not to be had of TorchScript
+        parameter.requires_grad_(False)
+    return network
 
 
 # `load_network` has an argument of the same name.

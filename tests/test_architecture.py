@@ -35,8 +35,9 @@ RULES = {
     "models.pretrained": Rule("models", files=True),
     "models.released": Rule("models", files=True),
     "models.classifier_files": Rule("models", files=True),
-    "losses": Rule(),
-    "metrics": Rule(),
+    "tensors": Rule(),
+    "losses": Rule("tensors"),
+    "metrics": Rule("tensors"),
     # What is built of them
     "explainers": Rule("models losses data.batch", lightning=True),
     "explainers.memory": Rule(files=True),

@@ -110,11 +110,8 @@ def _check_decision(config: DictConfig, findings: "Findings") -> None:
     model: OwnClassifier | None = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
         return
-    if model.one_by_one:
-        findings.note("decision: the model takes one image at a time, which is slower")
-    if model.seem_probabilities:
-        line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
-        findings.note(line)
+    for note in model.notes:
+        findings.note(note)
 
 
 def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -153,7 +150,7 @@ def _check_checkpoint(
     elif released not in CONVERSIONS:
         raise InputError(f"released must be one of {', '.join(CONVERSIONS)}, got {released!r}")
     else:
-        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path)))
+        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path, prefix)))
         if state is not None:
             shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
             findings.attempt(lambda: check_fit(shapes, state, str(path), type(network).__name__))

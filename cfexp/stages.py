@@ -160,6 +160,8 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     # The weights' start must not depend on how many numbers reading the data drew.
     seed_everything(config.seed, workers=True, verbose=False)
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
+    for note in getattr(getattr(module, "decision_model", None), "notes", ()):
+        _log.info("note: %s", note)
     trainer: Trainer = build(
         config.trainer,
         "trainer",
@@ -227,6 +229,8 @@ def provide_stages(config: DictConfig) -> None:
     """
     if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
         raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    if any(each is not None and not config.checkpoints.get(name) for name, each in (config.requires or {}).items()):
+        _try_decision_model(config)
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
         if requirement is None and given is None:  # requires.NAME=null: what the config does without
@@ -239,6 +243,16 @@ def provide_stages(config: DictConfig) -> None:
             continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
+
+
+def _try_decision_model(config: DictConfig) -> None:
+    """Raise InputError for a classifier of a user's own that cannot be used, before days of training."""
+    size = OmegaConf.select(config, "data.image_size")
+    if config.get("decision") is not None and OmegaConf.is_list(size):
+        asked = config.copy()
+        with open_dict(asked):
+            asked.facts = {"height": size[0], "width": size[1]}
+        build(asked.decision.model, "decision")
 
 
 def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:

@@ -34,9 +34,10 @@ RULES = {
     "models": Rule(),
     "models.pretrained": Rule("models", files=True),
     "models.released": Rule("models", files=True),
-    "models.own_classifier": Rule("models", files=True),
-    "losses": Rule(),
-    "metrics": Rule(),
+    "models.classifier_files": Rule("models", files=True),
+    "tensors": Rule(),
+    "losses": Rule("tensors"),
+    "metrics": Rule("tensors"),
     # What is built of them
     "explainers": Rule("models losses data.batch", lightning=True),
     "explainers.memory": Rule(files=True),

@@ -112,7 +112,6 @@ def test_the_block_of_a_run_about_questions(main: Main, tmp_path: Path) -> None:
     [
         ("config.yaml", [], "config.yaml does not say which model was explained"),
         ("explained.ckpt", [], "is not there: give checkpoints.explained=PATH"),
-        (None, [], "attack: the run names no stage that trains a second model: give checkpoints.second_model=PATH"),
         (None, ["attack.epsilons=[]"], "attack: epsilons and max_queries must not be empty or 0"),
         (None, ["+attack.strength=3"], "attack: got an unexpected keyword argument 'strength'"),
     ],

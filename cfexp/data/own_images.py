@@ -34,11 +34,7 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
     upright, rotated = _upright(picture)
     rgb, made = _to_rgb(upright, name)
     (width, height), (model_height, model_width) = rgb.size, image_size
-    enlargement = max(model_width / width, model_height / height)
-    if enlargement > MAX_ENLARGEMENT:
-        least = f"{-(-model_width // MAX_ENLARGEMENT)}x{-(-model_height // MAX_ENLARGEMENT)}"
-        problem = f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
-        raise InputError(f"{name}: {problem}; give at least {least}")
+    enlargement = check_size(width, height, image_size, name)
     done = [f"{width}x{height}", *(["turned as its EXIF data says"] if rotated else []), *made]
     if rgb.size != (model_width, model_height):
         stretch = width * model_height / (height * model_width)
@@ -46,6 +42,17 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
         told = f", its sides stretched by {stretch:.2f} against each other" if stretch > UNSEEN_STRETCH else ""
         done.append(f"{'enlarged' if enlargement > 1 else 'reduced'} to {model_width}x{model_height}{told}")
     return rgb.resize((model_width, model_height), Image.Resampling.BICUBIC), ", ".join(done)
+
+
+def check_size(width: int, height: int, image_size: Sequence[int], name: object) -> float:
+    """By how much an image must be enlarged for networks of `image_size` = (H, W); raises InputError if too much."""
+    model_height, model_width = image_size
+    enlargement = max(model_width / max(width, 1), model_height / max(height, 1))
+    if enlargement > MAX_ENLARGEMENT:
+        least = f"{-(-model_width // MAX_ENLARGEMENT)}x{-(-model_height // MAX_ENLARGEMENT)}"
+        problem = f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
+        raise InputError(f"{name}: {problem}; give at least {least}")
+    return enlargement
 
 
 def fit_layout(layout: Image.Image, image: Image.Image, image_size: Sequence[int], name: object) -> Image.Image:

@@ -141,7 +141,7 @@ def score_run(
     entries += [
         Absent(group, metric + ending, wanted)
         for group in measurements.members
-        for metric, wanted in (missing or {}).items()
+        for metric, wanted in {**(missing or {}), **(attack.missing if attack else {})}.items()
         for ending in ("", FLOOR, SUCCESSES)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))

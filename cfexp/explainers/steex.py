@@ -3,9 +3,10 @@ in the style codes of a frozen semantic-synthesis GAN.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import count
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,11 @@ class STEEX(Explainer):
         self.class_names = None if class_names is None else list(class_names)
         self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
         self.early_stop, self.noise = early_stop, noise
+        if type(num_steps) is not int or num_steps < 0:
+            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
+        for name, value in (("learning_rate", learning_rate), ("proximity_weight", proximity_weight)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
         if resample_noise and not noise:
             raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
         if type(num_candidates) is not int or num_candidates < 1:
@@ -110,12 +116,21 @@ class STEEX(Explainer):
                 raise InputError(f"counter_class={counter_class!r} is none of the classes {names}")
             assert names is not None
             counter_class = names.index(counter_class)
+        if counter_class is not None:
+            if isinstance(counter_class, bool) or not isinstance(counter_class, SupportsIndex):
+                raise InputError(f"counter_class must be a name or a whole number, got {counter_class!r}")
+            counter_class = operator.index(counter_class)
         if counter_class is not None and names is not None and counter_class not in range(len(names)):
             raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names) - 1}: {names}")
         self.counter_class = counter_class
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
         """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
+        several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
+        if regions is not None and not (several and all(isinstance(region, str) for region in regions)):
+            raise InputError(f"regions must be a list of names, got {regions!r}")
+        if regions is not None and len(regions) == 0:
+            raise InputError("regions names no region: nothing could change; leave it out (null) for all")
         self.regions, self.region_mask = None if regions is None else list(regions), None
         if self.regions is not None:
             if unknown := [region for region in self.regions if region not in region_names]:

@@ -84,6 +84,8 @@ def kernel_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | Non
     """
     x, y = _checked(first), _checked(second)
     _check_pairs(x, y)
+    if groups is not None and np.shape(groups) != (len(x),):
+        raise ValueError(f"groups must have shape ({len(x)},), got {np.shape(groups)}")
     order = np.random.default_rng(seed).permutation(len(x)) if len(x) > MAX_PAIRS else np.arange(len(x))
     values, errors = [], []
     for rows in np.array_split(order, -(-len(x) // MAX_PAIRS)):
@@ -123,7 +125,7 @@ def bootstrap_error(
 
 def _checked(features: ArrayLike) -> Matrix:
     matrix = np.asarray(features, dtype=np.float64)
-    if matrix.ndim != 2 or len(matrix) < 2:
+    if matrix.ndim != 2 or len(matrix) < 2 or matrix.size == 0:
         raise ValueError(f"features must have shape (N, D) with N >= 2, got {matrix.shape}")
     if not np.isfinite(matrix).all():
         raise ValueError("features must be finite numbers")

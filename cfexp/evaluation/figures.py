@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from cfexp.errors import InputError
-from cfexp.evaluation.table import Absent, Row, Scores, interval_of, short, table_of
+from cfexp.evaluation.table import Absent, Row, Scores, short, table_of
 
 REACHED, MISSED, COMPARISON, NOT_GIVEN = "reached", "missed", "for comparison", "not given"
+NO_INTERVAL = "not told apart: no interval"
 _KEYS = {"name", "group", "metric"}
 _BOUNDS = ({"run", "at_least"}, {"run", "at_most"}, {"run"}, {"runs", "rises"}, {"runs", "falls"})
 
@@ -20,7 +21,8 @@ class Verdict(NamedTuple):
     name: str
     bound: str
     rows: tuple[Row, ...]  # of each run that it is about; none where one of them has none
-    verdict: str  # "reached", "missed", "for comparison", "not given: run", "not computed: why", or "n is below ..."
+    # "reached", "missed", "for comparison", "not given: run", "not computed: why", "n is below ...", or NO_INTERVAL
+    verdict: str
 
 
 def compare(
@@ -30,13 +32,14 @@ def compare(
 
     figures: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
     (with neither it stands there for comparison), or runs with rises: true or falls: true: from each run to the next;
-    with clearly: true so far that their 95 % intervals lie apart. min_n: how many queries each must be of.
+    with clearly: true so far that their 95 % intervals lie apart, which nobody can tell of runs without one.
+    min_n: how many queries each must be of.
     Raises InputError for one with other keys, and for a group or metric that a run does not know.
     """
     verdicts = [_verdict(scores_by_run, figure) for figure in figures]
     table = table_of("Figures to reach", "figure", "bound", "reached", "n", "verdict")
     for name, bound, rows, verdict in verdicts:
-        values = [f"{short(row.value)} {interval_of(row)}" for row in rows]
+        values = [" ".join(row.texts) for row in rows]
         if len(rows) > 1:
             values = [short(row.value) for row in rows]
         counts = dict.fromkeys(str(row.n) for row in rows)
@@ -62,6 +65,8 @@ def _verdict(scores_by_run: Mapping[str, Scores], figure: Mapping[str, Any]) -> 
         return Verdict(name, bound, rows, f"n is below {figure['min_n']}")
     if not bound:
         return Verdict(name, bound, rows, COMPARISON)
+    if "clearly" in figure and not all(row.has_interval for row in rows):
+        return Verdict(name, bound, rows, NO_INTERVAL)
     return Verdict(name, bound, rows, REACHED if _is_reached(figure, rows) else MISSED)
 
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def scores_of(value: float, half: float = 1.0, n: int = 200) -> Scores:
     return Scores("run", "2021", (row,), (Absent("all", "colour", "no colours"),))
 
 
-RUNS = {"a": scores_of(50), "b": scores_of(51.5), "c": scores_of(60, n=199)}
+RUNS = {"a": scores_of(50), "b": scores_of(51.5), "c": scores_of(60, n=199), "one": scores_of(60, math.nan, n=1)}
 
 
 def verdict(**figure: Any) -> str:
@@ -49,6 +50,8 @@ def quiet() -> Console:
         ({"runs": ["a", "b"], "rises": True, "clearly": True}, "missed"),  # [49, 51] and [50.5, 52.5]
         ({"runs": ["c", "a"], "falls": True, "clearly": True}, "reached"),
         ({"runs": ["a", "c"], "rises": True, "min_n": 200}, "n is below 200"),
+        ({"runs": ["a", "one"], "rises": True}, "reached"),
+        ({"runs": ["a", "one"], "rises": True, "clearly": True}, "not told apart: no interval"),
         ({"runs": ["a", "y", "z"], "rises": True}, "not given: y, z"),
         ({"runs": ["a", "b"], "metric": "colour", "rises": True}, "not computed: no colours"),
     ],

@@ -1,5 +1,6 @@
 """What a run's results are to loggers: figures for all, and tables, pictures and settings for those that take them."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def log_results(logger: Any, scores: Scores, run: RunFolder, sheet: Path) -> Non
     """
     if hasattr(logger, "log_table") and hasattr(logger, "log_image"):
         columns = ["group", "metric", "value", "n", "low", "high", "unit"]
-        logger.log_table("test/table", columns=columns, data=[list(row) for row in scores.rows])
+        logger.log_table("test/table", columns=columns, data=[[_cell(cell) for cell in row] for row in scores.rows])
         logger.log_image("test/counterfactuals", images=[str(sheet)])
         columns, rows = card_table(run)
         logger.log_table("test/cards", columns=columns, data=[[_cell(cell) for cell in row] for row in rows])
@@ -35,4 +36,6 @@ def log_results(logger: Any, scores: Scores, run: RunFolder, sheet: Path) -> Non
 def _cell(cell: Any) -> Any:
     import wandb  # late: only who logs to it pays for it
 
+    if isinstance(cell, float) and math.isnan(cell):
+        return None  # the end of no interval
     return wandb.Image(cell) if isinstance(cell, Image.Image) else cell

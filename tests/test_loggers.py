@@ -52,6 +52,10 @@ def test_wandb_has_what_a_sweep_is_compared_by(run: RunFolder, logger: WandbLogg
     (table,) = (folder / "table" / "test").glob("cards_*.json")  # its pictures travel as an artifact of their own
     content = json.loads(table.read_text())
     assert content["columns"] == card_table(run)[0]
+    (figures,) = (folder / "table" / "test").glob("table_*.json")
+    lows = {row[1]: row[4] for row in json.loads(figures.read_text())["data"]}
+    assert lows["flip_rate"] == pytest.approx(43.85, abs=0.01)
+    assert lows["rms_change"] is None  # all three edits are one: no interval
     images = [cell for row in content["data"] for cell in row if cell == "Image"]
     assert len(images) == 3 * 3  # query, counterfactual, difference
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from cfexp.errors import InputError
-from cfexp.evaluation.table import Absent, Row, Scores, interval_of, short, table_of
+from cfexp.evaluation.table import Absent, Row, Scores, short, table_of
 
 REACHED, MISSED, COMPARISON, NOT_GIVEN = "reached", "missed", "for comparison", "not given"
+NO_INTERVAL = "not told apart: no interval"
 _KEYS = {"name", "group", "metric"}
 _BOUNDS = ({"run", "at_least"}, {"run", "at_most"}, {"run"}, {"runs", "rises"}, {"runs", "falls"})
 
@@ -21,7 +22,8 @@ class Verdict(NamedTuple):
     name: str
     bound: str
     rows: tuple[tuple[Row, ...], ...]  # of each run that it is about, one for each seed; none where one is missing
-    verdict: str  # "reached", "missed", "for comparison", "not given: run", "not computed: why", or "n is below ..."
+    # "reached", "missed", "for comparison", "not given: run", "not computed: why", "n is below ...", or NO_INTERVAL
+    verdict: str
 
 
 def compare(
@@ -33,7 +35,8 @@ def compare(
     seed reaches it: what is printed of several is their mean and range.
     figures: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
     (with neither it stands there for comparison), or runs with rises: true or falls: true: from each run to the next;
-    with clearly: true so far that their 95 % intervals lie apart. min_n: how many queries each must be of.
+    with clearly: true so far that their 95 % intervals lie apart, which nobody can tell of runs without one.
+    min_n: how many queries each must be of.
     Raises InputError for one with other keys, for a group or metric that a run does not know, and for a figure of
     several runs that were not repeated equally often.
     """
@@ -55,7 +58,7 @@ def _measured(of_run: Sequence[Row], *, alone: bool) -> str:
     values = [row.value for row in of_run]
     if len(values) > 1:
         return f"{short(fmean(values))} ({short(min(values))} to {short(max(values))})"
-    return f"{short(values[0])} {interval_of(of_run[0])}" if alone else short(values[0])
+    return " ".join(of_run[0].texts) if alone else short(values[0])
 
 
 def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], figure: Mapping[str, Any]) -> Verdict:
@@ -77,6 +80,8 @@ def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], figure: Mapping[str,
         return Verdict(name, bound, rows, f"n is below {figure['min_n']}")
     if not bound:
         return Verdict(name, bound, rows, COMPARISON)
+    if "clearly" in figure and not all(row.has_interval for row in chain.from_iterable(rows)):
+        return Verdict(name, bound, rows, NO_INTERVAL)
     reached = all(_is_reached(figure, of_seed) for of_seed in zip(*rows, strict=True))
     return Verdict(name, bound, rows, REACHED if reached else MISSED)
 

@@ -48,6 +48,8 @@ SPECTRAL_FLOOR = 1e-6
 # point's own peak, which is 1/16 wide for a checkerboard that fills 16 pixels; farther ones are other frequencies.
 NEIGHBOURS = (1 / 16, 1 / 8)
 MIN_SPECTRUM = 16
+# Scores are computed in float32, which keeps seven digits: such that differ by less are equal.
+ROUNDING = 1e-6
 
 
 def _edit(query: Tensor, counterfactual: Tensor) -> Tensor:
@@ -227,13 +229,18 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
     groups: ArrayLike | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`.
+    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`; (nan, nan) = no interval.
 
     values: (N,); groups: (N,) labels. With groups, such as the image of each question, whole groups are resampled, for
-    answers about one image are not independent. (nan, nan) for N = 0 or where a value is NaN: leave those out first,
-    and say how many are left. Raises InputError for a confidence outside (0, 1) or no resamples, ValueError for other
-    shapes.
+    answers about one image are not independent. bounds: what no value can lie beyond, such as (0, 100) of percent.
+
+    There is no interval of fewer than two values or groups, nor where all groups have one mean (but for the rounding of
+    float32): every resample then has it, too, which says nothing of the values that were not drawn. Where that mean is
+    one of the `bounds`, the interval is Wilson's of as many trials as there are groups, all of which ended alike. There
+    is none either where a value is not finite: leave those out first, and say how many are left. Raises InputError for
+    a confidence outside (0, 1) or no resamples, ValueError for other shapes.
     """
     samples = np.asarray(values, dtype=np.float64)
     labels = np.arange(samples.size) if groups is None else np.asarray(groups)
@@ -242,10 +249,12 @@ def bootstrap_interval(
     if n_resamples < 1:
         raise InputError(f"n_resamples must be at least 1, got {n_resamples}")
     tail = (1 - _checked(confidence)) / 2
-    if samples.size == 0 or np.isnan(samples).any():
-        return float("nan"), float("nan")
     _, index = np.unique(labels, return_inverse=True)
     sums, counts = np.bincount(index, weights=samples), np.bincount(index)
+    if len(counts) < 2 or not np.isfinite(samples).all():
+        return float("nan"), float("nan")
+    if np.ptp(sums / counts) <= ROUNDING * np.abs(samples).max():
+        return _interval_of_equals(float(sums[0] / counts[0]), len(counts), confidence, bounds)
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
     for resample in range(n_resamples):  # one at a time: all draws of a validation set would take gigabytes
@@ -253,6 +262,19 @@ def bootstrap_interval(
         means[resample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _interval_of_equals(
+    mean: float, num_groups: int, confidence: float, bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Wilson's interval where all groups have a mean that is one of the `bounds`; elsewhere none."""
+    lowest, highest = bounds or (float("nan"), float("nan"))
+    width = highest - lowest
+    for successes, bound in ((0, lowest), (num_groups, highest)):
+        if abs(mean - bound) <= ROUNDING * width:
+            low, high = wilson_interval(successes, num_groups, confidence)
+            return lowest + width * low, lowest + width * high
+    return float("nan"), float("nan")
 
 
 def _checked(confidence: float) -> float:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ RUNS = {
     "a": [scores_of(50)],
     "b": [scores_of(51.5)],
     "c": [scores_of(60, n=199)],
+    "one": [scores_of(60, math.nan, n=1)],
     "seeds": [scores_of(50), scores_of(56), scores_of(53)],
     "more": [scores_of(60), scores_of(61), scores_of(54.5)],
 }
@@ -55,6 +57,8 @@ def quiet() -> Console:
         ({"runs": ["a", "b"], "rises": True, "clearly": True}, "missed"),  # [49, 51] and [50.5, 52.5]
         ({"runs": ["c", "a"], "falls": True, "clearly": True}, "reached"),
         ({"runs": ["a", "c"], "rises": True, "min_n": 200}, "n is below 200"),
+        ({"runs": ["a", "one"], "rises": True}, "reached"),
+        ({"runs": ["a", "one"], "rises": True, "clearly": True}, "not told apart: no interval"),
         ({"runs": ["a", "y", "z"], "rises": True}, "not given: y, z"),
         ({"runs": ["a", "b"], "metric": "colour", "rises": True}, "not computed: no colours"),
         ({"run": "seeds", "at_least": 50}, "reached"),

@@ -358,7 +358,6 @@ def test_bootstrap_resamples_whole_groups() -> None:
     low, high = bootstrap_interval(np.repeat(values, 10))
     assert high - low == pytest.approx((alone[1] - alone[0]) / math.sqrt(10), rel=0.15)
     # The mean stays that over values: a group of three counts three times a group of one.
-    assert bootstrap_interval([0, 0, 0, 1], groups=["a", "a", "a", "a"]) == (0.25, 0.25)
     low, high = bootstrap_interval([0, 0, 0, 1], groups=["a", "a", "a", "b"], confidence=0.2)
     assert low == high == 0.25  # both groups once is the commonest draw
 
@@ -368,10 +367,42 @@ def test_bootstrap_repeats_itself_and_knows_no_answer() -> None:
     assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
     spread = np.random.default_rng(0).normal(size=30)
     assert bootstrap_interval(spread, seed=1) != bootstrap_interval(spread, seed=2)
-    assert bootstrap_interval([3.0]) == (3.0, 3.0)
     for seed in range(20):  # also where the only resample happens to miss the NaN
-        for undefined in ([], [1.0, math.nan]):
+        for undefined in ([], [1.0, math.nan], [1.0, math.inf]):
             assert all(math.isnan(bound) for bound in bootstrap_interval(undefined, n_resamples=1, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([3.0], None),
+        ([100.0], None),
+        ([0.0, 0.0, 0.0, 1.0], "aaaa"),  # four answers about one image
+        ([28.0] * 20, None),
+        ([28.0, 28.0 * (1 + 1e-7)] * 10, None),  # equal but for float32
+        ([90.0] * 20, None),
+        ([0.0, 100.0, 0.0, 100.0, 100.0, 0.0], "aabbcc"),  # one right, one wrong, about each image
+        ([0.0, 100.0, 50.0], "aab"),
+    ],
+)
+def test_values_without_spread_have_no_interval(values: list[float], groups: str | None) -> None:
+    labels = None if groups is None else list(groups)
+    assert all(math.isnan(end) for end in bootstrap_interval(values, groups=labels))
+    assert all(math.isnan(end) for end in bootstrap_interval(values, groups=labels, bounds=(0, 100)))
+
+
+def test_of_values_that_are_all_at_a_bound_the_interval_is_wilsons() -> None:
+    nothing, everything = (bootstrap_interval([value] * 20, bounds=(0, 100)) for value in (0.0, 100.0))
+    assert nothing == pytest.approx((0, 100 * wilson_interval(0, 20)[1]))
+    assert everything == pytest.approx((100 * wilson_interval(20, 20)[0], 100))
+    assert nothing[1] == pytest.approx(16.11, abs=0.01)
+    # Of five images, though four questions were asked about each.
+    about_five = bootstrap_interval([100.0] * 20, groups=np.repeat(np.arange(5), 4), bounds=(0, 100))
+    assert about_five == bootstrap_interval([100.0] * 5, bounds=(0, 100))
+    assert about_five[0] < everything[0]
+    assert bootstrap_interval([1.0] * 20, bounds=(-1, 1))[0] == pytest.approx(2 * wilson_interval(20, 20)[0] - 1)
+    # A single value that differs gives a spread.
+    assert bootstrap_interval([100.0] * 19 + [0.0], bounds=(0, 100)) == bootstrap_interval([100.0] * 19 + [0.0])
 
 
 def test_intervals_check_what_they_get() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import ImageBatch
 from cfexp.data.layouts import (
@@ -19,7 +19,7 @@ from cfexp.data.layouts import (
 )
 from cfexp.data.loaders import ShareOf
 from cfexp.data.settings import check_at_least
-from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
+from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
 
 Part = Literal["train", "val", "test"]
@@ -38,8 +38,9 @@ class LayoutDataModule(LightningDataModule):
     `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
     `max_test_images`: test on the first so many images; None = all. `predict_part`: which part is explained, in its
     fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or `skip` the image
-    and count it; a list of the data set that is damaged is an InputError in any case. The order of training is a
-    function of (`seed`, epoch). Raises InputError for settings out of range.
+    and count it (in training the next one comes in its place, so that no batch is smaller); a list of the data set that
+    is damaged is an InputError in any case. The order of training is a function of (`seed`, epoch). Raises InputError
+    for settings out of range.
     """
 
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
@@ -125,7 +126,6 @@ class LayoutDataModule(LightningDataModule):
                 self.cache_images,
                 self.on_bad_sample,
                 self.mirrored_regions,
-                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 
@@ -139,7 +139,7 @@ class LayoutDataModule(LightningDataModule):
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
             raise InputError(f"data.batch_size={self.batch_size} {problem}")
-        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(Replacing(dataset), batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[ImageBatch] | list[DataLoader[ImageBatch]]:
         """The validation part in its fixed order; none if it is empty."""
@@ -202,5 +202,5 @@ class LayoutDataModule(LightningDataModule):
         """(H, W) bool, where the causes of image `key`'s label are; None where the data set does not say."""
         return None
 
-    def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
+    def _loader(self, dataset: Dataset[ImageBatch], **order: Any) -> DataLoader[ImageBatch]:
         return make_layout_loader(dataset, self.num_workers, **order)

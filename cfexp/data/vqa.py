@@ -10,12 +10,12 @@ import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import VQABatch
 from cfexp.data.loaders import EpochSampler, ShareOf, make_loader
 from cfexp.data.settings import check_at_least
-from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
+from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
 from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
 from cfexp.data.vqa_scene_graph import Palette
@@ -44,7 +44,8 @@ class VQADataModule(LightningDataModule):
     questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
     `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
     None = built from the training part, whatever `train_question_types`. `on_bad_sample`: `raise` InputError at an
-    image that is missing or cannot be read, or `skip` its questions and count it. The order of training is a function
+    image that is missing or cannot be read, or `skip` its questions and count it (in training the next ones come in
+    their place, so that no batch is smaller). The order of training is a function
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
@@ -131,7 +132,6 @@ class VQADataModule(LightningDataModule):
                 group_by_image=self.group_by_image and part == "train",
                 cache_images=self.cache_images,
                 on_bad_sample=self.on_bad_sample,
-                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 
@@ -146,7 +146,7 @@ class VQADataModule(LightningDataModule):
         if len(sampler) < size:
             setting, things = ("images_per_batch", "images") if self.group_by_image else ("batch_size", "questions")
             raise InputError(f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on")
-        return self._loader(dataset, batch_size=size, sampler=sampler, drop_last=True)
+        return self._loader(Replacing(dataset), batch_size=size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[VQABatch] | list[DataLoader[VQABatch]]:
         """The held-out images of train2014, in the order of their ids; none if `holdout_images` is 0."""
@@ -238,7 +238,7 @@ class VQADataModule(LightningDataModule):
             union |= fit_square(mask, self.image_size, Image.Resampling.NEAREST) > 0
         return union
 
-    def _loader(self, dataset: VQADataset, **order: Any) -> DataLoader[VQABatch]:
+    def _loader(self, dataset: Dataset[VQABatch], **order: Any) -> DataLoader[VQABatch]:
         return make_loader(dataset, collate, self.num_workers, **order)
 
     def _split(self, split: Split) -> dict[int, VQAQuestion]:

@@ -1,4 +1,4 @@
-"""VQAv1 (Antol et al., ICCV 2015) as batches: the real set, a converted one, or the embedded scenes."""
+"""VQAv1 (Antol et al., ICCV 2015) or VQAv2 (Goyal et al., CVPR 2017), or the embedded scenes, as batches."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from cfexp.data.loaders import EpochSampler, ShareOf, make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
-from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
+from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, find_version, fingerprint_files, fit_square, read_split
 from cfexp.data.vqa_scene_graph import Palette
 from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
@@ -37,9 +37,10 @@ _log = logging.getLogger(__name__)
 class VQADataModule(LightningDataModule):
     """Training questions of train2014, validation on its last `holdout_images` images by id, test on all of val2014.
 
-    `root`: a folder in VQAv1's layout; None = the embedded scenes of the parameters `world`, kept in `cache_dir`.
-    `train_question_types`: prefixes of the question types to train on; None = all. Training questions whose consensus
-    answer is not in the vocabulary are dropped (`dropped_questions` counts them); those to evaluate on keep answer -1.
+    `root`: a folder in VQAv1's layout or in VQAv2's; None = the embedded scenes of the parameters `world`, kept in
+    `cache_dir`. `train_question_types`: prefixes of the question types to train on; None = all. Training questions
+    whose consensus answer is not in the vocabulary are dropped (`dropped_questions` counts them); those to evaluate on
+    keep answer -1.
     `group_by_image`: a training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
     questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
     `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
@@ -104,12 +105,19 @@ class VQADataModule(LightningDataModule):
         """The folder in VQAv1's layout; the embedded scenes are written now if they are not there."""
         return self.root if self.root is not None else cached_scenes(self.world, self.cache_dir)
 
+    @cached_property
+    def data_set(self) -> str:
+        """What is read: VQAv1 or VQAv2, as the files are named and say; raises InputError for files of both."""
+        return "embedded scenes" if self.root is None else find_version(self.root)
+
     def prepare_data(self) -> None:
         """Write the embedded scenes, in one process; a real root is checked by `setup`, which knows what it needs."""
         _ = self.folder
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check what the stage needs, once; raises InputError."""
+        if not self._datasets and self.root is not None:
+            _log.info("%s in data.root=%s", self.data_set, self.root)
         for part in _PARTS[stage]:
             if part != "val" or self.holdout_images > 0:
                 self.dataset(part)
@@ -218,7 +226,8 @@ class VQADataModule(LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """What is stored once beside the explanations of a run."""
-        return {"data": type(self).__name__, "fingerprint": self.fingerprint, "palette": self.palette}
+        known = {"data": type(self).__name__, "data_set": self.data_set, "fingerprint": self.fingerprint}
+        return {**known, "palette": self.palette}
 
     def save_vocabulary(self, folder: Path) -> None:
         """Write `vocabulary.json`: who uses a network trained on this data must number words and answers alike."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from cfexp.data.archives import list_files
 from cfexp.data.celeba_files import check_listed, read_mapping
-from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
+from cfexp.data.face_module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
@@ -38,7 +38,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     data_set = "CelebAMask-HQ"
     attribute_file = "CelebAMask-HQ-attribute-anno.txt"
-    text_files = (attribute_file, MAPPING, "identity_CelebA.txt")
+    text_files = (attribute_file, MAPPING, IDENTITIES)
     subfolders = ("CelebAMask-HQ",)  # into which the shipped zip unpacks
 
     def __init__(
@@ -83,7 +83,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         for name in self._labels:
             if name != f"{int(Path(name).stem)}.jpg":
                 problem = f"names {name}; CelebAMask-HQ's images are 0.jpg, 1.jpg and so on"
-                raise InputError(f"{self.place(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.list_file(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
         return numbers
 
     @cached_property

@@ -20,6 +20,7 @@ from cfexp.errors import InputError
 from cfexp.worlds.faces import ALIGNED_IMAGES, FaceParameters, cached_aligned_faces
 
 PARTITION = "list_eval_partition.txt"
+ALIGNED_SIZE = (178, 218)  # width, height
 PNG_IMAGES = f"{ALIGNED_IMAGES}_png"  # the authors' lossless edition, whose lists name .jpg
 _PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 there
 
@@ -47,7 +48,9 @@ class AlignedImages(PngLayouts):
             return image
         if min(image.size) < self.crop:
             problem = f"is {image.width}x{image.height}, too small for data.crop={self.crop}"
-            raise InputError(f"{record.image}: {problem}; aligned images have 178x218 pixels: {OFFICIAL_REMEDY}")
+            raise InputError(
+                f"{record.image}: {problem}; aligned images have {ALIGNED_SIZE[0]}x{ALIGNED_SIZE[1]} pixels: {OFFICIAL_REMEDY}"
+            )
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
 
@@ -99,6 +102,15 @@ class CelebADataModule(FaceDataModule):
     def description(self) -> dict[str, Any]:
         """As always, and which edition of the images is read."""
         return {**super().description, "images": self._files.folder.name}
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """The crop is that of aligned images; of the whole image as always."""
+        if self.crop is None:
+            return super().size_problem(size)
+        aligned = "{}x{}".format(*ALIGNED_SIZE)
+        return (
+            None if size == ALIGNED_SIZE else f"CelebA's aligned images have {aligned}: is data.crop={self.crop} meant?"
+        )
 
     def files_of(self, names: Collection[str]) -> dict[str, str]:
         """The image's file for each name of the lists: of that name, or else with the suffix that it has."""

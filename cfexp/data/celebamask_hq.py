@@ -72,6 +72,12 @@ class CelebAMaskHQDataModule(FaceDataModule):
         reader.remedy = PREDICTED_REMEDY
         return reader
 
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they show the same square."""
+        if size[0] != size[1]:
+            return "CelebAMask-HQ's images are square, 1024x1024: their sides are stretched against each other"
+        return super().size_problem(size)
+
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""
         return [record for record in self._all if int(record.image_id) in self._parts[part]]

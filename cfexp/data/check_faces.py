@@ -149,12 +149,16 @@ def _inspections(
         return []
     reader = data.reader
     if any(records_of.values()):
-        return [partial(inspect_layout, record, reader, part) for part in _PARTS for record in records_of[part]]
+        return [
+            partial(inspect_layout, record, reader, part, len(data.region_names))
+            for part in _PARTS
+            for record in records_of[part]
+        ]
     listed = [
         LayoutRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
         for name in sorted(images or ())
     ]
-    return [partial(inspect_layout, record, reader, "unknown") for record in listed]
+    return [partial(inspect_layout, record, reader, "unknown", len(data.region_names)) for record in listed]
 
 
 def _label_map(data: FaceDataModule, stem: str) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 from cfexp.data.archives import Archive, PackedFile
 from cfexp.data.celeba_files import Attributes, check_listed, fingerprint_texts, read_attributes, read_identities
 from cfexp.data.layout_module import LayoutDataModule
+from cfexp.data.plausible import FACES
 from cfexp.data.records import PREDICTED_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import MIRRORED_REGIONS, REGIONS
@@ -28,6 +29,7 @@ class FaceDataModule(LayoutDataModule):
 
     region_names = REGIONS
     mirrored_regions = MIRRORED_REGIONS
+    looks = FACES
     data_set: str  # its name in messages
     attribute_file: str
     text_files: tuple[str, ...]  # what the fingerprint covers

@@ -1,15 +1,20 @@
 """The part of a LightningDataModule that does not depend on which data set with layouts and labels it is."""
 
+import contextlib
 import math
 from collections.abc import Collection, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import ImageBatch
+from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.layouts import (
     LayoutDataset,
     LayoutRecord,
@@ -18,6 +23,7 @@ from cfexp.data.layouts import (
     make_layout_loader,
 )
 from cfexp.data.loaders import ShareOf
+from cfexp.data.plausible import Looks
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
@@ -44,6 +50,8 @@ class LayoutDataModule(LightningDataModule):
     """
 
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
+    root: Path | None = None  # None = an embedded world
+    looks: Looks | None = None  # what label maps of these regions look like
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
     class_names: tuple[str, ...] = ()  # K names of the labels
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
@@ -86,6 +94,7 @@ class LayoutDataModule(LightningDataModule):
         self._datasets: dict[Part, LayoutDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._left_out: set[int] = set()
+        self._looked = False
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
@@ -103,8 +112,28 @@ class LayoutDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check what the stage needs, once; raises InputError."""
-        for part in (self.predict_part,) if stage == "predict" else _PARTS[stage]:
+        parts: tuple[Part, ...] = (self.predict_part,) if stage == "predict" else _PARTS[stage]
+        for part in parts:
             self.dataset(part)
+        if self.root is not None and not self._looked:
+            self._looked = True
+            self._look_at_first(self.dataset(parts[0]).records[:FIRST])
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """What is odd about an image of (W, H) pixels, of which the whole is shown; None = nothing."""
+        return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
+
+    def _look_at_first(self, records: Sequence[LayoutRecord]) -> None:
+        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        sizes, seen = {}, []
+        for record in records:
+            with contextlib.suppress(InputError):  # which is met when it is read
+                with Image.open(BytesIO(self.reader.content(record))) as picture:
+                    sizes[str(record.image)] = picture.size
+                layout = self.reader.label_map(record)
+                content = content_of(self.reader.image(record), layout, len(self.region_names))
+                seen.append(Seen(str(record.image), str(record.label_map), content))
+        say_first(sizes, self.size_problem, first_look(seen, self.looks, self.region_names))
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""

@@ -1,5 +1,6 @@
 """VQAv1 (Antol et al., ICCV 2015) or VQAv2 (Goyal et al., CVPR 2017), or the embedded scenes, as batches."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,6 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import VQABatch
+from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
+from cfexp.data.images import read_rgb
 from cfexp.data.loaders import EpochSampler, ShareOf, make_loader
 from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
@@ -98,6 +101,7 @@ class VQADataModule(LightningDataModule):
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
         self._datasets: dict[Part, VQADataset] = {}
+        self._looked = False
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
 
     @cached_property
@@ -121,6 +125,23 @@ class VQADataModule(LightningDataModule):
         for part in _PARTS[stage]:
             if part != "val" or self.holdout_images > 0:
                 self.dataset(part)
+        if self.root is not None and not self._looked:
+            self._looked = True
+            self._look_at_first(self.dataset(_PARTS[stage][0]))
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """What is odd about an image of (W, H) pixels, whose centred square is shown; None = nothing."""
+        return enlarged(min(size) / self.image_size)
+
+    def _look_at_first(self, dataset: VQADataset) -> None:
+        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        sizes, seen = {}, []
+        for path, content in dataset.first_files(FIRST):
+            with contextlib.suppress(InputError):  # which is met when it is read
+                image = read_rgb(Path(path), content)
+                sizes[path] = image.size
+                seen.append(Seen(path, path, content_of(image, None, 0)))
+        say_first(sizes, self.size_problem, first_look(seen, None, ()))
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""

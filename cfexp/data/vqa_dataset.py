@@ -1,6 +1,7 @@
 """Questions about images as a torch Dataset."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,13 @@ class VQADataset(Dataset[VQABatch]):
     def all_bad(self) -> bool:
         """Whether every image was met and none can be read."""
         return self._bad.all
+
+    def first_files(self, count: int) -> Iterator[tuple[str, bytes]]:
+        """Path and content of the first so many pictures, as far as they can be read."""
+        for image_id in self._pictures[:count].tolist():
+            name = image_name(self.split, image_id)
+            with contextlib.suppress(InputError):
+                yield str(self.files.folder / name), self.files.content(name)
 
     def good(self, items: Sequence[int]) -> Tensor:
         """(N,) bool, the pictures of which of N items could be read so far."""

@@ -114,8 +114,8 @@ def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(data: EightIm
     module.network = Remembered(torch.tensor([[1.0, 1], [1, 1], [1, 1], [-1, 1], [1, 1], [-1, 1], [-1, -1], [-1, -1]]))
     # go is right of 0, 2, 3, 4, 5, 7; bright of 0, 1, 4, 6, 7 among seven.
     found = scores(module, data, tmp_path)
-    # Half of them say go; four of seven are not bright. Right of go: three of four either way; of bright: all three that
-    # are, two of the four that are not.
+    # Half of them say go; four of seven are not bright. Right of go: three of four either way; of bright: all three
+    # that are, two of the four that are not.
     assert found == pytest.approx(
         {
             "test/accuracy": (100 * 6 / 8 + 100 * 5 / 7) / 2,

@@ -56,6 +56,7 @@ def _check(config: DictConfig, findings: "Findings") -> None:
 def _check_data(config: DictConfig, findings: "Findings") -> str:
     """Check the data set of the config, and fill in the facts that it determines; returns what was checked."""
     from cfexp.data.checks import check_data
+    from cfexp.data.vqa import VQADataModule
     from cfexp.errors import InputError
     from cfexp.stages import build
 
@@ -68,7 +69,9 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
             config.facts = {**data.facts, **config.facts}
     except InputError as error:  # a vocabulary that cannot be built
         findings.error(str(error))
-    return f"{data.folder} ({count:,} images)"
+    # Of questions there are two versions, which are told by what lies there.
+    of = f" of {data.data_set}" if isinstance(data, VQADataModule) and data.root is not None else ""
+    return f"{data.folder} ({count:,} images{of})"
 
 
 def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:

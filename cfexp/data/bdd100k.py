@@ -16,6 +16,7 @@ from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.plausible import STREETS
 from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
@@ -28,6 +29,8 @@ REGIONS = (
 )
 UNLABELED = len(REGIONS) - 1  # 255 in the files
 SPLITS: tuple[Split, ...] = ("train", "val")
+# Heights of an image: 16:9 as shipped, 2:1 as the paper shows it and as the embedded streets are drawn.
+WIDTHS = (1.7, 2.1)
 _NAN = (float("nan"),) * len(ACTIONS)
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class BDD100kDataModule(LayoutDataModule):
     region_names = REGIONS
     class_names = ACTIONS
     mirrored_labels = (0, 1, 3, 2)  # left and right swap
+    looks = STREETS
 
     def __init__(
         self,
@@ -109,6 +113,12 @@ class BDD100kDataModule(LayoutDataModule):
         reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
         reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
         return reader
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they show as much of the street, which is nearly twice as wide."""
+        if not WIDTHS[0] <= size[0] / size[1] <= WIDTHS[1]:
+            return "BDD100k's images have 1280x720: the sides are stretched against each other"
+        return super().size_problem(size)
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by name; raises InputError."""

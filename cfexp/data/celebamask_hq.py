@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from cfexp.data.archives import list_files
 from cfexp.data.celeba_files import check_listed, read_mapping
-from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
+from cfexp.data.face_module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
@@ -38,7 +38,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     data_set = "CelebAMask-HQ"
     attribute_file = "CelebAMask-HQ-attribute-anno.txt"
-    text_files = (attribute_file, MAPPING, "identity_CelebA.txt")
+    text_files = (attribute_file, MAPPING, IDENTITIES)
     subfolders = ("CelebAMask-HQ",)  # into which the shipped zip unpacks
 
     def __init__(
@@ -72,6 +72,12 @@ class CelebAMaskHQDataModule(FaceDataModule):
         reader.remedy = PREDICTED_REMEDY
         return reader
 
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they show the same square."""
+        if size[0] != size[1]:
+            return "CelebAMask-HQ's images are square, 1024x1024: their sides are stretched against each other"
+        return super().size_problem(size)
+
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""
         return [record for record in self._all if int(record.image_id) in self._parts[part]]
@@ -83,7 +89,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         for name in self._labels:
             if name != f"{int(Path(name).stem)}.jpg":
                 problem = f"names {name}; CelebAMask-HQ's images are 0.jpg, 1.jpg and so on"
-                raise InputError(f"{self.place(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.list_file(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
         return numbers
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What may be wrong with VQAv1 as a whole: questions, annotations and images against each other."""
+"""What may be wrong with VQAv1 or VQAv2 as a whole: questions, annotations and images against each other."""
 
 from functools import partial
 
@@ -7,9 +7,12 @@ from cfexp.data.findings import Findings
 from cfexp.data.images import read_rgb
 from cfexp.data.inspection import Inspected, Inspection, inspect_image
 from cfexp.data.vqa import VQADataModule
-from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, image_name, read_split
+from cfexp.data.vqa_files import SPLITS, Split, Version, VQAQuestion, find_version, image_name, read_split
 
-QUESTIONS: dict[Split, int] = {"train2014": 248_349, "val2014": 121_512}
+QUESTIONS: dict[Version, dict[Split, int]] = {
+    "VQAv1": {"train2014": 248_349, "val2014": 121_512},
+    "VQAv2": {"train2014": 443_757, "val2014": 214_354},
+}
 IMAGES: dict[Split, int] = {"train2014": 82_783, "val2014": 40_504}
 
 
@@ -29,7 +32,9 @@ def check_vqa(data: VQADataModule, findings: Findings) -> list[Inspection]:
         if asked[split] and (more := sorted(name for name in names if name.endswith(".jpg") and name not in wanted)):
             findings.note(f"{files.folder / more[0]}: no question is about it", len(more))
         if data.root is not None and asked[split]:
-            findings.total(data.folder, f"questions of {split}", len(asked[split]), QUESTIONS[split])
+            version = find_version(data.root)
+            known = QUESTIONS[version][split]
+            findings.total(data.folder, f"questions of {version}'s {split}", len(asked[split]), known)
             findings.total(data.folder, f"images of {split} with questions", len(wanted), IMAGES[split])
         # Damaged lists must not hide the images.
         shown = wanted or {name for name in names if name.endswith(".jpg")}

@@ -11,6 +11,7 @@ from cfexp.data.check_streets import check_bdd100k
 from cfexp.data.check_vqa import check_vqa
 from cfexp.data.findings import Findings
 from cfexp.data.inspection import Inspection, inspect_all
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.vqa import VQADataModule
 from cfexp.errors import InputError
 
@@ -34,5 +35,14 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
     if data.root is not None and not data.root.is_dir():
         raise InputError(f"data.root={data.root} is no folder; give the one that the data set was unpacked into")
     inspections = check(data, findings)
-    inspect_all(inspections, findings, one_size=not isinstance(data, VQADataModule), show=show)
+    given = data.root is not None
+    layouts: dict[str, Any] = {}
+    if isinstance(data, LayoutDataModule):
+        layouts = {"looks": data.looks if given else None, "region_names": data.region_names}
+    size_problem = data.size_problem if given else _none
+    inspect_all(inspections, findings, one_size=bool(layouts), size_problem=size_problem, show=show, **layouts)
     return len(inspections)
+
+
+def _none(size: tuple[int, int]) -> None:
+    """Nothing is odd about the images of an embedded world."""

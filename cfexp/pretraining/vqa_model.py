@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cfexp.data.batch import VQABatch
+from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.mlb import VQAModel
 from cfexp.pretraining.stage import ScoredStage
@@ -46,6 +48,8 @@ class VQAModelStage(ScoredStage):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.accuracy is None:
             self.accuracy = VQAAccuracy(data.question_types).to(self.device)
+            shape = data.facts["num_answers"], len(data.question_types)
+            self.majority = MajorityShare(*shape).to(self.device)
         logits = self.network(batch.image, batch.question, batch.question_length, batch.image_id)
         records = [data.question(question_id) for question_id in batch.question_id.tolist()]
         self.accuracy.update(
@@ -55,12 +59,21 @@ class VQAModelStage(ScoredStage):
             [record.answer_type for record in records],
             batch.question_id,
         )
+        types = torch.tensor([data.question_types.index(record.question_type) for record in records])
+        self.majority.update(batch.answer, types.to(batch.answer.device))
 
     def log_scores(self, part: str) -> None:
-        """The official accuracy, overall and for each question type, in percent."""
+        """Overall and for each question type, in percent: the official accuracy; and `majority`, the share of the most
+        frequent consensus answer of the vocabulary, which is about what always giving it would reach.
+        """
         assert self.accuracy is not None  # a batch came first
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        *of_types, of_all = (100 * self.majority.compute()).tolist()
+        majorities = dict(zip(data.question_types, of_types, strict=True))
         scores = self.accuracy.compute()
         self.accuracy = None  # another stage may know other question types
         self.log(f"{part}/accuracy", scores.overall.accuracy, prog_bar=True)
+        self.log(f"{part}/majority", of_all)
         for name, score in scores.per_question_type.items():
             self.log(f"{part}/accuracy/{name}", score.accuracy)
+            self.log(f"{part}/majority/{name}", majorities[name])

@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from torch import Tensor
-from yaml import YAMLError
 
 from cfexp.callbacks import succeeded
 from cfexp.configuration import one_line, register_resolvers
@@ -138,12 +137,13 @@ class LoadedExplainer:
     def _label_map(self, layout: Picture, image: Picture, name: str) -> Tensor:
         if isinstance(layout, np.ndarray) and layout.dtype.kind in "iu":
             layout = torch.from_numpy(layout.astype(np.int64))
-        if isinstance(layout, Tensor | np.ndarray):
-            integers = isinstance(layout, Tensor) and not layout.is_floating_point() and not layout.is_complex()
-            usable = integers and layout.dtype != torch.bool and layout.ndim == 2 and layout.numel() > 0
+        if isinstance(layout, np.ndarray):
+            raise InputError(f"{name}: an array must be whole numbers (H, W) of 0..255, got {_described(layout)}")
+        if isinstance(layout, Tensor):
+            counts = not (layout.is_floating_point() or layout.is_complex() or layout.dtype == torch.bool)
+            usable = counts and layout.ndim == 2 and layout.numel() > 0
             if not usable or not 0 <= int(layout.min()) <= int(layout.max()) <= 255:
-                kind = "a tensor" if isinstance(layout, Tensor) else "an array"
-                raise InputError(f"{name}: {kind} must be whole numbers (H, W) of 0..255, got {_described(layout)}")
+                raise InputError(f"{name}: a tensor must be whole numbers (H, W) of 0..255, got {_described(layout)}")
             picture = Image.fromarray(layout.to(torch.uint8).cpu().numpy())
         else:
             picture, name = self._opened(layout, name)
@@ -252,7 +252,7 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
             raise InputError(f"overrides are for experiments; {path} is a run, whose config is what it is")
         try:
             config = OmegaConf.load(path / "config.yaml")
-        except (YAMLError, UnicodeDecodeError) as error:
+        except Exception as error:  # a damaged file makes the reader raise nearly anything
             reason = " ".join(str(error).split())
             raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None
         if not isinstance(config, DictConfig):

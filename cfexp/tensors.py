@@ -55,4 +55,4 @@ def _is_of(tensor: Tensor, kind: str) -> bool:
         return tensor.is_floating_point()
     if kind == "integers":
         return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-    return tensor.dtype == getattr(torch, kind)
+    return tensor.dtype == {"int64": torch.int64, "bool": torch.bool}[kind]

@@ -113,7 +113,7 @@ def test_every_loss_is_here() -> None:
 
 def test_losses_look_at_no_value() -> None:
     """Of tensors without values: to look at one would make a GPU wait in every step."""
-    on_meta = [
+    on_meta: list[tuple[Callable[..., Tensor], tuple[Tensor, Tensor]]] = [
         (losses.decision_loss, (LOGITS, ANSWER)),
         (losses.decision_margin, (LOGITS, ANSWER)),
         (losses.proximity_loss, (CODES, CODES)),

@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -165,7 +165,7 @@ def _sets_of_tensors(content: object, name: str = "") -> dict[str, dict[str, Ten
     return found | ({name: tensors} if _holds_weights(tensors) or (tensors and not found) else {})
 
 
-def _holds_weights(content: Mapping[object, object]) -> bool:
+def _holds_weights(content: Mapping[Any, Any]) -> bool:
     """Whether there is a tensor that is no single number, such as a loss."""
     return any(isinstance(value, Tensor) and value.ndim > 0 for value in content.values())
 

@@ -159,9 +159,7 @@ def test_shapes_that_differ_are_refused(function: Callable[[Tensor, Tensor], Ten
 def test_mask_is_checked() -> None:
     query, counterfactual = images()
     for mask in (torch.ones(3, 1, 32, 40), torch.ones(3, 32, 40, dtype=torch.bool)):
-        with pytest.raises(
-            ValueError, match=r"^mask must (be a tensor of bool, got torch.float32|have shape \(3, 1, 32, 40\))"
-        ):
+        with pytest.raises(ValueError, match=r"^mask must .* got "):
             edit_locality(query, counterfactual, mask)
 
 

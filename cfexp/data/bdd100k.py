@@ -104,18 +104,29 @@ class BDD100kDataModule(LayoutDataModule):
     @property
     def reader(self) -> PngLayouts:
         """Train ids 0..18 and 255; masks that a segmenter wrote may say 19 for unlabeled."""
+        return self._reader(predicted=self.layouts not in ("ground_truth", "none"))
+
+    def _reader(self, predicted: bool) -> PngLayouts:
         regions = np.full(256, NO_REGION, dtype=np.uint8)
         regions[:UNLABELED] = np.arange(UNLABELED)
         regions[255] = UNLABELED
-        predicted = self.layouts not in ("ground_truth", "none")
         if predicted:
             regions[UNLABELED] = UNLABELED
         reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
         reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
         return reader
 
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA alone."""
+        if self.layouts in ("ground_truth", "none") or self.source != "segmentation":
+            return None
+        split: Split = "val" if record.image.parent.name == "val" else "train"
+        folders = find_segmentation(self.folder, split)
+        mask = folders.masks / (record.image_id + folders.suffix)
+        return self._reader(predicted=False).label_map(record._replace(label_map=mask))
+
     def size_problem(self, size: tuple[int, int]) -> str | None:
-        """Copies of other sizes are as good as long as they show as much of the street, which is nearly twice as wide."""
+        """Copies of other sizes are as good as long as they are as wide."""
         if not WIDTHS[0] <= size[0] / size[1] <= WIDTHS[1]:
             return "BDD100k's images have 1280x720: the sides are stretched against each other"
         return super().size_problem(size)

@@ -20,7 +20,7 @@ from cfexp.errors import InputError
 from cfexp.worlds.faces import ALIGNED_IMAGES, FaceParameters, cached_aligned_faces
 
 PARTITION = "list_eval_partition.txt"
-ALIGNED_SIZE = (178, 218)  # width, height
+ALIGNED = "178x218"
 PNG_IMAGES = f"{ALIGNED_IMAGES}_png"  # the authors' lossless edition, whose lists name .jpg
 _PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 there
 
@@ -48,9 +48,7 @@ class AlignedImages(PngLayouts):
             return image
         if min(image.size) < self.crop:
             problem = f"is {image.width}x{image.height}, too small for data.crop={self.crop}"
-            raise InputError(
-                f"{record.image}: {problem}; aligned images have {ALIGNED_SIZE[0]}x{ALIGNED_SIZE[1]} pixels: {OFFICIAL_REMEDY}"
-            )
+            raise InputError(f"{record.image}: {problem}; aligned images have {ALIGNED} pixels: {OFFICIAL_REMEDY}")
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
 
@@ -107,10 +105,8 @@ class CelebADataModule(FaceDataModule):
         """The crop is that of aligned images; of the whole image as always."""
         if self.crop is None:
             return super().size_problem(size)
-        aligned = "{}x{}".format(*ALIGNED_SIZE)
-        return (
-            None if size == ALIGNED_SIZE else f"CelebA's aligned images have {aligned}: is data.crop={self.crop} meant?"
-        )
+        meant = f"CelebA's aligned images have {ALIGNED}: is data.crop={self.crop} meant?"
+        return None if "{}x{}".format(*size) == ALIGNED else meant
 
     def files_of(self, names: Collection[str]) -> dict[str, str]:
         """The image's file for each name of the lists: of that name, or else with the suffix that it has."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from cfexp.data.findings import Findings
-from cfexp.data.plausible import SURE_OF_ONE, Looks, bands_of, other_order, shares_of
+from cfexp.data.plausible import ONE_UNLIKE, SURE_OF_ONE, Looks, bands_of, is_unlike, other_order, shares_of
 
 FIRST = 8  # images that a run looks at before it begins
 # An image that is enlarged by more has too little in it.
@@ -37,8 +37,8 @@ def content_of(image: Image.Image | None, label_map: Image.Image | None, num_reg
         return Content(bands=bands)
     red, green, blue = image.split()
     differences = (ImageChops.difference(red, other).getextrema()[1] for other in (green, blue))
-    one_colour = all(high - low <= _SAME for low, high in image.getextrema())  # type: ignore[misc,operator]
-    return Content(one_colour, max(differences) <= _SAME, bands)  # type: ignore[type-var,operator]
+    one_colour = all(high - low <= _SAME for low, high in image.getextrema())  # type: ignore[misc]
+    return Content(one_colour, max(differences) <= _SAME, bands)  # type: ignore[operator]
 
 
 class Seen(NamedTuple):
@@ -87,22 +87,29 @@ def _check_order(
     region_names: Sequence[str],
 ) -> None:
     """Whether all label maps, or some, are written by other numbers."""
+    unlike = f"unlike {looks.pictures}: are they written by the numbers of these regions?"
+    shown = f"{maps[0][0]}: as the label maps are read they show {shares_of(mean, region_names)};"
     if (order := other_order(mean, looks)) is not None:
-        problem = f"as the label maps are read they show {shares_of(mean, region_names)}; they look like {order}"
-        findings.error(f"{maps[0][0]}: {problem}", len(maps))
+        findings.error(f"{shown} they look like {order}", len(maps))
         return
-    others: dict[str, list[tuple[str, NDArray[np.float64]]]] = {}
+    if is_unlike(mean, looks):
+        findings.note(f"{shown} {unlike}", len(maps))
+        return
+    odd: dict[str, list[tuple[str, NDArray[np.float64]]]] = {}
     for path, bands in maps:
         if (order := other_order(bands, looks, SURE_OF_ONE)) is not None:
-            others.setdefault(order, []).append((path, bands))
-    for order, those in others.items():
+            odd.setdefault(f"it looks like {order}", []).append((path, bands))
+        elif is_unlike(bands, looks, ONE_UNLIKE):
+            odd.setdefault(unlike.replace("are they", "is it"), []).append((path, bands))
+    for problem, those in odd.items():
         path, bands = those[0]
-        problem = f"as this label map is read it shows {shares_of(bands, region_names)}; it looks like {order}"
-        findings.note(f"{path}: {problem}", len(those))
+        findings.note(
+            f"{path}: as this label map is read it shows {shares_of(bands, region_names)}; {problem}", len(those)
+        )
 
 
 def first_look(seen: Sequence[Seen], looks: Looks | None, region_names: Sequence[str]) -> list[str]:
-    """What is odd about the first few images of a run, in lines; what is so of one of them only is left to the doctor."""
+    """What is odd about the first images of a run, in lines; what is so of one of them only is left to the doctor."""
     findings = Findings()
     check_content(seen, findings, looks, region_names)
     return [finding.first for finding in findings if finding.times > 1]

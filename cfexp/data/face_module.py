@@ -30,6 +30,7 @@ class FaceDataModule(LayoutDataModule):
     region_names = REGIONS
     mirrored_regions = MIRRORED_REGIONS
     looks = FACES
+    trains_all_labels = True
     data_set: str  # its name in messages
     attribute_file: str
     text_files: tuple[str, ...]  # what the fingerprint covers

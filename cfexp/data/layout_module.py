@@ -29,6 +29,7 @@ from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log
 from cfexp.errors import InputError
 
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 _PARTS: dict[str | None, tuple[Part, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -54,6 +55,7 @@ class LayoutDataModule(LightningDataModule):
     looks: Looks | None = None  # what label maps of these regions look like
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
     class_names: tuple[str, ...] = ()  # K names of the labels
+    trains_all_labels = False  # whether they were chosen to be trained on, as attributes are; of actions some are
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
@@ -122,6 +124,13 @@ class LayoutDataModule(LightningDataModule):
     def size_problem(self, size: tuple[int, int]) -> str | None:
         """What is odd about an image of (W, H) pixels, of which the whole is shown; None = nothing."""
         return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
+
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """What the data set itself has as an image's label map, where `layouts` are predicted ones; None = nothing.
+
+        Raises InputError for files that cannot be read.
+        """
+        return None
 
     def _look_at_first(self, records: Sequence[LayoutRecord]) -> None:
         """Say what is odd about the first images: what is wrong with all of a data set shows there."""

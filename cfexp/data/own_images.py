@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 from cfexp.data.images import EIGHT_BIT_MODES, read_picture
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.plausible import SURE_OF_ONE, bands_of, other_order, shares_of
 from cfexp.errors import InputError
 
 GUIDE = "see docs/own_images_and_models.md"
@@ -137,6 +138,7 @@ class OwnImages(LayoutDataModule):
             on_bad_sample=data_set.on_bad_sample,
         )
         self.region_names, self.class_names = data_set.region_names, data_set.class_names
+        self.looks = data_set.looks
         paths = _files(images)
         layouts = [None] * len(paths) if label_maps is None else _label_maps(label_maps, paths)
         stems = Counter(path.stem for path in paths)
@@ -174,16 +176,28 @@ class OwnImages(LayoutDataModule):
         Raises InputError for the first that cannot be used, unless such are skipped.
         """
         done: dict[str, list[Path]] = {}
+        drawn: list[tuple[Path | None, NDArray[np.float64]]] = []
         for record in self._records[: self.max_test_images]:
             try:
                 _, told = fit_image(self.reader.picture(record.image), self.image_size, record.image)
-                self.reader.label_map(record)
+                label_map = self.reader.label_map(record)
             except InputError:
                 if self.on_bad_sample == "raise":
                     raise
                 continue
             done.setdefault(told, []).append(record.image)
-        return [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+            if label_map is not None:
+                drawn.append((record.label_map, bands_of(np.asarray(label_map), len(self.region_names))))
+        lines = [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+        return lines + [line for path, bands in drawn for line in self._odd(path, bands)]
+
+    def _odd(self, path: Path | None, bands: NDArray[np.float64]) -> list[str]:
+        """What is odd about a label map, in lines."""
+        shown = shares_of(bands, self.region_names)
+        if (bands.sum(1) > 0).sum() == 1:
+            return [f"label_map={path}: holds one region only, {shown}"]
+        order = None if self.looks is None else other_order(bands, self.looks, SURE_OF_ONE)
+        return [] if order is None else [f"label_map={path}: as it is read it shows {shown}; it looks like {order}"]
 
 
 def _files(images: Sequence[str]) -> list[Path]:

@@ -42,16 +42,18 @@ def _of_ids(regions: Mapping[int, int]) -> tuple[int, ...]:
 class Looks(NamedTuple):
     """What label maps of a kind of picture look like, and by which other numbers people write them."""
 
+    pictures: str  # what these are
     typical: NDArray[np.float64]  # (R, BANDS), the share of each region in the pixels of a band
     orders: dict[str, tuple[int, ...]]  # by name: which region each number stands for there
 
 
-def _looks(percent: Sequence[tuple[float, ...]], orders: dict[str, tuple[int, ...]]) -> Looks:
+def _looks(pictures: str, percent: Sequence[tuple[float, ...]], orders: dict[str, tuple[int, ...]]) -> Looks:
     table = np.array(percent)
-    return Looks(table / table.sum(0), orders)
+    return Looks(pictures, table / table.sum(0), orders)
 
 
 STREETS = _looks(
+    "streets",
     _STREETS,
     {
         "Cityscapes' ids in place of train ids": _of_ids({7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5}),
@@ -60,6 +62,7 @@ STREETS = _looks(
     },
 )
 FACES = _looks(
+    "faces",
     _FACES,
     {
         f"the order of the usual BiSeNet face parser ({_BISENET})": _of_parts(_BISENET),
@@ -77,20 +80,27 @@ def bands_of(label_map: NDArray[np.uint8], num_regions: int) -> NDArray[np.float
 
 
 # By how much, in nats a pixel, another order must be the likelier one. Of one map: of 600 faces of CelebAMask-HQ read
-# rightly none is above 0.63, of 16 streets of BDD100k none above -0.13; written by BDD100k's ids those are above 1.0.
-# Of many maps: all of them read rightly are below -0.8, wrongly above 1.7.
-SURE_OF_ONE, SURE_OF_MANY = 0.8, 0.4
+# rightly none is above 0.32, of 16 streets of BDD100k none above -0.82. Of many maps: of those read rightly all are
+# below -1.1; written in another of these orders they are above 0.4.
+SURE_OF_ONE, SURE_OF_MANY = 0.6, 0.2
 # Below this neither order looks like such pictures at all, and nothing is to be learnt from which is the likelier one.
 LEAST_LIKELY = -3.5
+# Below this the label maps, or one of them, show no such pictures: rightly read, many are above -1.8 and each above -2.9.
+UNLIKE, ONE_UNLIKE = -3.5, -3.7
 _NEVER = 1e-5  # the share of a region where there should be none
 
 
 def other_order(bands: NDArray[np.float64], looks: Looks, sure: float = SURE_OF_MANY) -> str | None:
     """The order in which label maps seem to be written, from their `bands_of` (or the mean of many); None = as read."""
-    own = _likelihood(bands, looks, range(len(looks.typical)))
+    own = _likelihood(bands, looks, tuple(range(len(looks.typical))))
     others = {name: _likelihood(bands, looks, order) for name, order in looks.orders.items()}
     best = max(others, key=others.__getitem__)
     return best if others[best] - own > sure and others[best] > LEAST_LIKELY else None
+
+
+def is_unlike(bands: NDArray[np.float64], looks: Looks, least: float = UNLIKE) -> bool:
+    """Whether label maps, of which the `bands_of` are given, look like nothing of the kind as they are read."""
+    return _likelihood(bands, looks, tuple(range(len(looks.typical)))) < least
 
 
 def shares_of(bands: NDArray[np.float64], region_names: Sequence[str], most: int = 3) -> str:
@@ -103,5 +113,7 @@ def shares_of(bands: NDArray[np.float64], region_names: Sequence[str], most: int
 def _likelihood(bands: NDArray[np.float64], looks: Looks, order: Sequence[int]) -> float:
     """The mean log-likelihood of a pixel's region in its band, where the numbers stand for regions in this order."""
     typical = np.full_like(looks.typical, _NEVER)
-    typical[: len(order)] = np.maximum(looks.typical[list(order)], _NEVER)
+    # Numbers that stand for the same region share its pixels.
+    sharing = np.array([order.count(region) for region in order])
+    typical[: len(order)] = np.maximum(looks.typical[list(order)] / sharing[:, None], _NEVER)
     return float((bands * np.log(typical)).sum())

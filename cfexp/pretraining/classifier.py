@@ -1,5 +1,6 @@
 """The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -17,7 +18,9 @@ FADES = 0.3  # of a yes, where no light were left
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
 # nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
+RARE = 0.03  # the share of a label's rarer value that is worth a word: a model that never says it looks right
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
+_log = logging.getLogger(__name__)
 
 
 class ClassifierStage(ScoredStage):
@@ -74,6 +77,10 @@ class ClassifierStage(ScoredStage):
                     raise InputError(f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)")
                 if len(known) > 1 and (known == known[0]).all():
                     raise InputError(_one_value(names[column], bool(known[0] > 0.5), len(known)))
+                rarer = min(float(known.mean()), 1 - float(known.mean()))
+                if rarer < RARE:
+                    line = "label %r: its rarer value is in %.1f %% of the images to train on; see test/balanced"
+                    _log.warning(line, names[column], 100 * rarer)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cfexp.data.batch import VQABatch
+from cfexp.errors import InputError
 from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.mlb import VQAModel
@@ -35,6 +36,17 @@ class VQAModelStage(ScoredStage):
         super().__init__(network, optimizer, warmup, cooldown)
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.accuracy: VQAAccuracy | None = None
+
+    def setup(self, stage: str) -> None:
+        """Raise InputError where all questions to train on have the same answer."""
+        if stage == "fit":
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            answers = data.dataset("train").answer
+            if len(answers) > 1 and (answers == answers[0]).all():
+                problem = (
+                    f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
+                )
+                raise InputError(f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)")
 
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
         """Loss of a batch of questions; the backbone sees each distinct image once."""

@@ -188,7 +188,7 @@ def test_label_maps_given_by_their_index_are_checked(main: Main, tmp_path: Path)
     given = f"checkpoints.layouts={index}"
     code, stdout, _ = main(*command, given)
     assert code == 0, stdout
-    assert stdout[0].endswith(f"(12 images), {index}: errors of 0 kinds, notes of 1")
+    assert stdout[0].endswith(f"(12 images), {index}: errors of 0 kinds, notes of 2")
     Image.new("L", (32, 32), 19).save(next(layouts.iterdir()))
     code, stdout, _ = main(*command, given)
     assert code == 1

@@ -21,7 +21,8 @@ def check_labels(data: LayoutDataModule, records: Mapping[Part, Sequence[LayoutR
     for column, name in enumerate(data.class_names):
         known = {part: _known(records[part], column) for part in records}
         for part, values in known.items():
-            if len(values) > 1:
+            # Where it is trained on, a label of one value is refused however few there are.
+            if len(values) >= (2 if part == "train" and data.trains_all_labels else CHANCE):
                 _check_share(data, f"{data.root}: {name!r} is", part, values, findings)
         _compare(f"{data.root}: {name!r} is", known, findings)
 
@@ -39,10 +40,11 @@ def _check_share(
     of = f"{len(values):,} images of the {part} part"
     if share in (0, 1):
         word = "yes" if share else "no"
-        # What is trained on it has nothing to learn, and is refused.
-        add = findings.error if part == "train" and data.trains_all_labels else findings.note
+        # What is trained on it has nothing to learn, and is refused; of a few images it may be chance.
+        refused = part == "train" and data.trains_all_labels and len(values) >= CHANCE
+        add = findings.error if refused else findings.note
         add(f"{where} {word} in all {of}")
-    elif min(share, 1 - share) < RARE:  # which takes more than 20 images
+    elif min(share, 1 - share) < RARE:
         word = "yes" if share < 0.5 else "no"
         rare = f"{word} in {100 * min(share, 1 - share):.1f} % of {of}"
         findings.note(f"{where} {rare}: who never says so is right in {100 * max(share, 1 - share):.1f} %")

@@ -137,11 +137,12 @@ class LayoutDataModule(LightningDataModule):
         sizes, seen = {}, []
         for record in records:
             with contextlib.suppress(InputError):  # which is met when it is read
-                with Image.open(BytesIO(self.reader.content(record))) as picture:
+                image, layout = self.reader.image(record), self.reader.label_map(record)
+                seen.append(
+                    Seen(str(record.image), str(record.label_map), content_of(image, layout, len(self.region_names)))
+                )
+                with Image.open(BytesIO(self.reader.content(record))) as picture:  # before it is cropped
                     sizes[str(record.image)] = picture.size
-                layout = self.reader.label_map(record)
-                content = content_of(self.reader.image(record), layout, len(self.region_names))
-                seen.append(Seen(str(record.image), str(record.label_map), content))
         say_first(sizes, self.size_problem, first_look(seen, self.looks, self.region_names))
 
     def teardown(self, stage: str) -> None:

@@ -85,7 +85,7 @@ def bands_of(label_map: NDArray[np.uint8], num_regions: int) -> NDArray[np.float
 SURE_OF_ONE, SURE_OF_MANY = 0.6, 0.2
 # Below this neither order looks like such pictures at all, and nothing is to be learnt from which is the likelier one.
 LEAST_LIKELY = -3.5
-# Below this the label maps, or one of them, show no such pictures: rightly read, many are above -1.8 and each above -2.9.
+# Below this the label maps, or one of them, show no such pictures: rightly read, all are above -1.8, each above -2.9.
 UNLIKE, ONE_UNLIKE = -3.5, -3.7
 _NEVER = 1e-5  # the share of a region where there should be none
 

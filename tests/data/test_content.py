@@ -222,7 +222,7 @@ def predicted(root: Path, folder: Path, regions: dict[str, str] | None = None) -
     maps = {}
     data = masked(root, image_size=(32, 32))
     for part in ("train", "val", "test"):
-        dataset = data.dataset(part)  # type: ignore[arg-type]
+        dataset = data.dataset(part)
         for row, record in enumerate(dataset.records):
             maps[record.image_id] = numbers[dataset[row].label_map[0].numpy()]
             Image.fromarray(maps[record.image_id]).save(folder / f"{record.image_id}.png")

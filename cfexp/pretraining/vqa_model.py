@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -40,6 +41,11 @@ class VQAModelStage(ScoredStage):
         logits = self.network(image, batch.question, batch.question_length, batch.image_id)
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
         return self.log_loss(loss, len(batch.answer))
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; each image is asked about in one word."""
+        question = torch.ones(len(image), 1, dtype=torch.int64, device=image.device)
+        return {"network": lambda: self.network(image, question, question[:, 0])}
 
     def score(self, batch: VQABatch) -> None:
         """Collect the answers of a batch."""

@@ -66,7 +66,7 @@ def _trainer(config: DictConfig) -> Trainer | None:
     """The config's trainer, which refuses settings that there are not; None where a command has none."""
     if "_target_" not in (config.get("trainer") or {}):
         return None
-    trainer: Trainer = build(config.trainer, "trainer", logger=False, enable_checkpointing=False)
+    trainer: Trainer = build(config.trainer, "trainer", logger=False, enable_checkpointing=False, _convert_="all")
     stage = config.get("module") is not None
     for name in ("max_epochs", "max_steps", "limit_train_batches", f"limit_{'test' if stage else 'predict'}_batches"):
         if config.trainer.get(name) == 0:

@@ -158,6 +158,7 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
         logger=_build_each(config.get("logger"), "logger", Logger),
         plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else [])],
         default_root_dir=folder,
+        _convert_="all",  # max_time={hours: 12} is no plain mapping to Lightning
     )
     if trainer.num_devices > 1:
         use_threads(config.num_threads, processes=trainer.num_devices)

@@ -58,7 +58,8 @@ _NEUTRAL_HERE = {
 # What a run has made, when it was begun to any effect:
 _MADE = ("checkpoints", "model.ckpt", "explanations", "metrics.json")
 # Nor to whether a training may go on:
-NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", "trainer.max_epochs"}
+_ENDS = {f"trainer.max_{name}" for name in ("epochs", "steps", "time")}
+NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", *_ENDS}
 
 
 def register_resolvers() -> None:

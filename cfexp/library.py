@@ -26,6 +26,7 @@ from cfexp.data.own_images import OwnImageReader, check_size, fit_image, fit_lay
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation
 from cfexp.explainers.steex import STEEX
+from cfexp.feasibility import refuse_sizes
 from cfexp.own_queries import data_set_without_files, predict_layouts
 from cfexp.stages import build, provide_stages
 
@@ -177,9 +178,10 @@ class LoadedExplainer:
         if self._segmenter is None:
             with _hydra(), _input_errors():
                 predict_layouts(self._config)
+                refuse_sizes(self._config)
                 provide_stages(self._config)
                 segmenter: torch.nn.Module = build(self._config.explainer.segmenter, "explainer.segmenter")
-            self._segmenter = segmenter.to(self._steex.device)
+            self._segmenter = segmenter.to(self._steex.device, torch.float32)
         return self._segmenter
 
 
@@ -202,13 +204,15 @@ def load_explainer(
         if not str((config.get("explainer") or {}).get("_target_")).endswith(".STEEX"):
             raise InputError(f"{run_or_experiment}: only searches (steex_...) explain images by themselves")
         data_set: LayoutDataModule = build(OmegaConf.create(data_set_without_files(config)), "data")
+        refuse_sizes(config)
         provide_stages(config)
         with open_dict(config):
             config.facts = data_set.facts
         steex: STEEX = build(config.explainer, "explainer")
     for note in getattr(steex.decision_model, "notes", ()):
         warnings.warn(note, stacklevel=2)
-    return LoadedExplainer(config, data_set, steex.to(place))
+    # Whatever torch's default is: the images are of 32 bits.
+    return LoadedExplainer(config, data_set, steex.to(place, torch.float32))
 
 
 def _device(given: str | torch.device) -> torch.device:

@@ -10,13 +10,10 @@ import json
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,12 +30,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
+from cfexp.callbacks import batches_amid
 from cfexp.configuration import NEUTRAL, progress_of
 from cfexp.errors import InputError
 from cfexp.folder_lock import claimed
 from cfexp.label_maps import write_label_maps
 from cfexp.models.pretrained import file_hash
 from cfexp.processes import SyncBatchNorms
+from cfexp.stopping import ended_between_batches
 
 _log = logging.getLogger(__name__)
 if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
@@ -53,6 +52,8 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 # The sampler begins where the run was stopped.
 warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+# A run that goes on without max_time.
+warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 # No harm; see trainer/ddp.yaml. What is to replace `broadcast_buffers` is newer than torch 2.6.
 warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
@@ -124,24 +125,14 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         # their first indices at once: those must be the ones that follow.
         trainer.fit_loop.epoch_progress.current.completed = done.epochs
         data.batches_seen = done.batches  # type: ignore[attr-defined]
-    with _sigterm_left_to_lightning():
+    with ended_between_batches(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.received_sigterm:  # after its last batch
         sys.exit()
+    if (batches := batches_amid(trainer)) and trainer.is_global_zero:
+        amid = f"amid an epoch, after {batches} of its {trainer.num_training_batches} batches"
+        _log.info("trainer.max_steps or max_time has ended the training %s", amid)
     return assembled
-
-
-@contextmanager
-def _sigterm_left_to_lightning() -> Iterator[None]:
-    """Lightning calls a handler that is there beside its own, which lets a training end between two batches."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
@@ -169,6 +160,7 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
         logger=_build_each(config.get("logger"), "logger", Logger),
         plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else [])],
         default_root_dir=folder,
+        _convert_="all",  # max_time={hours: 12} is no plain mapping to Lightning
     )
     if trainer.num_devices > 1:
         use_threads(config.num_threads, processes=trainer.num_devices)
@@ -257,13 +249,11 @@ def _try_decision_model(config: DictConfig) -> None:
 
 def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:
     """The stage's checkpoint: shipped, or in the cache, trained now if it is not there; an interrupted one goes on."""
-    stage, full_name = compose_stage(requirement, config)
-    shipped = WEIGHTS / f"{full_name}.safetensors"
-    if shipped.is_file() and config.use_shipped_weights:
-        _log.info("stage %s: shipped, %s", name, shipped.name)
-        return shipped
-    folder = Path(config.cache_dir).expanduser() / "stages" / full_name
-    checkpoint = folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
+    stage, checkpoint = _stage_of(requirement, config)
+    folder = checkpoint.parent
+    if folder == WEIGHTS:
+        _log.info("stage %s: shipped, %s", name, checkpoint.name)
+        return checkpoint
     if not checkpoint.is_file():
         with claimed(folder, wait=True):
             if not checkpoint.is_file():
@@ -273,6 +263,25 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
                 return checkpoint
     _log.info("stage %s: %s", name, checkpoint)
     return checkpoint
+
+
+def _stage_of(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, Path]:
+    """The config of a stage, and where its checkpoint lies, or will: shipped, or in the cache."""
+    stage, full_name = compose_stage(requirement, config)
+    shipped = WEIGHTS / f"{full_name}.safetensors"
+    if shipped.is_file() and config.use_shipped_weights:
+        return stage, shipped
+    folder = Path(config.cache_dir).expanduser() / "stages" / full_name
+    return stage, folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
+
+
+def missing_stages(config: DictConfig) -> Iterator[DictConfig]:
+    """The configs of the stages that `provide_stages` would train, or predict, now."""
+    for name, requirement in (config.requires or {}).items():
+        if requirement is not None and config.checkpoints.get(name) is None:
+            stage, checkpoint = _stage_of(requirement, config)
+            if not checkpoint.is_file():
+                yield stage
 
 
 def _make_stage(stage: DictConfig, folder: Path) -> None:

@@ -50,8 +50,10 @@ RULES = {
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
     "processes": Rule("models", lightning=True),
+    "stopping": Rule(lightning=True),
     "folder_lock": Rule(lightning=True, files=True),
     "stages": Rule("*", lightning=True, hydra=True, files=True),
+    "feasibility": Rule("stages", lightning=True, hydra=True),
     "own_queries": Rule("*", hydra=True),
     "library": Rule("*", hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),

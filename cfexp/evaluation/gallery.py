@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cfexp.evaluation.measurements import COLORS, EVERYTHING
+from cfexp.evaluation.measurements import ABSENT, COLORS, EVERYTHING
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 from cfexp.evaluation.style_codes import is_search
-from cfexp.evaluation.table import Scores
+from cfexp.evaluation.table import Scores, absent_regions
 
 AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
 TILE, GAP, PAD, MARGIN = 160, 6, 16, 44  # pixels: a picture, between pictures, inside a card, round the sheet
@@ -78,7 +78,7 @@ def counterfactual_sheet(
     cards = [_card(run, record, palette, names) for record in shown]
     lines = [f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."]
     if scores is not None:
-        lines.insert(0, _headline(scores))
+        lines[:0] = [_headline(scores), *filter(None, [absent_regions(scores)])]
     columns = columns or (3 if names == PICTURES else 2)
     _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
 
@@ -188,6 +188,8 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
 
 def outcome_of(record: Record) -> str:
     """What became of the decision, in words."""
+    if record.get(ABSENT):
+        return "nothing may change"
     if record.get("reconstruction_class") not in (None, record["query_class"]):
         return "flipped by the reconstruction"  # which explains nothing
     return "flipped" if record["stored_class"] != record["query_class"] else "not flipped"

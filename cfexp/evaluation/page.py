@@ -56,7 +56,7 @@ def write_page(
     cards = [
         _card(run, record, album, regions)
         | {
-            "groups": [name for name, member in measurements.members.items() if member[row]],
+            "groups": [name for name, member in measurements.everyone.items() if member[row]],
             "scores": [_number(record.get(name)) for name in PROBABILITIES.values()]
             + [_number(measurements.values[name][row]) for name in scores],
         }
@@ -67,7 +67,7 @@ def write_page(
         "cards": cards,
         "pictures": album.pictures,
         "scores": [*PROBABILITIES, *(_label(name, measurements) for name in scores)],
-        "groups": list(measurements.members),
+        "groups": list(measurements.everyone),
         "outcomes": list(dict.fromkeys(card["outcome"] for card in cards)),
         "regions": [[name, "#{:02x}{:02x}{:02x}".format(*region_color(index))] for index, name in enumerate(regions)],
         "before": (SEARCH_PICTURES if searches else PICTURES)[-2],  # what the difference is from

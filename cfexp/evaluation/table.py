@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack
 from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
-from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
+from cfexp.evaluation.measurements import ABSENT, PREDICTOR_METRICS, Measurements, Predictor, measure
 from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
 from cfexp.evaluation.regions import CHANGED, CODES, PIXELS
@@ -166,6 +167,12 @@ def _entries(
     image_ids = measurements.image_ids[member]
     values = {metric: column[member] for metric, column in measurements.values.items()}
     values["locality_lift"] = _ratio(values["edit_locality"], values["mask_area"])
+    told = [
+        record[ABSENT] for record in compress(measurements.records, measurements.everyone[group]) if ABSENT in record
+    ]
+    if told:  # of a search in some regions alone
+        value, low, high, n = _share(100.0 * np.array(told))
+        yield Row(group, ABSENT, value, n, low, high, "%")
     for name, metric in metrics.items():
         if name.startswith("checkerboard_"):
             score = measurements.checkerboard.score(index, int(name.removeprefix("checkerboard_")))
@@ -231,16 +238,23 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
     console = console or Console()
     known = {row.metric for row in scores.rows}
-    columns = SEARCH_COLUMNS if "code_distance" in known else VQA_COLUMNS
+    entries: list[Row | Absent] = [*scores.rows, *scores.absent]
+    columns = SEARCH_COLUMNS if any(entry.metric == "code_distance" for entry in entries) else VQA_COLUMNS
     shown = {metric for metric, _ in columns.values()}
     table = table_of(f"{scores.run}: before and after", "queries", "n", *columns)
     for group in scores.groups:
-        count = scores.find(group, "flip_rate")
-        assert isinstance(count, Row)  # every query has flipped or not
+        count = scores.find(group, "flip_rate")  # every query has flipped or not, but where nothing may change
         cells = (_cell(scores.find(group, metric), digits) for metric, digits in columns.values())
-        table.add_row(group, str(count.n), *cells, style="bold" if group == scores.groups[0] else None)
+        table.add_row(
+            group,
+            str(count.n if isinstance(count, Row) else 0),
+            *cells,
+            style="bold" if group == scores.groups[0] else None,
+        )
     console.print(table)
     headline = scores.groups[0]
+    if line := absent_regions(scores):
+        console.print(line)
     table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
         if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
@@ -258,6 +272,15 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
             reasons.setdefault(entry.reason, []).append(entry.metric)
     for reason, metrics in reasons.items():
         console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")
+
+
+def absent_regions(scores: Scores) -> str:
+    """How many of the headline's queries have none of the regions that may change; empty where all have one."""
+    for row in scores.rows:
+        if (row.group, row.metric) == (scores.groups[0], ABSENT) and row.value > 0:
+            count = round(row.value * row.n / 100)
+            return f"none of the regions that may change is in {count} of the {row.n} queries, which are counted apart"
+    return ""
 
 
 def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:

@@ -84,6 +84,19 @@ class VQACounterfactualGAN(Explainer):
             if weight > 0 and not self.generator.mask:
                 raise InputError(f"{name}={weight} needs a generator with mask=true")
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
+        question = image.new_zeros(len(image), self.decision_model.question_dim)
+        answer = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+        seen: dict[str, Callable[[], object]] = {
+            "decision_model": lambda: self._decide(image, question),
+            "generator": lambda: self._edit(image, question, answer),
+        }
+        if self.discriminator is not None:
+            discriminator = self.discriminator
+            seen["discriminator"] = lambda: discriminator(image)
+        return seen
+
     def setup(self, stage: str) -> None:
         """Look the counter answer up; raises InputError if the VQA model cannot give it."""
         if self.counter_answer is not None:
@@ -140,6 +153,10 @@ class VQACounterfactualGAN(Explainer):
             self._step(others[0], self.discriminator, terms["discriminator"])
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(batch.image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients: by now mixed precision has taken its scale off them."""
+        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rates: under manual optimisation nobody else does."""
@@ -221,6 +238,5 @@ class VQACounterfactualGAN(Explainer):
         self.toggle_optimizer(optimizer)
         optimizer.zero_grad()
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         self.untoggle_optimizer(optimizer)

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
+from cfexp.pretraining.schedule import whole_length
 from cfexp.pretraining.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
@@ -90,7 +91,8 @@ class ClassifierStage(ScoredStage):
             labels = labels * left
         image = self.perturbation(image)
         if self.mixup > 0:
-            share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image), 1)).to(image)
+            alpha = torch.tensor(self.mixup, dtype=torch.float32)  # of bf16-true there are no such draws
+            share = torch.distributions.Beta(alpha, alpha).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
             labels = torch.lerp(labels.roll(1, 0), labels, share)  # unknown where either is
             recolored = None if recolored is None else recolored & recolored.roll(1, 0)
@@ -135,7 +137,7 @@ class ClassifierStage(ScoredStage):
     @property
     def _grown(self) -> float:
         """The adversary's share of its strength, at this step."""
-        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
+        done = self.trainer.global_step / whole_length(self.trainer)
         first, last = ADVERSARY_GROWS
         return min(max((done - first) / (last - first), 0.0), 1.0)
 

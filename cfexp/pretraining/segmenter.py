@@ -40,6 +40,10 @@ class SegmenterStage(ScoredStage):
         loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
         return self.log_loss(loss, len(batch.image))
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; the logits must be of the label map's size."""
+        return {"network": lambda: F.cross_entropy(self.network(image), label_map)}
+
     def score(self, batch: ImageBatch) -> None:
         """Compare the layouts of a batch."""
         logits = self.network(batch.image)

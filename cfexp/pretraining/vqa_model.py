@@ -55,6 +55,11 @@ class VQAModelStage(ScoredStage):
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
         return self.log_loss(loss, len(batch.answer))
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; each image is asked about in one word."""
+        question = torch.ones(len(image), 1, dtype=torch.int64, device=image.device)
+        return {"network": lambda: self.network(image, question, question[:, 0])}
+
     def score(self, batch: VQABatch) -> None:
         """Collect the answers of a batch."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -2,26 +2,26 @@
 
 import errno
 import functools
-import hashlib
 import importlib.resources
-import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.folder_names import folder_name, folders
 from cfexp.memory import keep_freed_memory
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
@@ -39,33 +39,13 @@ CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # gloo, gloo, NCCL
-# Of a folder's name. File systems end at 255 bytes, and a longer one is not read anyway.
-LONGEST_NAME = 100
-# What makes no difference to any numbers: where and how fast they are computed, how they are shown, and where the
-# checkpoints come from, which are compared by what is in them.
-NEUTRAL = {
-    *("cache_dir", "callbacks", "checkpoints", "facts", "folder", "logger", "name", "num_threads"),
-    "use_shipped_weights",
-}
-# Nor to explanations:
-_NEUTRAL_HERE = {
-    *NEUTRAL,
-    *("label", "requires", "decision.path", "evaluate", "objective"),
-    *("data.batch_size", "data.cache_dir", "data.cache_images", "data.eval_batch_size", "data.num_workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
-    "explainer.memory_budget",
-}
-# What a run has made, when it was begun to any effect:
-_MADE = ("checkpoints", "model.ckpt", "explanations", "metrics.json")
-# Nor to whether a training may go on:
-_ENDS = {f"trainer.max_{name}" for name in ("epochs", "steps", "time")}
-NEUTRAL_TO_TRAINING = _NEUTRAL_HERE - {"data.batch_size"} | {"ckpt_path", *_ENDS}
 
 
 def register_resolvers() -> None:
     """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called first."""
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
-    OmegaConf.register_new_resolver("one_folder", one_folder, replace=True)
+    OmegaConf.register_new_resolver("folders", folders, replace=True)
+    OmegaConf.register_new_resolver("named_by_overrides", _named_by_overrides, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
@@ -211,54 +191,6 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     return Path(path)
 
 
-def one_folder(name: str) -> str:
-    """A name without slashes, at most `LONGEST_NAME` bytes long: of a longer one the start and a hash of it all."""
-    flat = name.replace("/", "_")
-    if len(flat.encode()) <= LONGEST_NAME:
-        return flat
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{flat.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
-
-
-def refuse_other_run(config: DictConfig, folder: Path, neutral: Collection[str] = _NEUTRAL_HERE) -> None:
-    """Raise InputError if the run in `folder` was made by another config, with the first differences.
-
-    To be called when the stages are provided. What is in no way part of an explanation may differ, or other settings,
-    `neutral`, and so may the path of a checkpoint, but not its content.
-    """
-    path, provenance = folder / "config.yaml", folder / "provenance.json"
-    if not (path.is_file() and provenance.is_file() and any((folder / name).exists() for name in _MADE)):
-        return
-    from cfexp.models.pretrained import file_hash  # late: see train.py
-
-    before, asked = OmegaConf.load(path), config.copy()
-    assert isinstance(before, DictConfig)
-    with open_dict(asked):
-        # Filled in as it was: facts follow from the data, and checkpoints are compared by what is in them.
-        asked.facts, asked.checkpoints = before.get("facts"), before.get("checkpoints")
-    old, new = (_flat(OmegaConf.to_container(each, resolve=True), neutral) for each in (before, asked))
-    keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
-    differences = [f"{key}={new.get(key)} instead of {old.get(key)}" for key in keys]
-    weights = json.loads(provenance.read_text(encoding="utf-8"))["checkpoints"]
-    for name, checkpoint in config.checkpoints.items():
-        digest, was = file_hash(checkpoint), weights.get(name, {}).get("sha256")
-        if digest != was:
-            differences.append(f"checkpoints.{name} of SHA-256 {digest}... instead of {was}...")
-    if differences:
-        shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
-        raise InputError(f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir")
-
-
-def _flat(content: Any, neutral: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """Every setting by its full name, less those that make no difference."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if name not in neutral:
-            flat |= _flat(value, neutral, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return flat
-
-
 def run_config(folder: Path) -> DictConfig:
     """The config in a run's folder; an empty one if there is none."""
     path = folder / "config.yaml"
@@ -275,12 +207,22 @@ def run_setting(folder: Path, key: str) -> Any:
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:
     """runs/NAME/TIME; with ckpt_path=last the newest there."""
-    parent = RUNS / name
+    parent = RUNS / folders(name)
     if ckpt_path == "last":
         runs = sorted(path for path in parent.glob("*") if (path / "config.yaml").is_file())
         if runs:
             return str(runs[-1])
     return str(parent / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def _named_by_overrides() -> str:
+    """A folder's name for what this command sets, less `exclude_keys`; the same command has the same."""
+    # As they were typed: an interpolation in a value is part of the command, not to be looked up here.
+    content: Any = OmegaConf.to_container(HydraConfig.instance().cfg, resolve=False)
+    hydra = content["hydra"]
+    unnamed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
+    given = OverridesParser.create().parse_overrides(hydra["overrides"]["task"])
+    return folder_name(sorted(str(each.input_line) for each in given if each.key_or_group not in unnamed)) or "default"
 
 
 def _beside(path: str | None, name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cfexp.command_line import takes_paths
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _BESIDE = re.compile(r"\$\{beside:\$\{checkpoints\.(\w+)\}")
 register_resolvers()
 
 
+@takes_paths
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="doctor")
 def main(config: DictConfig) -> None:
     """Check what is given, print the findings, and exit with 1 if any is an error."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 
@@ -35,9 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0])
     parser.add_argument("--num-threads", type=int, help="of torch, for each world; by default half the cores")
     parser.add_argument("--cache-dir", help="where stages are trained; those there already are not trained again")
+    only = "train nothing: name the files as stages are named now, after a change that changes names and no number"
+    parser.add_argument("--rename", action="store_true", help=only)
     arguments = parser.parse_args()
     from cfexp.stages import WEIGHTS  # late: --help answers at once
 
+    if arguments.rename:
+        rename(WEIGHTS)
+        return
     num_threads = arguments.num_threads or max((os.cpu_count() or 1) // len(WORLDS), 1)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(WORLDS), mp_context=context, initializer=_end_with_parent) as pool:
@@ -48,6 +54,28 @@ def main() -> None:
         if path not in made:
             path.unlink()
     print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
+
+
+def wanted_stages() -> set[str]:
+    """The names of the stages that the commands of `WORLDS` need."""
+    from cfexp.stage_names import compose_stage
+
+    register_resolvers()
+    wanted: set[str] = set()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        for command, *overrides in chain(*WORLDS):
+            config = compose(command, overrides=overrides)
+            wanted |= {compose_stage(each, config)[1] for each in config.requires.values()}
+    return wanted
+
+
+def rename(folder: Path) -> None:
+    """Give each shipped file its stage's present name, by the experiment: one of each is shipped."""
+    for name in sorted(wanted_stages()):
+        experiment = name.rpartition("-")[0]
+        (path,) = folder.glob(f"{experiment}-*.safetensors")
+        if path.stem != name:
+            print(f"{path.name} -> {path.rename(folder / f'{name}.safetensors').name}")
 
 
 def _end_with_parent() -> None:

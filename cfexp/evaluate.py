@@ -8,12 +8,14 @@ import hydra
 import torch
 from omegaconf import DictConfig, ListConfig
 
+from cfexp.command_line import takes_paths, typed
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
 from cfexp.errors import InputError
 
 register_resolvers()
 
 
+@takes_paths
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
 @one_line_errors
 def main(config: DictConfig) -> None:
@@ -22,7 +24,9 @@ def main(config: DictConfig) -> None:
     from cfexp.explained import attack_on
     from cfexp.judging import JUDGES, load_judges, missing_judges
     from cfexp.stages import provide_stages, use_threads
+    from cfexp.without_effect import say_what_has_no_effect
 
+    say_what_has_no_effect(config)
     use_threads(config.num_threads)
     provide_stages(config)
     given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in JUDGES}
@@ -105,7 +109,8 @@ def score_and_show(
     print_table(scores)
     print_closeness(scores)
     print_attack(scores)
-    print(f"everything lies in {folder}: metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml")
+    left = "metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml"
+    print(f"everything lies in {typed(folder)}: {left}")
     return scores
 
 

@@ -6,7 +6,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, refuse_other_run, register_resolvers
+from cfexp.command_line import typed
+from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, register_resolvers
+from cfexp.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
@@ -38,7 +40,9 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.judging import judges_asked_for
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
+    from cfexp.without_effect import say_what_has_no_effect
 
+    say_what_has_no_effect(config)
     if config.image is not None:
         use_own_images(config)
     elif config.label_map is not None:
@@ -50,7 +54,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     trainer, explainer, data = assemble(config, folder, "predict")
     done = RunFolder(folder).keys()
     if done and trainer.is_global_zero:
-        print(f"goes on after {len(done)} explanations: {folder}")
+        print(f"goes on after {len(done)} explanations: {typed(folder)}")
     data.leave_out(done)  # type: ignore[attr-defined]
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:

@@ -17,6 +17,7 @@ from cfexp.evaluation.attack import Attack, Decide
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.losses import exclusive_logits
 from cfexp.models.pretrained import file_hash, load_network
+from cfexp.run_checkpoints import with_its_checkpoints
 from cfexp.stages import build, provide_stages
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def explained_model(folder: Path, config: DictConfig) -> Decide:
 
 
 def _explained(folder: Path, config: DictConfig) -> _Explained:
-    run = run_config(folder)
+    run = with_its_checkpoints(run_config(folder), folder)
     loader = OmegaConf.select(run, "explainer.decision_model")
     if not OmegaConf.is_dict(loader) or "_target_" not in loader:
         raise InputError(f"{folder}/config.yaml does not say which model was explained")

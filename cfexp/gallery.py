@@ -5,11 +5,13 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from cfexp.command_line import takes_paths, typed
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
 
+@takes_paths
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="gallery")
 @one_line_errors
 def main(config: DictConfig) -> None:
@@ -35,7 +37,7 @@ def main(config: DictConfig) -> None:
         max_explanations=config.max_explanations,
         max_width=config.max_width,
     )
-    print(f"{count} explanations, {path.stat().st_size / 1e6:.1f} MB: {path}")
+    print(f"{count} explanations, {path.stat().st_size / 1e6:.1f} MB: {typed(path)}")
 
 
 if __name__ == "__main__":

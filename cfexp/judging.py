@@ -10,6 +10,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from cfexp.command_line import quoted
 from cfexp.configuration import run_setting
 from cfexp.errors import InputError
 from cfexp.evaluation import judges
@@ -77,7 +78,7 @@ def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
     """
     if not config.evaluate:
         return {}
-    asked = compose("evaluate", overrides=[*config.evaluate, f"run='{folder}'"])
+    asked = compose("evaluate", overrides=[*config.evaluate, f"run={quoted(folder)}"])
     for shared in ("cache_dir", "num_threads", "use_shipped_weights"):
         asked[shared] = config[shared]
     provide_stages(asked)

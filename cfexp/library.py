@@ -28,6 +28,7 @@ from cfexp.explainers.base import Explanation
 from cfexp.explainers.steex import STEEX
 from cfexp.feasibility import refuse_sizes
 from cfexp.own_queries import data_set_without_files, predict_layouts
+from cfexp.run_checkpoints import with_its_checkpoints
 from cfexp.stages import build, provide_stages
 
 Picture = Tensor | NDArray[Any] | Image.Image | str | Path
@@ -261,7 +262,7 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
             raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None
         if not isinstance(config, DictConfig):
             raise InputError(f"{path / 'config.yaml'} holds no config of a run")
-        return config
+        return with_its_checkpoints(config, path)
     try:
         return compose("explain", overrides=[f"+experiment={run_or_experiment}", *overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: data=1 for a choice

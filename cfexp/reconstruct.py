@@ -5,11 +5,13 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
+from cfexp.command_line import takes_paths, typed
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
 
+@takes_paths
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="reconstruct")
 @one_line_errors
 def main(config: DictConfig) -> None:
@@ -55,7 +57,7 @@ def main(config: DictConfig) -> None:
         reconstruction = autoencoder(batch.image, layout, seeds)
     picture_grid([batch.image, region_colors(layout), reconstruction]).save(path)
     psnr = peak_signal_noise_ratio(reconstruction, batch.image, data_range=2.0, dim=(1, 2, 3))
-    print(f"{len(layout)} images, PSNR {psnr:.1f} dB: {path}")
+    print(f"{len(layout)} images, PSNR {psnr:.1f} dB: {typed(path)}")
 
 
 if __name__ == "__main__":

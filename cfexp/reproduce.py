@@ -7,7 +7,7 @@ finished are not run again, one that was stopped goes on; what comes out is left
 import argparse
 import importlib
 import json
-import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from cfexp.configuration import one_folder
+from cfexp.command_line import quoted, typed
 from cfexp.errors import InputError
 from cfexp.evaluation.table import shown, table_of
+from cfexp.folder_names import folder_name
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"  # a checkout's
 KEYS = {"title", "note", "paper_commands", "runs", "evaluate", "rows"}
@@ -56,7 +57,7 @@ def main() -> None:
         path = folder / "results.json"
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print_results(str(experiment["title"]), results)
-        print(f"{path}; on the paper's own data: {results['real_data']}")
+        print(f"{typed(path)}; on the paper's own data: {results['real_data']}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -95,22 +96,21 @@ def run_all(
     folders = {}
     for name, (command, *arguments) in experiment["runs"].items():
         settings = [f"{LIMITS[command]}={queries}", *overrides]
-        # In Hydra's grammar a comma is a choice and a bracket a list.
-        folders[name] = folder = runs / one_folder(re.sub(r"[^\w.]+", "-", " ".join([name, *settings])))
-        common = [*arguments, *settings, f"name={name}", f"num_threads={threads}", f"hydra.run.dir='{folder}'"]
+        folders[name] = folder = runs / folder_name([name, *settings])
+        common = [*arguments, *settings, f"name={name}", f"num_threads={threads}", f"hydra.run.dir={quoted(folder)}"]
         if command == "train":
             common.append("ckpt_path=last")
         if not (folder / "metrics.json").is_file():
             call(command, common)
     for name, folder in folders.items():
         given = (experiment.get("evaluate") or {}).get(name, [])
-        call("evaluate", [f"run='{folder}'", *given, f"num_threads={threads}"])
+        call("evaluate", [f"run={quoted(folder)}", *given, f"num_threads={threads}"])
     return folders
 
 
 def call(command: str, arguments: Sequence[str]) -> None:
     """Run `python -m cfexp.COMMAND ARGUMENTS` in this process; exits with its code where that is not 0."""
-    print("python -m", f"cfexp.{command}", *arguments, flush=True)
+    print(f"python -m cfexp.{command} {shlex.join(arguments)}", flush=True)
     before = sys.argv
     sys.argv = [f"cfexp.{command}", *arguments]  # Hydra reads it, and the run's provenance says it
     try:

@@ -5,7 +5,6 @@ whose checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained fir
 whose name carries a hash of the stage's own resolved config: a changed config never meets a stale network.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
@@ -31,12 +29,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
 from cfexp.callbacks import batches_amid
-from cfexp.configuration import NEUTRAL, progress_of
+from cfexp.command_line import typed
+from cfexp.configuration import progress_of
 from cfexp.errors import InputError
 from cfexp.folder_lock import claimed
 from cfexp.label_maps import write_label_maps
+from cfexp.loggers import keep_wandb_within
 from cfexp.models.pretrained import file_hash
 from cfexp.processes import SyncBatchNorms
+from cfexp.stage_names import DATA_SETS, SKIPPED, compose_stage, describe_data_sets, skipped_in, stage_folder
 from cfexp.stopping import ended_between_batches
 
 _log = logging.getLogger(__name__)
@@ -64,16 +65,7 @@ warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the d
 warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
-# What a stage shares with the run that needs it wherever both read data of one kind.
-_OF_ONE_DATA_SET = (
-    *("data.root", "data.split", "data.first_test_id", "data.holdout_images"),
-    *("data.on_bad_sample", "data.num_workers", "data.cache_images"),
-)
-_ABSENT = object()  # what a config that requires a stage does not have
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
-# Of a trainer, with what conf/trainer/default.yaml says of them.
-_PLACES = {"accelerator": "auto", "devices": 1, "num_nodes": None, "strategy": None, "sync_batchnorm": None}
-_NEUTRAL_DATA = {"cache_dir", "cache_images", "eval_batch_size", "num_workers", "max_test_images", "predict_part"}
 
 
 class Fitted(NamedTuple):
@@ -117,7 +109,7 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
     if resume is not None:
         done = progress_of(resume)
         amid = f" and {done.batches} batches" if done.batches else ""
-        _log.info("goes on after %d epochs%s: %s", done.epochs, amid, resume)
+        _log.info("goes on after %d epochs%s: %s", done.epochs, amid, typed(resume))
     assembled = assemble(config, folder, "fit")
     trainer, module, data = assembled
     if resume is not None:
@@ -153,6 +145,7 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
     for note in getattr(getattr(module, "decision_model", None), "notes", ()):
         _log.info("note: %s", note)
+    keep_wandb_within(folder)
     trainer: Trainer = build(
         config.trainer,
         "trainer",
@@ -256,12 +249,18 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         return checkpoint
     if not checkpoint.is_file():
         with claimed(folder, wait=True):
+            if stage_folder(stage, folder) != folder:  # another process has begun it with another data set
+                return _trained_stage(name, requirement, config)
             if not checkpoint.is_file():
+                write_whole(folder / DATA_SETS, json.dumps(describe_data_sets(stage), indent=2))
                 made = "predicted" if stage.get("predicts") else "trained"
-                _log.info("stage %s is %s first (once): %s", name, made, folder)
+                _log.info("stage %s is %s first (once): %s", name, made, typed(folder))
                 _make_stage(stage, folder)
                 return checkpoint
-    _log.info("stage %s: %s", name, checkpoint)
+    _log.info("stage %s: %s", name, typed(checkpoint))
+    if stage.data.get("on_bad_sample") == "raise" and (count := skipped_in(folder)):
+        left_out = f"trained without {count} images that could not be read (data.on_bad_sample=skip)"
+        _log.warning("stage %s was %s; to train it again, remove %s", name, left_out, typed(folder))
     return checkpoint
 
 
@@ -271,7 +270,7 @@ def _stage_of(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, 
     shipped = WEIGHTS / f"{full_name}.safetensors"
     if shipped.is_file() and config.use_shipped_weights:
         return stage, shipped
-    folder = Path(config.cache_dir).expanduser() / "stages" / full_name
+    folder = stage_folder(stage, Path(config.cache_dir).expanduser() / "stages" / full_name)
     return stage, folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
 
 
@@ -289,24 +288,6 @@ def _make_stage(stage: DictConfig, folder: Path) -> None:
         predict_label_maps(stage, folder)
     else:
         finish_stage(fit(stage, folder, resume=last_checkpoint(folder)), folder)
-
-
-def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
-    """The config of a stage that `config` requires, and the name of its results: its experiment's and a hash."""
-    overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
-    stage = compose("train", overrides=overrides)
-    own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(stage, "data._target_")
-    always = ("cache_dir", "num_threads", "seed", "use_shipped_weights", *(_OF_ONE_DATA_SET if of_one_kind else ()))
-    for shared in (*always, *requirement.get("share", [])):
-        # A stage on another data set: {data.root: celebamask_hq_root}
-        for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
-            value = OmegaConf.select(config, source, default=_ABSENT)
-            if value in (None, _ABSENT) and source != key:
-                raise InputError(f"{source} must be given: {source}=VALUE")
-            if key not in own and value is not _ABSENT:
-                OmegaConf.update(stage, key, value, force_add=True)
-    return stage, f"{requirement.experiment}-{config_hash(stage)}"
 
 
 def predict_label_maps(config: DictConfig, folder: Path) -> Path:
@@ -339,6 +320,8 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
     (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
     if fitted.trainer.is_global_zero:
         write_whole(folder / "metrics.json", json.dumps(scores, indent=2))
+        if skipped := fitted.data.dataset("train").bad_samples:  # type: ignore[attr-defined]
+            write_whole(folder / SKIPPED, json.dumps({"train": skipped}))
         checkpoint = folder / "model.ckpt"
         if hasattr(fitted.data, "save_vocabulary"):
             fitted.data.save_vocabulary(folder)
@@ -355,24 +338,6 @@ def last_checkpoint(folder: Path) -> Path | None:
     """Where an interrupted training in `folder` goes on, if it came so far."""
     path = folder / "checkpoints" / "last.ckpt"
     return path if path.is_file() else None
-
-
-def config_hash(config: DictConfig) -> str:
-    """12 hexadecimal digits over what makes a trained network: config, world, needed stages, cfexp's version."""
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, dict)
-    kept = {key: value for key, value in content.items() if key not in {*NEUTRAL, "ckpt_path"}}
-    kept["data"] = {key: value for key, value in (content["data"] or {}).items() if key not in _NEUTRAL_DATA}
-    if kept["data"].get("world") is not None:
-        # Its key also says how the world is drawn: pictures drawn otherwise are other data.
-        kept["data"]["world"] = build(config.data.world, "data.world").key
-    needed = {name: each for name, each in (config.requires or {}).items() if not config.checkpoints.get(name)}
-    kept["requires"] = {name: each and compose_stage(each, config)[1] for name, each in needed.items()}
-    # Where a network is trained, and by how many processes, is the user's machine; its name is that of one process.
-    kept["trainer"] = {key: value for key, value in content["trainer"].items() if key not in _PLACES}
-    kept["trainer"] |= {key: value for key, value in _PLACES.items() if value is not None}
-    text = json.dumps([cfexp.__version__, kept], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:

@@ -26,8 +26,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cfexp.configuration import StoppedBySigterm, is_member, one_folder, one_line, refuse_other_run
+from cfexp.command_line import quoted, takes_paths, typed
+from cfexp.configuration import StoppedBySigterm, is_member, one_line
 from cfexp.errors import InputError
+from cfexp.folder_names import folder_name
+from cfexp.optuna_storage import go_on_by_storage
+from cfexp.same_run import refuse_other_run
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
 PLUGINS = {
@@ -80,11 +84,13 @@ def begin(config: DictConfig) -> Path:
     swept |= set(hydra.sweeper.get("params") or {})
     fixed = [override for override in given if override.key_or_group not in swept]
     own = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(each.key_or_group) for each in fixed)}]"]
+    if "optuna" in hydra.sweeper._target_ and hydra.sweeper.storage is not None:
+        go_on_by_storage(hydra.sweeper, f"{config.name}/{_folder_name(swept, fixed)}")
     if not swept:
         own.append("hydra.sweep.subdir=only")
     if not any(override.startswith("hydra.sweep.dir=") for override in hydra.overrides.hydra):
         hydra.sweep.dir = f"{hydra.sweep.dir}/{_folder_name(swept, fixed)}"
-        own.append(f"hydra.sweep.dir='{hydra.sweep.dir}'")
+        own.append(f"hydra.sweep.dir={quoted(hydra.sweep.dir)}")
     hydra.overrides.hydra.extend(own)  # of each member
     folder = Path(hydra.sweep.dir)
     from cfexp.evaluation.sweep_table import forget_unfinished  # late: a mistyped override answers at once
@@ -96,8 +102,11 @@ def begin(config: DictConfig) -> Path:
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.evaluation.sweep_table import FOLDER
 
-    settings = sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
-    return one_folder(re.sub(r"[^\w.,=+]+", "-", FOLDER + ",".join([*sorted(swept), *settings])))
+    return FOLDER + (folder_name([*sorted(swept), *_settings(fixed)]) or "default")
+
+
+def _settings(fixed: Sequence[Override]) -> list[str]:
+    return sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
 
 
 def conclude(folder: Path) -> bool:
@@ -142,7 +151,7 @@ def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float 
         config.ckpt_path = "last"  # of this folder
     try:
         if _has_finished(config, folder):
-            print(f"has finished before: {folder}")
+            print(f"has finished before: {typed(folder)}")
         elif str(config.trainer.devices) != "1" or config.trainer.get("num_nodes", 1) != 1:
             _run_apart(folder)
         else:
@@ -189,7 +198,7 @@ def _run_apart(folder: Path) -> None:
     that fails said last.
     """
     hydra = HydraConfig.get()
-    overrides = [*hydra.overrides.task, f"hydra.run.dir='{folder}'", "hydra.mode=RUN"]
+    overrides = [*hydra.overrides.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
     if hydra.job.config_name == "train" and not any(each.startswith("ckpt_path=") for each in overrides):
         overrides.append("ckpt_path=last")
     command = [sys.executable, "-m", f"cfexp.{hydra.job.config_name}", *overrides]
@@ -227,7 +236,7 @@ def sweepable(main: Callable[[], None]) -> Callable[[], None]:
     def wrapped() -> None:
         _or_exit(refuse_missing_plugins, sys.argv[1:])
         try:
-            main()
+            takes_paths(main)()
         except SystemExit as stop:
             if _begun and stop.code == 1:
                 with suppress(InputError):  # of a sweep without members yet

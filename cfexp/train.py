@@ -8,15 +8,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cfexp.command_line import typed
 from cfexp.configuration import (
     CONFIG_PATH,
-    NEUTRAL_TO_TRAINING,
     StoppedBySigterm,
     one_line_errors,
-    refuse_other_run,
     register_resolvers,
     resume_from,
 )
+from cfexp.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
@@ -44,14 +44,16 @@ def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
     from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
+    from cfexp.without_effect import say_what_has_no_effect
 
     resume = resume_from(config.ckpt_path, folder)
+    say_what_has_no_effect(config)
     refuse_what_cannot_work(config)
     if config.get("predicts"):
-        print(f"the label maps are described in {predict_label_maps(config, folder)}")
+        print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")
         return
     provide_stages(config)
-    refuse_other_run(config, folder, NEUTRAL_TO_TRAINING)
+    refuse_other_run(config, folder, "training")
     fitted = fit(config, folder, resume=resume)
     if isinstance(fitted.module, Explainer):
         _explain_and_score(fitted, folder)
@@ -60,7 +62,7 @@ def _train(config: DictConfig, folder: Path) -> None:
         if fitted.trainer.is_global_zero:
             for name, value in scores.items():
                 print(f"{name:<40} {value:.2f}")
-            print(f"everything lies in {folder}: metrics.json, model.ckpt, config.yaml")
+            print(f"everything lies in {typed(folder)}: metrics.json, model.ckpt, config.yaml")
     for logger in fitted.trainer.loggers:
         # Else the next job of a sweep, in this process, would go on with this one's wandb run.
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

@@ -49,6 +49,13 @@ RULES = {
     "benchmarks.data": Rule("data worlds memory benchmarks.command", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
+    "folder_names": Rule(),
+    "command_line": Rule(hydra=True),
+    "same_run": Rule("*", hydra=True, files=True),
+    "stage_names": Rule("*", hydra=True, files=True),
+    "run_checkpoints": Rule("models stages", hydra=True, files=True),
+    "without_effect": Rule(hydra=True),
+    "optuna_storage": Rule(hydra=True),
     "processes": Rule("models", lightning=True),
     "stopping": Rule(lightning=True),
     "folder_lock": Rule(lightning=True, files=True),

@@ -19,7 +19,7 @@ from cfexp import explain
 from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.segmenter import SmallSegmenter
-from cfexp.stages import compose_stage
+from cfexp.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless

@@ -17,7 +17,7 @@ from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.own_queries import predict_layouts, take_layouts_as_given
-from cfexp.stages import compose_stage
+from cfexp.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.tiny_streets import DRIVING, write_networks, write_segmenter
 

@@ -25,7 +25,7 @@ from cfexp.models.feature_networks import VGG19Features
 from cfexp.pretraining.autoencoder import AutoencoderStage
 from cfexp.pretraining.classifier import ClassifierStage
 from cfexp.pretraining.segmenter import SegmenterStage
-from cfexp.stages import compose_stage
+from cfexp.stage_names import compose_stage
 from cfexp.worlds.face_names import CELEBA_ATTRIBUTES
 
 FOLDER = Path(__file__).parents[1] / "conf" / "experiment" / "paper"

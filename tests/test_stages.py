@@ -7,7 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cfexp.configuration import register_resolvers, resume_from
 from cfexp.errors import InputError
-from cfexp.stages import build, compose_stage, config_hash, fit, provide_stages
+from cfexp.stage_names import compose_stage, config_hash
+from cfexp.stages import build, fit, provide_stages
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none", "num_threads=1"]
 

@@ -43,11 +43,11 @@ class LayoutDataModule(LightningDataModule):
 
     A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and gives `records`,
     `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
-    `max_test_images`: test on the first so many images; None = all. `predict_part`: which part is explained, in its
-    fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or `skip` the image
-    and count it (in training the next one comes in its place, so that no batch is smaller); a list of the data set that
-    is damaged is an InputError in any case. The order of training is a function of (`seed`, epoch). Raises InputError
-    for settings out of range.
+    `max_test_images`: test on, and explain, the first so many images; None = all. `predict_part`: which part is
+    explained, in its fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or
+    `skip` the image and count it (in training the next one comes in its place, so that no batch is smaller); a list of
+    the data set that is damaged is an InputError in any case. The order of training is a function of (`seed`, epoch).
+    Raises InputError for settings out of range.
     """
 
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
@@ -195,7 +195,8 @@ class LayoutDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """The part that is explained, in its fixed order, less what was left out."""
         dataset = self.dataset(self.predict_part)
-        left = [index for index in range(len(dataset)) if index not in self._left_out]
+        count = len(dataset) if self.max_test_images is None else min(len(dataset), self.max_test_images)
+        left = [index for index in range(count) if index not in self._left_out]
         return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
 
     def leave_out(self, keys: Collection[int]) -> None:

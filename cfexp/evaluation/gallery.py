@@ -4,7 +4,6 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -36,7 +35,7 @@ def explanation_grid(query: Tensor, counterfactual: Tensor) -> Image.Image:
     return picture_grid([query, counterfactual, difference(query, counterfactual)])
 
 
-def picture_grid(rows: Sequence[Tensor]) -> Image.Image:
+def picture_grid(rows: Sequence[Tensor | Sequence[Tensor]]) -> Image.Image:
     """Images (B, 3, H, W) in [-1, 1], those of each row beside each other."""
     pictures = [[_picture(image) for image in row] for row in rows]
     width, height = pictures[0][0].size
@@ -95,17 +94,17 @@ def selected(run: RunFolder, count: int) -> tuple[list[Record], int, str]:
     return [queries[row] for row in rows], len(queries), kind
 
 
-def card_table(run: RunFolder, count: int = 24) -> tuple[list[str], list[list[Any]]]:
-    """The same explanations as a table: its columns, and a row each, of texts, numbers and Pillow's images."""
+def card_pictures(run: RunFolder, count: int = 24) -> tuple[list[Image.Image], list[str]]:
+    """The same explanations as a picture each, its images and their difference side by side, and what is said of it."""
     records, _, _ = selected(run, count)
     names = SEARCH_PICTURES if any(is_search(record) for record in records) else PICTURES
-    rows = []
+    pictures, captions = [], []
     for record in records:
         images = [run.images(name, [record["key"]])[0] for name in names]
-        pictures = [Image.fromarray(to_pixels(image)) for image in (*images, difference(*images[-2:]))]
-        words = [caption_of(run, record), record["answer_before"], record["answer_after"], outcome_of(record)]
-        rows.append([record["key"], str(record["image_id"]), *pictures, *words])
-    return ["key", "image", *names, DIFFERENCE, "about", "before", "after", "outcome"], rows
+        pictures.append(picture_grid([[*images, difference(*images[-2:])]]))
+        changed = f"{record['answer_before']} -> {record['answer_after']}"
+        captions.append(f"{caption_of(run, record)} {changed} ({outcome_of(record)}; image {record['image_id']})")
+    return pictures, captions
 
 
 def _headline(scores: Scores) -> str:

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +150,7 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
             reason = f": {member.error}" if member.error else ""
             console.print(f"{member.state}: {member.name}{reason}", style="red", markup=False, soft_wrap=True)
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
-    print(f"the sweep lies in {sweep}: {files}, and a folder for each member")
+    print(f"the sweep lies in {shlex.quote(str(sweep))}: {files}, and a folder for each member")
 
 
 def _title(sweep: Path) -> str:

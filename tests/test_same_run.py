@@ -1,31 +1,18 @@
+"""Whether a run may go on in a folder: by the settings that make a difference."""
+
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cfexp.configuration import LONGEST_NAME, one_folder, refuse_other_run
+from cfexp.data.bdd100k import BDD100kDataModule
 from cfexp.errors import InputError
 from cfexp.models.pretrained import file_hash
-
-
-def test_a_short_name_stays_as_it_is() -> None:
-    for name in ("", "explainer.regions=[traffic_light]", "a" * LONGEST_NAME):
-        assert one_folder(name) == name
-
-
-def test_a_name_is_one_folder_and_no_longer_than_a_name_may_be() -> None:
-    assert one_folder("data.root=/x/../y,seed=1") == "data.root=_x_.._y,seed=1"
-    long = [f"data.root=/x,explainer.regions=[{'é' * 90}{end}]" for end in "ab"]
-    names = [one_folder(name) for name in long]
-    assert names == [one_folder(name) for name in long]
-    assert names[0] != names[1]
-    for name in names:
-        assert name.startswith("data.root=_x,explainer.regions=[é")
-        assert LONGEST_NAME - 3 < len(name.encode()) <= LONGEST_NAME
-        assert "/" not in name
+from cfexp.same_run import refuse_other_run
+from cfexp.worlds.streets import StreetParameters, cached_streets
 
 
 @pytest.fixture
@@ -109,4 +96,34 @@ def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
     with pytest.raises(
         InputError, match=r"seed=1 instead of 0; network.*; data.root=/x instead of None; \.\.\.\. Remove"
     ):
+        refuse_other_run(config, run)
+
+
+def test_a_data_set_that_was_moved_is_the_same(config: DictConfig, run: Path, tmp_path: Path) -> None:
+    """Neither how its path is written counts, nor where it lies, if it is gone from where it was."""
+    world = StreetParameters(train_scenes=3, val_scenes=2)
+    root = cached_streets(world, tmp_path).rename(tmp_path / "streets")
+    data = {
+        **{"_target_": "cfexp.data.bdd100k.BDD100kDataModule", "root": str(root), "image_size": [64, 128]},
+        **{"cache_dir": str(tmp_path), "holdout_images": 1},
+    }
+    with open_dict(config):
+        config.data = data
+    made = OmegaConf.load(run / "config.yaml")
+    made.data = data
+    OmegaConf.save(made, run / "config.yaml")
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance["data_fingerprint"] = BDD100kDataModule(**{k: v for k, v in data.items() if k != "_target_"}).fingerprint
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    config.data.root = f"{tmp_path}/x/../streets/"
+    (tmp_path / "x").mkdir()
+    refuse_other_run(config, run)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    config.data.root = str(copy)
+    with pytest.raises(InputError, match=r"data.root=\S+copy instead of \S+streets"):  # which may differ in an image
+        refuse_other_run(config, run)
+    shutil.rmtree(root)
+    refuse_other_run(config, run)
+    next((copy / "images").rglob("*.jpg")).write_bytes(b"another")
+    with pytest.raises(InputError, match=r"data.root=\S+copy instead of \S+streets"):
         refuse_other_run(config, run)

@@ -1,0 +1,95 @@
+"""Paths between commands: what one prints can be typed for the next one as it stands."""
+
+import functools
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString, Sweep
+from hydra.errors import HydraException
+
+# Settings that name files or folders, which are there; the first three may name several.
+_LISTS = ("run", "image", "label_map")
+_READ = re.compile(
+    r"\+{0,2}(run|image|label_map|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
+)
+# And those that are made.
+_WRITTEN = ("hydra.run.dir", "hydra.sweep.dir", "output", "cache_dir", "data.cache_dir")
+_NO_MEANING = object()
+
+
+def typed(path: str | Path) -> str:
+    """A path as it must be typed in a shell, for a command's last line."""
+    return shlex.quote(str(path))
+
+
+def quoted(text: str | Path) -> str:
+    """A text as a value in Hydra's grammar, whatever characters it has."""
+    # Else OmegaConf would look for a setting of that name.
+    literal = str(text).replace("${", "\\${")
+    return QuotedString(literal, Quote.single).with_quotes()
+
+
+def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
+    """Let a command of Hydra's take paths as they are, with `=`, commas, spaces and brackets in them."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        sys.argv[1:] = [with_path_quoted(argument) for argument in sys.argv[1:]]
+        main()
+
+    return wrapped
+
+
+def with_path_quoted(argument: str) -> str:
+    """`KEY=PATH` as Hydra's grammar has it; any other argument, and a path that needs no quoting, as it is.
+
+    A path that is there counts as one, whatever its name means in that grammar. What is not there is left to the
+    grammar, and taken as a path where that cannot read it.
+    """
+    key, _, value = argument.partition("=")
+    written = key in _WRITTEN
+    if value in ("", "null") or not (written or _READ.fullmatch(key)):
+        return argument
+    meaning = _meaning(argument)
+    if not written and _is_there(value):
+        return argument if meaning == value and "${" not in value else f"{key}={_quoted_path(value)}"
+    if meaning is not _NO_MEANING and not (written and isinstance(meaning, Sweep | float | int | list)):
+        return argument
+    if key in _LISTS and value[0] == "[" and value[-1] == "]":
+        return f"{key}=[{','.join(map(_quoted_path, _paths_in(value[1:-1])))}]"
+    return f"{key}={_quoted_path(value)}"
+
+
+def _paths_in(listed: str) -> list[str]:
+    """The paths of a list, separated by commas; those that are there may have commas within."""
+    pieces = listed.split(",")
+    for end in range(len(pieces), 0, -1):
+        first = ",".join(pieces[:end]).strip()
+        if end == 1 or _is_there(first):
+            rest = _paths_in(",".join(pieces[end:])) if end < len(pieces) else []
+            return [first if _is_there(first) else first.strip("'\""), *rest]
+    return []
+
+
+def _quoted_path(path: str) -> str:
+    return quoted(Path(path).expanduser() if path.startswith("~") else path)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, or of a user that there is not
+        return False
+
+
+def _meaning(argument: str) -> Any:
+    """What Hydra's grammar makes of an argument's value."""
+    try:
+        return OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return _NO_MEANING

@@ -297,5 +297,3 @@ def test_the_converter_takes_wrapped_names_and_a_prefix(
     assert main(["decision", str(path), str(output)]) == 2
     assert "the converter's --prefix net.," in capsys.readouterr().err
     assert main(["decision", str(path), str(output), "--prefix", "net."]) == 0
-    torch.save({"weights": {f"net.{key}": tensor for key, tensor in names.items()}}, path)
-    assert main(["mlb", str(path), str(output)]) == 2  # and is told apart from another kind's

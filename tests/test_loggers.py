@@ -1,7 +1,7 @@
 """What wandb gets of a run, offline; and the workspace that shows it."""
 
 import importlib.util
-import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cfexp.evaluation.gallery import card_table
+from cfexp.evaluation.gallery import card_pictures
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.table import score_run
-from cfexp.loggers import log_results
+from cfexp.loggers import keep_wandb_within, log_results
 from tests.evaluation.run_writer import painted, picture, record, square, write_run
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "dashboards" / "make_workspace.py"
@@ -48,25 +48,46 @@ def test_wandb_has_what_a_sweep_is_compared_by(run: RunFolder, logger: WandbLogg
     summary = logger.experiment.summary
     assert summary["test/what color/flip_rate"] == 100
     assert summary["test/what color/rms_change"] > 0
-    (folder,) = (run.path / "wandb").glob("offline-run-*/files/media")
-    (table,) = (folder / "table" / "test").glob("cards_*.json")  # its pictures travel as an artifact of their own
-    content = json.loads(table.read_text())
-    assert content["columns"] == card_table(run)[0]
-    (figures,) = (folder / "table" / "test").glob("table_*.json")
-    lows = {row[1]: row[4] for row in json.loads(figures.read_text())["data"]}
-    assert lows["flip_rate"] == pytest.approx(43.85, abs=0.01)
-    assert lows["rms_change"] is None  # all three edits are one: no interval
-    images = [cell for row in content["data"] for cell in row if cell == "Image"]
-    assert len(images) == 3 * 3  # query, counterfactual, difference
+
+
+def test_what_wandb_gets_lies_in_the_runs_folder_which_may_be_moved(
+    run: RunFolder, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in the home, and nothing that is named by a whole path."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # put back at the end
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("cfexp.loggers._GIVEN", set())
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    keep_wandb_within(run.path)
+    logger = WandbLogger(project="cfexp", save_dir=run.path)
+    sheet = run.path / "sheet.png"
+    Image.new("RGB", (40, 40)).save(sheet)
+    log_results(logger, score_run(run), run, sheet)
+    logger.experiment.finish()
+    assert not [path for path in home.rglob("*") if path.is_file()]
+    moved = run.path.rename(tmp_path_factory.mktemp("elsewhere") / "run")
+    (folder,) = (moved / "wandb").glob("offline-run-*")
+    media = [path.relative_to(folder / "files").as_posix() for path in (folder / "files" / "media").rglob("*.*")]
+    assert sum(name.startswith("media/images/test/cards_") for name in media) == 3
+    assert any(name.startswith("media/images/test/counterfactuals_") for name in media)
+    (table,) = [name for name in media if name.endswith(".html")]
+    text = (folder / "files" / table).read_text()
+    assert "flip_rate" in text
+    assert "—" in text  # all three edits are one: of their mean there is no interval
+    (log,) = folder.glob("*.wandb")
+    written = log.read_bytes()
+    assert all(name.partition("/")[2].encode() in written for name in media)
+    assert not [line for line in re.findall(rb"[ -~]+", written) if b"/artifacts/" in line or b"staging" in line]
 
 
 def test_cards_are_the_runs_own_pictures(run: RunFolder) -> None:
-    columns, rows = card_table(run, count=2)
-    assert [len(row) for row in rows] == [len(columns)] * 2
-    card = dict(zip(columns, rows[0], strict=True))
-    assert (card["key"], card["about"], card["before"], card["after"]) == (0, "Question 0?", "red", "blue")
-    assert card["counterfactual"].getpixel((5, 5)) == (0, 0, 200)
-    assert card["outcome"] == "flipped"
+    pictures, captions = card_pictures(run, count=2)
+    assert len(pictures) == len(captions) == 2
+    assert pictures[0].width > 3 * picture().shape[1]  # query, counterfactual, difference
+    assert (0, 0, 200) in {color for _, color in pictures[0].getcolors(maxcolors=100_000) or []}
+    assert captions[0] == "Question 0? red -> blue (flipped; image 0)"
 
 
 def workspace_script() -> ModuleType:

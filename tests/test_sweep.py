@@ -62,12 +62,12 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert code == 1
     message = "counter_class='left' is none of the classes ['stop', 'go']"
     failed, summary = errors(stderr)
-    assert failed.startswith(f"error: explainer.counter_class=left: {message}")
+    assert failed.startswith(f"error: explainer.counter_class-left: {message}")
     assert summary == "error: 1 of 2 members did not finish; the same command runs what is missing"
     assert not any("Traceback" in line for line in stderr)
     folder = only_sweep(tmp_path)
-    assert folder.name.startswith("sweep_explainer.counter_class,")
-    go, left = "explainer.counter_class=go", "explainer.counter_class=left"
+    assert folder.name.startswith("sweep_explainer.counter_class--")
+    go, left = "explainer.counter_class-go", "explainer.counter_class-left"
     assert states(folder) == {go: "finished", left: "failed"}
     assert rows(folder)[go]["explainer.counter_class"] == "go"
     assert float(rows(folder)[go]["code_distance"]) == 0
@@ -81,7 +81,7 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert (code, len(errors(stderr))) == (1, 2)
     assert any(line.startswith("has finished before: ") and line.endswith(go) for line in stdout)
     assert (folder / go / "explanations.parquet").stat().st_mtime_ns == made
-    stop = "explainer.counter_class=stop"
+    stop = "explainer.counter_class-stop"
     assert states(folder) == {go: "finished", left: "failed", stop: "finished"}
     assert main(*few, "explainer.counter_class=stop,go")[0] == 0  # of which nothing has to be run
     assert states(folder) == {go: "finished", stop: "finished"}
@@ -105,7 +105,7 @@ def test_a_fault_of_ours_keeps_its_traceback_and_the_rest_go_on(
     code, _, stderr = main(*few, "explainer.proximity_weight=1,2", "hydra.sweep.dir=mine")
     assert code == 1
     assert sum(line.startswith("Traceback") for line in stderr) == 2
-    assert states(tmp_path / "mine") == {f"explainer.proximity_weight={weight}": "failed" for weight in (1, 2)}
+    assert states(tmp_path / "mine") == {f"explainer.proximity_weight-{weight}": "failed" for weight in (1, 2)}
     notes = [json.loads(path.read_text()) for path in (tmp_path / "mine").glob("*/member.json")]
     assert [note["error"] for note in notes] == ["RuntimeError: out of memory"] * 2
 
@@ -232,7 +232,7 @@ def test_members_of_several_processes_each_run_alone(main: Main, few: list[str],
     assert list(states(folder).values()) == ["finished", "failed", "finished"], stderr
     assert "counter_class='left' is none of" in json.loads((folder / "sweep.json").read_text())[1]["error"]
     for name in ("go", "stop"):
-        assert RunFolder(folder / f"explainer.counter_class={name}").keys() == {0, 1, 2}
+        assert RunFolder(folder / f"explainer.counter_class-{name}").keys() == {0, 1, 2}
     assert len(list((tmp_path / "runs" / "steex_driving").iterdir())) == 1
 
 
@@ -241,14 +241,14 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(few: list[str], tmp_path: Pat
     command = [sys.executable, "-m", "cfexp.explain", *few, "explainer.proximity_weight=1,2", "hydra.sweep.dir=mine"]
     command += ["explainer.num_steps=10000"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "mine" / "explainer.proximity_weight=1" / "provenance.json").is_file():
+    while not (tmp_path / "mine" / "explainer.proximity_weight-1" / "provenance.json").is_file():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert said.splitlines()[-1] == "stopped; the same command goes on"
-    assert not (tmp_path / "mine" / "explainer.proximity_weight=2").exists()
+    assert not (tmp_path / "mine" / "explainer.proximity_weight-2").exists()
 
 
 @pytest.mark.slow

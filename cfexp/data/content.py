@@ -19,6 +19,7 @@ _SAME = 6
 _MOSTLY = 0.5  # of a label map's pixels, or of the images
 
 
+_SAID: set[str] = set()  # by this process: each stage of a run reads the data anew
 _log = logging.getLogger(__name__)
 
 
@@ -124,6 +125,9 @@ def say_first(
         path, size, problem = odd[0]
         lines = [f"{path} is {size[0]}x{size[1]}; {problem}", *lines]
     for line in lines:
+        if line in _SAID:
+            continue
+        _SAID.add(line)
         _log.warning("%s (python -m cfexp.doctor looks at all images)", line)
 
 

@@ -70,7 +70,7 @@ def test_what_wandb_gets_lies_in_the_runs_folder_which_may_be_moved(
     moved = run.path.rename(tmp_path_factory.mktemp("elsewhere") / "run")
     (folder,) = (moved / "wandb").glob("offline-run-*")
     media = [path.relative_to(folder / "files").as_posix() for path in (folder / "files" / "media").rglob("*.*")]
-    assert sum(name.startswith("media/images/test/cards_") for name in media) == 3
+    assert sum(name.startswith("media/images/test/cards_") for name in media) == 1  # three that are alike: one file
     assert any(name.startswith("media/images/test/counterfactuals_") for name in media)
     (table,) = [name for name in media if name.endswith(".html")]
     text = (folder / "files" / table).read_text()

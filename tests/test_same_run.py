@@ -103,7 +103,7 @@ def test_a_data_set_that_was_moved_is_the_same(config: DictConfig, run: Path, tm
     """Neither how its path is written counts, nor where it lies, if it is gone from where it was."""
     world = StreetParameters(train_scenes=3, val_scenes=2)
     root = cached_streets(world, tmp_path).rename(tmp_path / "streets")
-    data = {
+    data: dict[str, Any] = {
         **{"_target_": "cfexp.data.bdd100k.BDD100kDataModule", "root": str(root), "image_size": [64, 128]},
         **{"cache_dir": str(tmp_path), "holdout_images": 1},
     }

@@ -138,7 +138,7 @@ def test_ctrl_c_pressed_twice_ends_it_at_once(
 def test_an_error_between_two_batches_leaves_what_is_whole(
     run: Run, undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightning.pytorch.loops import _TrainingEpochLoop
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
     original = _TrainingEpochLoop._save_loggers_on_train_batch_end
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfexp.errors import InputError
-from cfexp.stages import build, missing_stages
+from cfexp.stages import build, check_given, missing_stages
 
 Size = tuple[int, int]  # height, width
 _LOAD_NETWORK = "cfexp.models.pretrained.load_network"
@@ -33,6 +33,9 @@ def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> No
 
     That is settings of the trainer, sizes of the data, and where a stage comes first, what is wrong with the data.
     """
+    if all(config.get(key) is None for key in ("explainer", "module", "predicts")):
+        return  # no experiment: who builds its parts says so
+    check_given(config)
     _check_trainer(config, refuse_sizes(config))
     missing = list(missing_stages(config))
     for stage in missing:

@@ -209,11 +209,9 @@ def use_threads(count: int | None, processes: int = 1) -> None:
 def provide_stages(config: DictConfig) -> None:
     """Fill `checkpoints` with a file for every required stage, training those that are missing.
 
-    Raises InputError for a checkpoint that is given and not there, and for a classifier of a user's own (+decision=)
-    that the experiment overrules.
+    Raises InputError as `check_given`.
     """
-    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
-        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    check_given(config)
     if any(each is not None and not config.checkpoints.get(name) for name, each in (config.requires or {}).items()):
         _try_decision_model(config)
     for name, requirement in (config.requires or {}).items():
@@ -223,11 +221,21 @@ def provide_stages(config: DictConfig) -> None:
                 config.checkpoints.pop(name, None)
             continue
         if given is not None:
-            if not Path(given).is_file():
-                raise InputError(f"checkpoints.{name}={given}: no such file")
             continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
+
+
+def check_given(config: DictConfig) -> None:
+    """Raise InputError for a stage's checkpoint that is given and not there, and for a classifier of a user's own
+    (+decision=) that the experiment overrules.
+    """
+    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
+        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    for name in config.requires or {}:
+        given = config.checkpoints.get(name)
+        if given is not None and not Path(given).is_file():
+            raise InputError(f"checkpoints.{name}={given}: no such file")
 
 
 def _try_decision_model(config: DictConfig) -> None:

@@ -114,16 +114,14 @@ def test_so_does_the_library() -> None:
 
 
 def test_a_stages_own_settings_are_seen_before_another_is_trained() -> None:
-    with pytest.raises(InputError, match=r"data.batch_size=50 is more than the 9 images that a process trains on"):
-        refuse_what_cannot_work(
-            composed(
-                "train",
-                "+experiment=street_autoencoder",
-                "use_shipped_weights=false",
-                *("data.world.train_scenes=10", "data.world.val_scenes=2", "data.holdout_images=1"),
-                "requires.features.overrides=['data.batch_size=50']",
-            )
-        )
+    small = ["data.world.train_scenes=10", "data.world.val_scenes=2", "data.holdout_images=1"]
+    features = "requires.features.overrides=['data.batch_size=50']"
+    overrides = ["+experiment=street_autoencoder", "use_shipped_weights=false", *small, features]
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):  # within which stages are composed
+        config = compose("train", overrides=overrides)
+        with pytest.raises(InputError, match=r"data.batch_size=50 is more than the 9 images that a process trains on"):
+            refuse_what_cannot_work(config)
 
 
 GANS = {

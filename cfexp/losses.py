@@ -81,6 +81,7 @@ def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
     Without it half an object is painted, or all but its rim: to the VQA model that is change enough, to a person it is
     not. The mask may end without a price where the object does; a step counts e^(-10 g) beside an edge of g.
     """
+    check_shapes(mask=(mask, "B 1 H W"), query=(query, "B C H W"))
     total = torch.zeros((), device=mask.device)
     for dim in (2, 3):
         edge = query.diff(dim=dim).abs().mean(1, keepdim=True)

@@ -31,6 +31,7 @@ LOSSES: list[tuple[Callable[..., Tensor], tuple[Any, ...], list[tuple[int, Any]]
     (losses.squared_l2, (IMAGE, IMAGE), [(0, IMAGE[:1]), (1, IMAGE[:, :1]), (0, IMAGE[:0]), (0, IMAGE.byte())]),
     (losses.mask_area, (MASK,), [(0, MASK.bool()), (0, MASK[0])]),
     (losses.color_variation, (IMAGE, MASK), [(1, IMAGE), (1, MASK[:1]), (1, MASK.bool())]),
+    (losses.outline_variation, (MASK, IMAGE), [(0, IMAGE), (0, MASK[:1]), (0, MASK.bool()), (1, IMAGE.byte())]),
     (losses.generator_adversarial, (LOGITS,), [(0, LOGITS.long()), (0, LOGITS[:0])]),
     (losses.discriminator_adversarial, (LOGITS, LOGITS), [(0, LOGITS.long()), (1, LOGITS[:0])]),
     (losses.region_weighted_l1, (IMAGE, IMAGE, LABELS, 3), [(1, IMAGE[:1]), (2, LABELS[:1]), (2, LABELS.float())]),

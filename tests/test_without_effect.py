@@ -17,13 +17,14 @@ from tests.tiny_streets import DRIVING
 DRIVING_ALONE = "+experiment=steex_driving"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def hydra() -> Iterator[None]:
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         yield
 
 
+@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize(
     ("command", "overrides", "setting", "said"),
     [
@@ -72,6 +73,7 @@ def test_what_has_no_effect_is_said(command: str, overrides: list[str], setting:
         assert said in line
 
 
+@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize(
     ("command", "overrides", "setting", "refused"),
     [

@@ -126,7 +126,7 @@ class SEANBlock(nn.Module):
     def normalise_spectrum(self) -> None:
         """Put spectral norm on the convolutions: after the weights' own initialisation, on which it starts."""
         for convolution in (self.conv_0, self.conv_1, self.conv_s):
-            if convolution is not None and not convolution.weight.is_meta:  # where there is no spectrum
+            if convolution is not None:
                 spectral_norm(convolution)
 
     def norms(self) -> list[RegionNorm]:

@@ -322,8 +322,8 @@ def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, Any
 def test_a_limited_test_part_and_the_part_to_explain(tmp_path: Path) -> None:
     data = Layouts(tmp_path, max_test_images=3, predict_part="train")
     assert [batch.image_id for batch in data.test_dataloader()] == [("test0", "test1", "test2")]
-    assert next(iter(data.predict_dataloader())).image_id == ("train0", "train1", "train2", "train3")
-    assert data.describe(3)["image_id"] == "train3"
+    assert next(iter(data.predict_dataloader())).image_id == ("train0", "train1", "train2")
+    assert data.describe(2)["image_id"] == "train2"
 
 
 def test_what_is_left_out_is_not_explained_and_the_others_keep_their_keys(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex embedded-weights test test-slow lint format report-vqa easy-vqa report-streets report-faces clean
+.PHONY: help install demo demo-steex embedded-weights test test-slow test-browser lint format report-vqa easy-vqa report-streets report-faces clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -81,6 +81,13 @@ test: install lint ## ruff, mypy and the fast tests
 
 test-slow: install ## the checks that take minutes: full-size networks, whole trainings
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m slow -s
+
+test-browser: ## galleries in headless Chromium: filters, keys, errors; leaves screenshots
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || \
+	  { echo "test-browser: Chromium or its driver is missing: apt-get update && apt-get install -y chromium chromium-driver"; exit 1; }
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/python -c "import selenium" 2> /dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -s tests/browser
 
 lint: install ## ruff and mypy, strict
 	$(BIN)/ruff check .

@@ -115,7 +115,7 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
     swept = "runs: [steex_smile_0,steex_smile_0.1,steex_smile_1], group: 'not smiling -> smiling'"
     figures = (
         f"figures=[{{name: distance, {swept}, metric: code_distance, falls: true}},"
-        f"{{name: identity, {swept}, metric: identity_similarity, rises: true, clearly: true}},"
+        f"{{name: identity, {swept}, metric: identity_similarity, rises: true}},"
         f"{{name: floor, run: steex_smile_0, group: all, metric: identity_similarity_reconstruction, at_least: 0.999}},"
         f"{{name: right, run: steex_smile_0, group: all, metric: decision_right, at_least: 100}},"
         f"{{name: young, run: steex_young, group: all, metric: success_kept, at_least: 99.5}}]"

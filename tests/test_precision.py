@@ -38,7 +38,7 @@ STAGES = {
         "module.clip_norm=1.0",
     ],
     "face_identity": [*FACES, "data.split=unseen"],
-    "face_oracle": FACES,
+    "face_oracle": [*FACES, "data.attributes=[Male,Smiling,Young]"],  # the rarer ones nobody has of so few
 }
 SCENES = ["+overlay=smoke", "data.image_size=32", *BRIEF[:4], "trainer.accelerator=cpu"]
 TRAININGS = {**{name: [*BRIEF, *own] for name, own in STAGES.items()}, "vqa_model": SCENES, "vqa_color": SCENES}

@@ -102,9 +102,9 @@ def kernel_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | Non
     """
     x, y = _checked(first), _checked(second)
     _check_pairs(x, y)
-    order = np.arange(len(x))
+    order, of_each = np.arange(len(x)), _labels(len(x), groups)
     if len(x) > MAX_PAIRS:
-        names, index = np.unique(_labels(len(x), groups), return_inverse=True)
+        names, index = np.unique(of_each, return_inverse=True)
         place = np.argsort(np.random.default_rng(seed).permutation(len(names)))  # of each group
         order = np.argsort(place[index], kind="stable")
     values, errors = [], []

@@ -28,6 +28,7 @@ def whole_length(trainer: Trainer) -> float:
     `max_steps` and `max_time` end a training before and are not its length, so that it may go on with larger ones.
     """
     steps = float(trainer.estimated_stepping_batches)  # which also knows of the batches
-    if trainer.max_epochs is None or trainer.max_epochs < 0:
+    endless = trainer.max_epochs is None or trainer.max_epochs < 0
+    if endless or not math.isfinite(trainer.num_training_batches):  # they are not counted where none is asked for
         return steps
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)

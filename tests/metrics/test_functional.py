@@ -314,12 +314,6 @@ def test_nearest_color_checks_what_it_gets() -> None:
         nearest_color(torch.zeros(1, 3), {})
 
 
-<<<<<<< HEAD
-# --- intervals
-
-
-=======
->>>>>>> eval
 def test_l1_change_and_the_change_of_regions() -> None:
     query, edited = torch.zeros(2, 2, 3, 4, 4)
     edited[0, :, :2] += 0.2  # the upper half, by 25.5 of 255 grey levels

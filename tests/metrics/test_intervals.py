@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""95 % intervals: Wilson's of rates, the bootstrap's of means."""
-=======
 """Intervals of rates and means: against their definitions, and where there are none."""
->>>>>>> eval
 
 import math
 

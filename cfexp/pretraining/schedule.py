@@ -28,7 +28,8 @@ def whole_length(trainer: Trainer) -> float:
     `max_steps` and `max_time` end a training before and are not its length, so that it may go on with larger ones.
     """
     steps = float(trainer.estimated_stepping_batches)  # which also knows of the batches
-    endless = trainer.max_epochs is None or trainer.max_epochs < 0
-    if endless or not math.isfinite(trainer.num_training_batches):  # they are not counted where none is asked for
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    # The batches are not counted where none is asked for.
+    if epochs is None or epochs < 0 or not math.isfinite(batches):
         return steps
-    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
+    return math.ceil(batches / trainer.accumulate_grad_batches) * max(epochs, 1)

@@ -1,12 +1,14 @@
 """What watches a run: the writer of its run folder, and the grid of pictures that a training leaves each epoch."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -138,7 +140,10 @@ class SeedEachEpoch(Callback):
 
 
 class SaveWhenStopped(Callback):
-    """Saves a training that SIGTERM ends between two batches, as a checkpoint that goes on with the very next one.
+    """Saves a training that ends amid an epoch, as a checkpoint that goes on with the very next batch.
+
+    It ends so by `max_steps` or `max_time`; by a signal, between two batches; or by an error there, of the disk or a
+    data worker. An error amid a batch leaves weights that no whole step has made: the epoch's start is what is left.
 
     path: of the checkpoint. One that is stopped in a validation does all of that again. No process waits for another
     here: the first writes what is alike in all of them.
@@ -146,22 +151,77 @@ class SaveWhenStopped(Callback):
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._gradients: dict[str, Tensor] = {}  # that were accumulated when the training was stopped
+        self._saved_at = -1  # the step
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save, unless nothing was learned since the end of an epoch, which has its checkpoint."""
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        amid_epoch = trainer.validating or 0 < batches < trainer.num_training_batches
-        if not (isinstance(exception, SIGTERMException) and trainer.is_global_zero and amid_epoch):
+        if trainer.state.fn != TrainerFn.FITTING or not trainer.is_global_zero:
             return
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        if batches.ready == batches.completed and (trainer.validating or batches_amid(trainer)):
+            with suppress(OSError, RuntimeError):  # of a full disk, which is what ended the training
+                self._save(trainer, in_validation=trainer.validating)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what is over amid an epoch before the validation that ends it, which draws random numbers."""
+        if trainer.state.fn == TrainerFn.FITTING and _is_over(trainer) and batches_amid(trainer):
+            self._save(trainer)
+            self._saved_at = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what is over amid an epoch in place of the checkpoint of a whole one."""
+        if not (_is_over(trainer) and batches_amid(trainer)):
+            return
+        path = Path(self.path)
+        for each in trainer.checkpoint_callbacks:
+            if isinstance(each, ModelCheckpoint) and each.dirpath is not None and path.parent == Path(each.dirpath):
+                each._last_global_step_saved = trainer.global_step  # so it has nothing to save
+        if self._saved_at != trainer.global_step:
+            self._save(trainer, epoch_is_over=True)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the gradients that were being accumulated."""
+        self._gradients = checkpoint.get("gradients", {})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the parameters have those again."""
+        for name, gradient in self._gradients.items():
+            parameter = pl_module.get_parameter(name)
+            parameter.grad = gradient.to(parameter)
+        self._gradients = {}
+
+    def _save(self, trainer: Trainer, *, in_validation: bool = False, epoch_is_over: bool = False) -> None:
+        if not trainer.is_global_zero:
+            return
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         checkpoint["epoch"] -= 1  # as at the end of an epoch: the last that is whole
         checkpoint["batches_done"] = batches
+        loops = checkpoint["loops"]["fit_loop"]
+        if batches % trainer.accumulate_grad_batches:
+            of_module = trainer.lightning_module.named_parameters()
+            checkpoint["gradients"] = {name: each.grad for name, each in of_module if each.grad is not None}
+        if epoch_is_over:  # as if it were not: its hooks are still to come
+            for count in ("total", "current"):
+                loops["epoch_progress"][count]["processed"] -= 1
         if trainer.validating:
-            # As Lightning reads it: stopped in the first batch.
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            of_validation = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            # As Lightning reads it: stopped in the first batch, or not begun.
+            begun = dict.fromkeys(("ready", "started"), int(in_validation)) | {"processed": 0, "completed": 0}
+            of_validation = loops["epoch_loop.val_loop.batch_progress"]
             of_validation |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
         trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.path)
+
+
+def batches_amid(trainer: Trainer) -> int:
+    """How many batches of an epoch that is not whole a trainer has behind it."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return batches if batches < trainer.num_training_batches else 0
+
+
+def _is_over(trainer: Trainer) -> bool:
+    """Whether a training takes no step more, by `max_steps`, `max_time` or an early stopping."""
+    return trainer.should_stop or -1 < trainer.max_steps <= trainer.global_step
 
 
 def _on_gpu() -> bool:

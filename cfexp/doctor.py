@@ -58,6 +58,7 @@ def _check(config: DictConfig, findings: "Findings") -> None:
 def _check_data(config: DictConfig, findings: "Findings") -> str:
     """Check the data set of the config, and fill in the facts that it determines; returns what was checked."""
     from cfexp.data.checks import check_data
+    from cfexp.data.vqa import VQADataModule
     from cfexp.errors import InputError
     from cfexp.stages import build
 
@@ -70,7 +71,9 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
             config.facts = {**data.facts, **config.facts}
     except InputError as error:  # a vocabulary that cannot be built
         findings.error(str(error))
-    return f"{data.folder} ({count:,} images)"
+    # Of questions there are two versions, which are told by what lies there.
+    of = f" of {data.data_set}" if isinstance(data, VQADataModule) and data.root is not None else ""
+    return f"{data.folder} ({count:,} images{of})"
 
 
 def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
@@ -112,11 +115,8 @@ def _check_decision(config: DictConfig, findings: "Findings") -> None:
     model: OwnClassifier | None = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
         return
-    if model.one_by_one:
-        findings.note("decision: the model takes one image at a time, which is slower")
-    if model.seem_probabilities:
-        line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
-        findings.note(line)
+    for note in model.notes:
+        findings.note(note)
 
 
 def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -155,7 +155,7 @@ def _check_checkpoint(
     elif released not in CONVERSIONS:
         raise InputError(f"released must be one of {', '.join(CONVERSIONS)}, got {released!r}")
     else:
-        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path)))
+        state = findings.attempt(lambda: CONVERSIONS[released](read_state_dict(path, prefix)))
         if state is not None:
             shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
             findings.attempt(lambda: check_fit(shapes, state, str(path), type(network).__name__))

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig
 
 from cfexp.command_line import takes_paths, typed
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
+from cfexp.errors import InputError
 
 register_resolvers()
 
@@ -19,7 +20,6 @@ register_resolvers()
 @one_line_errors
 def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the figures to reach if the config names any."""
-    from cfexp.errors import InputError
     from cfexp.evaluation.figures import compare
     from cfexp.explained import attack_on
     from cfexp.judging import JUDGES, load_judges, missing_judges
@@ -32,12 +32,12 @@ def main(config: DictConfig) -> None:
     given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in JUDGES}
     predictors = {name: answerer(Path(path)) for name, path in given.items()}
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    names = [experiment_of(run) for run in runs]
     judges_of = load_judges(config)
-    if config.figures and (twice := [name for name in names if names.count(name) > 1]):
-        raise InputError(f"two of the runs are called {twice[0]}: the figures are of one each (name=NAME names a run)")
-    scores = {
-        name: score_and_show(
+    if config.figures:
+        _refuse_twice(runs)
+    scores: dict[str, list[Any]] = {}
+    for run in runs:
+        of_run = score_and_show(
             run,
             era=config.era,
             predictors=predictors,
@@ -45,10 +45,19 @@ def main(config: DictConfig) -> None:
             missing=missing_judges(run, config),
             attack=attack_on(run, config),
         )
-        for name, run in zip(names, runs, strict=True)
-    }
+        scores.setdefault(experiment_of(run), []).append(of_run)
     if config.figures:
         compare(scores, [{str(key): value for key, value in figure.items()} for figure in config.figures])
+
+
+def _refuse_twice(runs: Sequence[Path]) -> None:
+    """Raise InputError where two runs have one name and the same seeds: they are no repetition of one another."""
+    seen: dict[Any, Path] = {}
+    for run in runs:
+        which = experiment_of(run), run_setting(run, "seed"), run_setting(run, "data.world.seed")
+        if (other := seen.setdefault(which, run)) is not run:
+            problem = f"both are called {which[0]}, of seed {which[1]}"
+            raise InputError(f"{other} and {run}: {problem}; the figures are of one each (name=NAME names a run)")
 
 
 def experiment_of(run: Path) -> str:

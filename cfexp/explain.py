@@ -36,6 +36,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.judging import judges_asked_for
     from cfexp.own_queries import use_own_images
     from cfexp.stages import assemble, provide_stages
@@ -47,6 +48,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     elif config.label_map is not None:
         raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
     else:
+        refuse_what_cannot_work(config)
         provide_stages(config)
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")

@@ -95,6 +95,10 @@ def missing_judges(folder: Path, config: DictConfig) -> dict[str, str]:
         if config.checkpoints.get(name) is None
         for metric in metrics
     }
+    if config.checkpoints.get(ORACLE) is not None:
+        label, names = run_setting(folder, "label"), _oracle_attributes(config)
+        if label not in names:
+            missing["cd"] = f"the decision's label, {label}, is none of the oracle's attributes"
     if not config.cout:
         missing["cout"] = "needs cout=true"
     if of_faces and not config.dlib:
@@ -149,7 +153,7 @@ def _load_oracle(config: DictConfig) -> Callable[[str | None], list[Judge]]:
     network = _network(ORACLE, checkpoint, config.oracle_network)
     if network is None:
         return lambda label: []
-    names = config.oracle_attributes or config_beside(Path(checkpoint)).data.attributes
+    names = _oracle_attributes(config)
     features = _features(network, ORACLE)
 
     def see(images: Tensor) -> Tensor:
@@ -159,11 +163,16 @@ def _load_oracle(config: DictConfig) -> Callable[[str | None], list[Judge]]:
     published = [judges.published_mnac_judge(with_batch_statistics(network), len(names))]
 
     def oracle_judges(label: str | None) -> list[Judge]:
-        attribute = list(names).index(label) if label in names else None
+        attribute = names.index(label) if label in names else None
         found = [judges.oracle_judge(seen, len(names), attribute)]
         return found + published if config.mnac_published else found
 
     return oracle_judges
+
+
+def _oracle_attributes(config: DictConfig) -> list[str]:
+    """What the outputs of checkpoints.oracle are called."""
+    return list(config.oracle_attributes or config_beside(Path(config.checkpoints.oracle)).data.attributes)
 
 
 def with_batch_statistics(network: nn.Module) -> judges.See:

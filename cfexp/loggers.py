@@ -1,5 +1,6 @@
 """What a run's results are to loggers: figures for all, and tables, pictures and settings for those that take them."""
 
+import math
 import os
 from collections.abc import Sequence
 from html import escape
@@ -51,7 +52,13 @@ def log_results(logger: Any, scores: Scores, run: RunFolder, sheet: Path) -> Non
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table as HTML."""
-    cells = [[f"{each:.4g}" if isinstance(each, float) else str(each) for each in row] for row in rows]
+    cells = [[_cell(each) for each in row] for row in rows]
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells]
     head = "".join(f"<th>{column}</th>" for column in columns)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "—" if math.isnan(value) else f"{value:.4g}"  # the end of no interval

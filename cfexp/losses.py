@@ -1,6 +1,7 @@
 """The losses of the counterfactual generators and of SEAN, a function a term.
 
-Every one returns a scalar, a mean over the batch; those of a search, in which queries must not mix, return (B,).
+Every one returns a scalar, a mean over the batch; those of a search, in which queries must not mix, return (B,). Each
+raises ValueError for tensors of other shapes or types than it names; see `cfexp.tensors`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfexp.tensors import check_shapes
+
 
 def negated_cross_entropy(logits: Tensor, answer: Tensor) -> Tensor:
     """-CE(f(I', Q), A) (Pan, Goyal, Lee 2019): makes answer (B,) unlikely under logits (B, K).
 
     Unbounded below: it goes on pushing after the answer has changed.
     """
+    check_shapes(logits=(logits, "B K"), answer=(answer, "B int64"))
     return -F.cross_entropy(logits, answer)
 
 
@@ -23,13 +27,22 @@ def log_one_minus_probability(logits: Tensor, answer: Tensor) -> Tensor:
 
     Taken from the logits, since 1 - p written out has no gradient once p rounds to 1.
     """
+    _check_answers(logits, answer)
     return (logits.logsumexp(1) - _others(logits, answer).logsumexp(1)).mean()
 
 
 def flip_hinge(logits: Tensor, answer: Tensor, margin: float = 2.0) -> Tensor:
     """relu(l_A - max_{a != A} l_a + margin): no further push once another answer leads by the margin."""
+    _check_answers(logits, answer)
     score = logits.gather(1, answer[:, None]).squeeze(1)
     return F.relu(score - _others(logits, answer).amax(1) + margin).mean()
+
+
+def _check_answers(logits: Tensor, answer: Tensor) -> None:
+    """Of one answer alone there is no other."""
+    sizes = check_shapes(logits=(logits, "B K"), answer=(answer, "B int64"))
+    if sizes["K"] < 2:
+        raise ValueError(f"logits must be of at least 2 answers, got {tuple(logits.shape)}")
 
 
 def _others(logits: Tensor, answer: Tensor) -> Tensor:
@@ -38,11 +51,13 @@ def _others(logits: Tensor, answer: Tensor) -> Tensor:
 
 def squared_l2(query: Tensor, counterfactual: Tensor) -> Tensor:
     """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: SUM over an image, mean over the batch."""
+    check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
     return ((counterfactual - query) / 2).square().sum((1, 2, 3)).mean()
 
 
 def mask_area(mask: Tensor) -> Tensor:
     """The minimal-edit loss on a mask (B, 1, H, W) in [0, 1]: the share of the image that is edited, 0..1."""
+    check_shapes(mask=(mask, "B 1 H W"))
     return mask.mean()
 
 
@@ -52,19 +67,39 @@ def color_variation(color: Tensor, mask: Tensor) -> Tensor:
     Without it an object is painted half in one colour and half in another: to the VQA model that is change enough. The
     mask is a constant here; how large it is, is `mask_area`'s business.
     """
+    check_shapes(color=(color, "B C H W"), mask=(mask, "B 1 H W"))
     mask = mask.detach()
     down = (color[:, :, 1:] - color[:, :, :-1]).abs() * mask[:, :, 1:]
     right = (color[..., 1:] - color[..., :-1]).abs() * mask[..., 1:]
     return (down.sum() + right.sum()) / mask.numel()
 
 
+def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
+    """Total variation of a mask (B, 1, H, W) in [0, 1] away from the edges of the query (B, 3, H, W) in [-1, 1]: mean
+    over the pixels. Edge-aware smoothness, as Godard et al. 2017 have it of disparities (equation 3).
+
+    Without it half an object is painted, or all but its rim: to the VQA model that is change enough, to a person it is
+    not. The mask may end without a price where the object does; a step counts e^(-10 g) beside an edge of g.
+    """
+    check_shapes(mask=(mask, "B 1 H W"), query=(query, "B C H W"))
+    total = torch.zeros((), device=mask.device)
+    for dim in (2, 3):
+        edge = query.diff(dim=dim).abs().mean(1, keepdim=True)
+        # An edge counts one pixel to either side, too: the mask is blurred by its upsampling.
+        edge = F.max_pool2d(edge, 3, stride=1, padding=1)
+        total = total + (mask.diff(dim=dim).abs() * (-10 * edge).exp()).sum()
+    return total / mask.numel()
+
+
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
     """BCE(D(I'), 1), the non-saturating generator loss (Goodfellow et al. 2014), on the discriminator's logits."""
+    check_shapes(fake_logits=(fake_logits, "..."))
     return F.softplus(-fake_logits).mean()
 
 
 def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor, real_label: float = 0.9) -> Tensor:
     """BCE with a soft label for the real and 0 for the generated (one-sided, Salimans et al. 2016, section 3.4)."""
+    check_shapes(real_logits=(real_logits, "..."), fake_logits=(fake_logits, "..."))
     labels = torch.full_like(real_logits, real_label)
     return F.binary_cross_entropy_with_logits(real_logits, labels) + F.softplus(fake_logits).mean()
 
@@ -74,6 +109,9 @@ def region_weighted_l1(query: Tensor, reconstruction: Tensor, label_map: Tensor,
 
     label_map: (B, H, W) int64 in 0..R - 1.
     """
+    check_shapes(
+        query=(query, "B C H W"), reconstruction=(reconstruction, "B C H W"), label_map=(label_map, "B H W int64")
+    )
     area = torch.zeros(len(query), num_regions, device=query.device)
     area.scatter_add_(1, label_map.flatten(1), torch.ones_like(label_map, dtype=area.dtype).flatten(1))
     weight = area.clamp(min=1).rsqrt().gather(1, label_map.flatten(1)).view(len(query), 1, *label_map.shape[1:])
@@ -82,6 +120,8 @@ def region_weighted_l1(query: Tensor, reconstruction: Tensor, label_map: Tensor,
 
 def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
     """mean(relu(1 - D(I))) + mean(relu(1 + D(G))), mean over the scales (Lim and Ye 2017, as in SEAN)."""
+    _check_each("real_scores", real_scores)
+    _check_each("fake_scores", fake_scores)
     scales = [
         F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in zip(real_scores, fake_scores, strict=True)
     ]
@@ -90,6 +130,7 @@ def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Ten
 
 def hinge_generator(fake_scores: Sequence[Tensor]) -> Tensor:
     """-mean(D(G)), mean over the scales: the generator's side of the hinge."""
+    _check_each("fake_scores", fake_scores)
     return torch.stack([-score.mean() for score in fake_scores]).mean()
 
 
@@ -99,6 +140,10 @@ def feature_matching(real_features: Sequence[Sequence[Tensor]], fake_features: S
     As in Wang et al. 2018 (pix2pixHD) and SEAN: each scale has a list of features whose last is the score. No gradient
     reaches the real ones.
     """
+    if not real_features or min(map(len, real_features)) < 2:
+        raise ValueError("real_features must hold a scale or more, each with a layer or more before its score")
+    for real, fake in zip(real_features, fake_features, strict=True):
+        _check_pairs("real_features", real[:-1], "fake_features", fake[:-1])
     scales = [
         torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(real[:-1], fake[:-1], strict=True)]).sum()
         for real, fake in zip(real_features, fake_features, strict=True)
@@ -114,13 +159,31 @@ def perceptual(
     network: images (B, 3, H, W) in [-1, 1] to as many feature maps as there are weights. SEAN takes VGG19's at relu1_1
         to relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
     """
+    check_shapes(generated=(generated, "B C H W"), real=(real, "B C H W"))
     with torch.no_grad():
         expected = network(real)
+    found = network(generated)
+    _check_pairs("network(real)", expected, "network(generated)", found)
     differences = [
         weight * F.l1_loss(features, target.detach())
-        for weight, features, target in zip(weights, network(generated), expected, strict=True)
+        for weight, features, target in zip(weights, found, expected, strict=True)
     ]
     return torch.stack(differences).sum()
+
+
+def _check_each(name: str, scores: Sequence[Tensor]) -> None:
+    if not scores:
+        raise ValueError(f"{name} must hold a scale or more, got none")
+    for number, score in enumerate(scores):
+        check_shapes(**{f"{name}[{number}]": (score, "...")})
+
+
+def _check_pairs(name: str, real: Sequence[Tensor], other_name: str, fake: Sequence[Tensor]) -> None:
+    """Of other shapes one would be repeated along the other."""
+    for number, (one, other) in enumerate(zip(real, fake, strict=True)):
+        if one.shape != other.shape:
+            came = f"{tuple(one.shape)} and {tuple(other.shape)}"
+            raise ValueError(f"{name}[{number}] and {other_name}[{number}] must have one shape, got {came}")
 
 
 def exclusive_logits(logits: Tensor, head: int | None = None) -> Tensor:
@@ -128,10 +191,17 @@ def exclusive_logits(logits: Tensor, head: int | None = None) -> Tensor:
 
     logits: (B, K). head: as in `decision_loss`.
     """
+    _check_head(logits, head)
     if head is None and logits.shape[1] > 1:
         return logits
     logit = logits[:, head or 0]
     return torch.stack([torch.zeros_like(logit), logit], dim=1)
+
+
+def _check_head(logits: Tensor, head: int | None) -> None:
+    sizes = check_shapes(logits=(logits, "B K"))
+    if head is not None and not 0 <= head < sizes["K"]:
+        raise ValueError(f"head must be one of the {sizes['K']} outputs, 0..{sizes['K'] - 1}, got {head}")
 
 
 def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
@@ -142,6 +212,8 @@ def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None
 
     Taken from the logits: written out, its gradient is NaN once the probability rounds to 0 or 1 (a logit of 17).
     """
+    check_shapes(logits=(logits, "B K"), counter_class=(counter_class, "B int64"))
+    _check_head(logits, head)
     if head is None and logits.shape[1] > 1:
         return F.cross_entropy(logits, counter_class, reduction="none")
     logit = logits[:, head or 0]
@@ -150,10 +222,12 @@ def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None
 
 def decision_margin(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
     """By how much the decision is the counter class, (B,) in logits: positive once it is. Arguments as above."""
+    check_shapes(logits=(logits, "B K"), counter_class=(counter_class, "B int64"))
     logits = exclusive_logits(logits, head)
     return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(logits, counter_class).amax(1)
 
 
 def proximity_loss(style_codes: Tensor, query_codes: Tensor) -> Tensor:
     """sum_r ||z_r - z_r^0||^2 of style codes (B, R, D), (B,): the proximity term of STEEX (equation 5)."""
+    check_shapes(style_codes=(style_codes, "B R D"), query_codes=(query_codes, "B R D"))
     return (style_codes - query_codes).square().sum((1, 2))

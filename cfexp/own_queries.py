@@ -7,6 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.feasibility import refuse_what_cannot_work
 from cfexp.stages import build, provide_stages
 
 # What +layouts=predicted adds to an experiment.
@@ -32,6 +33,7 @@ def use_own_images(config: DictConfig) -> None:
         predict_layouts(config)
     else:
         take_layouts_as_given(config)
+    refuse_what_cannot_work(config)
     provide_stages(config)
     with open_dict(config):
         # Images that are exchanged under the same name are another run.

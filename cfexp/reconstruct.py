@@ -27,6 +27,7 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluation.gallery import picture_grid
     from cfexp.evaluation.page import region_colors
+    from cfexp.feasibility import refuse_sizes
     from cfexp.stages import build, provide_stages, use_threads
 
     explainer, path = config.get("explainer"), Path(config.output)
@@ -39,6 +40,7 @@ def main(config: DictConfig) -> None:
     networks = [name for name in ("autoencoder", "segmenter") if explainer.get(name) is not None]
     with open_dict(config):  # nothing else is needed, nor trained
         config.requires = {name: stage for name, stage in (config.requires or {}).items() if name in networks}
+    refuse_sizes(config)
     provide_stages(config)
     use_threads(config.num_threads)
     data = build(config.data, "data")

@@ -21,7 +21,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from cfexp.command_line import quoted, typed
 from cfexp.errors import InputError
-from cfexp.evaluation.table import short, table_of
+from cfexp.evaluation.table import shown, table_of
 from cfexp.folder_names import folder_name
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"  # a checkout's
@@ -158,8 +158,8 @@ def result_of(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
 def verdict(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Whether a number is at least as good as the paper's: as all of them, as some, or as none.
 
-    Of the last the interval may still hold one of them: then they are not told apart. Without a number, or a direction
-    that is better, it stands there for comparison.
+    Of the last the interval may still hold one of them, and without an interval nobody knows: then they are not told
+    apart. Without a number, or a direction that is better, it stands there for comparison.
     """
     paper, better = list((row.get("paper") or {}).values()), row.get("better")
     if not paper or better is None:
@@ -168,7 +168,7 @@ def verdict(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if any(reached):
         return REACHED if all(reached) else IN_PART
     low, high = found["low"], found["high"]
-    return OPEN if low is not None and any(low <= each <= high for each in paper) else MISSED
+    return OPEN if low is None or any(low <= each <= high for each in paper) else MISSED
 
 
 def print_results(title: str, results: Mapping[str, Any]) -> None:
@@ -180,8 +180,8 @@ def print_results(title: str, results: Mapping[str, Any]) -> None:
         if row["value"] is None:
             table.add_row(row["name"], paper, "—", "—", "—", row["verdict"], style="dim")
             continue
-        interval = "—" if row["low"] is None else f"[{short(row['low'])}, {short(row['high'])}]"
-        ours = f"{short(row['value'])} {row['unit']}".rstrip()
+        value, interval = shown(row["value"], row["low"], row["high"])
+        ours = f"{value} {row['unit']}".rstrip()
         table.add_row(row["name"], paper, ours, interval, str(row["n"]), row["verdict"])
     Console().print(table)
 

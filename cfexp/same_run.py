@@ -27,7 +27,7 @@ class Neutral(NamedTuple):
     asked: tuple[Asked, ...] = ("stage", "training", "explanations")
 
 
-_LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
+_LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
 NEUTRAL = (
     Neutral(("name", "folder"), "what a run is called and where it lies"),
     Neutral(("cache_dir", "data.cache_dir"), "where files are kept"),

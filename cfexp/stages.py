@@ -9,13 +9,10 @@ import json
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
+from cfexp.callbacks import batches_amid
 from cfexp.command_line import typed
 from cfexp.configuration import progress_of
 from cfexp.errors import InputError
@@ -40,6 +38,7 @@ from cfexp.loggers import keep_wandb_within
 from cfexp.models.pretrained import file_hash
 from cfexp.processes import SyncBatchNorms
 from cfexp.stage_names import DATA_SETS, SKIPPED, compose_stage, describe_data_sets, skipped_in, stage_folder
+from cfexp.stopping import ended_between_batches
 
 _log = logging.getLogger(__name__)
 if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
@@ -54,6 +53,8 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 # The sampler begins where the run was stopped.
 warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+# A run that goes on without max_time.
+warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
 # No harm; see trainer/ddp.yaml. What is to replace `broadcast_buffers` is newer than torch 2.6.
 warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
@@ -116,24 +117,14 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         # their first indices at once: those must be the ones that follow.
         trainer.fit_loop.epoch_progress.current.completed = done.epochs
         data.batches_seen = done.batches  # type: ignore[attr-defined]
-    with _sigterm_left_to_lightning():
+    with ended_between_batches(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.received_sigterm:  # after its last batch
         sys.exit()
+    if (batches := batches_amid(trainer)) and trainer.is_global_zero:
+        amid = f"amid an epoch, after {batches} of its {trainer.num_training_batches} batches"
+        _log.info("trainer.max_steps or max_time has ended the training %s", amid)
     return assembled
-
-
-@contextmanager
-def _sigterm_left_to_lightning() -> Iterator[None]:
-    """Lightning calls a handler that is there beside its own, which lets a training end between two batches."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
@@ -152,6 +143,8 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     # The weights' start must not depend on how many numbers reading the data drew.
     seed_everything(config.seed, workers=True, verbose=False)
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
+    for note in getattr(getattr(module, "decision_model", None), "notes", ()):
+        _log.info("note: %s", note)
     keep_wandb_within(folder)
     trainer: Trainer = build(
         config.trainer,
@@ -160,6 +153,7 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
         logger=_build_each(config.get("logger"), "logger", Logger),
         plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else [])],
         default_root_dir=folder,
+        _convert_="all",  # max_time={hours: 12} is no plain mapping to Lightning
     )
     if trainer.num_devices > 1:
         use_threads(config.num_threads, processes=trainer.num_devices)
@@ -215,11 +209,11 @@ def use_threads(count: int | None, processes: int = 1) -> None:
 def provide_stages(config: DictConfig) -> None:
     """Fill `checkpoints` with a file for every required stage, training those that are missing.
 
-    Raises InputError for a checkpoint that is given and not there, and for a classifier of a user's own (+decision=)
-    that the experiment overrules.
+    Raises InputError as `check_given`.
     """
-    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
-        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    check_given(config)
+    if any(each is not None and not config.checkpoints.get(name) for name, each in (config.requires or {}).items()):
+        _try_decision_model(config)
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
         if requirement is None and given is None:  # requires.NAME=null: what the config does without
@@ -227,22 +221,40 @@ def provide_stages(config: DictConfig) -> None:
                 config.checkpoints.pop(name, None)
             continue
         if given is not None:
-            if not Path(given).is_file():
-                raise InputError(f"checkpoints.{name}={given}: no such file")
             continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
 
 
+def check_given(config: DictConfig) -> None:
+    """Raise InputError for a stage's checkpoint that is given and not there, and for a classifier of a user's own
+    (+decision=) that the experiment overrules.
+    """
+    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
+        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    for name in config.requires or {}:
+        given = config.checkpoints.get(name)
+        if given is not None and not Path(given).is_file():
+            raise InputError(f"checkpoints.{name}={given}: no such file")
+
+
+def _try_decision_model(config: DictConfig) -> None:
+    """Raise InputError for a classifier of a user's own that cannot be used, before days of training."""
+    size = OmegaConf.select(config, "data.image_size")
+    if config.get("decision") is not None and OmegaConf.is_list(size):
+        asked = config.copy()
+        with open_dict(asked):
+            asked.facts = {"height": size[0], "width": size[1]}
+        build(asked.decision.model, "decision")
+
+
 def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:
     """The stage's checkpoint: shipped, or in the cache, trained now if it is not there; an interrupted one goes on."""
-    stage, full_name = compose_stage(requirement, config)
-    shipped = WEIGHTS / f"{full_name}.safetensors"
-    if shipped.is_file() and config.use_shipped_weights:
-        _log.info("stage %s: shipped, %s", name, shipped.name)
-        return shipped
-    folder = stage_folder(stage, Path(config.cache_dir).expanduser() / "stages" / full_name)
-    checkpoint = folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
+    stage, checkpoint = _stage_of(requirement, config)
+    folder = checkpoint.parent
+    if folder == WEIGHTS:
+        _log.info("stage %s: shipped, %s", name, checkpoint.name)
+        return checkpoint
     if not checkpoint.is_file():
         with claimed(folder, wait=True):
             if stage_folder(stage, folder) != folder:  # another process has begun it with another data set
@@ -258,6 +270,25 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         left_out = f"trained without {count} images that could not be read (data.on_bad_sample=skip)"
         _log.warning("stage %s was %s; to train it again, remove %s", name, left_out, typed(folder))
     return checkpoint
+
+
+def _stage_of(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, Path]:
+    """The config of a stage, and where its checkpoint lies, or will: shipped, or in the cache."""
+    stage, full_name = compose_stage(requirement, config)
+    shipped = WEIGHTS / f"{full_name}.safetensors"
+    if shipped.is_file() and config.use_shipped_weights:
+        return stage, shipped
+    folder = stage_folder(stage, Path(config.cache_dir).expanduser() / "stages" / full_name)
+    return stage, folder / (LABEL_MAPS if stage.get("predicts") else "model.ckpt")
+
+
+def missing_stages(config: DictConfig) -> Iterator[DictConfig]:
+    """The configs of the stages that `provide_stages` would train, or predict, now."""
+    for name, requirement in (config.requires or {}).items():
+        if requirement is not None and config.checkpoints.get(name) is None:
+            stage, checkpoint = _stage_of(requirement, config)
+            if not checkpoint.is_file():
+                yield stage
 
 
 def _make_stage(stage: DictConfig, folder: Path) -> None:

@@ -42,14 +42,16 @@ def main(config: DictConfig) -> None:
 
 def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
+    from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
     from cfexp.without_effect import say_what_has_no_effect
 
+    resume = resume_from(config.ckpt_path, folder)
     say_what_has_no_effect(config)
+    refuse_what_cannot_work(config)
     if config.get("predicts"):
         print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")
         return
-    resume = resume_from(config.ckpt_path, folder)
     provide_stages(config)
     refuse_other_run(config, folder, "training")
     fitted = fit(config, folder, resume=resume)

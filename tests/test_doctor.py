@@ -179,12 +179,16 @@ def test_label_maps_given_by_their_index_are_checked(main: Main, tmp_path: Path)
     index, layouts = tmp_path / "stage" / "label_maps.json", tmp_path / "stage" / "label_maps"
     layouts.mkdir(parents=True)
     for path in (tmp_path / "celeba" / "img_align_celeba").iterdir():
-        Image.new("L", (32, 32)).save(layouts / f"{path.stem}.png")
+        label_map = Image.new("L", (32, 32))
+        label_map.paste(13, (8, 0, 24, 12))  # hair
+        label_map.paste(1, (8, 12, 24, 28))  # skin
+        label_map.paste(17, (8, 28, 24, 32))  # neck
+        label_map.save(layouts / f"{path.stem}.png")
     index.write_text("{}")
     given = f"checkpoints.layouts={index}"
     code, stdout, _ = main(*command, given)
     assert code == 0, stdout
-    assert stdout[0].endswith(f"(12 images), {index}: errors of 0 kinds, notes of 1")
+    assert stdout[0].endswith(f"(12 images), {index}: errors of 0 kinds, notes of 2")
     Image.new("L", (32, 32), 19).save(next(layouts.iterdir()))
     code, stdout, _ = main(*command, given)
     assert code == 1

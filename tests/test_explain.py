@@ -160,7 +160,10 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
         (["decision_network.widths=[4,6]"], "decision.ckpt does not fit SmoothClassifier: "),
         (["data.predict_part=everything"], "data.predict_part must be one of train, val, test, got 'everything'"),
         (["data.root=/nowhere"], "/nowhere"),
-        (["data.image_size=[60,120]"], "label_maps must have sides that 16 divides, got (60, 120)"),
+        (
+            ["data.image_size=[60,120]"],
+            "data.image_size=[60,120]: sides must be multiples of 16 for the autoencoder (SEAN)",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -1,5 +1,6 @@
 """The model that a run explained, found by the run's own config, and a second one beside it."""
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,6 @@ def test_the_block_of_a_run_about_questions(main: Main, tmp_path: Path) -> None:
     [
         ("config.yaml", [], "config.yaml does not say which model was explained"),
         ("explained.ckpt", [], "is not there: give checkpoints.explained=PATH"),
-        (None, [], "attack: the run names no stage that trains a second model: give checkpoints.second_model=PATH"),
         (None, ["attack.epsilons=[]"], "attack: epsilons and max_queries must not be empty or 0"),
         (None, ["+attack.strength=3"], "attack: got an unexpected keyword argument 'strength'"),
     ],
@@ -128,3 +128,132 @@ def test_what_is_wrong_is_said_in_one_line(
     assert code == 2
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert line.endswith(said)
+
+
+class ThreeBright(Bright):
+    """Three classes that exclude each other, of which the second is so bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logit = super().forward(images)[:, 1]
+        return torch.stack([torch.zeros_like(logit), logit, torch.full_like(logit, -50)], dim=1)
+
+
+class OneBright(Bright):
+    """One output."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[:, 1:]
+
+
+def own_run(folder: Path, kind: str, network: nn.Module | None = None, head: int | None = None) -> Path:
+    """A run that explained a classifier of a user's own, opened by `kind`."""
+    network, path, example = network or OneBright(), folder / "model.pt2", torch.rand(2, 3, 32, 32)
+    network.scale.data.fill_(100)  # type: ignore[operator]
+    opener: dict[str, Any] = {"_target_": f"cfexp.models.own_classifier.{kind}_classifier", "path": str(path)}
+    if kind == "torchscript":
+        torch.jit.save(torch.jit.trace(network, example), path)  # type: ignore[no-untyped-call]
+    elif kind == "exported":
+        sizes = ({0: torch.export.Dim("batch", min=1, max=64)},)
+        torch.export.save(torch.export.export(network, (example,), dynamic_shapes=sizes), path)
+    elif kind == "onnx":
+        pytest.importorskip("onnx2torch")
+        axes = {"images": {0: "batch"}}
+        torch.onnx.export(
+            network, (example,), str(path), input_names=["images"], dynamic_axes=axes, opset_version=17, dynamo=False
+        )
+    else:  # of a class, with its weights in a file or in itself
+        torch.save(network.state_dict(), path)
+        made = {"_target_": f"{__name__}.{type(network).__name__}"}
+        checkpoint = None if kind == "own without a file" else str(path)
+        opener = {"_target_": "cfexp.models.pretrained.load_network", "network": made, "checkpoint": checkpoint}
+    model: dict[str, Any] = {"_target_": "cfexp.models.own_classifier.OwnClassifier", "network": opener}
+    model |= {"value_range": [-1, 1], "output": head, "image_size": [32, 32]}
+    given = {} if kind == "own without a file" else {"decision": str(path)}
+    explainer = {"decision_model": model, "head": head}
+    run = explained_run(folder, Bright, explainer=explainer, checkpoints=given, requires={"decision": None}, label=None)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    weights = {name: {"path": each, "sha256": digest} for name, each in given.items()}
+    (run / "provenance.json").write_text(json.dumps({"checkpoints": weights}))
+    return run
+
+
+def values_of(run: Path) -> dict[str, float]:
+    rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["what color"]
+    return dict(rows["value"])
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "exported", "onnx", "own", "own without a file"])
+def test_a_run_of_ones_own_classifier_is_asked_as_any(main: Main, tmp_path: Path, kind: str) -> None:
+    run = own_run(tmp_path, kind)
+    code, stdout, stderr = main(f"run={run}", *ATTACK, "cout=true")
+    assert code == 0, stderr
+    found = values_of(run)
+    assert -1 <= found["cout"] <= 1
+    assert found["attack_pgd_success"] == found["attack_counterfactual_jpeg_50"] == 100
+    assert "attack_query_transfer" not in found
+    said = " ".join(" ".join(stdout).split())
+    assert "attack_query_transfer (the run names no stage that trains a second model: give checkpoints.second" in said
+
+
+def test_a_second_classifier_of_ones_own(main: Main, tmp_path: Path) -> None:
+    run = own_run(tmp_path, "torchscript")
+    code, _, stderr = main(f"run={run}", *ATTACK, f"+checkpoints.second_model={tmp_path / 'model.pt2'}")
+    assert code == 0, stderr
+    assert values_of(run)["attack_counterfactual_transfer"] == 100
+
+
+@pytest.mark.parametrize(
+    ("network", "head", "second", "reason"),
+    [
+        (
+            ThreeBright(),
+            None,
+            OneBright(),
+            "checkpoints.second_model decides between 2 classes, the explained model bet",
+        ),
+        (ThreeBright(), 1, Bright(), None),
+        (
+            OneBright(),
+            None,
+            ThreeBright(),
+            "checkpoints.second_model decides between 3 classes, the explained model bet",
+        ),
+        (Bright(), 1, OneBright(), None),  # one output decides what the head does
+    ],
+)
+def test_a_second_model_of_other_classes_is_left_out(
+    main: Main, tmp_path: Path, network: nn.Module, head: int | None, second: nn.Module, reason: str | None
+) -> None:
+    run, other = own_run(tmp_path, "torchscript", network, head), tmp_path / "second.pt"
+    second.scale.data.fill_(100)  # type: ignore[operator]
+    torch.jit.save(torch.jit.trace(second, torch.rand(2, 3, 32, 32)), other)  # type: ignore[no-untyped-call]
+    if head is not None and isinstance(second, OneBright):  # as a stage leaves one, of any name
+        (tmp_path / "stage").mkdir()
+        other = checkpoint(tmp_path / "stage", "model")
+        OmegaConf.save({"network": {"_target_": f"{__name__}.OneBright"}}, tmp_path / "stage" / "config.yaml")
+    code, stdout, stderr = main(f"run={run}", *ATTACK, "cout=true", f"+checkpoints.second_model={other}")
+    assert code == 0, stderr
+    found = values_of(run)
+    assert "cout" in found
+    assert ("attack_query_transfer" in found) == (reason is None)
+    assert reason is None or reason in " ".join(" ".join(stdout).split())
+
+
+def test_a_model_that_was_moved_or_changed_is_one_line(main: Main, tmp_path: Path) -> None:
+    run, path = own_run(tmp_path, "torchscript"), tmp_path / "model.pt2"
+    moved = path.rename(tmp_path / "moved.pt")
+    for asked in (["cout=true"], ATTACK):
+        code, _, stderr = main(f"run={run}", *asked)
+        assert (code, stderr[-1].endswith("is not there: give checkpoints.explained=PATH")) == (2, True)
+        code, _, stderr = main(f"run={run}", *asked, f"+checkpoints.explained={moved}")
+        assert code == 0, stderr
+    contrary = OneBright()
+    contrary.scale.data.fill_(-100)
+    torch.jit.save(torch.jit.trace(contrary, torch.rand(2, 3, 32, 32)), path)  # type: ignore[no-untyped-call]
+    code, _, stderr = main(f"run={run}", "cout=true")
+    assert code == 2
+    assert "model.pt2 has changed since" in stderr[-1]
+    assert stderr[-1].endswith("give checkpoints.explained=PATH")
+    code, _, stderr = main(f"run={run}", "cout=true", f"+checkpoints.explained={path}")
+    assert code == 2
+    assert "checkpoints.explained decides 4 of 4 queries otherwise than the run says" in stderr[-1]

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +120,34 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
         (Image.new("RGB", (8, 8)), None, r"images\[0\]: is 8x8 pixels, too small"),
         (torch.zeros(2, 3, 64, 128), torch.zeros(64, 128).long(), "label_maps must be one for each image: 1 for 2"),
         (torch.zeros(3, 64, 128), torch.zeros(64, 128), r"label_maps\[0\]: a tensor must be whole numbers"),
+        (torch.full((3, 64, 128), torch.nan), None, r"images\[0\]: a tensor must be float .* with NaN or infinity"),
+        (torch.full((3, 64, 128), -torch.inf), None, r"images\[0\]: a tensor must be float .* with NaN or infinity"),
+        (torch.zeros(3, 64, 128, dtype=torch.complex64), None, r"images\[0\]: a tensor must be float"),
+        (torch.zeros(0, 3, 64, 128), None, "there is no image to explain"),
+        (np.zeros((0, 64, 128, 3), np.uint8), None, "there is no image to explain"),
+        (torch.zeros(3, 0, 128), None, r"images\[0\]: a tensor must be float"),
+        (torch.zeros(3, 8, 8), None, r"images\[0\]: is 8x8 pixels, too small"),
+        (torch.zeros(64, 128), None, r"images\[0\]: a tensor must be float"),
+        (
+            np.zeros((64, 128, 3)),
+            None,
+            r"images\[0\]: an array must be uint8 \(H, W, 3\), .* got float64 \(64, 128, 3\)",
+        ),
+        (np.zeros((3, 64, 128), np.uint8), None, r"images\[0\]: an array must be uint8 \(H, W, 3\)"),
+        (np.array(["photo.jpg"]), None, r"images\[0\]: an array must be uint8 \(H, W, 3\), .* got <U9 \(1,\);"),
+        (None, None, r"images\[0\]: expected a path, a PIL image, an array or a tensor, got NoneType$"),
+        ([torch.zeros(3, 64, 128), 7], None, r"images\[1\]: expected a path, .* got int$"),
+        ({"image": "photo.jpg"}, None, r"images\[0\]: expected a path, .* got dict$"),
+        (torch.zeros(3, 64, 128), [], "label_maps is empty"),
+        (torch.zeros(3, 64, 128), [None], r"label_maps\[0\]: expected a path, .* got NoneType$"),
+        (torch.zeros(3, 64, 128), np.zeros((64, 128)), r"label_maps\[0\]: an array must be whole numbers .* float64"),
+        (
+            torch.zeros(3, 64, 128),
+            np.full((64, 128), -1),
+            r"label_maps\[0\]: a tensor must be whole numbers .* -1\.\.-1",
+        ),
+        (torch.zeros(3, 64, 128), torch.zeros(64, 128).bool(), r"label_maps\[0\]: a tensor must be whole numbers"),
+        (torch.zeros(3, 64, 128), torch.zeros(0, 128).long(), r"label_maps\[0\]: a tensor must be whole numbers"),
         (torch.zeros(3, 64, 128), torch.full((64, 128), 20), r"label_maps\[0\]: label id 20 is none of 0\.\.19, 255"),
         (torch.zeros(3, 64, 128), torch.zeros(64, 64).long(), r"label_maps\[0\]: the label map is 64x64, its image"),
     ],
@@ -143,6 +173,110 @@ def test_what_there_is_not_is_refused(explainer: LoadedExplainer, folder: Path, 
         load_explainer(tmp_path)
     with pytest.raises(InputError, match=r"^overrides are for experiments; .* is a run, whose config is what it is$"):
         load_explainer(tmp_path, ["seed=1"])
+
+
+def test_arrays_are_taken_as_pictures_are(explainer: LoadedExplainer, folder: Path) -> None:
+    photo, layout = Image.open(folder / "photo.jpg"), np.asarray(Image.open(folder / "mask.png")).astype(np.uint16)
+    pixels, expected = np.asarray(photo), explainer.explain(photo, Image.open(folder / "mask.png"))
+    for images, layouts in ((pixels, layout), (pixels[None], layout[None]), ([pixels], [layout])):
+        result = explainer.explain(images, layouts)
+        assert torch.equal(result.query, expected.query)
+        assert torch.equal(result.counterfactual, expected.counterfactual)
+        assert torch.equal(result.label_map, expected.label_map)
+
+
+def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
+    image, layout = torch.rand(3, 64, 128), torch.zeros(64, 128, dtype=torch.int64)
+    with pytest.warns(UserWarning, match=r"^images: no tensor has a value below 0; they are taken as in \[-1, 1\] .*$"):
+        explainer.explain(image, layout)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        explainer.explain(2 * image - 1, layout)
+        explainer.explain([image, 2 * image - 1], [layout, layout])  # of one batch
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"regions": "road"}, "regions must be a list of names, got 'road'"),
+        ({"regions": [1]}, r"regions must be a list of names, got \[1\]"),
+        ({"regions": 3}, "regions must be a list of names, got 3"),
+        ({"regions": []}, "regions names no region: nothing could change"),
+        ({"counter_class": True}, "counter_class must be a name or a whole number, got True"),
+        ({"counter_class": 1.0}, r"counter_class must be a name or a whole number, got 1\.0"),
+        ({"counter_class": [1]}, r"counter_class must be a name or a whole number, got \[1\]"),
+        ({"counter_class": -1}, r"counter_class=-1 is none of the classes 0\.\.1"),
+        ({"counter_class": "Go"}, "counter_class='Go' is none of the classes"),
+    ],
+)
+def test_what_may_not_be_asked_for_is_one_line(explainer: LoadedExplainer, asked: dict[str, Any], line: str) -> None:
+    layout = torch.zeros(64, 128, dtype=torch.int64)
+    with pytest.raises(InputError, match=f"^{line}"):
+        explainer.explain(torch.rand(3, 64, 128) * 2 - 1, layout, **asked)
+    result = explainer.explain(
+        torch.rand(3, 64, 128) * 2 - 1,
+        layout,
+        regions=("road",),
+        counter_class=np.int64(1),  # type: ignore[arg-type]
+    )
+    assert result.counter_class.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("",), "give the name of an experiment or the folder of a run, got ''"),
+        ((None,), "give the name of an experiment or the folder of a run, got None"),
+        (("steex_driving", "seed=1"), "overrides must be a list of settings, .*, got 'seed=1'"),
+        (("steex_driving", [3]), r"overrides must be a list of settings, .*, got \[3\]"),
+        (("steex_driving", ["nothing=1"]), "steex_driving is no run .*: Could not override 'nothing'"),
+        (("steex_driving", ["seed=1,2"]), "steex_driving is no run .*: Ambiguous value"),
+        (("steex_driving", ["explainer=null"]), "steex_driving is no run .*: Config group override must be"),
+        (("steex_driving", ["explainer.num_steps=many"]), "num_steps must be a whole number of at least 0, got 'many'"),
+        (("steex_driving", ["explainer.learning_rate=.nan"]), "learning_rate must be a finite number of at least 0"),
+        (
+            ("steex_driving", ["+decision=torchscript"]),
+            "decision.class_names must be given: decision.class_names=VALUE",
+        ),
+        (("paper/steex_bdd",), "data.root must be given: data.root=VALUE"),
+        (("steex_driving", [], "gpu"), "device='gpu' cannot be used"),
+        (("steex_driving", [], "cuda:99"), "device='cuda:99' cannot be used"),
+        (("steex_driving", [], "meta"), r"device='meta' cannot be used \(it holds no numbers\)"),
+        (("steex_driving", [], None), "device=None cannot be used"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(given: tuple[Any, ...], line: str, settings: list[str]) -> None:
+    if len(given) > 1 and isinstance(given[1], list) and len(given[1]) == 1 and isinstance(given[1][0], str):
+        given = (given[0], [*settings[1:], *given[1]])
+    with pytest.raises(InputError, match=f"^{line}") as raised:
+        load_explainer(*given)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_run_without_a_readable_config_is_one_line(tmp_path: Path) -> None:
+    for content, line in (("a: [", "cannot be read"), ("- 1", "holds no config of a run"), ("a: 1", "only searches")):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(InputError, match=line) as raised:
+            load_explainer(tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+class Softmax(torch.nn.Module):
+    """Two classes, by probabilities."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3))[:, :2].softmax(1)
+
+
+def test_what_the_doctor_notes_is_warned_of(settings: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(Softmax()), path)
+    own = ["+decision=torchscript", f"decision.path={path}", "decision.class_names=[a,b]", "decision.value_range=[0,1]"]
+    others = [setting for setting in settings if not setting.startswith("checkpoints.decision")]
+    with pytest.warns(
+        UserWarning, match=r"^decision: the model's outputs all lie in 0\.\.1; if they are probabilities"
+    ):
+        load_explainer("steex_driving", [*others, *own])
 
 
 COMMANDS = [

@@ -49,3 +49,19 @@ def test_mask_area_is_the_share_of_the_image() -> None:
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :1] = 1
     assert losses.mask_area(mask) == 0.25
+
+
+def test_a_mask_ends_without_a_price_where_the_object_does() -> None:
+    query = torch.full((1, 3, 32, 32), -0.5)
+    query[:, :, 8:24, 8:24] = 0.5
+    whole = torch.zeros(1, 1, 32, 32)
+    whole[..., 8:24, 8:24] = 1
+    half, shifted = whole.clone(), torch.zeros_like(whole)
+    half[..., 16:] = 0
+    shifted[..., 9:25, 8:24] = 1  # beside the edge: the mask is blurred anyway
+    free, one_off, inside = (losses.outline_variation(mask, query) for mask in (whole, shifted, half))
+    # Of its outline the half has one side of 16 pixels inside of the object.
+    assert torch.isclose(inside, torch.tensor(16 / 32**2), rtol=0.01)
+    assert free < 0.01 * inside
+    assert one_off < 0.2 * inside
+    assert losses.outline_variation(torch.full_like(whole, 0.7), query) == 0

@@ -13,10 +13,11 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "README.md", "cfexp", "conf")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "cfexp", "conf")
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 
@@ -99,6 +100,22 @@ def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_test
     assert weights
     page = "cfexp/evaluation/templates/gallery.html"
     assert names == modules | config | weights | {page, "cfexp/py.typed", "cfexp/conf/__init__.py"}
+
+
+def test_the_wheel_says_what_may_be_done_with_it(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (licence,) = (name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE"))
+        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        assert b"License-Expression: Apache-2.0" in archive.read(metadata).splitlines()
+
+
+def test_the_citation_is_of_this_version_and_names_both_papers() -> None:
+    citation = OmegaConf.load(ROOT / "CITATION.cff")
+    assert citation.version == PROJECT["version"]
+    assert citation.license == PROJECT["license"]
+    cited = {reference.url for reference in citation.references}
+    assert cited == {url for name, url in PROJECT["urls"].items() if name.startswith("Paper")}
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,10 @@ def test_sean_is_trained_as_published(data: str) -> None:
         *(1.0, 10.0, 10.0, 0.0),
     )
     assert module.perceptual_layers == list(VGG19Features.WEIGHTS)
-    module._trainer = SimpleNamespace(estimated_stepping_batches=config.trainer.max_epochs)  # type: ignore[assignment]
+    epochs = config.trainer.max_epochs
+    of_one_step = {"num_training_batches": 1, "accumulate_grad_batches": 1}
+    trainer = SimpleNamespace(estimated_stepping_batches=epochs, max_epochs=epochs, **of_one_step)
+    module._trainer = trainer  # type: ignore[assignment]
     for scheduled, rate in zip(module.configure_optimizers(), (1e-4, 4e-4), strict=True):
         optimizer = scheduled["optimizer"]
         assert isinstance(optimizer, torch.optim.Adam)

@@ -226,7 +226,7 @@ def test_neutral_settings_change_no_number(tmp_path: Path) -> None:
         *("+trainer.limit_val_batches=1", "trainer.num_sanity_val_steps=1", "+trainer.check_val_every_n_epoch=2"),
         *("trainer.log_every_n_steps=1", "data.max_test_images=1", "data.predict_part=val"),
     ]
-    trained: list[dict[str, Any]] = []
+    trained: list[dict[str, torch.Tensor]] = []
     for overrides in ([], others):
         config = composed("street_decision", *small, *overrides)
         trained.append(fit(config, tmp_path / str(len(trained))).module.state_dict())

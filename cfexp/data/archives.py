@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
+# What zipfile raises for damaged, encrypted or oddly packed members.
+_UNREADABLE = (OSError, KeyError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+
 
 class Archive:
     """The files of a zip by their names, in whatever folder of it they lie; each process opens its own."""
@@ -29,10 +32,21 @@ class Archive:
             raise InputError(f"{self.path}: holds no {name}; {OFFICIAL_REMEDY}")
         try:
             return archive.read(members[name])
-        # What zipfile raises for damaged, encrypted or oddly packed members.
-        except (OSError, KeyError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{self.path / name}: cannot be read from the zip ({reason}); {OFFICIAL_REMEDY}") from None
+        except _UNREADABLE as error:
+            raise self._unreadable(name, error) from None
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first bytes of a file's content, `count` at most; raises InputError where it cannot be read."""
+        archive, members = self._members()
+        try:
+            with archive.open(members[name]) as file:
+                return file.read(count)
+        except _UNREADABLE as error:
+            raise self._unreadable(name, error) from None
+
+    def _unreadable(self, name: str, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())
+        return InputError(f"{self.path / name}: cannot be read from the zip ({reason}); {OFFICIAL_REMEDY}")
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for another process opens the zip itself."""
@@ -69,6 +83,10 @@ class PackedFile(NamedTuple):
     def read_bytes(self) -> bytes:
         """Its content; raises InputError."""
         return self.archive.read(self.name)
+
+    def head(self, count: int) -> bytes:
+        """The first bytes of its content, `count` at most; raises InputError."""
+        return self.archive.head(self.name, count)
 
 
 class ImageFiles(NamedTuple):
@@ -118,8 +136,14 @@ def list_names(folder: Path) -> Mapping[str, bool]:
 
 def read_content(path: Path) -> bytes:
     """A file's bytes; raises InputError where it is missing or no file."""
+    return read_head(path, -1)
+
+
+def read_head(path: Path, count: int) -> bytes:
+    """The first bytes of a file, `count` at most, or with -1 all; raises InputError where it is missing or no file."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(count)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {OFFICIAL_REMEDY}") from None
     except OSError as error:

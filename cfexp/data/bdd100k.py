@@ -16,6 +16,7 @@ from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.plausible import STREETS
 from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
 from cfexp.data.settings import check_at_least
 from cfexp.errors import InputError
@@ -28,6 +29,8 @@ REGIONS = (
 )
 UNLABELED = len(REGIONS) - 1  # 255 in the files
 SPLITS: tuple[Split, ...] = ("train", "val")
+# Heights of an image: 16:9 as shipped, 2:1 as the paper shows it and as the embedded streets are drawn.
+WIDTHS = (1.7, 2.1)
 _NAN = (float("nan"),) * len(ACTIONS)
 _log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class BDD100kDataModule(LayoutDataModule):
     region_names = REGIONS
     class_names = ACTIONS
     mirrored_labels = (0, 1, 3, 2)  # left and right swap
+    looks = STREETS
 
     def __init__(
         self,
@@ -100,15 +104,32 @@ class BDD100kDataModule(LayoutDataModule):
     @property
     def reader(self) -> PngLayouts:
         """Train ids 0..18 and 255; masks that a segmenter wrote may say 19 for unlabeled."""
+        return self._reader(predicted=self.layouts not in ("ground_truth", "none"))
+
+    def _reader(self, predicted: bool) -> PngLayouts:
         regions = np.full(256, NO_REGION, dtype=np.uint8)
         regions[:UNLABELED] = np.arange(UNLABELED)
         regions[255] = UNLABELED
-        predicted = self.layouts not in ("ground_truth", "none")
         if predicted:
             regions[UNLABELED] = UNLABELED
         reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
         reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
         return reader
+
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA alone."""
+        if self.layouts in ("ground_truth", "none") or self.source != "segmentation":
+            return None
+        split: Split = "val" if record.image.parent.name == "val" else "train"
+        folders = find_segmentation(self.folder, split)
+        mask = folders.masks / (record.image_id + folders.suffix)
+        return self._reader(predicted=False).label_map(record._replace(label_map=mask))
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they are as wide."""
+        if not WIDTHS[0] <= size[0] / size[1] <= WIDTHS[1]:
+            return "BDD100k's images have 1280x720: the sides are stretched against each other"
+        return super().size_problem(size)
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by name; raises InputError."""

@@ -5,9 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from PIL import Image
+
 from cfexp.data.archives import list_files
 from cfexp.data.celeba_files import check_listed, read_mapping
-from cfexp.data.face_module import PAPER_ATTRIBUTES, FaceDataModule
+from cfexp.data.face_module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
@@ -38,7 +40,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     data_set = "CelebAMask-HQ"
     attribute_file = "CelebAMask-HQ-attribute-anno.txt"
-    text_files = (attribute_file, MAPPING, "identity_CelebA.txt")
+    text_files = (attribute_file, MAPPING, IDENTITIES)
     subfolders = ("CelebAMask-HQ",)  # into which the shipped zip unpacks
 
     def __init__(
@@ -65,12 +67,28 @@ class CelebAMaskHQDataModule(FaceDataModule):
     @cached_property
     def reader(self) -> PngLayouts:
         """Composes the parts, or reads predicted label maps."""
-        cache = LabelMapCache(self.cache_dir / "label_maps")
         if self.layouts is None:
-            return PartMasks(cache)
-        reader = PngLayouts(REGION_OF_VALUE, 0, cache)
+            return PartMasks(self._cache)
+        reader = PngLayouts(REGION_OF_VALUE, 0, self._cache)
         reader.remedy = PREDICTED_REMEDY
         return reader
+
+    @property
+    def _cache(self) -> LabelMapCache:
+        return LabelMapCache(self.cache_dir / "label_maps")
+
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """The parts composed; None where `layouts` are these, or there are no masks."""
+        masks = self.place(MASKS)
+        if self.layouts is None or not masks.is_dir():
+            return None
+        return PartMasks(self._cache).label_map(record._replace(label_map=_stem(masks, int(record.image_id))))
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they show the same square."""
+        if size[0] != size[1]:
+            return "CelebAMask-HQ's images are square, 1024x1024: their sides are stretched against each other"
+        return super().size_problem(size)
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""
@@ -83,7 +101,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         for name in self._labels:
             if name != f"{int(Path(name).stem)}.jpg":
                 problem = f"names {name}; CelebAMask-HQ's images are 0.jpg, 1.jpg and so on"
-                raise InputError(f"{self.place(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
+                raise InputError(f"{self.list_file(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
         return numbers
 
     @cached_property
@@ -146,7 +164,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     def _part_masks(self, masks: Path) -> dict[str, Path]:
         """The common stem of each image's part files; raises InputError for an image that has none, unless skipped."""
-        stems = {str(k): masks / str(k // _FACES_PER_FOLDER) / f"{k:05d}.png" for k in self._numbers}
+        stems = {str(k): _stem(masks, k) for k in self._numbers}
         if self.on_bad_sample == "skip":
             return stems
         present: set[str] = set()
@@ -158,3 +176,8 @@ class CelebAMaskHQDataModule(FaceDataModule):
                 problem = f"no mask of image {number}: expected {number:05d}_skin.png and others"
                 raise InputError(f"{(masks / stem).parent}: {problem}; {OFFICIAL_REMEDY}")
         return stems
+
+
+def _stem(masks: Path, number: int) -> Path:
+    """The common stem of an image's part files."""
+    return masks / str(number // _FACES_PER_FOLDER) / f"{number:05d}.png"

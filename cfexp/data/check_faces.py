@@ -9,8 +9,9 @@ from cfexp.data.archives import list_files, list_names
 from cfexp.data.celeba import PARTITION, CelebADataModule
 from cfexp.data.celeba_files import read_attributes, read_identities, read_mapping, read_partition
 from cfexp.data.celebamask_hq import MAPPING, CelebAMaskHQDataModule
-from cfexp.data.face_module import FaceDataModule
+from cfexp.data.face_module import IDENTITIES, FaceDataModule
 from cfexp.data.findings import Findings
+from cfexp.data.images import PICTURES
 from cfexp.data.inspection import Inspection, inspect_layout
 from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord
@@ -19,15 +20,15 @@ from cfexp.worlds.faces import IMAGES, MASKS
 
 CELEBAMASK_HQ_IMAGES = 30_000
 _PARTS: tuple[Part, ...] = ("train", "val", "test")
-_PICTURE = (".jpg", ".jpeg", ".png")
 _MASK = re.compile(r"(\d{5})_(\w+)\.png")
 
 
 def check_celeba(data: CelebADataModule, findings: Findings) -> list[Inspection]:
     """Check the lists; returns what opens the images."""
-    images = findings.attempt(lambda: _pictures(data.reader.files.names()))
-    folder = data.reader.files.folder
-    path = data.place(PARTITION)
+    files = findings.attempt(lambda: data.reader.files)
+    images = None if files is None else findings.attempt(lambda: _pictures(files.names()))
+    folder = data.folder if files is None else files.folder
+    path = findings.attempt(lambda: data.list_file(PARTITION)) or data.place(PARTITION)
     partition = findings.attempt(lambda: read_partition(path)) or {}
     rows = _check_attributes(data, folder, images, findings)
     if partition:
@@ -35,7 +36,7 @@ def check_celeba(data: CelebADataModule, findings: Findings) -> list[Inspection]
         findings.missing(partition, rows or None, f"{path}: has a row for {{}}, which has no attributes")
     identities = _identities(data, findings)
     if identities:
-        where = data.place("identity_CelebA.txt")
+        where = data.list_file(IDENTITIES)
         findings.missing(rows, identities, f"{where}: has no row for {{}}")
         parts = {name: _PARTS[value] for name, value in partition.items()}
         shown = f"{where}: {{}} of the {{part}} part shows the person of {{}} of the {{other_part}} part: split leakage"
@@ -77,10 +78,14 @@ def _check_attributes(
     data: FaceDataModule, folder: Path, images: Collection[str] | None, findings: Findings
 ) -> dict[str, list[str]]:
     """The rows of the attribute file, held against the images."""
-    path = data.place(data.attribute_file)
-    attributes = findings.attempt(lambda: read_attributes(path))
-    if attributes is None:
+    path = findings.attempt(lambda: data.list_file(data.attribute_file))
+    attributes = None if path is None else findings.attempt(lambda: read_attributes(path))
+    if path is None or attributes is None:
         return {}
+    if isinstance(data, CelebADataModule) and images is not None:  # whose files may have another suffix than the names
+        file_of = data.files_of(attributes.rows)
+        listed = {file: name for name, file in file_of.items()}
+        images = {listed.get(name, name) for name in images}
     findings.missing(attributes.rows, images, f"{path}: has attributes of {{}}, which is no image of {folder}")
     left_out = f"{folder}/{{}}: has no attributes in {path.name}, and is left out"
     findings.missing(images or (), attributes.rows, left_out, note=True)
@@ -88,7 +93,9 @@ def _check_attributes(
 
 
 def _identities(data: FaceDataModule, findings: Findings) -> dict[str, int]:
-    path = data.place("identity_CelebA.txt")
+    path = findings.attempt(lambda: data.list_file(IDENTITIES))
+    if path is None:
+        return {}
     if not path.exists():
         findings.note(f"{path}: no such file; without it no identity is known")
         return {}
@@ -138,14 +145,20 @@ def _inspections(
     if isinstance(data, CelebAMaskHQDataModule):
         data.holdout_images = 0  # a setting that leaves nothing to train on must not hide the files
     records_of = {part: Findings().attempt(partial(data.records, part)) or [] for part in _PARTS}
+    if images is None and not any(records_of.values()):
+        return []
     reader = data.reader
     if any(records_of.values()):
-        return [partial(inspect_layout, record, reader, part) for part in _PARTS for record in records_of[part]]
+        return [
+            partial(inspect_layout, record, reader, part, len(data.region_names))
+            for part in _PARTS
+            for record in records_of[part]
+        ]
     listed = [
         LayoutRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
         for name in sorted(images or ())
     ]
-    return [partial(inspect_layout, record, reader, "unknown") for record in listed]
+    return [partial(inspect_layout, record, reader, "unknown", len(data.region_names)) for record in listed]
 
 
 def _label_map(data: FaceDataModule, stem: str) -> Path | None:
@@ -159,4 +172,4 @@ def _label_map(data: FaceDataModule, stem: str) -> Path | None:
 
 def _pictures(names: Collection[str]) -> Collection[str]:
     # A Mac leaves a `._NAME` beside files that it copies.
-    return {name for name in names if name.lower().endswith(_PICTURE) and not name.startswith("._")}
+    return {name for name in names if name.lower().endswith(PICTURES) and not name.startswith("._")}

@@ -37,7 +37,11 @@ def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspectio
     if actions and unknown and data.source == "segmentation":
         findings.note(f"{unknown[0].image}: no actions of it are known", len(unknown))
     reader = data.reader
-    return [partial(inspect_layout, record, reader, part) for part in records for record in records[part]]
+    return [
+        partial(inspect_layout, record, reader, part, len(data.region_names))
+        for part in records
+        for record in records[part]
+    ]
 
 
 def _check_actions(data: BDD100kDataModule, findings: Findings) -> set[str]:

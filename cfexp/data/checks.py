@@ -1,16 +1,20 @@
 """The full check of a data set, whichever it is."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cfexp.data.bdd100k import BDD100kDataModule
 from cfexp.data.celeba import CelebADataModule
 from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.data.check_faces import check_celeba, check_celebamask_hq
+from cfexp.data.check_labels import check_labels
+from cfexp.data.check_predicted import check_predicted
 from cfexp.data.check_streets import check_bdd100k
 from cfexp.data.check_vqa import check_vqa
 from cfexp.data.findings import Findings
 from cfexp.data.inspection import Inspection, inspect_all
+from cfexp.data.layout_module import PARTS, LayoutDataModule
 from cfexp.data.vqa import VQADataModule
 from cfexp.errors import InputError
 
@@ -34,5 +38,19 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
     if data.root is not None and not data.root.is_dir():
         raise InputError(f"data.root={data.root} is no folder; give the one that the data set was unpacked into")
     inspections = check(data, findings)
-    inspect_all(inspections, findings, one_size=not isinstance(data, VQADataModule), show=show)
+    given = data.root is not None
+    layouts: dict[str, Any] = {}
+    if isinstance(data, LayoutDataModule):
+        layouts = {"looks": data.looks if given else None, "region_names": data.region_names}
+        records = {part: Findings().attempt(partial(data.records, part)) or [] for part in PARTS}
+        if given:
+            check_labels(data, records, findings)
+        if check_predicted(data, [record for part in PARTS for record in records[part]], findings):
+            layouts["looks"] = None  # it is said already
+    size_problem = data.size_problem if given else _none
+    inspect_all(inspections, findings, one_size=bool(layouts), size_problem=size_problem, show=show, **layouts)
     return len(inspections)
+
+
+def _none(size: tuple[int, int]) -> None:
+    """Nothing is odd about the images of an embedded world."""

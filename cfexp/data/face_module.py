@@ -6,13 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cfexp.data.archives import Archive, PackedFile
 from cfexp.data.celeba_files import Attributes, check_listed, fingerprint_texts, read_attributes, read_identities
 from cfexp.data.layout_module import LayoutDataModule
+from cfexp.data.plausible import FACES
 from cfexp.data.records import PREDICTED_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import MIRRORED_REGIONS, REGIONS
 from cfexp.worlds.faces import FaceParameters
 
+IDENTITIES = "identity_CelebA.txt"  # CelebA's, which may lie beside CelebAMask-HQ, too
 PAPER_ATTRIBUTES = ("Male", "Smiling", "Young")  # the three heads of the decision model of STEEX
 
 
@@ -26,6 +29,8 @@ class FaceDataModule(LayoutDataModule):
 
     region_names = REGIONS
     mirrored_regions = MIRRORED_REGIONS
+    looks = FACES
+    trains_all_labels = True
     data_set: str  # its name in messages
     attribute_file: str
     text_files: tuple[str, ...]  # what the fingerprint covers
@@ -62,6 +67,20 @@ class FaceDataModule(LayoutDataModule):
         places = [self.folder / name, *(self.folder / subfolder / name for subfolder in self.subfolders)]
         return next((path for path in places if path.exists()), places[0])
 
+    def list_file(self, name: str) -> Path | PackedFile:
+        """Where the list NAME.txt of the data set is: that, or NAME.csv, or either in a zip; NAME.txt if none is there.
+
+        Raises InputError where both are: which of the two counts is for the user to say.
+        """
+        stem = name.removesuffix(".txt")
+        there: list[Path | PackedFile] = []
+        for form in (name, f"{stem}.csv"):
+            plain, packed = self.place(form), PackedFile(Archive(self.place(f"{form}.zip")), form)
+            there += [plain] if plain.exists() else [packed] if packed.exists() else []
+        if len(there) > 1:
+            raise InputError(f"{there[0]}: {there[1].name} is there as well; keep the one that is to count")
+        return there[0] if there else self.place(name)
+
     def prepare_data(self) -> None:
         """Write the embedded faces, in one process; a real root is checked by `setup`, which knows what it needs."""
         _ = self.folder
@@ -71,7 +90,7 @@ class FaceDataModule(LayoutDataModule):
         """Which data this is: a short hash over the text files, or the embedded faces' own key."""
         if self.root is None:
             return f"faces-{self.world.key}"
-        return fingerprint_texts(self.place(name) for name in self.text_files)
+        return fingerprint_texts(self.list_file(name) for name in self.text_files)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -96,17 +115,17 @@ class FaceDataModule(LayoutDataModule):
     @cached_property
     def _attributes(self) -> Attributes:
         self._require(self.attribute_file)
-        return read_attributes(self.place(self.attribute_file))
+        return read_attributes(self.list_file(self.attribute_file))
 
     @cached_property
     def _labels(self) -> dict[str, tuple[float, ...]]:
         """The chosen attributes by the name of the image's file."""
-        return self._attributes.select(self.place(self.attribute_file), self.class_names)
+        return self._attributes.select(self.list_file(self.attribute_file), self.class_names)
 
     @cached_property
     def _identities(self) -> dict[str, int]:
         """The person by the name of CelebA's image; empty where there is no such file."""
-        path = self.place("identity_CelebA.txt")
+        path = self.list_file(IDENTITIES)
         return read_identities(path) if path.exists() else {}
 
     def _predicted(self, stems: Sequence[str]) -> dict[str, Path | None]:
@@ -121,8 +140,8 @@ class FaceDataModule(LayoutDataModule):
         return {stem: self.layouts / f"{stem}.png" for stem in stems}
 
     def _require(self, *names: str) -> None:
-        """Raise InputError unless these files and folders of the data set are there."""
-        missing = [str(self.place(name)) for name in names if not self.place(name).exists()]
+        """Raise InputError unless these lists and folders of the data set are there."""
+        missing = [str(path) for name in names if not (path := self.list_file(name)).exists()]
         if missing:
             others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
             raise InputError(

@@ -10,6 +10,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
+PICTURES = (".jpg", ".jpeg", ".png")  # how the names of data sets' images end, in lower case
+
 
 def read_picture(
     path: Path,

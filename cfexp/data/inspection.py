@@ -12,9 +12,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from cfexp.data.content import Content, Seen, check_content, content_of
 from cfexp.data.findings import Findings
 from cfexp.data.images import is_turned
 from cfexp.data.layouts import LayoutRecord, PngLayouts, check_proportions
+from cfexp.data.plausible import Looks
 from cfexp.errors import InputError
 
 
@@ -27,31 +29,34 @@ class Inspected(NamedTuple):
     digest: bytes = b""  # of the image's bytes; empty where it cannot be read
     mode: str = "RGB"
     size: tuple[int, int] | None = None  # width, height
+    label_map: str = ""  # its path
     label_map_size: tuple[int, int] | None = None
+    content: Content = Content()
     turned: bool = False  # EXIF says that it is to be shown otherwise than it is stored
 
 
 Inspection = Callable[[], Inspected]
 
 
-def inspect_layout(record: LayoutRecord, reader: PngLayouts, part: str) -> Inspected:
+def inspect_layout(record: LayoutRecord, reader: PngLayouts, part: str, num_regions: int) -> Inspected:
     """Open an image and its label map as training would."""
+    layout = None
     found, image = _opened(str(record.image), part, lambda: reader.content(record), lambda _: reader.image(record))
     try:
         layout = reader.label_map(record)
-        if layout is None:
-            return found
-        found = found._replace(label_map_size=layout.size)
-        if image is not None:
+        if layout is not None:
+            found = found._replace(label_map=str(record.label_map), label_map_size=layout.size)
+        if layout is not None and image is not None:
             check_proportions(record, image, layout)
     except InputError as error:
-        return found._replace(problems=(*found.problems, str(error)))
-    return found
+        found = found._replace(problems=(*found.problems, str(error)))
+    return found._replace(content=content_of(image, layout, num_regions))
 
 
 def inspect_image(path: str, part: str, read: Callable[[], bytes], decode: Callable[[bytes], Image.Image]) -> Inspected:
     """Open an image whose file is what `read` gives, by `decode`; both may raise InputError."""
-    return _opened(path, part, read, decode)[0]
+    found, image = _opened(path, part, read, decode)
+    return found._replace(content=content_of(image, None, 0))
 
 
 def _opened(
@@ -67,10 +72,20 @@ def _opened(
     return found._replace(digest=hashlib.blake2b(content, digest_size=16).digest()), image
 
 
-def inspect_all(inspections: Sequence[Inspection], findings: Findings, *, one_size: bool, show: bool = True) -> None:
+def inspect_all(
+    inspections: Sequence[Inspection],
+    findings: Findings,
+    *,
+    one_size: bool,
+    size_problem: Callable[[tuple[int, int]], str | None],
+    looks: Looks | None = None,
+    region_names: Sequence[str] = (),
+    show: bool = True,
+) -> None:
     """Carry them out, with a progress bar on stderr, and add to the findings.
 
-    one_size: images of other sizes than most are worth a note.
+    one_size: images of other sizes than most are worth a note. size_problem: what is odd about an image of (W, H)
+    pixels, or None. looks: what label maps of `region_names` should look like.
     """
     seen: list[Inspected] = []
     # Decoding releases the interpreter; more threads than that only wait for each other.
@@ -85,9 +100,16 @@ def inspect_all(inspections: Sequence[Inspection], findings: Findings, *, one_si
             if found.turned:
                 findings.note(f"{found.path}: EXIF says that it is to be turned; it is read as it is stored")
             seen.append(found)
+    usual = []
+    for found in seen:
+        if found.size is not None and (problem := size_problem(found.size)) is not None:
+            findings.note(f"{found.path}: is {found.size[0]}x{found.size[1]}; {problem}")
+        else:
+            usual.append(found)
     if one_size:
-        _note_sizes(findings, "image", ((found.path, found.size) for found in seen))
+        _note_sizes(findings, "image", ((found.path, found.size) for found in usual))
     _note_sizes(findings, "label map", ((found.path, found.label_map_size) for found in seen))
+    check_content([Seen(found.path, found.label_map, found.content) for found in seen], findings, looks, region_names)
     _find_copies(findings, seen)
 
 

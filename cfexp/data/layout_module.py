@@ -1,15 +1,20 @@
 """The part of a LightningDataModule that does not depend on which data set with layouts and labels it is."""
 
+import contextlib
 import math
 from collections.abc import Collection, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import ImageBatch
+from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.layouts import (
     LayoutDataset,
     LayoutRecord,
@@ -18,11 +23,13 @@ from cfexp.data.layouts import (
     make_layout_loader,
 )
 from cfexp.data.loaders import ShareOf
+from cfexp.data.plausible import Looks
 from cfexp.data.settings import check_at_least
-from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
+from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
 
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 _PARTS: dict[str | None, tuple[Part, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -38,13 +45,17 @@ class LayoutDataModule(LightningDataModule):
     `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
     `max_test_images`: test on, and explain, the first so many images; None = all. `predict_part`: which part is
     explained, in its fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or
-    `skip` the image and count it; a list of the data set that is damaged is an InputError in any case. The order of
-    training is a function of (`seed`, epoch). Raises InputError for settings out of range.
+    `skip` the image and count it (in training the next one comes in its place, so that no batch is smaller); a list of
+    the data set that is damaged is an InputError in any case. The order of training is a function of (`seed`, epoch).
+    Raises InputError for settings out of range.
     """
 
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
+    root: Path | None = None  # None = an embedded world
+    looks: Looks | None = None  # what label maps of these regions look like
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
     class_names: tuple[str, ...] = ()  # K names of the labels
+    trains_all_labels = False  # whether they were chosen to be trained on, as attributes are; of actions some are
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
@@ -85,6 +96,7 @@ class LayoutDataModule(LightningDataModule):
         self._datasets: dict[Part, LayoutDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._left_out: set[int] = set()
+        self._looked = False
 
     def records(self, part: Part) -> list[LayoutRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
@@ -102,8 +114,36 @@ class LayoutDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check what the stage needs, once; raises InputError."""
-        for part in (self.predict_part,) if stage == "predict" else _PARTS[stage]:
+        parts: tuple[Part, ...] = (self.predict_part,) if stage == "predict" else _PARTS[stage]
+        for part in parts:
             self.dataset(part)
+        if self.root is not None and not self._looked:
+            self._looked = True
+            self._look_at_first(self.dataset(parts[0]).records[:FIRST])
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """What is odd about an image of (W, H) pixels, of which the whole is shown; None = nothing."""
+        return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
+
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """What the data set itself has as an image's label map, where `layouts` are predicted ones; None = nothing.
+
+        Raises InputError for files that cannot be read.
+        """
+        return None
+
+    def _look_at_first(self, records: Sequence[LayoutRecord]) -> None:
+        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        sizes, seen = {}, []
+        for record in records:
+            with contextlib.suppress(InputError):  # which is met when it is read
+                image, layout = self.reader.image(record), self.reader.label_map(record)
+                seen.append(
+                    Seen(str(record.image), str(record.label_map), content_of(image, layout, len(self.region_names)))
+                )
+                with Image.open(BytesIO(self.reader.content(record))) as picture:  # before it is cropped
+                    sizes[str(record.image)] = picture.size
+        say_first(sizes, self.size_problem, first_look(seen, self.looks, self.region_names))
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""
@@ -125,7 +165,6 @@ class LayoutDataModule(LightningDataModule):
                 self.cache_images,
                 self.on_bad_sample,
                 self.mirrored_regions,
-                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 
@@ -139,7 +178,7 @@ class LayoutDataModule(LightningDataModule):
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
             raise InputError(f"data.batch_size={self.batch_size} {problem}")
-        return self._loader(dataset, batch_size=self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(Replacing(dataset), batch_size=self.batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[ImageBatch] | list[DataLoader[ImageBatch]]:
         """The validation part in its fixed order; none if it is empty."""
@@ -203,5 +242,5 @@ class LayoutDataModule(LightningDataModule):
         """(H, W) bool, where the causes of image `key`'s label are; None where the data set does not say."""
         return None
 
-    def _loader(self, dataset: LayoutDataset, **order: Any) -> DataLoader[ImageBatch]:
+    def _loader(self, dataset: Dataset[ImageBatch], **order: Any) -> DataLoader[ImageBatch]:
         return make_layout_loader(dataset, self.num_workers, **order)

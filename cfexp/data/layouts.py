@@ -134,8 +134,7 @@ class LayoutDataset(Dataset[ImageBatch]):
     mirrored_labels: which label takes the place of each in a mirrored image (left and right actions swap); None = all
     stay. mirrored_regions: likewise of the regions (a left eye becomes a right one). cache_images: read everything now
     and keep it as uint8. on_bad_sample: what becomes of a file that cannot be read: `raise` InputError, or `skip` it,
-    so that its batch is smaller; `bad_samples` counts those met so far, in all worker processes. substitutes_bad: where
-    no image of a batch can be read, it is the next one that can, as in training; else it is empty.
+    so that its batch is smaller or empty; `bad_samples` counts those met so far, in all worker processes.
     """
 
     def __init__(
@@ -147,12 +146,10 @@ class LayoutDataset(Dataset[ImageBatch]):
         cache_images: bool = False,
         on_bad_sample: OnBadSample = "raise",
         mirrored_regions: Sequence[int] | None = None,
-        substitutes_bad: bool = False,
     ) -> None:
         self.records, self.reader, self.image_size = list(records), reader, image_size
         self.mirrored_labels = None if mirrored_labels is None else list(mirrored_labels)
         self.mirrored_regions = None if mirrored_regions is None else torch.tensor(mirrored_regions, dtype=torch.uint8)
-        self.substitutes_bad = substitutes_bad
         self.labels = torch.tensor([record.labels for record in self.records], dtype=torch.float32)
         self.identity = torch.tensor([record.identity for record in self.records], dtype=torch.int64)
         self._bad = BadSamples(len(self.records), on_bad_sample)
@@ -172,6 +169,10 @@ class LayoutDataset(Dataset[ImageBatch]):
     def all_bad(self) -> bool:
         """Whether every image was met and none can be read."""
         return self._bad.all
+
+    def good(self, items: Sequence[int]) -> Tensor:
+        """(B,) bool, which of B items could be read so far."""
+        return self._bad.good([item % len(self) for item in items])
 
     def __getitem__(self, item: int) -> ImageBatch:
         """One image, as a batch of one; raises InputError for files that cannot be read."""
@@ -194,8 +195,6 @@ class LayoutDataset(Dataset[ImageBatch]):
             if self.mirrored_labels is not None:
                 labels = torch.where(mirrored[:, None], labels[:, self.mirrored_labels], labels)
         good = self._bad.good(rows).nonzero()[:, 0]
-        if len(good) == 0 and self.substitutes_bad:
-            return self.__getitems__([self._next_good(rows[-1])])
         if len(good) < len(rows):
             pixels, label_map, labels = pixels[good], label_map[good], labels[good]
         key = torch.tensor(rows)[good]
@@ -216,15 +215,6 @@ class LayoutDataset(Dataset[ImageBatch]):
             except InputError as error:
                 self._bad.meet(row, error)
         return pixels, label_map
-
-    def _next_good(self, row: int) -> int:
-        """The first image after this one, in a circle, that can be read; raises InputError if there is none."""
-        for other in ((row + step) % len(self) for step in range(1, len(self))):
-            if self._cache is None:
-                self._read([other])
-            if self._bad.good([other]).all():
-                return other
-        raise InputError(f"{self.records[row].image}: neither it nor any other image can be read; {OFFICIAL_REMEDY}")
 
 
 def read_sample(
@@ -254,7 +244,7 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
-def make_layout_loader(dataset: LayoutDataset, num_workers: int, **order: Any) -> DataLoader[ImageBatch]:
+def make_layout_loader(dataset: Dataset[ImageBatch], num_workers: int, **order: Any) -> DataLoader[ImageBatch]:
     """As `make_loader`."""
     return make_loader(dataset, _packed if num_workers else collate, num_workers, **order)
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 from cfexp.data.images import EIGHT_BIT_MODES, read_picture
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.plausible import SURE_OF_ONE, bands_of, other_order, shares_of
 from cfexp.errors import InputError
 
 GUIDE = "see docs/own_images_and_models.md"
@@ -34,11 +35,7 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
     upright, rotated = _upright(picture)
     rgb, made = _to_rgb(upright, name)
     (width, height), (model_height, model_width) = rgb.size, image_size
-    enlargement = max(model_width / width, model_height / height)
-    if enlargement > MAX_ENLARGEMENT:
-        least = f"{-(-model_width // MAX_ENLARGEMENT)}x{-(-model_height // MAX_ENLARGEMENT)}"
-        problem = f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
-        raise InputError(f"{name}: {problem}; give at least {least}")
+    enlargement = check_size(width, height, image_size, name)
     done = [f"{width}x{height}", *(["turned as its EXIF data says"] if rotated else []), *made]
     if rgb.size != (model_width, model_height):
         stretch = width * model_height / (height * model_width)
@@ -46,6 +43,17 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
         told = f", its sides stretched by {stretch:.2f} against each other" if stretch > UNSEEN_STRETCH else ""
         done.append(f"{'enlarged' if enlargement > 1 else 'reduced'} to {model_width}x{model_height}{told}")
     return rgb.resize((model_width, model_height), Image.Resampling.BICUBIC), ", ".join(done)
+
+
+def check_size(width: int, height: int, image_size: Sequence[int], name: object) -> float:
+    """By how much an image must be enlarged for networks of `image_size` = (H, W); raises InputError if too much."""
+    model_height, model_width = image_size
+    enlargement = max(model_width / max(width, 1), model_height / max(height, 1))
+    if enlargement > MAX_ENLARGEMENT:
+        least = f"{-(-model_width // MAX_ENLARGEMENT)}x{-(-model_height // MAX_ENLARGEMENT)}"
+        problem = f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
+        raise InputError(f"{name}: {problem}; give at least {least}")
+    return enlargement
 
 
 def fit_layout(layout: Image.Image, image: Image.Image, image_size: Sequence[int], name: object) -> Image.Image:
@@ -130,6 +138,7 @@ class OwnImages(LayoutDataModule):
             on_bad_sample=data_set.on_bad_sample,
         )
         self.region_names, self.class_names = data_set.region_names, data_set.class_names
+        self.looks = data_set.looks
         paths = _files(images)
         layouts = [None] * len(paths) if label_maps is None else _label_maps(label_maps, paths)
         stems = Counter(path.stem for path in paths)
@@ -167,16 +176,28 @@ class OwnImages(LayoutDataModule):
         Raises InputError for the first that cannot be used, unless such are skipped.
         """
         done: dict[str, list[Path]] = {}
+        drawn: list[tuple[Path | None, NDArray[np.float64]]] = []
         for record in self._records[: self.max_test_images]:
             try:
                 _, told = fit_image(self.reader.picture(record.image), self.image_size, record.image)
-                self.reader.label_map(record)
+                label_map = self.reader.label_map(record)
             except InputError:
                 if self.on_bad_sample == "raise":
                     raise
                 continue
             done.setdefault(told, []).append(record.image)
-        return [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+            if label_map is not None:
+                drawn.append((record.label_map, bands_of(np.asarray(label_map), len(self.region_names))))
+        lines = [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+        return lines + [line for path, bands in drawn for line in self._odd(path, bands)]
+
+    def _odd(self, path: Path | None, bands: NDArray[np.float64]) -> list[str]:
+        """What is odd about a label map, in lines."""
+        shown = shares_of(bands, self.region_names)
+        if (bands.sum(1) > 0).sum() == 1:
+            return [f"label_map={path}: holds one region only, {shown}"]
+        order = None if self.looks is None else other_order(bands, self.looks, SURE_OF_ONE)
+        return [] if order is None else [f"label_map={path}: as it is read it shows {shown}; it looks like {order}"]
 
 
 def _files(images: Sequence[str]) -> list[Path]:

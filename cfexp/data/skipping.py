@@ -6,12 +6,14 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import ImageParcel
+from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
 OnBadSample = Literal["raise", "skip"]
+BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,53 @@ class SkippingLoader(DataLoader[BatchT_co]):
             )
 
 
+class _Readable(Protocol[BatchT]):
+    """A data set that marks the items that cannot be read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, items: Sequence[int]) -> list[BatchT]: ...
+
+    def good(self, items: Sequence[int]) -> Tensor: ...
+
+
+class Replacing(Dataset[BatchT]):
+    """The items of `whole`, as a training takes them: in place of one that cannot be read comes the next that can.
+
+    So no batch of a training is smaller than the others: batch normalisation takes no single image. What comes in
+    place of an item depends on the files alone, so a training that goes on sees what an undisturbed one does.
+    """
+
+    def __init__(self, whole: _Readable[BatchT]) -> None:
+        self.whole = whole
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, item: int) -> BatchT:
+        """One item; raises InputError as `__getitems__`."""
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[int]) -> list[BatchT]:
+        """Several items; raises InputError where none of the data set can be read."""
+        found, good = self.whole.__getitems__(items), self.whole.good(items)
+        if good.all():
+            return found
+        return self.whole.__getitems__(
+            [item if fine else self._next_good(item) for item, fine in zip(items, good.tolist(), strict=True)]
+        )
+
+    def _next_good(self, item: int) -> int:
+        """The first item after this one, in a circle, that can be read; a mirrored one in place of a mirrored one."""
+        turn, place = divmod(item, len(self))
+        for step in range(1, len(self)):
+            other = (place + step) % len(self) + turn * len(self)
+            self.whole.__getitems__([other])
+            if self.whole.good([other]).all():
+                return other
+        raise InputError(f"no image to train on can be read (data.on_bad_sample=skip); {OFFICIAL_REMEDY}")
+
+
 class _Skipping(Protocol):
     def __len__(self) -> int: ...
 
@@ -78,7 +127,10 @@ def log_skipped(datasets: Mapping[Any, _Skipping], said: dict[Any, int]) -> None
     for part, dataset in datasets.items():
         if dataset.bad_samples and dataset.bad_samples != said.get(part):
             said[part] = dataset.bad_samples
-            _log.warning("%d images of the %s part were skipped: they cannot be read", dataset.bad_samples, part)
+            instead = "; in training the next one came in place of each" if part == "train" else ""
+            _log.warning(
+                "%d images of the %s part were skipped: they cannot be read%s", dataset.bad_samples, part, instead
+            )
 
 
 def check_on_bad_sample(value: object) -> None:

@@ -1,5 +1,6 @@
-"""VQAv1 (Antol et al., ICCV 2015) as batches: the real set, a converted one, or the embedded scenes."""
+"""VQAv1 (Antol et al., ICCV 2015) or VQAv2 (Goyal et al., CVPR 2017), or the embedded scenes, as batches."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -10,14 +11,16 @@ import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cfexp.data.batch import VQABatch
+from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
+from cfexp.data.images import read_rgb
 from cfexp.data.loaders import EpochSampler, ShareOf, make_loader
 from cfexp.data.settings import check_at_least
-from cfexp.data.skipping import OnBadSample, check_on_bad_sample, log_skipped
+from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
-from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, fingerprint_files, fit_square, read_split
+from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, find_version, fingerprint_files, fit_square, read_split
 from cfexp.data.vqa_scene_graph import Palette
 from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
@@ -37,14 +40,16 @@ _log = logging.getLogger(__name__)
 class VQADataModule(LightningDataModule):
     """Training questions of train2014, validation on its last `holdout_images` images by id, test on all of val2014.
 
-    `root`: a folder in VQAv1's layout; None = the embedded scenes of the parameters `world`, kept in `cache_dir`.
-    `train_question_types`: prefixes of the question types to train on; None = all. Training questions whose consensus
-    answer is not in the vocabulary are dropped (`dropped_questions` counts them); those to evaluate on keep answer -1.
+    `root`: a folder in VQAv1's layout or in VQAv2's; None = the embedded scenes of the parameters `world`, kept in
+    `cache_dir`. `train_question_types`: prefixes of the question types to train on; None = all. Training questions
+    whose consensus answer is not in the vocabulary are dropped (`dropped_questions` counts them); those to evaluate on
+    keep answer -1.
     `group_by_image`: a training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
     questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
     `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
     None = built from the training part, whatever `train_question_types`. `on_bad_sample`: `raise` InputError at an
-    image that is missing or cannot be read, or `skip` its questions and count it. The order of training is a function
+    image that is missing or cannot be read, or `skip` its questions and count it (in training the next ones come in
+    their place, so that no batch is smaller). The order of training is a function
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
@@ -96,6 +101,7 @@ class VQADataModule(LightningDataModule):
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
         self._datasets: dict[Part, VQADataset] = {}
+        self._looked = False
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
 
     @cached_property
@@ -103,15 +109,39 @@ class VQADataModule(LightningDataModule):
         """The folder in VQAv1's layout; the embedded scenes are written now if they are not there."""
         return self.root if self.root is not None else cached_scenes(self.world, self.cache_dir)
 
+    @cached_property
+    def data_set(self) -> str:
+        """What is read: VQAv1 or VQAv2, as the files are named and say; raises InputError for files of both."""
+        return "embedded scenes" if self.root is None else find_version(self.root)
+
     def prepare_data(self) -> None:
         """Write the embedded scenes, in one process; a real root is checked by `setup`, which knows what it needs."""
         _ = self.folder
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check what the stage needs, once; raises InputError."""
+        if not self._datasets and self.root is not None:
+            _log.info("%s in data.root=%s", self.data_set, self.root)
         for part in _PARTS[stage]:
             if part != "val" or self.holdout_images > 0:
                 self.dataset(part)
+        if self.root is not None and not self._looked:
+            self._looked = True
+            self._look_at_first(self.dataset(_PARTS[stage][0]))
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """What is odd about an image of (W, H) pixels, whose centred square is shown; None = nothing."""
+        return enlarged(min(size) / self.image_size)
+
+    def _look_at_first(self, dataset: VQADataset) -> None:
+        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        sizes, seen = {}, []
+        for path, content in dataset.first_files(FIRST):
+            with contextlib.suppress(InputError):  # which is met when it is read
+                image = read_rgb(Path(path), content)
+                sizes[path] = image.size
+                seen.append(Seen(path, path, content_of(image, None, 0)))
+        say_first(sizes, self.size_problem, first_look(seen, None, ()))
 
     def teardown(self, stage: str) -> None:
         """Say how many images were skipped."""
@@ -131,7 +161,6 @@ class VQADataModule(LightningDataModule):
                 group_by_image=self.group_by_image and part == "train",
                 cache_images=self.cache_images,
                 on_bad_sample=self.on_bad_sample,
-                substitutes_bad=part == "train",
             )
         return self._datasets[part]
 
@@ -146,7 +175,7 @@ class VQADataModule(LightningDataModule):
         if len(sampler) < size:
             setting, things = ("images_per_batch", "images") if self.group_by_image else ("batch_size", "questions")
             raise InputError(f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on")
-        return self._loader(dataset, batch_size=size, sampler=sampler, drop_last=True)
+        return self._loader(Replacing(dataset), batch_size=size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[VQABatch] | list[DataLoader[VQABatch]]:
         """The held-out images of train2014, in the order of their ids; none if `holdout_images` is 0."""
@@ -218,7 +247,8 @@ class VQADataModule(LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """What is stored once beside the explanations of a run."""
-        return {"data": type(self).__name__, "fingerprint": self.fingerprint, "palette": self.palette}
+        known = {"data": type(self).__name__, "data_set": self.data_set, "fingerprint": self.fingerprint}
+        return {**known, "palette": self.palette}
 
     def save_vocabulary(self, folder: Path) -> None:
         """Write `vocabulary.json`: who uses a network trained on this data must number words and answers alike."""
@@ -238,7 +268,7 @@ class VQADataModule(LightningDataModule):
             union |= fit_square(mask, self.image_size, Image.Resampling.NEAREST) > 0
         return union
 
-    def _loader(self, dataset: VQADataset, **order: Any) -> DataLoader[VQABatch]:
+    def _loader(self, dataset: Dataset[VQABatch], **order: Any) -> DataLoader[VQABatch]:
         return make_loader(dataset, collate, self.num_workers, **order)
 
     def _split(self, split: Split) -> dict[int, VQAQuestion]:

@@ -1,6 +1,7 @@
 """Questions about images as a torch Dataset."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch.utils.data import Dataset
 
 from cfexp.data.archives import ImageFiles
 from cfexp.data.batch import VQABatch
-from cfexp.data.records import OFFICIAL_REMEDY
 from cfexp.data.skipping import BadSamples, OnBadSample
 from cfexp.data.vqa_files import Split, VQAQuestion, image_name, read_image
 from cfexp.data.vqa_vocabulary import Vocabulary
@@ -23,9 +23,8 @@ class VQADataset(Dataset[VQABatch]):
 
     `questions` must be ordered by image_id, as `read_split` gives them. cache_images: read every picture now and keep
     it as uint8. on_bad_sample: what becomes of a picture that is missing or cannot be read: `raise` InputError, now or
-    when it is read, or `skip` its questions, so that their batch is smaller; `bad_samples` counts such pictures.
-    substitutes_bad: where no picture of a batch can be read, it is the next item that can, as in training; else it is
-    empty.
+    when it is read, or `skip` its questions, so that their batch is smaller or empty; `bad_samples` counts such
+    pictures.
     """
 
     def __init__(
@@ -39,10 +38,8 @@ class VQADataset(Dataset[VQABatch]):
         group_by_image: bool = False,
         cache_images: bool = False,
         on_bad_sample: OnBadSample = "raise",
-        substitutes_bad: bool = False,
     ) -> None:
         self.files, self.split, self.image_size = ImageFiles.find(root / split), split, image_size
-        self.substitutes_bad = substitutes_bad
         words, lengths = vocabulary.encode_all([question.question for question in questions], max_question_length)
         self.question, self.question_length = torch.from_numpy(words), torch.from_numpy(lengths)
         self.answer = torch.tensor([vocabulary.answer_id(question.multiple_choice_answer) for question in questions])
@@ -76,6 +73,18 @@ class VQADataset(Dataset[VQABatch]):
         """Whether every image was met and none can be read."""
         return self._bad.all
 
+    def first_files(self, count: int) -> Iterator[tuple[str, bytes]]:
+        """Path and content of the first so many pictures, as far as they can be read."""
+        for image_id in self._pictures[:count].tolist():
+            name = image_name(self.split, image_id)
+            with contextlib.suppress(InputError):
+                yield str(self.files.folder / name), self.files.content(name)
+
+    def good(self, items: Sequence[int]) -> Tensor:
+        """(N,) bool, the pictures of which of N items could be read so far."""
+        rows = [self._first_row[item] for item in items]
+        return self._bad.good(torch.from_numpy(self._picture_of_row[rows]))
+
     def __getitem__(self, item: int) -> VQABatch:
         """The B rows of one item."""
         return self.__getitems__([item])[0]
@@ -85,10 +94,7 @@ class VQADataset(Dataset[VQABatch]):
         rows = np.concatenate([np.arange(self._first_row[item], self._first_row[item + 1]) for item in items])
         needed, picture_of_row = np.unique(self._picture_of_row[rows], return_inverse=True)
         pixels = self._read(needed) if self._cache is None else self._cache[needed]
-        good = self._bad.good(torch.from_numpy(needed))
-        if not good.any() and self.substitutes_bad:
-            return self.__getitems__([self._next_good(items[-1])])
-        kept = good.numpy()[picture_of_row]
+        kept = self._bad.good(torch.from_numpy(needed)).numpy()[picture_of_row]
         rows, picture_of_row = rows[kept], picture_of_row[kept]
         image = pixels.float().div_(127.5).sub_(1)[picture_of_row]
         known = (self.question, self.question_length, self.answer, self.image_id, self.question_id)
@@ -104,16 +110,6 @@ class VQADataset(Dataset[VQABatch]):
             except InputError as error:
                 self._bad.meet(picture, error)
         return pixels
-
-    def _next_good(self, item: int) -> int:
-        """The first item after this one, in a circle, whose picture can be read; raises InputError if there is none."""
-        for other in ((item + step) % len(self) for step in range(1, len(self))):
-            picture = self._picture_of_row[self._first_row[other] : self._first_row[other] + 1]
-            if self._cache is None:
-                self._read(picture)
-            if self._bad.good(torch.from_numpy(picture)).all():
-                return other
-        raise InputError(f"{self.files.folder}: no image of a training question can be read; {OFFICIAL_REMEDY}")
 
 
 def collate(items: list[VQABatch]) -> VQABatch:

@@ -1,11 +1,13 @@
-"""VQAv1 as its distributors lay it out, read and checked: nothing behind this module meets a damaged file.
+"""VQAv1 or VQAv2 as its distributors lay it out, read and checked: nothing behind this module meets a damaged file.
 
 A root folder holds, for each split (`train2014`, `val2014`), `OpenEnded_mscoco_SPLIT_questions.json` (or the
 `MultipleChoice_` file), `mscoco_SPLIT_annotations.json` and the images `SPLIT/COCO_SPLIT_%012d.jpg`; or, for any of
-them, the zip in which it was shipped. The embedded scenes add `scene_graphs_SPLIT.json`.
+them, the zip in which it was shipped. Version 2 (Goyal et al., CVPR 2017) has the same content under names that begin
+with `v2_`, but for the images, which are the same. The embedded scenes add `scene_graphs_SPLIT.json`.
 """
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cfexp.data.archives import Archive, ImageFiles, PackedFile, read_content
+from cfexp.data.archives import Archive, ImageFiles, PackedFile, read_content, read_head
 from cfexp.data.images import read_rgb
 from cfexp.data.records import OFFICIAL_REMEDY, Readable, Records, read_json, records_of, shown
 from cfexp.data.vqa_scene_graph import Palette, SceneGraphObject, read_scene_graph
@@ -25,7 +27,11 @@ from cfexp.errors import InputError
 Split = Literal["train2014", "val2014"]
 SPLITS: tuple[Split, ...] = ("train2014", "val2014")
 _ZIPS: dict[str, str] = {"train2014": "Train_mscoco.zip", "val2014": "Val_mscoco.zip"}  # of questions, of annotations
-ANSWERS_PER_QUESTION = 10  # VQAv1 asked ten people; its metric is defined for ten
+ANSWERS_PER_QUESTION = 10  # VQA asked ten people; its metric is defined for ten
+Version = Literal["VQAv1", "VQAv2"]
+_PREFIXES: dict[Version, str] = {"VQAv1": "", "VQAv2": "v2_"}  # of the names of questions, annotations and their zips
+# The authors' files begin with what they are, in some 300 bytes.
+_HEAD, _SAYS_2 = 2000, re.compile(rb'"version"\s*:\s*"2')
 
 
 class VQAQuestion(NamedTuple):
@@ -84,17 +90,37 @@ def locate_split(root: Path, split: Split) -> tuple[Readable, Readable, Path | N
 
     Raises InputError that lists what is missing.
     """
-    questions, annotations, graph = _split_files(root, split)
+    version, (questions, annotations, graph) = find_version(root), _split_files(root, split)
     missing = [
         str(path) for path in (questions, annotations, ImageFiles.find(root / split).folder) if not path.exists()
     ]
     if missing:
         others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
+        nothing = not questions.exists() and not annotations.exists() and version == "VQAv1"
+        other_names = " VQAv2's names, v2_..., are read, too." if nothing else ""
         raise InputError(
-            f"VQAv1 not found in data.root={root}: expected {missing[0]}{others}. "
+            f"{version} not found in data.root={root}: expected {missing[0]}{others}.{other_names} "
             "See README, Data sets; or leave data.root unset for the embedded scenes."
         )
     return questions, annotations, graph if graph.exists() else None
+
+
+def find_version(root: Path) -> Version:
+    """Which version lies there, by the files' names and by what they say of themselves; VQAv1 where there is none.
+
+    Raises InputError where files of both do: a question of one has no annotation in the other, or another.
+    """
+    found = {version: _files_there(root, prefix) for version, prefix in _PREFIXES.items()}
+    if all(found.values()):
+        first, second = (files[0].name for files in found.values())
+        raise InputError(f"{root}: holds VQAv1's {first} and VQAv2's {second}; keep the files of one version there")
+    if found["VQAv2"]:
+        return "VQAv2"
+    renamed = {_says_2(file): file for file in found["VQAv1"]}
+    if len(renamed) == 2:
+        problem = f"{renamed[True].name} says that it is of version 2, {renamed[False].name} does not"
+        raise InputError(f"{root}: {problem}; keep the files of one version there")
+    return "VQAv2" if True in renamed else "VQAv1"
 
 
 def fingerprint_files(root: Path) -> str:
@@ -102,6 +128,7 @@ def fingerprint_files(root: Path) -> str:
 
     Raises InputError if there is none, or one cannot be read.
     """
+    find_version(root)
     files = [path for split in SPLITS for path in _split_files(root, split) if path.exists()]
     if not files:
         locate_split(root, "train2014")  # says what is missing
@@ -137,17 +164,39 @@ def fit_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDA
 
 
 def _split_files(root: Path, split: Split) -> tuple[Readable, Readable, Path]:
+    """The files of a split under the names of the version that is there."""
+    prefix = _PREFIXES["VQAv2" if _files_there(root, _PREFIXES["VQAv2"]) else "VQAv1"]
+    return *_named(root, split, prefix), root / f"scene_graphs_{split}.json"
+
+
+def _files_there(root: Path, prefix: str) -> list[Path | PackedFile]:
+    """The questions and annotations of both splits whose names begin so, as far as there are any."""
+    return [file for split in SPLITS for file in _named(root, split, prefix) if file.exists()]
+
+
+def _named(root: Path, split: Split, prefix: str) -> tuple[Path | PackedFile, Path | PackedFile]:
+    """Questions and annotations of a split."""
     kinds = ("OpenEnded", "MultipleChoice")
-    questions = _first_there(root, f"Questions_{_ZIPS[split]}", *(f"{k}_mscoco_{split}_questions.json" for k in kinds))
-    annotations = _first_there(root, f"Annotations_{_ZIPS[split]}", f"mscoco_{split}_annotations.json")
-    return questions, annotations, root / f"scene_graphs_{split}.json"
+    questions = (f"{prefix}{kind}_mscoco_{split}_questions.json" for kind in kinds)
+    return (
+        _first_there(root, f"{prefix}Questions_{_ZIPS[split]}", *questions),
+        _first_there(root, f"{prefix}Annotations_{_ZIPS[split]}", f"{prefix}mscoco_{split}_annotations.json"),
+    )
 
 
-def _first_there(root: Path, packed: str, *names: str) -> Readable:
+def _first_there(root: Path, packed: str, *names: str) -> Path | PackedFile:
     """The first of the files that is there, unpacked or in the zip; the first name if none is."""
     archive = Archive(root / packed)
-    choices: list[Readable] = [*(root / name for name in names), *(PackedFile(archive, name) for name in names)]
+    choices: list[Path | PackedFile] = [
+        *(root / name for name in names),
+        *(PackedFile(archive, name) for name in names),
+    ]
     return next((choice for choice in choices if choice.exists()), choices[0])
+
+
+def _says_2(file: Path | PackedFile) -> bool:
+    """Whether a file begins by saying that it is of version 2; raises InputError where it cannot be read."""
+    return _SAYS_2.search(read_head(file, _HEAD) if isinstance(file, Path) else file.head(_HEAD)) is not None
 
 
 def _split_records(path: Readable, name: str, split: Split) -> Records:

@@ -35,12 +35,18 @@ class Attack(NamedTuple):
     """What is asked of a run, and by whom."""
 
     explained: Decide  # the model that the run explained
-    second: Decide  # one that was trained independently, for the same decision
+    second: Decide | None  # one that was trained independently, for the same decision; None = see `no_second`
     epsilons: Sequence[float] = (1, 2, 4, 8, 16, 32)  # of 255, ascending: the attack takes the first that suffices
     num_steps: int = 40
     jpeg_qualities: Sequence[int] = (75, 50)
     blur_sigmas: Sequence[float] = (1.0,)  # pixels
     max_queries: int = 200
+    no_second: str = ""  # why there is none
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """The metrics that are not computed for want of a second model, and why."""
+        return {} if self.second is not None else {f"attack_{kind}_transfer": self.no_second for kind in KINDS}
 
     @property
     def disturbances(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -110,6 +116,8 @@ def attack_figures(
     about); attack_OF_mostly_inside: whether it is more than half. A search's change is from its reconstruction.
     attack_query_...: the same of the untouched query, whose decision should stay what it is.
     attack_pgd_epsilon: of 255 grey levels.
+
+    Without a second model there is no `transfer`; see `Attack.missing`.
 
     Raises InputError where the explained model decides the queries otherwise than the run says.
     """
@@ -187,10 +195,11 @@ def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> t
 
 def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterator[tuple[str, Values]]:
     start = f"attack_{made.kind}_"
-    alike = batch.is_kept(attack.second, batch.query)
     yield f"{start}success", _rate(made.success)
     yield f"{start}rounding", _rate(made.success, among=made.in_float)
-    yield f"{start}transfer", _rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
+    if attack.second is not None:
+        alike = batch.is_kept(attack.second, batch.query)
+        yield f"{start}transfer", _rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
     for name, disturb in attack.disturbances.items():
         survives = batch.succeeds(attack.explained, disturb(made.images))
         yield f"{start}{name}", _rate(survives, among=made.success)
@@ -201,7 +210,8 @@ def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterato
 
 
 def _judge_queries(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
-    yield f"attack_{QUERY}_transfer", _rate(batch.is_kept(attack.second, batch.query))
+    if attack.second is not None:
+        yield f"attack_{QUERY}_transfer", _rate(batch.is_kept(attack.second, batch.query))
     for name, disturb in attack.disturbances.items():
         yield f"attack_{QUERY}_{name}", _rate(batch.is_kept(attack.explained, disturb(batch.query)))
 

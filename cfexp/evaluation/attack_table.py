@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from cfexp.evaluation.attack import KINDS, PGD
-from cfexp.evaluation.table import Row, Scores, interval_of, short, table_of
+from cfexp.evaluation.table import Row, Scores, table_of
 
 HEADINGS = ("counterfactual", "PGD", "query itself")
 LABELS = {
@@ -32,4 +32,4 @@ def print_attack(scores: Scores, console: Console | None = None) -> None:
 
 
 def _cell(row: Row | None) -> str:
-    return "—" if row is None else f"{short(row.value)} {interval_of(row)} n {row.n}"
+    return "—" if row is None else f"{' '.join(row.texts)} n {row.n}"

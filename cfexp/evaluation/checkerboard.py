@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cfexp.metrics.functional import MIN_SPECTRUM, checkerboard_score
+from cfexp.metrics.functional import MIN_SPECTRUM, ROUNDING, checkerboard_score
 
 FOLDS = 10
 # Both periods' score crop to multiples of themselves; so cropped, one spectrum does for both.
@@ -42,7 +42,7 @@ class PooledCheckerboard:
         """Score, 95 % interval (low, high) and number of edits of a group; NaN without an edit.
 
         The score is no mean over queries, so the interval is the jackknife's over the folds (Efron & Stein 1981); NaN
-        if the edits lie in one fold.
+        if the edits lie in one fold, and where no fold's absence makes a difference.
         """
         count = self.count[group]
         # Leaving a fold out that holds no edit would only repeat the score.
@@ -55,6 +55,8 @@ class PooledCheckerboard:
         others = [[other for other in folds if other != fold] for fold in folds]
         left = torch.tensor([self._of(self.power[group, kept].sum(0), period) for kept in others])
         half = 1.96 * float(left.var(correction=0) * (len(folds) - 1)) ** 0.5
+        if half <= 10 * ROUNDING * score:  # a spectrum is a sum of many pictures', in float32
+            half = float("nan")
         return score, max(score - half, 0.0), score + half, int(count.sum())
 
     def _of(self, power: Tensor, period: int) -> float:

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.regions import CODES, PIXELS
-from cfexp.evaluation.table import Row, Scores, interval_of, short, table_of
+from cfexp.evaluation.table import Row, Scores, short, table_of
 
 
 def print_closeness(scores: Scores, console: Console | None = None) -> None:
@@ -19,7 +19,7 @@ def print_closeness(scores: Scores, console: Console | None = None) -> None:
         row, floor, successes = rows[name], rows[name + FLOOR], rows.get(name + SUCCESSES)
         of_successes = ("—", "0") if successes is None else (short(successes.value), str(successes.n))
         label = f"{name} {row.unit}".rstrip()
-        table.add_row(label, short(floor.value), short(row.value), interval_of(row), str(row.n), *of_successes)
+        table.add_row(label, short(floor.value), *row.texts, str(row.n), *of_successes)
     console.print(table)
     regions = [name.removeprefix(PIXELS) for name in rows if name.startswith(PIXELS)]
     if regions:
@@ -28,8 +28,8 @@ def print_closeness(scores: Scores, console: Console | None = None) -> None:
         )
         for region in sorted(regions, key=lambda region: -_value(rows.get(CODES + region))):
             codes, pixels = rows.get(CODES + region), rows[PIXELS + region]
-            of_codes = ("—", "—") if codes is None else (short(codes.value), interval_of(codes))
-            table.add_row(region, str(pixels.n), *of_codes, short(pixels.value), interval_of(pixels))
+            of_codes = ("—", "—") if codes is None else codes.texts
+            table.add_row(region, str(pixels.n), *of_codes, *pixels.texts)
         console.print(table)
 
 

@@ -12,7 +12,9 @@ from cfexp.evaluation.judges import See
 from cfexp.evaluation.run_folder import to_pixels
 
 DIMENSION = 128
-# dlib finds no face below some 80 pixels; one that fills a small picture is found after doubling it so often.
+# dlib's detector finds faces from some 60 to 80 pixels on. Of 60 aligned faces of CelebA it finds 58 in pictures 178
+# pixels wide, 56 at 112, 3 at 88 and none at 80; where the picture is doubled once, 57 at any width down to 64. So
+# pictures smaller than `SMALLEST` are doubled.
 SMALLEST, DOUBLINGS = 160, 1
 
 

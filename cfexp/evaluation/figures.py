@@ -1,15 +1,17 @@
 """What was measured, held against the figures to reach."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from cfexp.errors import InputError
-from cfexp.evaluation.table import Absent, Row, Scores, interval_of, short, table_of
+from cfexp.evaluation.table import Absent, Row, Scores, short, table_of
 
 REACHED, MISSED, COMPARISON, NOT_GIVEN = "reached", "missed", "for comparison", "not given"
+NO_INTERVAL = "not told apart: no interval"
 _KEYS = {"name", "group", "metric"}
 _BOUNDS = ({"run", "at_least"}, {"run", "at_most"}, {"run"}, {"runs", "rises"}, {"runs", "falls"})
 
@@ -19,50 +21,69 @@ class Verdict(NamedTuple):
 
     name: str
     bound: str
-    rows: tuple[Row, ...]  # of each run that it is about; none where one of them has none
-    verdict: str  # "reached", "missed", "for comparison", "not given: run", "not computed: why", or "n is below ..."
+    rows: tuple[tuple[Row, ...], ...]  # of each run that it is about, one for each seed; none where one is missing
+    # "reached", "missed", "for comparison", "not given: run", "not computed: why", "n is below ...", or NO_INTERVAL
+    verdict: str
 
 
 def compare(
-    scores_by_run: Mapping[str, Scores], figures: Sequence[Mapping[str, Any]], console: Console | None = None
+    scores_by_run: Mapping[str, Sequence[Scores]], figures: Sequence[Mapping[str, Any]], console: Console | None = None
 ) -> list[Verdict]:
     """Print and return how runs compare with the figures to reach.
 
+    scores_by_run: of each run its scores, several where it was repeated with other seeds. A figure is reached if every
+    seed reaches it: what is printed of several is their mean and range.
     figures: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
     (with neither it stands there for comparison), or runs with rises: true or falls: true: from each run to the next;
-    with clearly: true so far that their 95 % intervals lie apart. min_n: how many queries each must be of.
-    Raises InputError for one with other keys, and for a group or metric that a run does not know.
+    with clearly: true so far that their 95 % intervals lie apart, which nobody can tell of runs without one.
+    min_n: how many queries each must be of.
+    Raises InputError for one with other keys, for a group or metric that a run does not know, and for a figure of
+    several runs that were not repeated equally often.
     """
     verdicts = [_verdict(scores_by_run, figure) for figure in figures]
-    table = table_of("Figures to reach", "figure", "bound", "reached", "n", "verdict")
+    seeds = max((len(scores) for scores in scores_by_run.values()), default=1)
+    title = "Figures to reach" if seeds == 1 else f"Figures to reach; mean (range) of {seeds} seeds"
+    table = table_of(title, "figure", "bound", "measured", "n", "verdict")
     for name, bound, rows, verdict in verdicts:
-        values = [f"{short(row.value)} {interval_of(row)}" for row in rows]
-        if len(rows) > 1:
-            values = [short(row.value) for row in rows]
-        counts = dict.fromkeys(str(row.n) for row in rows)
+        values = [_measured(of_run, alone=len(rows) == 1) for of_run in rows]
+        counts = dict.fromkeys(str(row.n) for of_run in rows for row in of_run)
         style = None if verdict in (REACHED, COMPARISON) else "dim" if verdict.startswith(NOT_GIVEN) else "bold red"
         table.add_row(name, bound, ", ".join(values) or "—", ", ".join(counts) or "—", verdict, style=style)
     (console or Console()).print(table)
     return verdicts
 
 
-def _verdict(scores_by_run: Mapping[str, Scores], figure: Mapping[str, Any]) -> Verdict:
+def _measured(of_run: Sequence[Row], *, alone: bool) -> str:
+    """What is printed of one run: its value, with the interval if it stands alone; of several seeds mean and range."""
+    values = [row.value for row in of_run]
+    if len(values) > 1:
+        return f"{short(fmean(values))} ({short(min(values))} to {short(max(values))})"
+    return " ".join(of_run[0].texts) if alone else short(values[0])
+
+
+def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], figure: Mapping[str, Any]) -> Verdict:
     _check(figure)
     name, bound = str(figure["name"]), _bound(figure)
     runs = figure.get("runs") or [figure["run"]]
     if missing := [run for run in runs if run not in scores_by_run]:
         return Verdict(name, bound, (), f"{NOT_GIVEN}: {', '.join(missing)}")
-    entries = [scores_by_run[run].find(figure["group"], figure["metric"]) for run in runs]
-    for entry in entries:
+    found = [[scores.find(figure["group"], figure["metric"]) for scores in scores_by_run[run]] for run in runs]
+    for entry in chain.from_iterable(found):
         if isinstance(entry, Absent):
             return Verdict(name, bound, (), f"not computed: {entry.reason}")
-    rows = tuple(entry for entry in entries if isinstance(entry, Row))
-    fewest = min(row.n for row in rows)
+    rows = tuple(tuple(entry for entry in of_run if isinstance(entry, Row)) for of_run in found)
+    if len({len(of_run) for of_run in rows}) > 1:
+        counts = ", ".join(f"{run} {len(of_run)}" for run, of_run in zip(runs, rows, strict=True))
+        raise InputError(f"the figure {name!r} compares runs that have equally many seeds, got {counts}")
+    fewest = min(row.n for row in chain.from_iterable(rows))
     if fewest < figure.get("min_n", 0):
         return Verdict(name, bound, rows, f"n is below {figure['min_n']}")
     if not bound:
         return Verdict(name, bound, rows, COMPARISON)
-    return Verdict(name, bound, rows, REACHED if _is_reached(figure, rows) else MISSED)
+    if "clearly" in figure and not all(row.has_interval for row in chain.from_iterable(rows)):
+        return Verdict(name, bound, rows, NO_INTERVAL)
+    reached = all(_is_reached(figure, of_seed) for of_seed in zip(*rows, strict=True))
+    return Verdict(name, bound, rows, REACHED if reached else MISSED)
 
 
 def _check(figure: Mapping[str, Any]) -> None:

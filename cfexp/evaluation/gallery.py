@@ -1,5 +1,6 @@
 """Pages of pictures: a run's counterfactuals as one sheet, and the small grid that a training leaves each epoch."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -8,10 +9,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cfexp.evaluation.measurements import COLORS, EVERYTHING
+from cfexp.evaluation.measurements import ABSENT, COLORS, EVERYTHING
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 from cfexp.evaluation.style_codes import is_search
-from cfexp.evaluation.table import Scores
+from cfexp.evaluation.table import Scores, absent_regions
 
 AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
 TILE, GAP, PAD, MARGIN = 160, 6, 16, 44  # pixels: a picture, between pictures, inside a card, round the sheet
@@ -77,7 +78,7 @@ def counterfactual_sheet(
     cards = [_card(run, record, palette, names) for record in shown]
     lines = [f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."]
     if scores is not None:
-        lines.insert(0, _headline(scores))
+        lines[:0] = [_headline(scores), *filter(None, [absent_regions(scores)])]
     columns = columns or (3 if names == PICTURES else 2)
     _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
 
@@ -102,7 +103,7 @@ def card_pictures(run: RunFolder, count: int = 24) -> tuple[list[Image.Image], l
     for record in records:
         images = [run.images(name, [record["key"]])[0] for name in names]
         pictures.append(picture_grid([[*images, difference(*images[-2:])]]))
-        changed = f"{record['answer_before']} -> {record['answer_after']}"
+        changed = " -> ".join(answers_of(record))
         captions.append(f"{caption_of(run, record)} {changed} ({outcome_of(record)}; image {record['image_id']})")
     return pictures, captions
 
@@ -178,26 +179,47 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))
     room = (right - 26 - PAD) / 2 - draw.textlength("before: ", _font(SMALL)) - 50
-    x = _answer(card, PAD, line, "before:", record["answer_before"], room, palette)
+    x = _answer(card, PAD, line, "before:", answers_of(record)[0], room, palette)
     draw.line((x + 2, line, x + 18, line), GREY, 2)
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
-    _answer(card, x + 34, line, "after:", record["answer_after"], room, palette)
+    _answer(card, x + 34, line, "after:", answers_of(record)[1], room, palette)
     return card
 
 
 def outcome_of(record: Record) -> str:
     """What became of the decision, in words."""
+    if record.get(ABSENT):
+        return "nothing may change"
     if record.get("reconstruction_class") not in (None, record["query_class"]):
         return "flipped by the reconstruction"  # which explains nothing
     return "flipped" if record["stored_class"] != record["query_class"] else "not flipped"
 
 
+def answers_of(record: Record) -> tuple[str, str]:
+    """What the model says before and after: the answers, or without names for them the numbers of the classes."""
+    before, after = record.get("answer_before"), record.get("answer_after")
+    classes = record["query_class"], record["stored_class"]
+    return str(classes[0] if before is None else before), str(classes[1] if after is None else after)
+
+
+def region_moves(record: Record) -> list[float]:
+    """How far the code of each region moved, of a search; 0 also where that is no number."""
+    return [moved if 0 < moved < math.inf else 0.0 for moved in record.get("region_change") or []]
+
+
+def region_names(run: RunFolder, count: int) -> list[str]:
+    """What the first `count` regions are called, and all that the run has a name for."""
+    names = [str(name) for name in run.data.get("region_names") or []]
+    return [*names, *(f"region {index}" for index in range(len(names), count))]
+
+
 def caption_of(run: RunFolder, record: Record) -> str:
     """The question, or of a search the region whose code changed most."""
-    if change := record.get("region_change"):
-        if not any(change):
+    if moves := region_moves(record):
+        if not any(moves):
             return "no region changed"
-        return f"changed most: {run.data['region_names'][change.index(max(change))].replace('_', ' ')}"
+        most = region_names(run, len(moves))[moves.index(max(moves))]
+        return f"changed most: {most.replace('_', ' ')}"
     return record.get("question") or ""
 
 

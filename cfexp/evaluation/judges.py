@@ -150,7 +150,7 @@ def _correlation(
 
     value = correlation_difference(before, before, after, attribute)
     error = bootstrap_error(of_rows, len(before), groups)
-    return Distance(value, max(value - 1.96 * error, 0.0), value + 1.96 * error)
+    return Distance.of(value, error, scale=before.shape[1], lowest=0.0)
 
 
 def published_mnac_judge(logits: See, num_attributes: int) -> Judge:

@@ -58,6 +58,7 @@ VQA_METRICS: dict[str, Metric] = {
     "color_is_new_answer": Metric("%", _COLOR_FLIPS, is_rate=True),
 }
 # Of searches in style codes:
+ABSENT = "regions_absent"  # counted apart: of such queries, in which nothing may change, no other metric says anything
 SEARCH_METRICS: dict[str, Metric] = {
     "decision_right": Metric("%", "searches whose label is known", is_rate=True),
     "reconstruction_psnr": Metric("dB", "searches"),
@@ -106,7 +107,8 @@ class Measurements(NamedTuple):
 
     records: list[Record]  # (N)
     image_ids: NDArray[np.int64]  # (N,)
-    members: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
+    everyone: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
+    members: dict[str, NDArray[np.bool_]]  # the same, but for queries that have none of the regions that may change
     metrics: dict[str, Metric]  # those that mean something for this run
     values: dict[str, Values]  # by metric
     sets: dict[str, SetMeasure]  # by metric of sets
@@ -155,7 +157,9 @@ def measure(
     palette, regions = run.palette, run.data.get("region_names", [])
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
-    members = group_members(records, settings.class_names)
+    everyone = group_members(records, settings.class_names)
+    nowhere = np.array([bool(record.get(ABSENT)) for record in records])
+    members = {group: member & ~nowhere for group, member in everyone.items()}
     metrics, verdicts = metrics_of(records, settings), Verdicts(judges)
     has_layouts = bool(regions) and any(is_search(record) for record in records)
     fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
@@ -192,7 +196,7 @@ def measure(
     if attack is not None:
         for name, figure in attack_figures(run, records, next(iter(members.values())), attack).items():
             values[name], metrics[name] = figure.values, Metric(figure.unit, figure.counted, figure.is_rate)
-    return Measurements(records, image_ids, members, metrics, values, sets, sensitivity, checkerboard)
+    return Measurements(records, image_ids, everyone, members, metrics, values, sets, sensitivity, checkerboard)
 
 
 def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:

@@ -17,7 +17,17 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from cfexp.evaluation.gallery import AMPLIFIED, PICTURES, SEARCH_PICTURES, caption_of, outcome_of
+from cfexp.errors import InputError
+from cfexp.evaluation.gallery import (
+    AMPLIFIED,
+    PICTURES,
+    SEARCH_PICTURES,
+    answers_of,
+    caption_of,
+    outcome_of,
+    region_moves,
+    region_names,
+)
 from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.measurements import Measurements, measure
 from cfexp.evaluation.region_sweep import DISTANCE, STEP
@@ -51,12 +61,13 @@ def write_page(
     """
     measurements = measure(run, "2021", {}, settings, count=max_explanations)
     records = measurements.records
-    album, regions = _Album(run, max_width), run.data.get("region_names", [])
+    album = _Album(run, max_width)
+    regions = region_names(run, max(len(region_moves(record)) for record in records))
     scores = [name for name in measurements.metrics if _is_score(name, measurements)]
     cards = [
         _card(run, record, album, regions)
         | {
-            "groups": [name for name, member in measurements.members.items() if member[row]],
+            "groups": [name for name, member in measurements.everyone.items() if member[row]],
             "scores": [_number(record.get(name)) for name in PROBABILITIES.values()]
             + [_number(measurements.values[name][row]) for name in scores],
         }
@@ -67,7 +78,7 @@ def write_page(
         "cards": cards,
         "pictures": album.pictures,
         "scores": [*PROBABILITIES, *(_label(name, measurements) for name in scores)],
-        "groups": list(measurements.members),
+        "groups": list(measurements.everyone),
         "outcomes": list(dict.fromkeys(card["outcome"] for card in cards)),
         "regions": [[name, "#{:02x}{:02x}{:02x}".format(*region_color(index))] for index, name in enumerate(regions)],
         "before": (SEARCH_PICTURES if searches else PICTURES)[-2],  # what the difference is from
@@ -87,9 +98,9 @@ def write_page(
         groups=_json(run.path / "metrics.json").get("groups", {}),
         provenance=_text(run.path / "provenance.json"),
         config=_text(run.path / "config.yaml"),
-        data=data,
+        data=_finite(data),
     )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="replace")  # JSON may hold halves of characters
     return len(cards)
 
 
@@ -108,8 +119,8 @@ def region_colors(label_map: Tensor) -> Tensor:
 def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:
     """The regions of a layout (H, W) in their colours, the more opaque the farther their codes moved; (H, W) RGBA.
 
-    change: (R,), of each region; the one that moved farthest covers what is below it nearly, one that stayed not at
-    all.
+    change: (R,), of each region, finite; the one that moved farthest covers what is below it nearly, one that stayed
+    not at all.
     """
     table = np.zeros((256, 4), dtype=np.uint8)
     farthest = max(change, default=0) or 1
@@ -120,25 +131,26 @@ def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.
 
 def _card(run: RunFolder, record: Record, album: "_Album", regions: Sequence[str]) -> Json:
     """What the page shows of an explanation, but for its scores and groups."""
-    key, change = record["key"], record.get("region_change") or []
+    key, moves = record["key"], region_moves(record)
     pictures = {name: album.add(name, key) for name in SEARCH_PICTURES}
     layout = run.layout(key)
-    if layout is not None and change:
-        pictures["layout"] = album.embed(layout_overlay(layout, change))
+    if layout is not None and moves:
+        pictures["layout"] = album.embed(layout_overlay(layout, moves))
     if record.get("has_truth_mask"):
         mask = run.masks([key])[0, 0].numpy()
         pictures["truth"] = album.embed(Image.fromarray(np.where(mask, 0, SHADE).astype(np.uint8)), as_shade=True)
-    order = sorted(range(len(change)), key=lambda region: -change[region])
+    farthest = sorted(range(len(moves)), key=lambda region: -moves[region])[:SHOWN]
+    before, after = answers_of(record)
     return {
         "key": key,
         "image": str(record["image_id"]),
         "caption": caption_of(run, record),
         "outcome": outcome_of(record),
-        "before": record["answer_before"],
-        "after": record["answer_after"],
+        "before": before,
+        "after": after,
         "logits": [record[name] for name in ("query_logits", "stored_logits") if record.get(name) is not None],
         "truth": record.get("multiple_choice_answer"),
-        "changes": [[region, _number(change[region])] for region in order[:SHOWN] if change[region] > 0],
+        "changes": [[region, _number(moves[region])] for region in farthest if moves[region] > 0],
         "sweep": [
             [regions[unit], success, _number(record["sweep_distance"][unit])]
             for unit, success in enumerate(record.get("sweep_success") or [])
@@ -169,7 +181,8 @@ class _Album:
             black.putalpha(picture)
             picture = black
         if picture.width > self.max_width:
-            picture = picture.resize((self.max_width, round(self.max_width * picture.height / picture.width)))
+            height = max(1, round(self.max_width * picture.height / picture.width))
+            picture = picture.resize((self.max_width, height))
         file = io.BytesIO()
         # Without loss, and a fifth smaller than PNG, at 12 ms for 64x128; `quality` is then only how hard it tries.
         picture.save(file, "WEBP", lossless=True, quality=50, method=4)
@@ -199,10 +212,22 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
+def _finite(content: Any) -> Any:
+    """The same lists and objects, with None for numbers that JSON does not have: a browser would read nothing of it."""
+    if isinstance(content, dict):
+        return {name: _finite(each) for name, each in content.items()}
+    if isinstance(content, list):
+        return [_finite(each) for each in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _json(path: Path) -> Json:
-    content: Json = json.loads(_text(path) or "{}")
+    try:
+        content: Json = _finite(json.loads(_text(path) or "{}"))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
     return content
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

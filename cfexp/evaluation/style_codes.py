@@ -110,8 +110,12 @@ def style_code_values(
 
 
 def _right(record: Record, label: str | None) -> float:
-    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is known."""
-    known = None if label is None else (record.get("labels") or {}).get(label)
+    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is known.
+
+    Nor is it told of a decision between other than two classes, whose numbers mean other things.
+    """
+    of_two = len(record.get("query_logits") or (0, 1)) == 2 and "query_top_logits" not in record
+    known = (record.get("labels") or {}).get(label) if label is not None and of_two else None
     return float("nan") if known is None else 100.0 * (record["query_class"] == known)
 
 

@@ -6,6 +6,7 @@ whether it failed; what it measured is its own metrics.json.
 
 import csv
 import json
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -110,11 +111,12 @@ def measured(run: Path) -> dict[str, Measured]:
     if not path.is_file():
         return {}
     content = _json(path)
-    if "groups" not in content:
-        return {name: Measured(value) for name, value in content.items()}
-    headline: Mapping[str, Any] = next(iter(content["groups"].values()), {})
-    kept = ((name, row) for name, row in headline.items() if row["value"] is not None)
-    return {name: Measured(row["value"], row["n"], row["low"], row["high"]) for name, row in kept}
+    if "groups" in content:
+        rows: Mapping[str, Any] = next(iter(content["groups"].values()), {})
+        found = {name: Measured(row["value"], row["n"], row["low"], row["high"]) for name, row in rows.items()}
+    else:
+        found = {name: Measured(value) for name, value in content.items()}
+    return {name: row for name, row in found.items() if row.value is not None and math.isfinite(row.value)}
 
 
 def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack
 from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
-from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
+from cfexp.evaluation.measurements import ABSENT, PREDICTOR_METRICS, Measurements, Predictor, measure
 from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
 from cfexp.evaluation.regions import CHANGED, CODES, PIXELS
@@ -58,9 +59,19 @@ class Row(NamedTuple):
     metric: str
     value: float
     n: int  # what it is of: see `counted` of the metric
-    low: float  # 95 % interval: Wilson's for rates, the bootstrap's over images for means; NaN = not to be had
+    low: float  # 95 % interval: Wilson's for rates, the bootstrap's over images for means; NaN = there is none
     high: float
     unit: str
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything is known of what other queries would have given."""
+        return not math.isnan(self.low)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The value and its interval for the terminal."""
+        return shown(self.value, self.low, self.high)
 
 
 class Absent(NamedTuple):
@@ -100,8 +111,8 @@ class Scores(NamedTuple):
         groups: dict[str, Any] = {group: {} for group in self.groups}
         missing: dict[str, Any] = {}
         for row in self.rows:
-            value, low, high = (_rounded(number) for number in (row.value, row.low, row.high))
-            groups[row.group][row.metric] = {"value": value, "n": row.n, "low": low, "high": high, "unit": row.unit}
+            kept = _stored(row)
+            groups[row.group][row.metric] = {key: kept[key] for key in ("value", "n", "low", "high", "unit")}
         for entry in self.absent:
             missing.setdefault(entry.group, {})[entry.metric] = entry.reason
         content = {"run": self.run, "era": self.era, "groups": groups, "not_computed": missing}
@@ -110,7 +121,7 @@ class Scores(NamedTuple):
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(Row._fields)
             for row in self.rows:
-                lines.writerow("" if number is None else number for number in map(_rounded, row))
+                lines.writerow("" if number is None else number for number in _stored(row).values())
 
 
 def score_run(
@@ -141,7 +152,7 @@ def score_run(
     entries += [
         Absent(group, metric + ending, wanted)
         for group in measurements.members
-        for metric, wanted in (missing or {}).items()
+        for metric, wanted in {**(missing or {}), **(attack.missing if attack else {})}.items()
         for ending in ("", FLOOR, SUCCESSES)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
@@ -156,37 +167,49 @@ def _entries(
     image_ids = measurements.image_ids[member]
     values = {metric: column[member] for metric, column in measurements.values.items()}
     values["locality_lift"] = _ratio(values["edit_locality"], values["mask_area"])
+    told = [
+        record[ABSENT] for record in compress(measurements.records, measurements.everyone[group]) if ABSENT in record
+    ]
+    if told:  # of a search in some regions alone
+        value, low, high, n = _share(100.0 * np.array(told))
+        yield Row(group, ABSENT, value, n, low, high, "%")
     for name, metric in metrics.items():
         if name.startswith("checkerboard_"):
             score = measurements.checkerboard.score(index, int(name.removeprefix("checkerboard_")))
         elif name == "language_sensitivity":
             pairs = measurements.sensitivity[group]
-            score = _mean(np.array(pairs.values), np.array(pairs.image_ids))
+            score = _mean(np.array(pairs.values), np.array(pairs.image_ids), metric)
         elif name in measurements.sets:
             score = measurements.sets[name].score(member, measurements.image_ids)
         elif metric.is_rate:
             score = _share(values[name])
         else:
-            score = _mean(values[name], image_ids)
+            score = _mean(values[name], image_ids, metric)
         value, low, high, n = score
         if n == 0:
             yield Absent(group, name, f"no {metric.counted}")
+        elif not math.isfinite(value):
+            yield Absent(group, name, f"of {metric.counted}, some give no finite number")
         else:
             yield Row(group, name, value, n, low, high, metric.unit)
 
 
 def _share(values: Values) -> tuple[float, float, float, int]:
-    """Rate in percent with Wilson's interval, and n."""
+    """Rate in percent with Wilson's interval, and n, the queries, which count as if they did not depend on each other.
+
+    What several questions about one image have in common is left out; only `_mean` knows of images.
+    """
     known = values[~np.isnan(values)]
     happened = int((known > 0).sum())
     low, high = wilson_interval(happened, len(known))
     return 100 * happened / max(len(known), 1), 100 * low, 100 * high, len(known)
 
 
-def _mean(values: Values, image_ids: NDArray[np.int64]) -> tuple[float, float, float, int]:
-    """Mean with the interval of the bootstrap over images, and n."""
+def _mean(values: Values, image_ids: NDArray[np.int64], metric: Metric) -> tuple[float, float, float, int]:
+    """Mean with the interval of the bootstrap over images, if it has one, and n; of percent, see its `bounds`."""
     known = ~np.isnan(values)
-    low, high = bootstrap_interval(values[known], seed=SEED, groups=image_ids[known])
+    bounds = (0.0, 100.0) if metric.unit == "%" else None
+    low, high = bootstrap_interval(values[known], seed=SEED, groups=image_ids[known], bounds=bounds)
     return float(values[known].sum()) / max(int(known.sum()), 1), low, high, int(known.sum())
 
 
@@ -203,31 +226,40 @@ def _ratio(above: Values, below: Values) -> Values:
     return linearised
 
 
-def _rounded(number: Any) -> Any:
-    """Floats to five digits, which no interval here outdoes, NaN as None; anything else as it is."""
-    if not isinstance(number, float):
-        return number
-    return float(f"{number:.5g}") if math.isfinite(number) else None
+def _stored(row: Row) -> dict[str, Any]:
+    """A row as files hold it: in five digits, or as many as tell its interval's ends apart; None for no interval."""
+    digits = next((count for count in range(5, 17) if f"{row.low:.{count}g}" != f"{row.high:.{count}g}"), 5)
+    numbers = {"value": row.value, "low": row.low, "high": row.high}
+    rounded = {name: float(f"{x:.{digits}g}") if math.isfinite(x) else None for name, x in numbers.items()}
+    return row._asdict() | rounded
 
 
 def print_table(scores: Scores, console: Console | None = None) -> None:
     """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
     console = console or Console()
     known = {row.metric for row in scores.rows}
-    columns = SEARCH_COLUMNS if "code_distance" in known else VQA_COLUMNS
+    entries: list[Row | Absent] = [*scores.rows, *scores.absent]
+    columns = SEARCH_COLUMNS if any(entry.metric == "code_distance" for entry in entries) else VQA_COLUMNS
     shown = {metric for metric, _ in columns.values()}
     table = table_of(f"{scores.run}: before and after", "queries", "n", *columns)
     for group in scores.groups:
-        count = scores.find(group, "flip_rate")
-        assert isinstance(count, Row)  # every query has flipped or not
+        count = scores.find(group, "flip_rate")  # every query has flipped or not, but where nothing may change
         cells = (_cell(scores.find(group, metric), digits) for metric, digits in columns.values())
-        table.add_row(group, str(count.n), *cells, style="bold" if group == scores.groups[0] else None)
+        table.add_row(
+            group,
+            str(count.n if isinstance(count, Row) else 0),
+            *cells,
+            style="bold" if group == scores.groups[0] else None,
+        )
     console.print(table)
     headline = scores.groups[0]
+    if line := absent_regions(scores):
+        console.print(line)
     table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
         if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
-            table.add_row(row.metric, f"{short(row.value)} {row.unit}".rstrip(), interval_of(row), str(row.n))
+            value, interval = row.texts
+            table.add_row(row.metric, f"{value} {row.unit}".rstrip(), interval, str(row.n))
     console.print(table)
     if any(metric.startswith(FLIP) for metric in known):
         for table in _sweep_tables(scores, headline):
@@ -242,6 +274,15 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
         console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")
 
 
+def absent_regions(scores: Scores) -> str:
+    """How many of the headline's queries have none of the regions that may change; empty where all have one."""
+    for row in scores.rows:
+        if (row.group, row.metric) == (scores.groups[0], ABSENT) and row.value > 0:
+            count = round(row.value * row.n / 100)
+            return f"none of the regions that may change is in {count} of the {row.n} queries, which are counted apart"
+    return ""
+
+
 def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
     """What each region alone does to the decision, and the smallest sets that turn it."""
     rows = {row.metric: row for row in scores.rows if row.group == group}
@@ -250,7 +291,7 @@ def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
     for name in sorted(rates, key=lambda name: -rows[name].value):
         region = name.removeprefix(FLIP)
         price = (_cell(scores.find(group, f"{of}{region}"), digits) for of, digits in ((DISTANCE, 2), (STEP, 1)))
-        table.add_row(region, str(rows[name].n), f"{rows[name].value:.1f}", interval_of(rows[name]), *price)
+        table.add_row(region, str(rows[name].n), f"{rows[name].value:.1f}", rows[name].texts[1], *price)
     yield table
     table = table_of(f"{group}: the smallest set that flips", "regions", "%", "95 % interval", "n")
     for name, row in rows.items():
@@ -260,7 +301,7 @@ def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
             label = {SET_FOUND: "any set found", SET_SIZE: "mean number of regions"}[name]
         else:
             continue
-        table.add_row(label, short(row.value), interval_of(row), str(row.n))
+        table.add_row(label, *row.texts, str(row.n))
     yield table
 
 
@@ -289,6 +330,16 @@ def short(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def interval_of(row: Row) -> str:
-    """A row's 95 % interval."""
-    return "—" if math.isnan(row.low) else f"[{short(row.low)}, {short(row.high)}]"
+def shown(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """A number and its 95 % interval, short, but in as many digits as tell the interval's ends apart.
+
+    A dash stands for no interval, whose ends are NaN, or None as files have them.
+    """
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return short(value), "—"
+    texts = short(value), short(low), short(high)
+    digits = 3
+    while texts[1] == texts[2] and low < high:
+        digits += 1
+        texts = f"{value:.{digits}g}", f"{low:.{digits}g}", f"{high:.{digits}g}"
+    return texts[0], f"[{texts[1]}, {texts[2]}]"

@@ -58,7 +58,8 @@ def search_style_codes(
     """Move each query's style codes by Adam until the decision is the counter class, and no farther than that takes.
 
     minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3). No query's result
-    depends on the batch it is in, as Adam works on each number alone. No step waits for the device.
+    depends on the batch it is in, as Adam works on each number alone. No step waits for the device. Under autocast the
+    codes and their steps keep their dtype.
 
     decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen. decide: images to logits (B, K).
     style_codes: of the queries, as the style encoder gives them. counter_class: (B,) int64, see `counter_class_of`.
@@ -87,13 +88,15 @@ def search_style_codes(
     for step in range(num_steps):
         with torch.enable_grad():
             codes.requires_grad_()
-            logits = decide(decode(codes))
+            logits = decide(decode(codes)).to(codes.dtype)  # which under autocast they are not
             decision = decision_loss(logits, counter_class, head)
             proximity = losses.proximity_loss(codes, query_codes)
             loss = decision + proximity_weight * proximity
             if repel:
                 loss = loss + repulsion * _alignment(codes - query_codes, repel, query_codes)
-            (gradient,) = torch.autograd.grad(loss.sum(), [codes])
+            # Autocast is for the way there: on the way back it would cast what the generator has kept.
+            with torch.autocast(codes.device.type, enabled=False):
+                (gradient,) = torch.autograd.grad(loss.sum(), [codes])
         codes = codes.detach()
         decisions.append(decision.detach())
         proximities.append(proximity.detach())
@@ -104,11 +107,23 @@ def search_style_codes(
         codes = torch.where(movable & active, codes - update, codes)
     with torch.no_grad():
         image = decode(codes)
-        logits = decide(image)
+        logits = decide(image).to(codes.dtype)
     margins.append(losses.decision_margin(logits, counter_class, head))
     none = codes.new_zeros(batch, 0)
     curves = [torch.stack(curve, dim=1) if curve else none for curve in (decisions, proximities)]
     return StyleSearch(codes, image, logits, curves[0], curves[1], _first(torch.stack(margins, dim=1) > 0))
+
+
+def nothing_moved(
+    style_codes: Tensor, image: Tensor, logits: Tensor, counter_class: Tensor, head: int | None, num_steps: int
+) -> StyleSearch:
+    """What `search_style_codes` finds where no code may move, without a step: the queries' reconstruction.
+
+    image: (B, 3, H, W), decoded from the style codes (B, R, D). logits: (B, K) of the decision model on it.
+    """
+    decision = losses.decision_loss(logits, counter_class, head)[:, None].expand(-1, num_steps)
+    decided = losses.decision_margin(logits, counter_class, head) > 0
+    return StyleSearch(style_codes, image, logits, decision, torch.zeros_like(decision), decided.long() - 1)
 
 
 def search_candidates(
@@ -136,7 +151,9 @@ def search_candidates(
         start = None
         if candidate:
             draws = [torch.Generator().manual_seed(int(seed) * 1009 + candidate) for seed in seeds]
-            noise = torch.stack([torch.randn(style_codes.shape[1:], generator=draw) for draw in draws])
+            noise = torch.stack(
+                [torch.randn(style_codes.shape[1:], generator=draw, dtype=torch.float32) for draw in draws]
+            )
             # An absent region's code is zero and has no influence: it stays.
             present = (style_codes != 0).any(2, keepdim=True)
             start = torch.where(present, style_codes + spread * noise.to(style_codes), style_codes)

@@ -3,9 +3,10 @@ in the style codes of a frozen semantic-synthesis GAN.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import count
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,13 @@ from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation, eight_bit, queries_of
 from cfexp.explainers.memory import check_budget, memory_at_hand, memory_taken, queries_that_fit
 from cfexp.explainers.region_sweep import sweep_regions, unit_masks
-from cfexp.explainers.search import StyleSearch, counter_class_of, search_candidates, search_style_codes
+from cfexp.explainers.search import (
+    StyleSearch,
+    counter_class_of,
+    nothing_moved,
+    search_candidates,
+    search_style_codes,
+)
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN, PreparedLayout
@@ -46,6 +53,9 @@ class STEEX(Explainer):
     memory_budget: explain so many queries of a batch at once as one step of the search fits into it: bytes, "8GiB",
     "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
     """
+
+    # Of 16-mixed's gradients no scale keeps the small ones here.
+    precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
 
     def __init__(
         self,
@@ -79,6 +89,11 @@ class STEEX(Explainer):
         self.class_names = None if class_names is None else list(class_names)
         self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
         self.early_stop, self.noise = early_stop, noise
+        if type(num_steps) is not int or num_steps < 0:
+            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
+        for name, value in (("learning_rate", learning_rate), ("proximity_weight", proximity_weight)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
         if resample_noise and not noise:
             raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
         if type(num_candidates) is not int or num_candidates < 1:
@@ -95,6 +110,17 @@ class STEEX(Explainer):
         self.units: Tensor | None = None
         self.generator: FastSEAN | None = None
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
+        seen: dict[str, Callable[[], object]] = {
+            "decision_model": lambda: self.decision_model(image),
+            "autoencoder": lambda: self.autoencoder(image, label_map),
+        }
+        if self.segmenter is not None:
+            segmenter = self.segmenter
+            seen["segmenter"] = lambda: segmenter(image)
+        return seen
+
     def setup(self, stage: str) -> None:
         """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
         names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
@@ -110,12 +136,21 @@ class STEEX(Explainer):
                 raise InputError(f"counter_class={counter_class!r} is none of the classes {names}")
             assert names is not None
             counter_class = names.index(counter_class)
+        if counter_class is not None:
+            if isinstance(counter_class, bool) or not isinstance(counter_class, SupportsIndex):
+                raise InputError(f"counter_class must be a name or a whole number, got {counter_class!r}")
+            counter_class = operator.index(counter_class)
         if counter_class is not None and names is not None and counter_class not in range(len(names)):
             raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names) - 1}: {names}")
         self.counter_class = counter_class
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
         """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
+        several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
+        if regions is not None and not (several and all(isinstance(region, str) for region in regions)):
+            raise InputError(f"regions must be a list of names, got {regions!r}")
+        if regions is not None and len(regions) == 0:
+            raise InputError("regions names no region: nothing could change; leave it out (null) for all")
         self.regions, self.region_mask = None if regions is None else list(regions), None
         if self.regions is not None:
             if unknown := [region for region in self.regions if region not in region_names]:
@@ -144,12 +179,12 @@ class STEEX(Explainer):
 
     def _search_once(self, batch: ImageBatch) -> None:
         """Explain by one step, without what follows the first answer."""
-        kept = self.num_steps, self.num_candidates, self.units
-        self.num_steps, self.num_candidates, self.units = 1, 1, None
+        kept = self.num_steps, self.num_candidates, self.units, self.region_mask
+        self.num_steps, self.num_candidates, self.units, self.region_mask = 1, 1, None, None
         try:
             self.explain(batch)
         finally:
-            self.num_steps, self.num_candidates, self.units = kept
+            self.num_steps, self.num_candidates, self.units, self.region_mask = kept
 
     @torch.enable_grad()
     def explain(self, batch: ImageBatch) -> Explanation:
@@ -163,16 +198,19 @@ class STEEX(Explainer):
         and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it. Of a sweep: the fields of
         `RegionSweep`, as `sweep_success` and so on.
 
+        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have none of them:
+        nothing can move there, and the counterfactual is the reconstruction. A batch of such queries takes no step.
+
         Raises InputError for a counter class that the decision model does not have.
         """
         generator = self._folded()
         with torch.no_grad():
             label_map = batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
-            codes = self.autoencoder.encode(batch.image, label_map)
+            with torch.autocast(self.device.type, enabled=False):  # codes of eight bits are not the query's
+                codes = self.autoencoder.encode(batch.image, label_map)
             layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, layout)
-            query_logits = self.decision_model(batch.image)
-            reconstruction_logits = self.decision_model(reconstruction)
+            query_logits, reconstruction_logits = map(self._decide, (batch.image, reconstruction))
         if self.counter_class is None:
             counter_class = counter_class_of(query_logits, self.head)
         elif self.counter_class not in range(classes := self._classes(query_logits).shape[1]):
@@ -180,16 +218,23 @@ class STEEX(Explainer):
         else:
             counter_class = torch.full_like(batch.key, self.counter_class)
         layouts = self._layouts(generator, layout, batch.key.tolist())
-        found, *further = search_candidates(
-            lambda moved: generator.decode(moved, next(layouts)),
-            self.decision_model,
-            codes,
-            counter_class,
-            num_candidates=self.num_candidates,
-            seeds=batch.key,
-            region_mask=self.region_mask,
-            **self._settings,
-        )
+        still = nothing_moved(codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps)
+        absent = self._regions_absent(label_map)
+        candidates = [still] * self.num_candidates
+        if not absent.all():
+            candidates = search_candidates(
+                lambda moved: generator.decode(moved, next(layouts)),
+                self.decision_model,
+                codes,
+                counter_class,
+                num_candidates=self.num_candidates,
+                seeds=batch.key,
+                region_mask=self.region_mask,
+                **self._settings,
+            )
+            if absent.any():  # noise that is redrawn would move their images
+                candidates = [_where(absent, still, candidate) for candidate in candidates]
+        found, *further = candidates
         change = (found.style_codes - codes).norm(dim=2)
         return Explanation(
             query=batch.image,
@@ -208,6 +253,7 @@ class STEEX(Explainer):
                 "flip_step": found.flip_step,
                 "decision_curve": found.decision_curve,
                 "proximity_curve": found.proximity_curve,
+                **({} if self.region_mask is None else {"regions_absent": absent}),
                 **(_candidates(found, further, codes) if further else {}),
                 **self._sweep(generator, label_map, codes, counter_class, batch.key.tolist()),
             },
@@ -216,7 +262,7 @@ class STEEX(Explainer):
     @torch.no_grad()
     def logits(self, image: Tensor, batch: Any) -> Tensor:
         """Logits (B, 2) of a head, or (B, K), on other images."""
-        return self._classes(self.decision_model(image))
+        return self._classes(self._decide(image))
 
     def keys(self, batch: ImageBatch) -> Tensor:
         """The places of the images in the part that is explained."""
@@ -257,11 +303,17 @@ class STEEX(Explainer):
 
         @torch.no_grad()
         def margin(image: Tensor, row: int) -> Tensor:
-            logits = self.decision_model(eight_bit(image))
+            logits = self._decide(eight_bit(image))
             return losses.decision_margin(logits, counter_class[[row] * len(image)], self.head)
 
         found = sweep_regions(search, margin, codes, self.units)
         return {f"sweep_{name}": values for name, values in found._asdict().items()}
+
+    def _regions_absent(self, label_map: Tensor) -> Tensor:
+        """(B,) bool: of queries in which none of the regions that may change has a pixel."""
+        if self.region_mask is None:
+            return torch.zeros(len(label_map), dtype=torch.bool, device=label_map.device)
+        return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
 
     def _layouts(self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]) -> Iterator[PreparedLayout]:
         """The prepared layout of each step, with its noise: that of the reconstruction first."""
@@ -270,8 +322,19 @@ class STEEX(Explainer):
             seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
             yield generator.redraw(layout, seeds) if self.resample_noise else layout
 
+    def _decide(self, image: Tensor) -> Tensor:
+        """The decision model's logits, in the images' dtype: under autocast its own is another."""
+        logits: Tensor = self.decision_model(image)
+        return logits.to(image.dtype)
+
     def _classes(self, logits: Tensor) -> Tensor:
         return losses.exclusive_logits(logits, self.head)
+
+
+def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:
+    """Of each of B queries what the one search found where the condition (B,) holds, else what the other did."""
+    pairs = zip(one, other, strict=True)
+    return StyleSearch(*(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 
 def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:

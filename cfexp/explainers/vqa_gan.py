@@ -19,16 +19,19 @@ from cfexp.models.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.mlb import VQAModel
 from cfexp.models.pretrained import freeze
 
+_COSTS = {"l2", "mask", "color", "outline"}  # the terms that an edit costs
+
 
 class VQACounterfactualGAN(Explainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
 
         L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1)
-              + mask_weight mean(m) + color_weight TV(painted colour)      the last two with a mask, ours
+              + mask_weight mean(m) + color_weight TV(painted colour) + outline_weight TV(m off edges)
+                                                                           the last three with a mask, ours
         L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
 
     Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing of the question seen.
-    Over the next `ramp_epochs` the three weights of an edit's cost (l2, mask, colour) rise from `ramp_start` of
+    Over the next `ramp_epochs` the weights of an edit's cost (l2, mask, colour, outline) rise from `ramp_start` of
     themselves to all of it: dear edits keep a generator that does not know the question from changing every object, but
     dear from the start they keep any generator from learning to edit at all.
     The answer A is the consensus where the vocabulary has it, else the VQA model's own.
@@ -54,6 +57,7 @@ class VQACounterfactualGAN(Explainer):
         adversarial_weight: float = 0.05,
         mask_weight: float = 0.0,
         color_weight: float = 0.0,
+        outline_weight: float = 0.0,
         warmup_epochs: float = 0.5,
         ramp_epochs: float = 0.0,
         ramp_start: float = 0.3,
@@ -70,14 +74,28 @@ class VQACounterfactualGAN(Explainer):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.scheduler = scheduler
         self.l2_weight, self.adversarial_weight, self.mask_weight = l2_weight, adversarial_weight, mask_weight
-        self.color_weight = color_weight
+        self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
         self.counter_answer = counter_answer
         self.counter_class = -1
-        for name, weight in (("mask_weight", mask_weight), ("color_weight", color_weight)):
+        weights = {"mask_weight": mask_weight, "color_weight": color_weight, "outline_weight": outline_weight}
+        for name, weight in weights.items():
             if weight > 0 and not self.generator.mask:
                 raise InputError(f"{name}={weight} needs a generator with mask=true")
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
+        question = image.new_zeros(len(image), self.decision_model.question_dim)
+        answer = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+        seen: dict[str, Callable[[], object]] = {
+            "decision_model": lambda: self._decide(image, question),
+            "generator": lambda: self._edit(image, question, answer),
+        }
+        if self.discriminator is not None:
+            discriminator = self.discriminator
+            seen["discriminator"] = lambda: discriminator(image)
+        return seen
 
     def setup(self, stage: str) -> None:
         """Look the counter answer up; raises InputError if the VQA model cannot give it."""
@@ -124,10 +142,10 @@ class VQACounterfactualGAN(Explainer):
         edited = self._edit(batch.image, question, batch.answer, unconditioned=warmup)
         terms = {"l2": self.l2_weight * losses.squared_l2(batch.image, edited.image)}
         if not warmup:
-            terms |= self._generator_terms(question, batch.answer, edited)
+            terms |= self._generator_terms(batch.image, question, batch.answer, edited)
             if after_warmup < self.ramp_epochs:
                 cost = self.ramp_start + (1 - self.ramp_start) * after_warmup / self.ramp_epochs
-                terms |= {name: cost * terms[name] for name in ("l2", "mask", "color") if name in terms}
+                terms |= {name: cost * terms[name] for name in _COSTS & terms.keys()}
         loss = torch.stack(list(terms.values())).sum()
         self._step(generator_optimizer, self.generator, loss)
         if self.discriminator is not None and not warmup:
@@ -135,6 +153,10 @@ class VQACounterfactualGAN(Explainer):
             self._step(others[0], self.discriminator, terms["discriminator"])
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(batch.image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients: by now mixed precision has taken its scale off them."""
+        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rates: under manual optimisation nobody else does."""
@@ -189,7 +211,7 @@ class VQACounterfactualGAN(Explainer):
         edited: Edited = self.generator(image, question, embedding, unconditioned=unconditioned)
         return edited
 
-    def _generator_terms(self, question: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
+    def _generator_terms(self, query: Tensor, question: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
         logits = self._decide(self.perturbation(edited.image), question)
         if self.counter_class >= 0:
             counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_class))
@@ -202,6 +224,7 @@ class VQACounterfactualGAN(Explainer):
         if edited.mask is not None and edited.color is not None:
             terms["mask"] = self.mask_weight * losses.mask_area(edited.mask)
             terms["color"] = self.color_weight * losses.color_variation(edited.color, edited.mask)
+            terms["outline"] = self.outline_weight * losses.outline_variation(edited.mask, query)
         return terms
 
     def _discriminator_loss(self, query: Tensor, counterfactual: Tensor) -> Tensor:
@@ -215,6 +238,5 @@ class VQACounterfactualGAN(Explainer):
         self.toggle_optimizer(optimizer)
         optimizer.zero_grad()
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         self.untoggle_optimizer(optimizer)

@@ -5,7 +5,7 @@ depends on the network: only with Inception's 2048 features are they FID and KID
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,14 +20,29 @@ Statistic = Callable[[NDArray[np.int64]], float]
 RESAMPLES, FEW_RESAMPLES = 100, 20
 SLOW_RANK = 512  # from this many rows and features on, a decomposition takes seconds
 MAX_PAIRS = 4000  # of a kernel's matrix: 128 MB each of three; the blocks of more rows are averaged
+# Of two rows or groups, each resample that has a spread is the sample itself: their error would be 0.
+MIN_GROUPS = 3
+ROUNDING = 1e-9  # of float64, after sums over thousands of features; an error below this share of the scale is none
 
 
 class Distance(NamedTuple):
     """A distance with its 95 % interval."""
 
     value: float
-    low: float  # NaN where there is none
+    low: float  # NaN where there is none: of fewer than three rows or groups, and where no resample differs
     high: float
+
+    @classmethod
+    def of(cls, value: float, error: float, scale: float, lowest: float = -np.inf) -> "Distance":
+        """With 1.96 times its standard error to each side, but no lower than `lowest`.
+
+        scale: the size of the terms that the distance is a difference of. An error that is their rounding is none: no
+        resample differed, as of two equal sets, and that says nothing of further rows.
+        """
+        if not error > ROUNDING * scale:
+            error = float("nan")
+        low, high = value - 1.96 * error, value + 1.96 * error
+        return cls(value, max(low, lowest), high)  # NaN stays NaN: of two, `max` returns the first
 
 
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
@@ -68,23 +83,30 @@ def frechet_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | No
 
     Pairs are drawn together, since one was made of the other; with groups (N,), such as the image of each question,
     whole groups. The error, not the percentiles, for those lie too high: a resample repeats images, and the fewer
-    different ones, the larger the distance. Raises as `frechet_distance`.
+    different ones, the larger the distance. No interval of fewer than three rows or groups. Raises as
+    `frechet_distance`.
     """
     x, y = _checked(first), _checked(second)
     value = frechet_distance(x, y)
     n_resamples = FEW_RESAMPLES if min(x.shape) > SLOW_RANK else RESAMPLES
     error = bootstrap_error(_gram_frechet(x, y), len(x), groups, n_resamples, seed)
-    return Distance(value, max(value - 1.96 * error, 0.0), value + 1.96 * error)
+    scale = float(np.square(x).sum(1).mean() + np.square(y).sum(1).mean())
+    return Distance.of(value, error, scale, lowest=0.0)
 
 
 def kernel_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Distance:
     """Kernel distance of N pairs with an interval, as `frechet_interval` has it; it may begin below 0.
 
-    Of more than 4000 pairs it is the mean over blocks, drawn by the seed, as Binkowski et al. average subsets.
+    Of more than 4000 pairs it is the mean over blocks, drawn by the seed, as Binkowski et al. average subsets; a group
+    is drawn into one block, for the errors of blocks are joined as those of independent ones.
     """
     x, y = _checked(first), _checked(second)
     _check_pairs(x, y)
-    order = np.random.default_rng(seed).permutation(len(x)) if len(x) > MAX_PAIRS else np.arange(len(x))
+    order, of_each = np.arange(len(x)), _labels(len(x), groups)
+    if len(x) > MAX_PAIRS:
+        names, index = np.unique(of_each, return_inverse=True)
+        place = np.argsort(np.random.default_rng(seed).permutation(len(names)))  # of each group
+        order = np.argsort(place[index], kind="stable")
     values, errors = [], []
     for rows in np.array_split(order, -(-len(x) // MAX_PAIRS)):
         statistic = _pair_statistic(x[rows], y[rows])
@@ -92,7 +114,8 @@ def kernel_interval(first: ArrayLike, second: ArrayLike, groups: ArrayLike | Non
         labels = None if groups is None else np.asarray(groups)[rows]
         errors.append(bootstrap_error(statistic, len(rows), labels, seed=seed))
     value, error = float(np.mean(values)), float(np.linalg.norm(errors)) / len(errors)
-    return Distance(value, value - 1.96 * error, value + 1.96 * error)
+    scale = float(sum(((np.square(each).sum(1) / each.shape[1] + 1) ** 3).mean() for each in (x, y)))
+    return Distance.of(value, error, scale)
 
 
 def bootstrap_error(
@@ -100,16 +123,14 @@ def bootstrap_error(
 ) -> float:
     """Standard error of a statistic of n rows, by drawing the rows, or whole groups of them, with replacement.
 
-    NaN where fewer than two different rows or groups are there to draw. Raises InputError for fewer than 2 resamples,
-    ValueError for groups of another length.
+    NaN of fewer than three rows or groups. Raises InputError for fewer than 2 resamples, ValueError for groups of
+    another length.
     """
-    labels = np.arange(n) if groups is None else np.asarray(groups)
-    if labels.shape != (n,):
-        raise ValueError(f"groups must have shape ({n},), got {labels.shape}")
+    labels = _labels(n, groups)
     if n_resamples < 2:
         raise InputError(f"n_resamples must be at least 2, got {n_resamples}")
     names, index = np.unique(labels, return_inverse=True)
-    if len(names) < 2:
+    if len(names) < MIN_GROUPS:
         return float("nan")
     rng = np.random.default_rng(seed)
     found: list[float] = []
@@ -121,9 +142,17 @@ def bootstrap_error(
     return float(np.std(found, ddof=1))
 
 
+def _labels(n: int, groups: ArrayLike | None) -> NDArray[Any]:
+    """The group of each of n rows; without groups each is its own."""
+    labels = np.arange(n) if groups is None else np.asarray(groups)
+    if labels.shape != (n,):
+        raise ValueError(f"groups must have shape ({n},), got {labels.shape}")
+    return labels
+
+
 def _checked(features: ArrayLike) -> Matrix:
     matrix = np.asarray(features, dtype=np.float64)
-    if matrix.ndim != 2 or len(matrix) < 2:
+    if matrix.ndim != 2 or len(matrix) < 2 or matrix.size == 0:
         raise ValueError(f"features must have shape (N, D) with N >= 2, got {matrix.shape}")
     if not np.isfinite(matrix).all():
         raise ValueError("features must be finite numbers")

@@ -2,6 +2,9 @@
 
 Images are (B, C, H, W) floats in [-1, 1], as in an explanation; what is measured of them has the unit named in each
 function. A result of shape (B,) has one score an image, NaN where the score means nothing (no edit, no mask).
+
+Every function raises ValueError for tensors of other shapes, types or ranges than it names, and for NaN and infinity;
+see `cfexp.tensors`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from cfexp.errors import InputError
 from cfexp.metrics.vqa_text import vqa_accuracy
+from cfexp.tensors import IMAGE_RANGE, check_shapes, check_values
 
 __all__ = [
     "bootstrap_interval",
@@ -44,16 +48,19 @@ SPECTRAL_FLOOR = 1e-6
 # point's own peak, which is 1/16 wide for a checkerboard that fills 16 pixels; farther ones are other frequencies.
 NEIGHBOURS = (1 / 16, 1 / 8)
 MIN_SPECTRUM = 16
+# Scores are computed in float32, which keeps seven digits: such that differ by less are equal.
+ROUNDING = 1e-6
 
 
 def _edit(query: Tensor, counterfactual: Tensor) -> Tensor:
     """The counterfactual minus the query, of images scaled to [0, 1]: (B, C, H, W) in [-1, 1], float32 or wider."""
-    if query.ndim != 4 or query.shape != counterfactual.shape:
-        raise ValueError(
-            "query and counterfactual must have one shape (B, C, H, W), "
-            f"got {tuple(query.shape)} and {tuple(counterfactual.shape)}"
-        )
+    _check_images(query, counterfactual)
     return (counterfactual - query).to(torch.promote_types(query.dtype, torch.float32)) / 2
+
+
+def _check_images(query: Tensor, counterfactual: Tensor) -> None:
+    check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
+    check_values(*IMAGE_RANGE, query=query, counterfactual=counterfactual)
 
 
 def _norm(edit: Tensor) -> Tensor:
@@ -81,8 +88,8 @@ def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_region
     layout: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
     """
     power = _edit(query, counterfactual).square().mean(1)
-    if layout.shape != power.shape:
-        raise ValueError(f"layout must have shape {tuple(power.shape)}, got {tuple(layout.shape)}")
+    check_shapes(power=(power, "B H W"), layout=(layout, "B H W integers"))
+    check_values(0, torch.inf, layout=layout)
     place = layout.flatten(1).long().clamp(max=num_regions)
     sums, counts = torch.zeros(2, len(power), num_regions + 1, dtype=power.dtype, device=power.device)
     sums.scatter_add_(1, place, power.flatten(1))
@@ -109,6 +116,7 @@ def ssim(query: Tensor, counterfactual: Tensor) -> Tensor:
 
     On images scaled to [0, 1]: its luminance term is wrong for images of mean 0, whatever `data_range` says.
     """
+    _check_images(query, counterfactual)
     images = (counterfactual + 1) / 2, (query + 1) / 2
     score = structural_similarity_index_measure(*images, data_range=1.0, reduction="none")
     assert isinstance(score, Tensor)  # not a tuple: no full image and no contrast term was asked for
@@ -121,8 +129,7 @@ def edit_locality(query: Tensor, counterfactual: Tensor, mask: Tensor) -> Tensor
     NaN where nothing was edited or the mask is empty. Chance is the mask's share of the area.
     """
     energy = _edit(query, counterfactual).square().sum(1, keepdim=True)
-    if mask.dtype != torch.bool or mask.shape != energy.shape:
-        raise ValueError(f"mask must be bool of shape {tuple(energy.shape)}, got {mask.dtype} {tuple(mask.shape)}")
+    check_shapes(energy=(energy, "B 1 H W"), mask=(mask, "B 1 H W bool"))
     share = (energy * mask).sum((1, 2, 3)) / energy.sum((1, 2, 3))  # 0 / 0 = NaN: no edit
     return share.masked_fill(~mask.any(3).any(2).any(1), torch.nan)
 
@@ -146,10 +153,13 @@ def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2
     """
     if period not in (2, 4):
         raise InputError(f"period must be 2 or 4, got {period}")
+    check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
+    check_values(query=query, counterfactual=counterfactual)
     height, width = (size - size % period for size in query.shape[-2:])
     if min(height, width) < MIN_SPECTRUM:
         raise ValueError(f"checkerboard_score needs {MIN_SPECTRUM} pixels a side, got {tuple(query.shape)}")
-    edit = _edit(query, counterfactual)[..., :height, :width]
+    # No score depends on the unit: it need not be that of images.
+    edit = (counterfactual - query)[..., :height, :width]
     power = torch.fft.fft2(edit).abs().square().mean(1)
     if pooled:
         power = power.mean(0, keepdim=True)
@@ -177,8 +187,8 @@ def language_sensitivity(edits_a: Tensor, edits_b: Tensor) -> Tensor:
     edits_a, edits_b: (B, C, H, W) counterfactual - query, in any unit. 0 = the same edit whatever was asked, sqrt(2) =
     unrelated edits of one size, 2 = opposite ones or only one; NaN = no edit for either question.
     """
-    if edits_a.ndim != 4 or edits_a.shape != edits_b.shape:
-        raise ValueError(f"edits must have one shape (B, C, H, W), got {tuple(edits_a.shape)}, {tuple(edits_b.shape)}")
+    check_shapes(edits_a=(edits_a, "B C H W"), edits_b=(edits_b, "B C H W"))
+    check_values(edits_a=edits_a, edits_b=edits_b)
     return 2 * _norm(edits_a - edits_b) / (_norm(edits_a) + _norm(edits_b))
 
 
@@ -188,8 +198,8 @@ def nearest_color(pixels: Tensor, palette: Mapping[str, tuple[int, int, int]]) -
     pixels: (N, 3) in [0, 1], N >= 1; palette: name -> RGB in 0..255; of equally near colours the first. Raises
     ValueError for other shapes, InputError for an empty palette.
     """
-    if pixels.ndim != 2 or pixels.shape[1] != 3 or len(pixels) == 0:
-        raise ValueError(f"pixels must have shape (N, 3) with N >= 1, got {tuple(pixels.shape)}")
+    check_shapes(pixels=(pixels, "N 3"))
+    check_values(-0.001, 1.001, pixels=pixels)
     if not palette:
         raise InputError("palette must name at least one colour, got none")
     median = np.median(255 * pixels.detach().cpu().float().numpy(), axis=0)
@@ -219,13 +229,18 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
     groups: ArrayLike | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`.
+    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`; (nan, nan) = no interval.
 
     values: (N,); groups: (N,) labels. With groups, such as the image of each question, whole groups are resampled, for
-    answers about one image are not independent. (nan, nan) for N = 0 or where a value is NaN: leave those out first,
-    and say how many are left. Raises InputError for a confidence outside (0, 1) or no resamples, ValueError for other
-    shapes.
+    answers about one image are not independent. bounds: what no value can lie beyond, such as (0, 100) of percent.
+
+    There is no interval of fewer than two values or groups, nor where all groups have one mean (but for the rounding of
+    float32): every resample then has it, too, which says nothing of the values that were not drawn. Where that mean is
+    one of the `bounds`, the interval is Wilson's of as many trials as there are groups, all of which ended alike. There
+    is none either where a value is not finite: leave those out first, and say how many are left. Raises InputError for
+    a confidence outside (0, 1) or no resamples, ValueError for other shapes.
     """
     samples = np.asarray(values, dtype=np.float64)
     labels = np.arange(samples.size) if groups is None else np.asarray(groups)
@@ -234,10 +249,12 @@ def bootstrap_interval(
     if n_resamples < 1:
         raise InputError(f"n_resamples must be at least 1, got {n_resamples}")
     tail = (1 - _checked(confidence)) / 2
-    if samples.size == 0 or np.isnan(samples).any():
-        return float("nan"), float("nan")
     _, index = np.unique(labels, return_inverse=True)
     sums, counts = np.bincount(index, weights=samples), np.bincount(index)
+    if len(counts) < 2 or not np.isfinite(samples).all():
+        return float("nan"), float("nan")
+    if np.ptp(sums / counts) <= ROUNDING * np.abs(samples).max():
+        return _interval_of_equals(float(sums[0] / counts[0]), len(counts), confidence, bounds)
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
     for resample in range(n_resamples):  # one at a time: all draws of a validation set would take gigabytes
@@ -245,6 +262,19 @@ def bootstrap_interval(
         means[resample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _interval_of_equals(
+    mean: float, num_groups: int, confidence: float, bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Wilson's interval where all groups have a mean that is one of the `bounds`; elsewhere none."""
+    lowest, highest = bounds or (float("nan"), float("nan"))
+    width = highest - lowest
+    for successes, bound in ((0, lowest), (num_groups, highest)):
+        if abs(mean - bound) <= ROUNDING * width:
+            low, high = wilson_interval(successes, num_groups, confidence)
+            return lowest + width * low, lowest + width * high
+    return float("nan"), float("nan")
 
 
 def _checked(confidence: float) -> float:

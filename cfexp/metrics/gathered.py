@@ -14,6 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 from cfexp.metrics.attributes import correlation_difference
 from cfexp.metrics.distances import frechet_distance, kernel_distance
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
+from cfexp.tensors import check_shapes
 
 
 class Estimate(NamedTuple):
@@ -102,6 +103,7 @@ class FeatureDistance(QueryRows):
 
     def update(self, keys: Tensor | Sequence[int], query: Tensor, counterfactual: Tensor) -> None:
         """Take in the features (B, D) of B queries and of their counterfactuals."""
+        check_shapes(query=(query, "B D"), counterfactual=(counterfactual, "B D"))
         self._append(keys, torch.cat([query, counterfactual], dim=1))
 
     def compute(self) -> float:
@@ -127,6 +129,7 @@ class CorrelationDifference(QueryRows):
 
     def update(self, keys: Tensor | Sequence[int], before: Tensor, after: Tensor) -> None:
         """Take in the logits (B, K) of B queries and of their counterfactuals."""
+        check_shapes(before=(before, "B K"), after=(after, "B K"))
         self._append(keys, torch.cat([before, after], dim=1) > 0)
 
     def compute(self) -> float:

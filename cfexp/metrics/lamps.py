@@ -18,12 +18,14 @@ def read_lamps(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> 
     """The state of each of L lamps: `red` or `green` (lit so), `other` (lit otherwise), `dark`.
 
     image: (H, W, 3) uint8 RGB. masks: L of (H, W) bool, where each lamp is; none may be empty. A lamp's colour is the
-    mean over its mask. Raises ValueError for shapes that do not fit.
+    mean over its mask. Raises ValueError for shapes and types that do not fit.
     """
     states = []
     for mask in masks:
         if image.shape != (*mask.shape, 3):
             raise ValueError(f"image must have shape {(*mask.shape, 3)}, as the masks, got {image.shape}")
+        if image.dtype != np.uint8 or mask.dtype != np.bool_:
+            raise ValueError(f"image must be uint8 and masks bool, got {image.dtype} and {mask.dtype}")
         if not mask.any():
             raise ValueError("every mask must hold at least one pixel")
         red, green, blue = (float(value) for value in image[mask].mean(axis=0))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
+from cfexp.tensors import IMAGE_RANGE, check_shapes, check_values
 
 
 @torch.no_grad()
@@ -20,13 +21,11 @@ def counterfactual_transition(
     passes 1 where the number of pixels is no multiple of `steps`; this does not. Without an edit it is the difference
     of the two probabilities, about -1.
 
-    query, counterfactual: (B, C, H, W); probabilities: images -> (B, 2), of the original class and of the other one.
-    Raises InputError for fewer steps than one, ValueError for other shapes.
+    query, counterfactual: (B, C, H, W) in [-1, 1]; probabilities: images -> (B, 2), of the original class and of the
+    other one. Raises InputError for fewer steps than one, ValueError for other shapes, ranges, NaN and infinity.
     """
-    if query.ndim != 4 or query.shape != counterfactual.shape:
-        raise ValueError(
-            f"query and counterfactual must be (B, C, H, W), got {tuple(query.shape)}, {tuple(counterfactual.shape)}"
-        )
+    check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
+    check_values(*IMAGE_RANGE, query=query, counterfactual=counterfactual)
     if steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}")
     change = (counterfactual - query).abs().sum(1).flatten(1)
@@ -38,6 +37,8 @@ def counterfactual_transition(
     for bound in bounds:
         replaced = (rank < bound).view(len(query), 1, *query.shape[2:])
         found = probabilities(torch.where(replaced, counterfactual, query))
+        check_shapes(query=(query, "B C H W"), probabilities=(found, "B 2"))
+        check_values(-0.001, 1.001, probabilities=found)
         heights.append((found[:, 1] - found[:, 0]).double())
     shares = torch.tensor(bounds, dtype=torch.float64, device=query.device) / pixels
     return torch.trapezoid(torch.stack(heights, dim=1), shares, dim=1)

@@ -72,10 +72,13 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, era: Era = "2021") 
     - "2016" (from 2016-10 to 2021-03, the time of most papers): the prediction is always normalised, in full; the
       answers, which are not stripped, lose only their punctuation, and only if they are not all equal.
 
-    Raises InputError for another era, and for fewer than four answers, with which nothing could score 100.
+    Raises InputError for another era, and for fewer than four answers, with which nothing could score 100;
+    ValueError for what are no strings.
     """
     if era not in get_args(Era):
         raise InputError(f"era must be '2021' or '2016', got {era!r}")
+    if not isinstance(prediction, str) or isinstance(answers, str) or not all(isinstance(a, str) for a in answers):
+        raise ValueError(f"a prediction must be a string, answers a list of them, got {prediction!r} and {answers!r}")
     if len(answers) <= FULL_CREDIT:
         raise InputError(
             f"VQA accuracy needs at least {FULL_CREDIT + 1} human answers a question (VQA has 10), got {len(answers)}"

@@ -1,21 +1,36 @@
-"""A user's own classifier as the decision model: how its file is opened, and what its numbers mean."""
+"""A user's own classifier as the decision model: what its numbers mean, and whether a search can use it."""
 
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.classifier_files import (
+    exported_classifier,
+    onnx_classifier,
+    torchscript_classifier,
+    torchvision_classifier,
+)
+from cfexp.models.pretrained import freeze
+
+__all__ = [
+    "OwnClassifier",
+    "exported_classifier",
+    "onnx_classifier",
+    "torchscript_classifier",
+    "torchvision_classifier",
+]
 
 # Of a probability: the logit of what rounds to 0 or 1 in float32 would be infinite, and have no gradient.
 SMALLEST_PROBABILITY = 1e-7
+# How far noise is moved along the gradient to see whether an output ever leaves 0..1, in the images' unit: a logit does
+# so sooner or later, as images may be brighter than white here.
+PUSHES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+MOST_OF_UNIT = 10.0  # a mean or deviation above this is of 0..255
 
 
 class OwnClassifier(nn.Module):
@@ -28,6 +43,9 @@ class OwnClassifier(nn.Module):
     output: which of K binary heads is explained, whose two sides class_names names; None = K classes that exclude each
     other, named in their order, or not at all (None).
     image_size: (H, W) of the images to be explained, on which the whole is tried once (see `check`); None = not yet.
+
+    The network is frozen: evaluation mode, and no gradient but the images'. `notes` are what `check` found that a user
+    should know, a line each; every door says them.
     """
 
     scale: Tensor
@@ -47,31 +65,36 @@ class OwnClassifier(nn.Module):
     ) -> None:
         """Raises InputError for a normalisation that is not said, or twice, and as `check`."""
         super().__init__()
-        self.network = network
+        self.network = freeze(network)
         scale, shift = _normalisation(mean, std, value_range)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-        self.input_size = None if input_size is None else _pair(input_size)
+        self.input_size = None if input_size is None else _size(input_size)
         self.probabilities, self.output = probabilities, output
         self.one_by_one = False  # for networks that take one image only
         self.seem_probabilities = False  # though it is not said that they are
+        self.notes: list[str] = []
+        if isinstance(class_names, str) or len(set(class_names or ())) < len(class_names or ()):
+            raise InputError(f"decision.class_names must be a list of different names, got {class_names}")
         if image_size is not None:
-            self.check(_pair(image_size), class_names)
+            self.check(_size(image_size), class_names)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W) in [-1, 1]."""
-        if self.input_size not in (None, tuple(images.shape[2:])):
-            images = F.interpolate(images, self.input_size, mode="bilinear", antialias=True)
-        images = images * self.scale + self.shift
-        outputs: Tensor
-        if self.one_by_one:
-            outputs = torch.cat([self._outputs(image) for image in torch.split(images, 1)])
-        else:
-            outputs = self._outputs(images)
+        outputs = self._as_given(images)
         if not self.probabilities:
             return outputs
         outputs = outputs.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
         return outputs.log() if self.output is None and outputs.shape[1] > 1 else outputs.logit()
+
+    def _as_given(self, images: Tensor) -> Tensor:
+        """What the network gives, (B, K), of images (B, 3, H, W) in [-1, 1]."""
+        if self.input_size not in (None, tuple(images.shape[2:])):
+            images = F.interpolate(images, self.input_size, mode="bilinear", antialias=True)
+        images = images * self.scale + self.shift
+        if self.one_by_one:
+            return torch.cat([self._outputs(image) for image in torch.split(images, 1)])
+        return self._outputs(images)
 
     @torch.enable_grad()
     def check(self, image_size: tuple[int, int], class_names: Sequence[str] | None) -> None:
@@ -79,47 +102,60 @@ class OwnClassifier(nn.Module):
 
         A network that takes no batch of two is from then on asked image by image.
         """
-        was_training = self.network.training
-        self.eval()
         images = torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        images[1] = images[1] / 4 - 0.5  # of other statistics, by which batch norm in training mode is found out
         images.requires_grad_()
+        before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         try:
             alone = self(images[:1]).detach()
             try:
-                outputs = self(images)
+                given = self._as_given(images)
             except Exception:  # whatever a network of others raises for two
                 self.one_by_one = True
-                outputs = self(images)
+                given = self._as_given(images)
         except InputError:
             raise
         except Exception as error:  # or for an image that it cannot take
             asked = "x".join(map(str, (3, *(self.input_size or image_size))))
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # TorchScript's trace comes first
-            remedy = "does decision.input_size=[height,width] say what it takes?"
-            raise InputError(f"decision: the model cannot take an image of {asked} ({reason}); {remedy}") from None
-        self._check_outputs(outputs.detach(), alone, class_names)
-        self.seem_probabilities = not self.probabilities and bool(((outputs >= 0) & (outputs <= 1)).all())
-        asked_for = outputs[:, self.output or 0].sum()
-        gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0] if asked_for.requires_grad else None
-        if gradient is None or not gradient.any():
             raise InputError(
-                "decision: no gradient reaches the image, so nothing can be searched; does the model round or detach?"
-            )
-        if not gradient.isfinite().all():
-            raise InputError("decision: the gradient that reaches the image is not finite")
-        self.network.train(was_training)
-
-    def _check_outputs(self, outputs: Tensor, alone: Tensor, class_names: Sequence[str] | None) -> None:
-        """outputs: (2, K). alone: (1, K), of the first image by itself."""
-        count = outputs.shape[1]
-        if not outputs.isfinite().all():
-            raise InputError("decision: the model gives NaN or infinity for noise; is its normalisation right?")
-        if not torch.allclose(outputs[:1], alone, rtol=1e-2, atol=1e-3):
+                f"decision: the model cannot take an image of {asked} ({reason}); {self._remedy()}"
+            ) from None
+        for name, buffer in self.network.named_buffers():
+            if not torch.equal(before[name].nan_to_num(), buffer.nan_to_num()):
+                raise InputError(
+                    f"decision: the model changes its own {name} when it is asked: it was saved in training mode; save "
+                    "it again after network.eval()"
+                )
+        self._check_outputs(given.detach(), class_names)
+        logits = self(images)
+        if not torch.allclose(logits[:1].detach(), alone, rtol=1e-2, atol=1e-3):
             raise InputError(
                 "decision: the model says otherwise of an image asked about again: was it saved in training mode?"
             )
-        if self.output is not None and not 0 <= self.output < count:
+        gradient = self._gradient(images, logits)
+        self._note_probabilities(images.detach(), given.detach(), gradient, class_names)
+        if self.one_by_one:
+            self.notes.append("decision: the model takes one image at a time, which is slower")
+
+    def _remedy(self) -> str:
+        """What to do where the network cannot take an image."""
+        types = {tensor.dtype for tensor in self.network.parameters() if tensor.is_floating_point()}
+        if other := types - {torch.float32}:
+            return f"its weights are {', '.join(map(str, other))}: save it after network.float()"
+        return "does decision.input_size=[height,width] say what it takes?"
+
+    def _check_outputs(self, outputs: Tensor, class_names: Sequence[str] | None) -> None:
+        """outputs: (2, K), as the network gives them."""
+        count = outputs.shape[1]
+        if not outputs.isfinite().all():
+            raise InputError("decision: the model gives NaN or infinity for noise; is its normalisation right?")
+        if self.output is not None and (type(self.output) is not int or not 0 <= self.output < count):
             raise InputError(f"decision.output={self.output} is none of the model's outputs, 0..{count - 1}")
+        low, high = outputs.min().item(), outputs.max().item()
+        if self.probabilities and (low < -SMALLEST_PROBABILITY or high > 1 + SMALLEST_PROBABILITY):
+            problem = f"the model's outputs are no probabilities: {low:.3g}..{high:.3g} for noise"
+            raise InputError(f"decision: {problem}; leave decision.probabilities=true out, they are logits")
         named = None if class_names is None else len(class_names)
         needed = 2 if self.output is not None or count == 1 else count
         if named not in (None, needed):
@@ -127,106 +163,73 @@ class OwnClassifier(nn.Module):
             hint = "" if self.output is not None else " (one of several binary outputs: decision.output=NUMBER)"
             raise InputError(f"decision.class_names must name {kind}, {needed} names, got {named}{hint}")
 
+    def _gradient(self, images: Tensor, logits: Tensor) -> Tensor:
+        """That of what is explained, or of all classes, (2, 3, H, W); raises InputError where there is none."""
+        # Of a softmax the plain sum is always 1; and any one class alone may be off.
+        weights = torch.arange(1.0, logits.shape[1] + 1)
+        asked_for = (logits * weights).sum() if self.output is None else logits[:, self.output].sum()
+        nothing = "decision: no gradient reaches the image, so nothing can be searched"
+        if not asked_for.requires_grad:
+            raise InputError(
+                f"{nothing}: the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is "
+                "quantised, or was saved after torch.jit.optimize_for_inference; save it as it was before that"
+            )
+        try:
+            gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0]
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(f"{nothing} ({reason}): is the model quantised, or made for inference only?") from None
+        if gradient is None or not gradient.any():
+            raise InputError(
+                f"{nothing}: is the model quantised, does it round or compare its image, or do its outputs saturate?"
+            )
+        if not gradient.isfinite().all():
+            raise InputError("decision: the gradient that reaches the image is not finite")
+        return gradient
+
+    def _note_probabilities(
+        self, images: Tensor, outputs: Tensor, gradient: Tensor, class_names: Sequence[str] | None
+    ) -> None:
+        """Note outputs (2, K) that look like probabilities; raises InputError for one side that is never decided."""
+        explained = outputs if self.output is None else outputs[:, self.output, None]
+        if self.probabilities or not _within_unit(explained):
+            return
+        if explained.shape[1] > 1:
+            line = (
+                "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
+            )
+            sums_to_1 = torch.allclose(explained.sum(1), torch.ones(2), atol=1e-3)
+            several = "" if sums_to_1 else " (of several binary ones decision.output=NUMBER says which is explained)"
+            self.seem_probabilities = True
+            self.notes.append(line + several)
+            return
+        with torch.no_grad():
+            for push in (sign * size for size in PUSHES for sign in (-1, 1)):
+                pushed = self._as_given(images + push * gradient.sign())[:, self.output or 0]
+                if not _within_unit(pushed[pushed.isfinite()]):
+                    return
+        below = "one side" if class_names is None else repr(class_names[0])
+        raise InputError(
+            f"decision: the model's output lies in 0..1 whatever it is shown, so {below} (below 0) could never be "
+            "decided; if it is a probability, give decision.probabilities=true"
+        )
+
     def _outputs(self, images: Tensor) -> Tensor:
         """(B, K), as the network gives them."""
         outputs = self.network(images)
         if not isinstance(outputs, Tensor):
             raise InputError(f"decision: the model must give one tensor, got {type(outputs).__name__}; wrap it")
+        if not outputs.is_floating_point():
+            raise InputError(
+                f"decision: the model gives {outputs.dtype}, no logits or probabilities: have it give what it has "
+                "before argmax, rounding or quantisation"
+            )
         if outputs.ndim == 1:
             outputs = outputs[:, None]
-        if outputs.ndim != 2 or len(outputs) != len(images) or not outputs.is_floating_point():
+        if outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] == 0:
             found = f"{outputs.dtype} {tuple(outputs.shape)}"
             raise InputError(f"decision: the model must give numbers (images, outputs), got {found}; wrap it")
         return outputs
-
-
-class _Foreign(nn.Module):
-    """A network that was saved with its code: it stays in the mode that it was saved in."""
-
-    def __init__(self, network: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Any:
-        """Whatever the network gives."""
-        return self.network(images)
-
-    def train(self, mode: bool = True) -> "_Foreign":
-        """No mode reaches the network: an exported one refuses to be told."""
-        self.training = mode
-        return self
-
-
-def torchvision_classifier(arch: str, num_outputs: int) -> nn.Module:
-    """A classifier of torchvision.models with so many outputs, untrained; raises InputError for another arch."""
-    if arch not in torchvision.models.list_models(torchvision.models):
-        raise InputError(f"decision.arch={arch} is none of torchvision's classifiers, such as resnet50, densenet121")
-    unused = {"init_weights": False} if arch in ("googlenet", "inception_v3") else {}  # they take minutes to draw
-    network: nn.Module = getattr(torchvision.models, arch)(weights=None, num_classes=num_outputs, **unused)
-    return network
-
-
-def torchscript_classifier(path: str) -> nn.Module:
-    """A TorchScript file, in evaluation mode. Its code is run: open none that you do not trust.
-
-    Raises InputError for a file that is missing or is none.
-    """
-    load: Callable[[str], Any] = torch.jit.load  # which torch does not type
-    network = _opened(path, "a TorchScript file (torch.jit.save)", lambda: load(path))
-    return _Foreign(network.eval())
-
-
-def exported_classifier(path: str) -> nn.Module:
-    """A file of torch.export, in the mode in which it was exported. Its code is run: open none that you do not trust.
-
-    Its tensors are read without unpickling objects. Raises InputError for a file that is missing or is none.
-    """
-    if Path(path).suffix != ".pt2":
-        raise InputError(f"{path}: a file of torch.export must be called .pt2")
-    with _tensors_only():
-        program = _opened(path, "a file of torch.export.save", lambda: torch.export.load(path))
-    return _Foreign(program.module())
-
-
-def onnx_classifier(path: str) -> nn.Module:
-    """An ONNX file as a torch network, which is differentiable, by onnx2torch.
-
-    Raises InputError for a file that is missing, is none, or has an operator that cannot be converted, and where
-    onnx2torch is not installed.
-    """
-    try:
-        from onnx2torch import convert
-    except ImportError:
-        raise InputError("+decision=onnx needs onnx2torch: pip install 'cfexp[onnx]', or onnx2torch itself") from None
-    network: nn.Module = _opened(path, "an ONNX file that onnx2torch can convert", lambda: convert(path))
-    return network
-
-
-def _opened(path: str, expected: str, load: Callable[[], Any]) -> Any:
-    if not Path(path).is_file():
-        raise InputError(f"decision.path={path}: no such file")
-    try:
-        return load()
-    # A foreign or damaged file makes the readers raise nearly anything, in many lines.
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise InputError(f"decision.path={path} is not {expected}: {type(error).__name__}, {reason}") from None
-
-
-@contextmanager
-def _tensors_only() -> Iterator[None]:
-    """torch.export reads pickled tensors with all that a pickle may do, and logs its failures: neither, within this."""
-    name, disabled = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", logging.root.manager.disable
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _normalisation(
@@ -238,19 +241,37 @@ def _normalisation(
         raise InputError(f"decision: say how the model's images are normalised, in one way: {ways}")
     if value_range is not None:
         black, white = _pair(value_range)
+        if not _are_finite(value_range) or black == white:
+            raise InputError(f"decision.value_range must be two different numbers, [black,white], got {[black, white]}")
         return torch.tensor([(white - black) / 2])[:, None, None], torch.tensor([(white + black) / 2])[:, None, None]
     assert mean is not None
     assert std is not None
-    if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
-        raise InputError(
-            f"decision.mean and decision.std must be 3 numbers, std above 0, got {list(mean)} and {list(std)}"
-        )
+    given = f"got {list(mean)} and {list(std)}"
+    if len(mean) not in (1, 3) or len(std) not in (1, 3) or not _are_finite([*mean, *std]) or min(std) <= 0:
+        raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, {given}")
+    if max(map(abs, [*mean, *std])) > MOST_OF_UNIT:
+        raise InputError(f"decision.mean and decision.std are of RGB in [0, 1], {given}; of 0..255 divide them by 255")
     deviation = torch.tensor(list(std))[:, None, None]
     return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 
 
+def _are_finite(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def _within_unit(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _size(values: Sequence[Any]) -> tuple[int, int]:
+    height, width = _pair(values)
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise InputError(f"decision: a size must be two whole numbers above 0, [height,width], got {[height, width]}")
+    return height, width
+
+
 def _pair(values: Sequence[Any]) -> tuple[Any, Any]:
-    if len(values) != 2:
+    if isinstance(values, str) or len(values) != 2:
         raise InputError(f"decision: expected two numbers, got {list(values)}")
     first, second = values
     return first, second

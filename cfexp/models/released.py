@@ -108,7 +108,8 @@ def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> Question
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     cell = "seq2vec.rnn.gru_cell.weight_"
-    state_dict = {key: tensor for key, tensor in state_dict.items() if key.startswith("seq2vec.")}
+    of_encoder = {key: tensor for key, tensor in state_dict.items() if key.startswith("seq2vec.")}
+    state_dict = of_encoder or state_dict  # so that what is missing is looked for behind a prefix
     num_words, embedding_dim = shape_of(state_dict, "seq2vec.embedding.weight", (1, 620))
     hidden_dim = shape_of(state_dict, f"{cell}hr.weight", (2400, 2400))[0]
     encoder = QuestionEncoder(num_words, embedding_dim, hidden_dim)
@@ -261,11 +262,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments_of_kind = kinds.add_parser(kind, help=conversion.__doc__)
         arguments_of_kind.add_argument("checkpoint", type=Path)
         arguments_of_kind.add_argument("output", type=Path, help="ends in .safetensors")
+        arguments_of_kind.add_argument(
+            "--prefix", default="", help="of the file's names, as in `model.NAME`; module. and _orig_mod. need none"
+        )
     given = parser.parse_args(arguments)
     try:
         if given.output.suffix != ".safetensors" or not given.output.parent.is_dir():
             raise InputError(f"output must be a .safetensors file in an existing folder, got {given.output}")
-        converted = CONVERSIONS[given.kind](read_state_dict(given.checkpoint))
+        converted = CONVERSIONS[given.kind](read_state_dict(given.checkpoint, given.prefix))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

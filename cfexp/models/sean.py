@@ -66,6 +66,8 @@ class SEAN(nn.Module):
     def _initialise(self, gain: float) -> None:
         """Xavier's with this gain, and biases of 0 everywhere, as published; then spectral norm."""
         for parameter in self.parameters():
+            if parameter.is_meta:  # without content: a network of which the shapes alone are wanted
+                continue
             if parameter.ndim == 3:  # a linear layer for each region
                 for layer in parameter.data:
                     nn.init.xavier_normal_(layer, gain=gain)
@@ -136,6 +138,7 @@ class SEAN(nn.Module):
     def layouts(self, label_maps: Tensor, dense: bool = False) -> Iterator[Grid | Tensor]:
         """The layout at the grid of each block: as a `Grid`, or, if dense, as label maps (B, h, w)."""
         grids: dict[int, Grid | Tensor] = {}
+        dense = dense or label_maps.is_meta  # whose neighbourhoods nobody knows
         for stride in self.strides:
             if stride not in grids:
                 small = label_maps[:, ::stride, ::stride]
@@ -163,7 +166,10 @@ class SEAN(nn.Module):
         if len(noise_seeds) != batch:
             raise InputError(f"noise_seeds must be {batch} numbers, one a query, got {len(noise_seeds)}")
         generators = [torch.Generator().manual_seed(int(seed)) for seed in noise_seeds]
-        drawn = [torch.stack([torch.randn(size, generator=generator) for generator in generators]) for size in sizes]
+        drawn = [
+            torch.stack([torch.randn(size, generator=each, dtype=torch.float32) for each in generators])
+            for size in sizes
+        ]
         return [noise.to(label_maps.device, dtype) for noise in drawn]
 
     def norms(self) -> list[RegionNorm]:
@@ -180,6 +186,8 @@ class SEAN(nn.Module):
             raise InputError(
                 f"label_maps must have sides that {self.strides[0]} divides, got {tuple(label_maps.shape[1:])}"
             )
+        if label_maps.is_meta:  # which have a size alone
+            return
         low, high = label_maps.aminmax()
         if low < 0 or high >= self.num_regions:
             raise InputError(f"label_maps must be in 0..{self.num_regions - 1}, got {int(low)}..{int(high)}")

@@ -9,9 +9,10 @@ Nothing of the network takes a gradient. For the backward pass only the input of
 shift and activation are looked up and computed again.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,20 @@ from cfexp.models.layouts import Grid, as_image, chunks, kernel_rows, pixel_rows
 from cfexp.models.packed import PackedMatrix
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_layers import RegionNorm, bias_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _as_folded(method: "Callable[Concatenate[FastSEAN, P], R]") -> "Callable[Concatenate[FastSEAN, P], R]":
+    """Switch autocast off within a method: what is folded has a dtype of its own, which autocast would mix."""
+
+    @functools.wraps(method)
+    def wrapped(self: "FastSEAN", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast(self.to_rgb[0].device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return wrapped
 
 
 class FoldedNorm(NamedTuple):
@@ -65,7 +80,7 @@ class FastSEAN:
     """A trained SEAN's generator, folded; later changes of the network are not seen.
 
     dtype: of features and main convolutions. torch.bfloat16 is faster and approximate; the codes, the tables and the
-        image stay in the network's own dtype, which is the default.
+        image stay in the network's own dtype, which is the default. Autocast changes nothing here.
 
     A decode and its backward pass must be over before the next decode with the same `PreparedLayout`: they share room.
     """
@@ -106,6 +121,7 @@ class FastSEAN:
     def _kernel(self, weight: Tensor) -> Tensor:
         return weight.detach().to(self.dtype, memory_format=torch.channels_last)
 
+    @_as_folded
     @torch.no_grad()
     def prepare(self, label_maps: Tensor, noise_seeds: Sequence[int] | None = None) -> PreparedLayout:
         """What `decode` needs of label maps (B, H, W) int64 in 0..R - 1; noise_seeds as in `SEAN.decode`.
@@ -134,6 +150,7 @@ class FastSEAN:
         )
         return PreparedLayout(start, grids, sources, norms, scratch, codes_shape)
 
+    @_as_folded
     @torch.no_grad()
     def redraw(self, prepared: PreparedLayout, noise_seeds: Sequence[int] | None) -> PreparedLayout:
         """The same layouts with the noise of other seeds; nothing else is computed again."""
@@ -146,6 +163,7 @@ class FastSEAN:
         drawn = self.sean.draw_noise(label_maps, noise_seeds, self.dtype)
         return repeat(None) if drawn is None else map(pixel_rows, drawn)
 
+    @_as_folded
     def decode(self, style_codes: Tensor, prepared: PreparedLayout) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D): `SEAN.decode`'s; differentiable by the codes.
 

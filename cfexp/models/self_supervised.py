@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cfexp.models.backbones import torchvision_network
+from cfexp.models.pretrained import unwrapped
 from cfexp.models.state_dicts import fill_places
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,6 +46,6 @@ def simsiam_from_released(state_dict: Mapping[str, Tensor]) -> SimSiamEncoder:
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     network = SimSiamEncoder()
-    kept = {key: tensor for key, tensor in state_dict.items() if not key.startswith("module.predictor.")}
-    fill_places({f"module.{key}": place for key, place in network.state_dict().items()}, kept, "SimSiam's encoder")
+    kept = {key: tensor for key, tensor in unwrapped(state_dict).items() if not key.startswith("predictor.")}
+    fill_places(network.state_dict(), kept, "SimSiam's encoder")
     return network.eval()

@@ -12,7 +12,7 @@ from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
-from cfexp.pretraining.schedule import by_step
+from cfexp.pretraining.schedule import by_step, whole_length
 from cfexp.pretraining.stage import ScoredStage
 
 Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
@@ -76,7 +76,7 @@ class AutoencoderStage(ScoredStage):
         self._step(generator_optimizer, loss)
         if self.discriminator is not None:
             self.toggle_optimizer(others[0])
-            real, fake = self._discriminate(batch, image.detach())
+            real, fake = self._discriminate(batch.image, image.detach(), batch.label_map)
             terms["discriminator"] = losses.hinge_discriminator(_scores(real), _scores(fake))
             self._step(others[0], terms["discriminator"])
         schedulers = self.lr_schedulers()  # under manual optimisation nobody else steps them
@@ -84,6 +84,21 @@ class AutoencoderStage(ScoredStage):
             scheduler.step()  # type: ignore[union-attr]
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients: by now mixed precision has taken its scale off them."""
+        if self.clip_norm is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base: of all three networks."""
+        seen: dict[str, Callable[[], object]] = {"network": lambda: self.network(image, label_map)}
+        if self.discriminator is not None:
+            seen["discriminator"] = lambda: self._discriminate(image, image, label_map)
+        if self.feature_network is not None:
+            features = self.feature_network
+            seen["feature_network"] = lambda: features(image)
+        return seen
 
     def score(self, batch: ImageBatch) -> None:
         """PSNR."""
@@ -100,7 +115,7 @@ class AutoencoderStage(ScoredStage):
         if self.discriminator is not None:
             assert self.discriminator_optimizer is not None
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        steps = self.trainer.estimated_stepping_batches
+        steps = whole_length(self.trainer)
         return [by_step(each, steps, self.warmup, self.cooldown) for each in optimizers]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -119,7 +134,7 @@ class AutoencoderStage(ScoredStage):
     def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:
         terms = {}
         if self.discriminator is not None:
-            real, fake = self._discriminate(batch, image)
+            real, fake = self._discriminate(batch.image, image, batch.label_map)
             terms["adversarial"] = self.adversarial_weight * losses.hinge_generator(_scores(fake))
             terms["matching"] = self.matching_weight * losses.feature_matching(real, fake)
         if self.feature_network is not None:
@@ -130,10 +145,10 @@ class AutoencoderStage(ScoredStage):
             terms["l1"] = self.l1_weight * l1
         return terms
 
-    def _discriminate(self, batch: ImageBatch, image: Tensor) -> tuple[Features, Features]:
+    def _discriminate(self, query: Tensor, image: Tensor, label_map: Tensor) -> tuple[Features, Features]:
         """The discriminator's features of the real images and of the generated ones, seen as one batch."""
         assert self.discriminator is not None
-        features = self.discriminator(torch.cat([batch.image, image]), batch.label_map.repeat(2, 1, 1))
+        features = self.discriminator(torch.cat([query, image]), label_map.repeat(2, 1, 1))
         halves = [[layer.chunk(2) for layer in scale] for scale in features]
         real, fake = ([[layer[half] for layer in scale] for scale in halves] for half in (0, 1))
         return real, fake
@@ -142,8 +157,6 @@ class AutoencoderStage(ScoredStage):
         """A step of an optimizer that was toggled before the forward pass."""
         optimizer.zero_grad()
         self.manual_backward(loss)
-        if self.clip_norm is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         self.untoggle_optimizer(optimizer)
 

@@ -1,5 +1,6 @@
 """The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torchmetrics import MeanMetric
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
+from cfexp.pretraining.schedule import whole_length
 from cfexp.pretraining.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
@@ -17,7 +19,9 @@ FADES = 0.3  # of a yes, where no light were left
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
 # nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
+RARE = 0.03  # the share of a label's rarer value that is worth a word: a model that never says it looks right
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
+_log = logging.getLogger(__name__)
 
 
 class ClassifierStage(ScoredStage):
@@ -57,18 +61,27 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
-        self.right: list[MeanMetric] = []  # of each head
+        self.scores: list[HeadScores] = []
 
     def setup(self, stage: str) -> None:
-        """Look the heads up; raises InputError for one that is no label of the data, or that no training image has."""
+        """Look the heads up; raises InputError for one that is no label of the data, of which no training image has a
+        label, or that has one value only in all of them.
+        """
         columns = self._columns()
         if stage == "fit":
             labels = self.trainer.datamodule.dataset("train").labels[:, columns]  # type: ignore[attr-defined]
             names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-            for column, never in zip(columns, labels.isnan().all(0).tolist(), strict=True):
-                if never:
+            for column, values in zip(columns, labels.T, strict=True):
+                known = values[~values.isnan()]
+                if len(known) == 0:
                     problem = f"no image to train on has a known label {names[column]!r}"
                     raise InputError(f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)")
+                if len(known) > 1 and (known == known[0]).all():
+                    raise InputError(_one_value(names[column], bool(known[0] > 0.5), len(known)))
+                rarer = min(float(known.mean()), 1 - float(known.mean()))
+                if rarer < RARE:
+                    line = "label %r: its rarer value is in %.1f %% of the images to train on; see test/balanced"
+                    _log.warning(line, names[column], 100 * rarer)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
@@ -78,7 +91,8 @@ class ClassifierStage(ScoredStage):
             labels = labels * left
         image = self.perturbation(image)
         if self.mixup > 0:
-            share = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image), 1)).to(image)
+            alpha = torch.tensor(self.mixup, dtype=torch.float32)  # of bf16-true there are no such draws
+            share = torch.distributions.Beta(alpha, alpha).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
             labels = torch.lerp(labels.roll(1, 0), labels, share)  # unknown where either is
             recolored = None if recolored is None else recolored & recolored.roll(1, 0)
@@ -97,26 +111,33 @@ class ClassifierStage(ScoredStage):
         """Whether each decision is right."""
         labels = self._labels(batch)
         right = ((self.network(batch.image) > 0) == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
-        if not self.right:
-            # torchmetrics' own multilabel accuracy refuses a single label.
-            self.right = [MeanMetric(nan_strategy="ignore").to(self.device) for _ in range(labels.shape[1])]
-        for metric, column in zip(self.right, right.T, strict=True):
-            metric.update(column)
+        if not self.scores:
+            self.scores = [HeadScores().to(self.device) for _ in range(labels.shape[1])]
+        for scores, column, label in zip(self.scores, right.T, labels.T, strict=True):
+            scores.update(column, label)
 
     def log_scores(self, part: str) -> None:
-        """The accuracy of each head, and of several the mean, in percent."""
+        """Of each head, and of several the mean, in percent: the accuracy; `majority`, the share of the label's more
+        frequent value, which is the accuracy of a model that always says it; and `balanced`, the mean of the accuracies
+        on either value, where images of both were seen.
+        """
         names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
-        accuracies = [100 * metric.compute() for metric in self.right]
-        for column, accuracy in zip(self._columns(), accuracies, strict=True):
-            self.log(f"{part}/accuracy/{names[column]}", accuracy, prog_bar=len(accuracies) < MANY)
-        if len(accuracies) > 1:
-            self.log(f"{part}/accuracy", torch.stack(accuracies).nanmean(), prog_bar=True)
-        self.right = []
+        heads = [100 * scores.compute() for scores in self.scores]
+        for column, (accuracy, majority, balanced) in zip(self._columns(), heads, strict=True):
+            self.log(f"{part}/accuracy/{names[column]}", accuracy, prog_bar=len(heads) < MANY)
+            self.log(f"{part}/majority/{names[column]}", majority)
+            if not balanced.isnan():
+                self.log(f"{part}/balanced/{names[column]}", balanced)
+        if len(heads) > 1:
+            accuracies, majorities, _ = torch.stack(heads).T
+            self.log(f"{part}/accuracy", accuracies.nanmean(), prog_bar=True)
+            self.log(f"{part}/majority", majorities.nanmean())
+        self.scores = []
 
     @property
     def _grown(self) -> float:
         """The adversary's share of its strength, at this step."""
-        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
+        done = self.trainer.global_step / whole_length(self.trainer)
         first, last = ADVERSARY_GROWS
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
@@ -153,6 +174,35 @@ class ClassifierStage(ScoredStage):
         if unknown := [head for head in self.heads or [] if head not in names]:
             raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
+
+
+class HeadScores(nn.Module):
+    """How often a head is right, over all batches and processes; labels that are not known count for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # torchmetrics' own multilabel accuracy refuses a single label. Right where the label is yes, where no, and all.
+        self.right, self.right_yes, self.right_no, self.yes = (MeanMetric(nan_strategy="ignore") for _ in range(4))
+
+    def update(self, right: Tensor, label: Tensor) -> None:
+        """(B,) of a batch, 0 or 1 and NaN where the label is not known."""
+        self.right.update(right)
+        self.yes.update(label)
+        self.right_yes.update(right.where(label > 0.5, torch.nan))
+        self.right_no.update(right.where(label < 0.5, torch.nan))
+
+    def compute(self) -> Tensor:
+        """(3,) shares: right; of the label's more frequent value; right on either value, on average (NaN: one only)."""
+        yes = self.yes.compute()
+        balanced = (self.right_yes.compute() + self.right_no.compute()) / 2
+        return torch.stack([self.right.compute(), torch.maximum(yes, 1 - yes), balanced])
+
+
+def _one_value(label: str, value: bool, count: int) -> str:
+    """What to say of a label that is the same in all of `count` training images."""
+    problem = f"label {label!r} is {'yes' if value else 'no'} in all {count:,} images to train on"
+    remedy = "leave it out of data.attributes, or name the other labels in module.heads"
+    return f"{problem}: a head that always says so looks right and has learnt nothing; {remedy}"
 
 
 def _against(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:

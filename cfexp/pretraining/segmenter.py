@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from cfexp.data.batch import ImageBatch
+from cfexp.metrics.majority import MajorityShare
 from cfexp.pretraining.stage import ScoredStage
 
 
@@ -39,6 +40,10 @@ class SegmenterStage(ScoredStage):
         loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
         return self.log_loss(loss, len(batch.image))
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; the logits must be of the label map's size."""
+        return {"network": lambda: F.cross_entropy(self.network(image), label_map)}
+
     def score(self, batch: ImageBatch) -> None:
         """Compare the layouts of a batch."""
         logits = self.network(batch.image)
@@ -48,11 +53,16 @@ class SegmenterStage(ScoredStage):
                 "pixel_accuracy": MulticlassAccuracy(count, average="micro", ignore_index=ignored).to(self.device),
                 "mean_iou": MulticlassJaccardIndex(count, ignore_index=ignored).to(self.device),
             }
+            self.majority = MajorityShare(count).to(self.device)
         for score in self.scores.values():
             score.update(logits.argmax(1), batch.label_map)
+        self.majority.update(batch.label_map[batch.label_map != self.ignored])
 
     def log_scores(self, part: str) -> None:
-        """Pixel accuracy and mean intersection over union of the regions that occur, in percent."""
+        """In percent: pixel accuracy, mean intersection over union of the regions that occur, and beside them
+        `pixel_majority`, the share of the most frequent region, which is the accuracy of a map that holds it alone.
+        """
         for name, score in self.scores.items():
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
+        self.log(f"{part}/pixel_majority", 100 * self.majority.compute()[-1])
         self.scores = {}

@@ -7,7 +7,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cfexp.pretraining.schedule import by_step
+from cfexp.pretraining.schedule import by_step, whole_length
 
 
 class ScoredStage(LightningModule):
@@ -37,6 +37,13 @@ class ScoredStage(LightningModule):
         """Log the figures of all batches since the last time as `part`/..., and forget those batches."""
         raise NotImplementedError
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network that sees images in training, by its attribute: what it does with these.
+
+        Whether it can take their size is tried so before the training, on images without content.
+        """
+        return {"network": lambda: self.network(image)}
+
     def log_loss(self, loss: Tensor, count: int) -> Tensor:
         """Log the loss of a training batch of `count`, and show it; returns it."""
         self.log("train/loss", loss, batch_size=count)
@@ -62,4 +69,4 @@ class ScoredStage(LightningModule):
     def configure_optimizers(self) -> Any:
         """The injected optimizer over what is not frozen, with the schedule by step."""
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        return by_step(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.cooldown)
+        return by_step(optimizer, whole_length(self.trainer), self.warmup, self.cooldown)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cfexp.data.batch import VQABatch
+from cfexp.errors import InputError
+from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.mlb import VQAModel
 from cfexp.pretraining.stage import ScoredStage
@@ -34,6 +37,17 @@ class VQAModelStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.accuracy: VQAAccuracy | None = None
 
+    def setup(self, stage: str) -> None:
+        """Raise InputError where all questions to train on have the same answer."""
+        if stage == "fit":
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            answers = data.dataset("train").answer
+            if len(answers) > 1 and (answers == answers[0]).all():
+                problem = (
+                    f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
+                )
+                raise InputError(f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)")
+
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
         """Loss of a batch of questions; the backbone sees each distinct image once."""
         image = self.perturbation(batch.image)
@@ -41,11 +55,18 @@ class VQAModelStage(ScoredStage):
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
         return self.log_loss(loss, len(batch.answer))
 
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; each image is asked about in one word."""
+        question = torch.ones(len(image), 1, dtype=torch.int64, device=image.device)
+        return {"network": lambda: self.network(image, question, question[:, 0])}
+
     def score(self, batch: VQABatch) -> None:
         """Collect the answers of a batch."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.accuracy is None:
             self.accuracy = VQAAccuracy(data.question_types).to(self.device)
+            shape = data.facts["num_answers"], len(data.question_types)
+            self.majority = MajorityShare(*shape).to(self.device)
         logits = self.network(batch.image, batch.question, batch.question_length, batch.image_id)
         records = [data.question(question_id) for question_id in batch.question_id.tolist()]
         self.accuracy.update(
@@ -55,12 +76,21 @@ class VQAModelStage(ScoredStage):
             [record.answer_type for record in records],
             batch.question_id,
         )
+        types = torch.tensor([data.question_types.index(record.question_type) for record in records])
+        self.majority.update(batch.answer, types.to(batch.answer.device))
 
     def log_scores(self, part: str) -> None:
-        """The official accuracy, overall and for each question type, in percent."""
+        """Overall and for each question type, in percent: the official accuracy; and `majority`, the share of the most
+        frequent consensus answer of the vocabulary, which is about what always giving it would reach.
+        """
         assert self.accuracy is not None  # a batch came first
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        *of_types, of_all = (100 * self.majority.compute()).tolist()
+        majorities = dict(zip(data.question_types, of_types, strict=True))
         scores = self.accuracy.compute()
         self.accuracy = None  # another stage may know other question types
         self.log(f"{part}/accuracy", scores.overall.accuracy, prog_bar=True)
+        self.log(f"{part}/majority", of_all)
         for name, score in scores.per_question_type.items():
             self.log(f"{part}/accuracy/{name}", score.accuracy)
+            self.log(f"{part}/majority/{name}", majorities[name])

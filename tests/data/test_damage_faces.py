@@ -203,7 +203,7 @@ CELEBA: dict[str, Case] = {
     "image without attributes": Case(
         ALIGNED, last_image(copied("000001.jpg")), "has no attributes in", "goes on", is_note=True
     ),
-    "no images": Case(ALIGNED, removed, "cannot be listed", "stops", "CelebA not found in data.root="),
+    "no images": Case(ALIGNED, removed, "CelebA not found in data.root=", "stops"),
     "partition missing": Case(PARTITION, removed, "no such file", "stops", "CelebA not found in data.root="),
     "partition empty": Case(PARTITION, replaced(b" \n"), "the file is empty", "stops"),
     "partition a row short": Case(PARTITION, line_gone(5), "has no row for", "stops"),

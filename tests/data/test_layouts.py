@@ -12,6 +12,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.data.label_map_cache import LabelMapCache
 from cfexp.data.layout_module import LayoutDataModule, Part
 from cfexp.data.layouts import NO_REGION, LayoutDataset, LayoutRecord, MirroringSampler, PngLayouts, collate
+from cfexp.data.skipping import Replacing
 from cfexp.errors import InputError
 
 REGIONS = np.full(256, NO_REGION, dtype=np.uint8)
@@ -211,9 +212,53 @@ def test_damage_is_named_in_one_line_or_skipped_and_counted(tmp_path: Path, how:
         assert skipping.__getitems__([2, 1, 0])[0].image_id == ("c", "a")
         assert skipping.bad_samples == 1
         assert skipping[1].image_id == ()
-        training = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip", substitutes_bad=True)
+
+
+def test_in_training_the_next_good_image_comes_in_place_of_a_bad_one(tmp_path: Path) -> None:
+    records = [write_sample(tmp_path, name, k) for k, name in enumerate("abcd")]
+    for bad in (1, 3):
+        damage(records[bad], "empty image")
+    for cached in (False, True):
+        dataset = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip")
+        training = Replacing(dataset)
+        # Of four images, items 4 to 7 are the mirrored ones.
+        (batch,) = training.__getitems__([0, 1, 7, 5])
+        assert batch.image_id == ("a", "c", "a", "c")
+        for row, item in enumerate((0, 2, 4, 6)):
+            assert torch.equal(batch.image[row], dataset[item].image[0])
         assert training[1].image_id == ("c",)
-        assert training.bad_samples == 1
+        assert dataset.bad_samples == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_no_batch_of_a_training_is_smaller_and_a_training_that_goes_on_has_the_same_ones(
+    tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def epochs(*numbers: int) -> tuple[Layouts, list[list[tuple[str, ...]]]]:
+        data = Layouts(tmp_path, on_bad_sample="skip", batch_size=2, num_workers=num_workers)
+        for index in (2, 3, 9):
+            damage(data.dataset("train").records[index], "empty image")
+        loader, batches = data.train_dataloader(), []
+        for number in numbers:
+            loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+            batches.append([batch.image_id for batch in loader])
+        return data, batches
+
+    data, (first, second) = epochs(0, 1)
+    assert [len(batch) for batch in first + second] == [2] * 10
+    assert first != second
+    assert data.dataset("train").bad_samples == 3
+    data.teardown("fit")
+    assert caplog.text.count("3 images of the train part were skipped: they cannot be read; in training the next") == 1
+    # What was met before does not decide what comes in whose place.
+    assert epochs(1)[1] == [second]
+
+
+def test_explaining_the_training_part_explains_no_image_twice(tmp_path: Path) -> None:
+    data = Layouts(tmp_path, on_bad_sample="skip", predict_part="train", eval_batch_size=1)
+    damage(data.dataset("train").records[4], "empty image")
+    explained = [batch.image_id for batch in data.predict_dataloader()]
+    assert explained == [(f"train{k}",) for k in range(10) if k != 4]
 
 
 def test_empty_batches_are_passed_over_and_none_at_all_is_an_error(
@@ -227,7 +272,7 @@ def test_empty_batches_are_passed_over_and_none_at_all_is_an_error(
     assert "2 images of the test part were skipped" in caplog.text
     for record in data.dataset("train").records:
         damage(record, "empty image")
-    with pytest.raises(InputError, match="neither it nor any other image can be read"):
+    with pytest.raises(InputError, match="no image to train on can be read"):
         list(data.train_dataloader())
     for record in data.dataset("test").records[1:9]:
         damage(record, "empty image")

@@ -183,7 +183,9 @@ def test_a_layout_is_drawn_over_the_upright_image_to_within_a_pixel(tmp_path: Pa
         Image.new("L", size, 3).save(tmp_path / "mask.png")
         data = own([tmp_path / "photo.jpg"], label_maps=[str(tmp_path / "mask.png")])
         if fits:
-            assert len(data.check()) == 1
+            done, odd = data.check()
+            assert "turned as its EXIF data says" in done
+            assert odd == f"label_map={tmp_path / 'mask.png'}: holds one region only, wall 100 %"
         else:
             with pytest.raises(InputError, match=f"mask.png: the label map is {size[0]}x{size[1]}, its image 128x64"):
                 data.check()

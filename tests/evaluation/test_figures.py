@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ def scores_of(value: float, half: float = 1.0, n: int = 200) -> Scores:
     return Scores("run", "2021", (row,), (Absent("all", "colour", "no colours"),))
 
 
-RUNS = {"a": scores_of(50), "b": scores_of(51.5), "c": scores_of(60, n=199)}
+RUNS = {
+    "a": [scores_of(50)],
+    "b": [scores_of(51.5)],
+    "c": [scores_of(60, n=199)],
+    "one": [scores_of(60, math.nan, n=1)],
+    "seeds": [scores_of(50), scores_of(56), scores_of(53)],
+    "more": [scores_of(60), scores_of(61), scores_of(54.5)],
+}
 
 
 def verdict(**figure: Any) -> str:
@@ -49,8 +57,16 @@ def quiet() -> Console:
         ({"runs": ["a", "b"], "rises": True, "clearly": True}, "missed"),  # [49, 51] and [50.5, 52.5]
         ({"runs": ["c", "a"], "falls": True, "clearly": True}, "reached"),
         ({"runs": ["a", "c"], "rises": True, "min_n": 200}, "n is below 200"),
+        ({"runs": ["a", "one"], "rises": True}, "reached"),
+        ({"runs": ["a", "one"], "rises": True, "clearly": True}, "not told apart: no interval"),
         ({"runs": ["a", "y", "z"], "rises": True}, "not given: y, z"),
         ({"runs": ["a", "b"], "metric": "colour", "rises": True}, "not computed: no colours"),
+        ({"run": "seeds", "at_least": 50}, "reached"),
+        ({"run": "seeds", "at_least": 50.1}, "missed"),  # by the worst of three, though their mean is 53
+        ({"run": "seeds", "at_most": 55.9}, "missed"),
+        ({"run": "seeds"}, "for comparison"),
+        ({"runs": ["seeds", "more"], "rises": True}, "reached"),
+        ({"runs": ["seeds", "more"], "rises": True, "clearly": True}, "missed"),  # 53 and 54.5, each 1 more or less
     ],
     ids=str,
 )
@@ -83,14 +99,19 @@ def test_a_figure_that_names_nothing() -> None:
         verdict(run="a", metric="Rate")
 
 
+def test_runs_of_which_one_was_repeated_and_the_other_not() -> None:
+    with pytest.raises(InputError, match="'x' compares runs that have equally many seeds, got a 1, seeds 3"):
+        verdict(runs=["a", "seeds"], rises=True)
+
+
 def test_what_is_printed() -> None:
     console = quiet()
     figures = [
         {"name": "one", "group": "all", "metric": "rate", "run": "a", "at_least": 97.5},
         {"name": "sweep", "group": "all", "metric": "rate", "runs": ["a", "b", "c"], "rises": True, "clearly": True},
     ]
-    verdicts = compare(RUNS, figures, console)
-    assert [(each.bound, [row.value for row in each.rows]) for each in verdicts] == [
+    verdicts = compare({name: RUNS[name] for name in "abc"}, figures, console)
+    assert [(each.bound, [row.value for (row,) in each.rows]) for each in verdicts] == [
         (">= 97.5", [50]),
         ("rises clearly", [50, 51.5, 60]),
     ]
@@ -98,3 +119,11 @@ def test_what_is_printed() -> None:
     assert "50.0 [49.0, 51.0]" in text
     assert "50.0, 51.5, 60.0" in text
     assert "200, 199" in text
+
+
+def test_what_is_printed_of_several_seeds() -> None:
+    console = quiet()
+    compare(RUNS, [{"name": "one", "group": "all", "metric": "rate", "run": "seeds", "at_least": 40}], console)
+    text = console.export_text()
+    assert "mean (range) of 3 seeds" in text
+    assert "53.0 (50.0 to 56.0)" in text

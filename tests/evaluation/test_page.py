@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cfexp.errors import InputError
 from cfexp.evaluation.page import layout_overlay, region_color, write_page
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.table import score_run
@@ -130,6 +131,42 @@ def test_a_page_of_searches_shows_the_regions(tmp_path: Path) -> None:
     assert tuple(overlay[20, 20]) == (*region_color(0), 54)  # a quarter as far
     assert "layout" not in second["pictures"]
     assert "Not scored" in text
+
+
+def test_numbers_that_are_none_leave_a_page_that_a_browser_reads(tmp_path: Path) -> None:
+    run = searches(tmp_path / "run")
+    lines = run.explanations / "records-0.jsonl"
+    broken = lines.read_text().replace("[0.5, 2.0]", "[NaN, 2.0, Infinity]").replace("[0.0, -1.0]", "[NaN, -Infinity]")
+    lines.write_text(broken.replace('"sweep_distance": [1.0, 2.0]', '"sweep_distance": [1.0, NaN]'))
+    (run.path / "metrics.json").write_text(
+        '{"groups": {"all": {"fid": {"value": NaN, "n": 2, "low": NaN, "high": NaN, "unit": ""}}}}'
+    )
+    parsed, data, text = page_of(run, tmp_path / "page.html")
+    assert not re.search(r"NaN|Infinity", parsed.scripts[0])
+    first = data["cards"][0]
+    assert (first["caption"], first["changes"]) == ("changed most: traffic light", [[1, 2.0]])
+    assert first["logits"][0] == [None, None]
+    assert first["sweep"][1] == ["traffic_light", 1, None]
+    assert [name for name, _ in data["regions"]] == [*REGIONS, "region 2"]  # one more than have a name
+    assert "<td>fid</td><td>—</td><td>—</td><td>2</td>" in text
+
+
+def test_answers_without_a_name_are_the_numbers_of_the_classes(tmp_path: Path) -> None:
+    known = record(1, "red", "blue", truth="red") | {"answer_before": None, "question": "half of a letter: \ud83d"}
+    del known["answer_after"]
+    run = write_run(tmp_path / "run", [(known, QUERY, REPAINTED, None)])
+    (run.path / "config.yaml").write_bytes(b"name: \xff")
+    _, data, text = page_of(run, tmp_path / "page.html", title="\ud83d")
+    (card,) = data["cards"]
+    assert (card["before"], card["after"]) == ("1", "0")
+    assert "<h1>?</h1>" in text
+
+
+def test_a_damaged_table_is_said(tmp_path: Path) -> None:
+    run = questions(tmp_path / "run", count=1)
+    (run.path / "metrics.json").write_text('{"groups": ')
+    with pytest.raises(InputError, match=r"metrics\.json: cannot be read"):
+        write_page(run, tmp_path / "page.html")
 
 
 def test_the_overlay_of_an_edit_of_nothing_is_clear() -> None:

@@ -34,6 +34,7 @@ def write_member(sweep: Path, parameters: dict[str, str], metrics: dict[str, flo
             for name, value in metrics.items()
         }
         rows["unknown"] = {"value": None, "n": 0, "low": None, "high": None, "unit": ""}
+        rows["rms_change"] = {"value": 9.0, "n": 1, "low": None, "high": None, "unit": "of 255"}  # no interval
         (folder / "metrics.json").write_text(json.dumps({"groups": {"all": rows, "a -> b": {}}}))
 
 
@@ -124,3 +125,8 @@ def test_one_point_and_no_interval_are_drawn(tmp_path: Path) -> None:
     save_panels(tmp_path / "a.png", "a", panels, [(0, "0")], "x")
     with Image.open(tmp_path / "a.png") as image:
         assert np.asarray(image.convert("L")).min() < 60
+
+
+def test_what_is_no_number_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"test/accuracy": NaN, "test/loss": 1.5, "val/loss": Infinity}')
+    assert list(measured(tmp_path)) == ["test/loss"]

@@ -156,9 +156,10 @@ def test_an_answer_outside_the_vocabulary_falls_back_to_the_models_own(trained_m
     assert torch.equal(known.counterfactual, unknown.counterfactual)
 
 
-def test_a_mask_weight_without_a_mask_is_refused() -> None:
-    with pytest.raises(InputError, match=r"mask_weight=1.0 needs a generator with mask=true"):
-        counterfactual_gan(vqa_model(), mask_weight=1.0)
+@pytest.mark.parametrize("name", ["mask_weight", "color_weight", "outline_weight"])
+def test_a_weight_of_the_mask_without_a_mask_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=1.0 needs a generator with mask=true"):
+        counterfactual_gan(vqa_model(), **{name: 1.0})
 
 
 def test_a_resumed_run_ends_as_an_undisturbed_one(trained_model: VQAModel, tmp_path: Path) -> None:

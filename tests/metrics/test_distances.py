@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch_fidelity.metric_kid import kernel_poly, mmd2
 from cfexp.errors import InputError
 from cfexp.metrics import distances
 from cfexp.metrics.distances import (
+    Distance,
     bootstrap_error,
     frechet_distance,
     frechet_interval,
@@ -60,9 +62,8 @@ def test_frechet_distance_of_known_gaussians() -> None:
 
 def test_the_distance_of_a_set_to_itself_is_0_and_grows_with_noise() -> None:
     same = features(3).astype(np.float32)
-    interval = frechet_interval(same, same)
-    assert interval == pytest.approx((0, 0, 0), abs=1e-9)
-    assert kernel_interval(same, same) == pytest.approx((0, 0, 0), abs=1e-9)
+    for measure in (frechet_interval, kernel_interval):
+        assert measure(same, same) == pytest.approx((0, math.nan, math.nan), abs=1e-9, nan_ok=True)
     noise = np.random.default_rng(4).normal(size=same.shape)
     for measure in (frechet_interval, kernel_interval):
         grown = [measure(same, same + scale * noise).value for scale in (0.0, 2.0, 4.0)]
@@ -147,4 +148,42 @@ def test_few_rows() -> None:
     with pytest.raises(InputError, match="n_resamples must be at least 2, got 1"):
         bootstrap_error(lambda counts: 0.0, 3, n_resamples=1)
     assert math.isnan(bootstrap_error(lambda counts: 0.0, 3, [1, 1, 1]))
-    assert frechet_interval(features(0, 2), features(1, 2)).low >= 0
+
+
+@pytest.mark.parametrize("d", [1, 8, 2048])
+@pytest.mark.parametrize("measure", [frechet_interval, kernel_interval])
+def test_there_is_no_interval_where_resamples_are_all_alike(measure: Callable[..., Distance], d: int) -> None:
+    first, second = features(0, 6, d), features(1, 6, d)
+    with_one = measure(first[:3], second[:3])
+    assert with_one.low < with_one.value < with_one.high
+    alone = [
+        measure(first[:2], second[:2]),
+        measure(first, second, groups=[1, 1, 1, 2, 2, 2]),
+        measure(first, second, groups=["a"] * 6),
+        measure(first, first.copy()),
+    ]
+    if measure is frechet_interval:
+        alone.append(measure(first, first + 3))  # which is as far in every resample
+    for found in alone:
+        assert math.isfinite(found.value)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+
+
+def test_a_group_lies_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (np.repeat(features(number, 12), 5, axis=0) for number in (1, 2))
+    groups = np.repeat(np.arange(12), 5)
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = first[order], second[order] + np.random.default_rng(3).normal(size=(60, 8)), groups[order]
+    seen: list[set[int]] = []
+    error = distances.bootstrap_error
+
+    def watched(statistic: distances.Statistic, n: int, labels: list[int], **more: int) -> float:
+        seen.append({*labels})
+        return error(statistic, n, labels, **more)
+
+    monkeypatch.setattr(distances, "MAX_PAIRS", 30)
+    monkeypatch.setattr(distances, "bootstrap_error", watched)
+    kernel_interval(*shuffled)
+    assert len(seen) == 2
+    assert seen[0].isdisjoint(seen[1])

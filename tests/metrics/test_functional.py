@@ -11,7 +11,6 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from cfexp.errors import InputError
 from cfexp.metrics.functional import (
-    bootstrap_interval,
     changed_fraction,
     checkerboard_score,
     edit_locality,
@@ -23,7 +22,6 @@ from cfexp.metrics.functional import (
     region_rms,
     rms_change,
     ssim,
-    wilson_interval,
 )
 
 PALETTE = {"red": (230, 25, 25), "green": (30, 170, 60), "blue": (40, 70, 220), "gray": (128, 128, 128)}
@@ -159,7 +157,7 @@ def test_shapes_that_differ_are_refused(function: Callable[[Tensor, Tensor], Ten
 def test_mask_is_checked() -> None:
     query, counterfactual = images()
     for mask in (torch.ones(3, 1, 32, 40), torch.ones(3, 32, 40, dtype=torch.bool)):
-        with pytest.raises(ValueError, match=r"mask must be bool of shape \(3, 1, 32, 40\), got"):
+        with pytest.raises(ValueError, match=r"^mask must .* got "):
             edit_locality(query, counterfactual, mask)
 
 
@@ -314,76 +312,6 @@ def test_nearest_color_checks_what_it_gets() -> None:
             nearest_color(pixels, PALETTE)
     with pytest.raises(InputError, match="palette must name at least one colour"):
         nearest_color(torch.zeros(1, 3), {})
-
-
-# --- intervals
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "confidence", "z"),
-    [(8, 10, 0.95, 1.959964), (1, 30, 0.95, 1.959964), (250, 500, 0.99, 2.575829), (7, 9, 0.9, 1.644854)],
-)
-def test_wilson_bounds_are_where_the_score_test_turns(successes: int, n: int, confidence: float, z: float) -> None:
-    for bound in wilson_interval(successes, n, confidence):
-        # The definition: the rates p that lie z of *their own* standard errors from the observed one.
-        assert abs(successes / n - bound) == pytest.approx(z * math.sqrt(bound * (1 - bound) / n), rel=1e-5)
-
-
-def test_wilson_published_and_edge_values() -> None:
-    # 81 of 263: Newcombe (1998), Statistics in Medicine 17, table I, method 3.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    for n in range(1, 100):
-        assert wilson_interval(0, n)[0] == 0
-        assert wilson_interval(n, n)[1] == 1
-    assert all(math.isnan(bound) for bound in wilson_interval(0, 0))
-
-
-def test_bootstrap_is_close_to_the_normal_interval() -> None:
-    values = np.random.default_rng(0).exponential(size=2000)
-    half = 1.959964 * values.std() / math.sqrt(2000)
-    low, high = bootstrap_interval(values, n_resamples=4000)
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-    narrow_low, narrow_high = bootstrap_interval(torch.tensor(values), confidence=0.5)
-    assert narrow_high - narrow_low == pytest.approx((high - low) * 0.674490 / 1.959964, rel=0.1)
-
-
-def test_bootstrap_resamples_whole_groups() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    alone = bootstrap_interval(values)
-    # Ten answers that say the same about each image are worth one.
-    assert bootstrap_interval(np.repeat(values, 10), groups=np.repeat(np.arange(50), 10)) == pytest.approx(alone)
-    low, high = bootstrap_interval(np.repeat(values, 10))
-    assert high - low == pytest.approx((alone[1] - alone[0]) / math.sqrt(10), rel=0.15)
-    # The mean stays that over values: a group of three counts three times a group of one.
-    assert bootstrap_interval([0, 0, 0, 1], groups=["a", "a", "a", "a"]) == (0.25, 0.25)
-    low, high = bootstrap_interval([0, 0, 0, 1], groups=["a", "a", "a", "b"], confidence=0.2)
-    assert low == high == 0.25  # both groups once is the commonest draw
-
-
-def test_bootstrap_repeats_itself_and_knows_no_answer() -> None:
-    values = [0.0, 1.0, 1.0, 0.0, 1.0]
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
-    spread = np.random.default_rng(0).normal(size=30)
-    assert bootstrap_interval(spread, seed=1) != bootstrap_interval(spread, seed=2)
-    assert bootstrap_interval([3.0]) == (3.0, 3.0)
-    for seed in range(20):  # also where the only resample happens to miss the NaN
-        for undefined in ([], [1.0, math.nan]):
-            assert all(math.isnan(bound) for bound in bootstrap_interval(undefined, n_resamples=1, seed=seed))
-
-
-def test_intervals_check_what_they_get() -> None:
-    for confidence in (0, 1, 95):
-        with pytest.raises(InputError, match=f"confidence must be between 0 and 1, got {confidence}"):
-            wilson_interval(1, 2, confidence)
-        with pytest.raises(InputError, match=f"confidence must be between 0 and 1, got {confidence}"):
-            bootstrap_interval([1.0], confidence=confidence)
-    with pytest.raises(InputError, match="n_resamples must be at least 1, got 0"):
-        bootstrap_interval([1.0], n_resamples=0)
-    with pytest.raises(ValueError, match=r"got \(2,\) and \(3,\)"):
-        bootstrap_interval([1.0, 2.0], groups=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"successes must be in 0..n, got 3 of 2"):
-        wilson_interval(3, 2)
 
 
 def test_l1_change_and_the_change_of_regions() -> None:

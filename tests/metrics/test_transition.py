@@ -59,5 +59,5 @@ def test_each_image_has_its_own_order() -> None:
 def test_what_it_refuses() -> None:
     with pytest.raises(InputError, match="steps must be at least 1, got 0"):
         counterfactual_transition(QUERY, QUERY, by_first_pixel, steps=0)
-    with pytest.raises(ValueError, match=r"must be \(B, C, H, W\), got"):
+    with pytest.raises(ValueError, match=r"one shape \(B, C, H, W\), got"):
         counterfactual_transition(QUERY, QUERY[:, :1], by_first_pixel)

@@ -19,7 +19,6 @@ from cfexp.models.own_classifier import (
     torchvision_classifier,
 )
 from cfexp.models.pretrained import freeze
-from tests.models.malicious import Malicious
 
 SIZE = (16, 32)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -205,6 +204,68 @@ def mean_of(images: Tensor) -> Tensor:
         (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 1)}, "decision: say how the model's images are normalised, in one"),
         (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 0), "value_range": None}, "decision.mean and decision.std must be"),
         (mean_of, {"value_range": (1,)}, "decision: expected two numbers, got [1]"),
+        (
+            mean_of,
+            {"value_range": (1, 1)},
+            "decision.value_range must be two different numbers, [black,white], got [1, 1]",
+        ),
+        (
+            mean_of,
+            {"mean": (124, 116, 104), "std": (58, 57, 57), "value_range": None},
+            "decision.mean and decision.std are",
+        ),
+        (
+            mean_of,
+            {"mean": (0, 0, torch.nan), "std": (1, 1, 1), "value_range": None},
+            "decision.mean and decision.std must",
+        ),
+        (
+            mean_of,
+            {"input_size": (0, 8)},
+            "decision: a size must be two whole numbers above 0, [height,width], got [0, 8]",
+        ),
+        (mean_of, {"class_names": "abc"}, "decision.class_names must be a list of different names, got abc"),
+        (
+            mean_of,
+            {"class_names": ["a", "b", "a"]},
+            "decision.class_names must be a list of different names, got ['a',",
+        ),
+        (mean_of, {"output": True}, "decision.output=True is none of the model's outputs, 0..2"),
+        (
+            lambda images: mean_of(images).argmax(1),
+            {},
+            "decision: the model gives torch.int64, no logits or probabilities",
+        ),
+        (
+            lambda images: mean_of(images)[:, :0],
+            {},
+            "decision: the model must give numbers (images, outputs), got torch.",
+        ),
+        (
+            mean_of,
+            {"probabilities": True, "value_range": (-9, 9)},
+            "decision: the model's outputs are no probabilities: ",
+        ),
+        (
+            lambda images: (1e9 * mean_of(images)).sigmoid(),
+            {"value_range": (-1, 1)},
+            "does it round or compare its image, or do its outputs saturate?",
+        ),
+        (
+            lambda images: mean_of((images * 255).to(torch.uint8).float()),
+            {},
+            "the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is quantised, or was",
+        ),
+        (
+            lambda images: mean_of(images)[:, :1].sigmoid(),
+            {"class_names": ["stop", "go"]},
+            "so 'stop' (below 0) could never be decided; if it is a probability, give decision.probabilities=true",
+        ),
+        (
+            lambda images: mean_of(images).sigmoid(),
+            {"output": 1},
+            "so one side (below 0) could never be decided; if it is a probability, give decision.probabilities=true",
+        ),
     ],
 )
 def test_what_could_not_be_searched_is_refused(
@@ -215,28 +276,23 @@ def test_what_could_not_be_searched_is_refused(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("load", [torchscript_classifier, exported_classifier])
-def test_another_file_is_refused_and_nothing_in_it_is_run(
-    load: Callable[[str], nn.Module], network: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path, proof = tmp_path / "model.pt2", tmp_path / "proof"
-    contents: list[Callable[[], Any]] = [
-        lambda: path.write_bytes(b"<html>404</html>"),
-        lambda: path.write_bytes(b""),
-        lambda: torch.save(network.state_dict(), path),
-        lambda: torch.save(Malicious(proof), path),
-        lambda: path.write_bytes(Path(scripted(network, path)).read_bytes()[:1000]),
-    ]
-    for write in contents:
-        write()
-        with pytest.raises(InputError, match=f"^decision.path={re.escape(str(path))} is not a") as raised:
-            load(str(path))
-        assert "\n" not in str(raised.value)
-    path.unlink()
-    with pytest.raises(InputError, match=r"no such file$"):
-        load(str(path))
-    assert not proof.exists()
-    assert capfd.readouterr().err == ""
-    if load is exported_classifier:
-        with pytest.raises(InputError, match=r"model\.pt: a file of torch\.export must be called \.pt2$"):
-            load("model.pt")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_are_called_so(dtype: torch.dtype) -> None:
+    with pytest.raises(InputError, match=rf"its weights are {dtype}: save it after network\.float\(\)$"):
+        OwnClassifier(Small().to(dtype), value_range=(0, 1), image_size=SIZE)
+
+
+def test_what_looks_like_probabilities_is_noted() -> None:
+    def made(does: Callable[[Tensor], Tensor], **settings: Any) -> OwnClassifier:
+        return OwnClassifier(Does(does), **{"value_range": (-4, 4), "image_size": SIZE, **settings})
+
+    line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
+    assert made(lambda images: mean_of(images).softmax(1)).notes == [line]
+    (several,) = made(lambda images: mean_of(images).sigmoid()).notes
+    assert several == f"{line} (of several binary ones decision.output=NUMBER says which is explained)"
+    assert made(lambda images: mean_of(images).softmax(1), probabilities=True).notes == []
+    assert made(lambda images: mean_of(images).sigmoid(), probabilities=True, output=2).notes == []
+    # A logit that lies in 0..1 for noise is none: some image takes it out of there.
+    assert made(lambda images: 0.5 + 1e-4 * mean_of(images)[:, 0]).notes == []
+    # Nor need the first class have a gradient.
+    assert made(lambda images: mean_of(images) * torch.tensor([0.0, 1.0, 1.0])).notes == []

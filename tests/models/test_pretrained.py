@@ -1,6 +1,11 @@
+import argparse
+import datetime
+import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -9,7 +14,7 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.mlb import ConvBackbone, MLBNoAttention, QuestionEncoder, ResNetBackbone, VQAModel
-from cfexp.models.pretrained import file_hash, freeze, load_network
+from cfexp.models.pretrained import file_hash, freeze, load_network, read_state_dict, unwrapped
 from tests.models.malicious import Malicious
 
 
@@ -132,3 +137,155 @@ def test_torchvision_s_own_file_loads_into_the_backbone_and_into_a_whole_model(t
 def test_file_hash_is_the_start_of_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert file_hash(tmp_path / "x") == "ba7816bf8f01"
+
+
+WRAPPED = {
+    "DataParallel": "module.",
+    "torch.compile": "_orig_mod.",
+    "compiled in parallel": "module._orig_mod.",
+    "parallel, compiled": "_orig_mod.module.",
+    "twice": "module.module.",
+    "FSDP": "_fsdp_wrapped_module.",
+}
+
+
+def check_loaded(path: Path, trained: nn.Module, into: nn.Module | None = None, prefix: str = "") -> None:
+    loaded = load_network(into or network(), path, prefix=prefix).state_dict()
+    assert [tensor.tolist() for tensor in loaded.values()] == [each.tolist() for each in trained.state_dict().values()]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED.values(), ids=WRAPPED)
+def test_wrappers_are_no_difference(wrapper: str, tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    torch.save({"state_dict": with_prefix(trained.state_dict(), wrapper)}, path)
+    check_loaded(path, trained)
+    check_loaded(path, trained, prefix=wrapper)  # as one had to say once
+    torch.save(
+        with_prefix(trained.state_dict(), f"model.{wrapper}"), path
+    )  # a LightningModule's that is wrapped inside
+    check_loaded(path, trained, prefix="model.")
+    check_loaded(path, trained, prefix=f"model.{wrapper}")
+    check_loaded(path, trained, prefix="model")
+    torch.save(with_prefix(trained.state_dict(), f"{wrapper}model."), path)
+    check_loaded(path, trained, prefix="model.")
+
+
+def test_a_part_may_be_wrapped_and_the_network_itself(tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    state = {key.replace("0.", "0._orig_mod.", 1): tensor for key, tensor in trained.state_dict().items()}
+    torch.save(state, path)
+    check_loaded(path, trained)
+    check_loaded(path, trained, nn.DataParallel(network()))
+    torch.save(trained.state_dict(), path)
+    check_loaded(path, trained, nn.DataParallel(network()))
+    averaged = torch.optim.swa_utils.AveragedModel(trained)
+    torch.save(averaged.state_dict(), path)
+    check_loaded(path, trained)
+
+
+def test_two_keys_do_not_become_one() -> None:
+    state = {"module.weight": torch.zeros(1), "weight": torch.ones(1)}
+    assert unwrapped(state) == state
+
+
+@pytest.mark.parametrize("name", ["model", "net", "network", "weights", "generator", "model.state_dict"])
+def test_weights_under_any_one_name(name: str, tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    content: object = trained.state_dict()
+    for each in reversed(name.split(".")):
+        content = {each: content, "epoch": 3, "loss": torch.tensor(0.5)}
+    assert isinstance(content, dict)
+    optimizer = torch.optim.Adam(trained.parameters())
+    trained(torch.randn(3, 3)).sum().backward()
+    optimizer.step()
+    content |= {"optimizer": optimizer.state_dict(), "scaler": {"scale": 1.0}, "args": None}
+    torch.save(content, path)
+    check_loaded(path, trained)
+
+
+def test_of_weights_under_several_names_one_must_be_usual_or_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained, other, path = network(), network(), tmp_path / "net.pth"
+    torch.save({"ema": other.state_dict(), "model": trained.state_dict()}, path)
+    with caplog.at_level(logging.INFO):
+        check_loaded(path, trained)
+    assert "weights under 'model' are taken, not those under ema" in caplog.text
+    check_loaded(path, other, prefix="ema.")
+    torch.save({"student": with_prefix(other.state_dict(), "net."), "teacher": trained.state_dict()}, path)
+    with pytest.raises(
+        InputError, match=r"under several names \(student, teacher\): say which by the prefix, such as stu"
+    ):
+        load_network(network(), path)
+    check_loaded(path, trained, prefix="teacher.")
+    check_loaded(path, other, prefix="student.net.")
+
+
+class Unknown:
+    """Of a class that no file may name."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float64(91.2), np.float32(1), np.int64(3), np.bool_(True), np.arange(3), np.ones((2, 2)), np.dtype("f4"),
+        argparse.Namespace(lr=0.1, out=Path("runs")), Path("/data"), datetime.datetime(2026, 1, 1, 12), [np.float64(1)],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_plain_values_beside_the_weights_are_passed_over(value: object, tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    torch.save({"state_dict": trained.state_dict(), "best": value}, path)
+    check_loaded(path, trained)
+    torch.save({"state_dict": trained.state_dict(), "best": Unknown()}, path)
+    with pytest.raises(
+        InputError, match=r"Unknown\) and could run code .* torch\.save\(network\.state_dict\(\), PATH\)"
+    ):
+        load_network(network(), path)
+
+
+class Calls:
+    """Unpickling it would call something with something."""
+
+    def __init__(self, called: Callable[..., object], *arguments: object) -> None:
+        self.reduced = called, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.reduced
+
+
+def test_what_plain_values_are_made_by_is_not_called_either(tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    torch.save({"state_dict": trained.state_dict(), "best": Calls(np.ndarray, (10**15,))}, path)  # petabytes
+    check_loaded(path, trained)
+    torch.save({"state_dict": trained.state_dict(), "best": Calls(np.load, str(tmp_path / "x.npy"))}, path)
+    with pytest.raises(InputError, match="could run code"):
+        load_network(network(), path)
+
+
+def test_what_is_there_behind_a_prefix_is_said(tmp_path: Path) -> None:
+    trained, path = network(), tmp_path / "net.pth"
+    state = trained.state_dict()
+    torch.save({**with_prefix(state, "backbone.net."), "head.bias": torch.zeros(1)}, path)
+    with pytest.raises(InputError) as raised:
+        load_network(network(), path)
+    line = str(raised.value)
+    assert (
+        "; all that is missing is there behind the prefix backbone.net.: give it (decision.prefix=backbone.net.,"
+        in line
+    )
+    assert "+explainer.decision_model.prefix=backbone.net." in line
+    assert "\n" not in line
+    check_loaded(path, trained, prefix="backbone.net.")
+    torch.save({**with_prefix(state, "online."), **with_prefix(state, "target.")}, path)
+    with pytest.raises(InputError, match=r"behind the prefix online\. or target\.: give it"):
+        load_network(network(), path)
+    torch.save(with_prefix(dict(list(state.items())[1:]), "net."), path)  # not all of it is there
+    with pytest.raises(InputError, match=r"left over \([^)]*\)$"):
+        load_network(network(), path)
+
+
+def test_a_torchscript_file_is_called_one(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(network()), tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt is no readable checkpoint \(a TorchScript file\)"):
+        read_state_dict(tmp_path / "net.pt")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from cfexp.errors import InputError
@@ -278,3 +279,21 @@ def test_missing_and_cut_vocabularies_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.pickle").write_bytes(pickle.dumps(["yes"])[:-3])
     with pytest.raises(InputError, match=r"cut\.pickle is not the expected pickle"):
         read_vocabulary_pickle(tmp_path / "cut.pickle")
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
+def test_the_converter_takes_wrapped_names_and_a_prefix(
+    wrapper: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = torchvision.models.densenet121(num_classes=3)
+    names = {
+        key if key.startswith("classifier.") else f"feat_extract.feat_extract.{key}": tensor
+        for key, tensor in network.state_dict().items()
+    }
+    path, output = tmp_path / "checkpoint.tar", tmp_path / "decision.safetensors"
+    torch.save({"model_state_dict": {f"{wrapper}{key}": tensor for key, tensor in names.items()}}, path)
+    assert main(["decision", str(path), str(output)]) == 0
+    torch.save({"weights": {f"net.{key}": tensor for key, tensor in names.items()}}, path)
+    assert main(["decision", str(path), str(output)]) == 2
+    assert "the converter's --prefix net.," in capsys.readouterr().err
+    assert main(["decision", str(path), str(output), "--prefix", "net."]) == 0

@@ -34,11 +34,10 @@ def scores(module: ClassifierStage, data: EightImages, folder: Path) -> dict[str
 def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
     module = stage(warmup=0.1, cooldown=0.5)
     trainer(tmp_path, epochs=40).fit(module, datamodule=data)
-    assert scores(module, data, tmp_path) == {
-        "test/accuracy": 100.0,
-        "test/accuracy/go": 100.0,
-        "test/accuracy/bright": 100.0,
-    }
+    found = scores(module, data, tmp_path)
+    assert [found[f"test/{name}"] for name in ("accuracy", "accuracy/go", "accuracy/bright", "balanced/go")] == [
+        100.0
+    ] * 4
     module.eval()
     with torch.no_grad():
         logits = module.network(batch_of(data).image)
@@ -50,7 +49,7 @@ def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
 def test_a_head_is_trained_on_the_label_of_its_name(data: EightImages, tmp_path: Path) -> None:
     module = stage(1, heads=["bright"])
     trainer(tmp_path, epochs=40).fit(module, datamodule=data)
-    assert scores(module, data, tmp_path) == {"test/accuracy/bright": 100.0}
+    assert scores(module, data, tmp_path)["test/accuracy/bright"] == 100.0
 
 
 def test_an_unknown_head_is_named(data: EightImages, tmp_path: Path) -> None:
@@ -66,6 +65,30 @@ def test_a_head_without_a_label_to_learn_from_is_named(
     with pytest.raises(InputError, match="no image to train on has a known label 'bright'; where are the labels"):
         trainer(tmp_path).fit(stage(), datamodule=data)
     trainer(tmp_path).fit(stage(1, heads=["go"]), datamodule=data)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "no"), (1.0, "yes")])
+def test_a_label_of_one_value_only_is_no_training(
+    value: float, said: str, data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = data.dataset("train")
+    labels = dataset.labels.clone()
+    labels[:, 1] = torch.where(labels[:, 1].isnan(), labels[:, 1], value)
+    monkeypatch.setattr(dataset, "labels", labels)
+    line = (
+        f"label 'bright' is {said} in all 7 images to train on: .*; leave it out of data.attributes, or name the other"
+    )
+    with pytest.raises(InputError, match=line):
+        trainer(tmp_path).fit(stage(), datamodule=data)
+    trainer(tmp_path).fit(stage(1, heads=["go"]), datamodule=data)
+
+
+def test_a_test_on_one_value_only_has_no_balanced_accuracy(data: EightImages) -> None:
+    scores = classifier.HeadScores()
+    scores.update(torch.tensor([1.0, 0, 1]), torch.tensor([1.0, 1, torch.nan]))
+    accuracy, majority, balanced = scores.compute().tolist()
+    assert (accuracy, majority) == (pytest.approx(2 / 3), 1.0)
+    assert balanced != balanced
 
 
 def test_the_loss_is_the_mean_over_the_labels_that_are_known(data: EightImages) -> None:
@@ -91,13 +114,26 @@ def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(data: EightIm
     module.network = Remembered(torch.tensor([[1.0, 1], [1, 1], [1, 1], [-1, 1], [1, 1], [-1, 1], [-1, -1], [-1, -1]]))
     # go is right of 0, 2, 3, 4, 5, 7; bright of 0, 1, 4, 6, 7 among seven.
     found = scores(module, data, tmp_path)
-    heads = {"test/accuracy/go": 100 * 6 / 8, "test/accuracy/bright": 100 * 5 / 7}
-    assert found == pytest.approx({"test/accuracy": sum(heads.values()) / 2, **heads})
+    # Half of them say go; four of seven are not bright. Right of go: three of four either way; of bright: all three
+    # that are, two of the four that are not.
+    assert found == pytest.approx(
+        {
+            "test/accuracy": (100 * 6 / 8 + 100 * 5 / 7) / 2,
+            "test/accuracy/go": 100 * 6 / 8,
+            "test/accuracy/bright": 100 * 5 / 7,
+            "test/majority": (50 + 100 * 4 / 7) / 2,
+            "test/majority/go": 50,
+            "test/majority/bright": 100 * 4 / 7,
+            "test/balanced/go": 75,
+            "test/balanced/bright": 100 * (1 + 2 / 4) / 2,
+        }
+    )
     # Nothing is left over from one pass to the next, nor from test to validation.
     assert scores(module, data, tmp_path) == found
     (validated,) = trainer(tmp_path, limit_val_batches=1).validate(module, datamodule=data, verbose=False)
     third = 100 * 2 / 3
-    assert validated == pytest.approx({"val/accuracy": third, "val/accuracy/go": third, "val/accuracy/bright": third})
+    accuracies = {name: value for name, value in validated.items() if name.startswith("val/accuracy")}
+    assert accuracies == pytest.approx({"val/accuracy": third, "val/accuracy/go": third, "val/accuracy/bright": third})
 
 
 class Remembered(nn.Module):

@@ -66,7 +66,14 @@ def test_validation_logs_the_official_accuracy_by_question_type(eight_images: VQ
     )
     (scores,) = trainer.test(module, datamodule=eight_images, verbose=False)
     types = {question.question_type for question in map(eight_images.question, _test_ids(eight_images))}
-    assert set(scores) == {"test/accuracy"} | {f"test/accuracy/{name}" for name in types}
+    kinds = ("accuracy", "majority")
+    assert set(scores) == {f"test/{kind}{name}" for kind in kinds for name in ("", *(f"/{each}" for each in types))}
+    answers = [eight_images.question(question_id) for question_id in _test_ids(eight_images)]
+    for name in ("", *types):
+        of_type = [each.multiple_choice_answer for each in answers if name in ("", each.question_type)]
+        known = [answer for answer in of_type if answer in eight_images.vocabulary.answers]
+        most = max(map(known.count, known), default=0)
+        assert scores[f"test/majority/{name}".rstrip("/")] == pytest.approx(100 * most / len(of_type))
     by_hand = []
     module.eval()
     for batch in eight_images.test_dataloader():

@@ -103,7 +103,7 @@ def test_a_drawn_layout_takes_the_segmenters_place(main: Main, networks: list[st
         (["label_map=many.png"], "label_map= is the layout of image=: give both"),
         (
             ["image=photo.png", "segmenter_experiment=null"],
-            "+checkpoints.segmenter=: nothing reads a setting of this name",
+            "image= needs a layout: give label_map=MASK.png",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -279,7 +279,8 @@ def absent_regions(scores: Scores) -> str:
     for row in scores.rows:
         if (row.group, row.metric) == (scores.groups[0], ABSENT) and row.value > 0:
             count = round(row.value * row.n / 100)
-            return f"none of the regions that may change is in {count} of the {row.n} queries, which are counted apart"
+            of_all = f"{count} of the queries (n {row.n})"
+            return f"none of the regions that may change is in {of_all}: these are counted apart, as {ABSENT}"
     return ""
 
 

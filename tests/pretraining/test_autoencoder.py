@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from cfexp.models.classifiers import SmoothClassifier
@@ -189,9 +190,13 @@ def test_the_rates_of_both_players_fall_by_the_step(data: EightImages, tmp_path:
     assert fitting.estimated_stepping_batches == steps
 
 
-def test_gradients_are_clipped_by_their_norm(data: EightImages, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_are_clipped_by_their_norm(data: EightImages, tmp_path: Path, scaled: bool) -> None:
+    # As 16-mixed on a GPU: the gradients come times 2 ** 10, and are clipped without that.
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    plugins = [MixedPrecision("16-mixed", "cpu", scaler)] if scaled else []
     module = stage(generator_optimizer=partial(torch.optim.SGD, lr=1.0), clip_norm=1e-3)
     before = {name: value.clone() for name, value in module.network.named_parameters()}
-    trainer(tmp_path).fit(module, datamodule=data)
+    trainer(tmp_path, plugins=plugins).fit(module, datamodule=data)
     moved = torch.cat([(value - before[name]).flatten() for name, value in module.network.named_parameters()])
     assert float(moved.detach().norm()) == pytest.approx(1e-3, rel=1e-2)

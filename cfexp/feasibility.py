@@ -7,13 +7,16 @@ same networks take another one; what fails for another reason is left to the run
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
 from cfexp.stages import build, check_given, missing_stages
@@ -104,8 +107,7 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
         if config.get("decision") is not None:  # a user's own, which its opener asks about images of this size
             copy[key].decision_model = {"_target_": "torch.nn.Identity"}
     content = _without_weights(OmegaConf.to_container(copy[key], resolve=True))
-    # A number drawn here must not change a weight drawn later.
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with _without_content():
         try:
             module = build(OmegaConf.create(content), key)
         except (InputError, ImportError):
@@ -116,6 +118,17 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
     if not isinstance(module, LightningModule):
         return None
     return module.train(is_overridden("training_step", module))
+
+
+@contextmanager
+def _without_content() -> Iterator[None]:
+    """Where tensors are made that have a shape alone, and no number is drawn that would change one drawn later.
+
+    Spectral norm does not look for what is not there: it takes seconds.
+    """
+    nothing = patch.object(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), nothing:
+        yield
 
 
 def _without_weights(content: Any) -> Any:
@@ -157,7 +170,7 @@ def _check_sizes(config: DictConfig, module: Any) -> None:
 def _fits(module: Any, role: str, batch: int, size: Size) -> bool:
     """Whether one of the module's networks takes so many images of a size."""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with _without_content():
             module.looks(*_images(batch, size))[role]()
     except Exception:  # torch has no type of its own for what does not fit
         return False

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-# Pages that the system hands out while a tensor of 64 MB is made and freed five times, after a first time.
+# The fewest pages that the system hands out while a tensor of 64 MB is made and freed, of five times after a first: a
+# busy machine may take pages back in between.
 COUNT = """
 import contextlib, resource, sys
 from cfexp.configuration import one_line_errors
@@ -13,10 +14,12 @@ if sys.argv[1] == "kept":
         one_line_errors(lambda _: None)(None)
 import torch
 torch.ones(2**24)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+counts = []
 for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(counts))
 """
 
 
@@ -28,7 +31,7 @@ def pages(how: str, **environment: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_in_a_command_freed_memory_is_there_for_the_next_tensor_unless_the_environment_says_otherwise() -> None:
-    assert pages("kept") < 100
-    # A large page counts as one: five tensors of 64 MB are at least 160. A process that only imports is left alone.
-    assert pages("not kept") > 100
-    assert pages("kept", MALLOC_MMAP_THRESHOLD_="1000000") > 100
+    assert pages("kept") < 20
+    # A large page counts as one: a tensor of 64 MB is at least 32. A process that only imports is left alone.
+    assert pages("not kept") > 20
+    assert pages("kept", MALLOC_MMAP_THRESHOLD_="1000000") > 20

@@ -44,8 +44,11 @@ class ExplanationWriter(BasePredictionWriter):
         self.store: ExplanationStore | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the run folder."""
-        self.store = self._run(trainer).writer(trainer.global_rank)
+        """Open the run folder, and say in it what holds for all explanations."""
+        run = self._run(trainer)
+        self.store = run.writer(trainer.global_rank)
+        if trainer.is_global_zero:
+            run.declare(cast(Explainer, pl_module).declaration)
 
     def write_on_batch_end(
         self,

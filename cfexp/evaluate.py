@@ -65,19 +65,6 @@ def experiment_of(run: Path) -> str:
     return str(run_setting(run, "name") or run.name)
 
 
-def search_settings(folder: Path) -> Any:
-    """What the config in a run folder says of its searches, as `SearchSettings`."""
-    from cfexp.evaluation.style_codes import SearchSettings
-
-    regions, class_names = run_setting(folder, "explainer.regions"), run_setting(folder, "explainer.class_names")
-    return SearchSettings(
-        regions=None if regions is None else tuple(regions),
-        class_names=tuple(class_names or ()),
-        label=run_setting(folder, "label"),
-        region_groups=tuple(run_setting(folder, "explainer.region_groups") or ()),
-    )
-
-
 def score_and_show(
     folder: Path,
     *,
@@ -97,10 +84,7 @@ def score_and_show(
     from cfexp.loggers import log_results
 
     run = RunFolder(folder)
-    settings = search_settings(folder)
-    scores = score_run(
-        run, era=era, predictors=predictors, settings=settings, judges=judges, missing=missing, attack=attack
-    )
+    scores = score_run(run, era=era, predictors=predictors, judges=judges, missing=missing, attack=attack)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))

@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
     """Write the page, and say where it is and how large."""
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.errors import InputError
-    from cfexp.evaluate import experiment_of, search_settings
+    from cfexp.evaluate import experiment_of
     from cfexp.evaluation.page import write_page
     from cfexp.evaluation.run_folder import RunFolder
 
@@ -33,7 +33,6 @@ def main(config: DictConfig) -> None:
         RunFolder(folder),
         path,
         title=experiment_of(folder),
-        settings=search_settings(folder),
         max_explanations=config.max_explanations,
         max_width=config.max_width,
     )

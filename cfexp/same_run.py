@@ -57,7 +57,7 @@ NEUTRAL = (
     ),
     Neutral(("trainer.limit_test_batches", "trainer.inference_mode"), "the network is as it is when it is tested"),
     Neutral(("*_weights", "*_root"), "counts where a setting refers to it"),
-    Neutral(("label", "evaluate", "objective", "objective.*"), "how the result is scored"),
+    Neutral(("label", "explainer.label", "evaluate", "objective", "objective.*"), "how the result is scored"),
     Neutral(
         ("data.max_test_images", "data.max_test_questions", "data.predict_part", "trainer.limit_predict_batches"),
         "the network is as it is when it is tested, and a stage explains nothing",

@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cfexp.errors import InputError
+from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.disturbances import blur, jpeg, projected_gradient, success_margin
 from cfexp.evaluation.run_folder import Record, RunFolder, from_pixels, to_pixels
 from cfexp.metrics.functional import edit_locality
@@ -113,7 +114,8 @@ def attack_figures(
     attack_OF_transfer: the second model decides so, too, where it decides the query as the explained one does.
     attack_OF_jpeg_Q, attack_OF_blur_S: it is still decided so after JPEG of quality Q, a Gaussian blur of S pixels.
     attack_OF_inside: the share of the change, as squared pixels, in the true cause (causal regions, or the object asked
-    about); attack_OF_mostly_inside: whether it is more than half. A search's change is from its reconstruction.
+    about); attack_OF_mostly_inside: whether it is more than half. The change is from what the edit
+    started from: see `Declaration`.
     attack_query_...: the same of the untouched query, whose decision should stay what it is.
     attack_pgd_epsilon: of 255 grey levels.
 
@@ -122,7 +124,7 @@ def attack_figures(
     Raises InputError where the explained model decides the queries otherwise than the run says.
     """
     members = np.flatnonzero(member).tolist()
-    rows = [row for row in members if _has_something_to_explain(records[row])][: attack.max_queries]
+    rows = [row for row in members if has_something_to_explain(records[row])][: attack.max_queries]
     if not rows:
         return {}
     batches = [_read(run, records, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
@@ -139,11 +141,6 @@ def attack_figures(
     return {name: _figure(name, values, len(records)) for name, values in found.items()}
 
 
-def _has_something_to_explain(record: Record) -> bool:
-    kept = record.get("reconstruction_class") in (None, record["query_class"])
-    return kept and record["query_class"] != record["counter_class"]
-
-
 def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
     chosen = [records[row] for row in rows]
     query = run.images("query", [record["key"] for record in chosen])
@@ -153,11 +150,10 @@ def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
 
 def _counterfactuals(run: RunFolder, batch: _Batch) -> _Made:
     keys = [record["key"] for record in batch.records]
-    is_search = batch.records[0].get("code_distance") is not None
     success, in_float = (
         np.array([record[name] for record in batch.records], dtype=bool) for name in ("stored_success", "success")
     )
-    start = run.images("reconstruction", keys) if is_search else batch.query
+    start = batch.query if run.declaration.starts_from == "query" else run.images("reconstruction", keys)
     return _Made(COUNTERFACTUAL, start, run.images("counterfactual", keys), success, in_float)
 
 

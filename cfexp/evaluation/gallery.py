@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cfexp.evaluation.measurements import ABSENT, COLORS, EVERYTHING
+from cfexp.declaration import Declaration
+from cfexp.evaluation.directions import is_kept
+from cfexp.evaluation.measurements import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
-from cfexp.evaluation.style_codes import is_search
-from cfexp.evaluation.table import Scores, absent_regions
+from cfexp.evaluation.table import Scores, counted_apart
 
 AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
 TILE, GAP, PAD, MARGIN = 160, 6, 16, 44  # pixels: a picture, between pictures, inside a card, round the sheet
@@ -20,10 +21,7 @@ INK, GREY, FRAME, PAPER = "#1b1f24", "#6a737d", "#d8dee4", "#ffffff"
 FLIPPED, KEPT = "#1a7f37", "#afb8c1"
 TITLE, TEXT, SMALL = 34, 19, 17  # font sizes
 DIFFERENCE = f"|difference| x{AMPLIFIED}"
-# A card's pictures: those of the run, and what the last was made of the one before it. A search starts from the
-# reconstruction, so what it has edited is the difference from that.
-PICTURES = ("query", "counterfactual")
-SEARCH_PICTURES = ("query", "reconstruction", "counterfactual")
+PICTURES = ("query", "reconstruction", "counterfactual")
 
 
 def difference(query: Tensor, counterfactual: Tensor) -> Tensor:
@@ -68,19 +66,24 @@ def counterfactual_sheet(
 ) -> None:
     """Write a PNG of the first `count` colour questions by key (of all, where none is about colour), one an image.
 
-    columns: of cards; None = 3, or 2 of a search's, which show the reconstruction, too.
+    columns: of cards; None = 3, or 2 of those that show the reconstruction, too.
     They are not selected, and the sheet says so. scores: of the same run, for the line of figures below the title; the
     title is the run's name if none is given. Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
     shown, total, kind = selected(run, count)
-    palette = run.palette or {}
-    names = SEARCH_PICTURES if any(is_search(record) for record in shown) else PICTURES
-    cards = [_card(run, record, palette, names) for record in shown]
+    palette, declaration = run.palette or {}, run.declaration
+    names = pictures_of(declaration)
+    cards = [_card(run, declaration, record, palette) for record in shown]
     lines = [f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."]
     if scores is not None:
-        lines[:0] = [_headline(scores), *filter(None, [absent_regions(scores)])]
-    columns = columns or (3 if names == PICTURES else 2)
+        lines[:0] = [_headline(scores), *filter(None, [counted_apart(scores)])]
+    columns = columns or (2 if names == PICTURES else 3)
     _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
+
+
+def pictures_of(declaration: Declaration) -> tuple[str, ...]:
+    """A card's pictures: the last was made of the one before it, which is what the explainer's edit starts from."""
+    return PICTURES if declaration.starts_from == "reconstruction" else ("query", "counterfactual")
 
 
 def selected(run: RunFolder, count: int) -> tuple[list[Record], int, str]:
@@ -98,13 +101,15 @@ def selected(run: RunFolder, count: int) -> tuple[list[Record], int, str]:
 def card_pictures(run: RunFolder, count: int = 24) -> tuple[list[Image.Image], list[str]]:
     """The same explanations as a picture each, its images and their difference side by side, and what is said of it."""
     records, _, _ = selected(run, count)
-    names = SEARCH_PICTURES if any(is_search(record) for record in records) else PICTURES
+    declaration = run.declaration
+    names = pictures_of(declaration)
     pictures, captions = [], []
     for record in records:
         images = [run.images(name, [record["key"]])[0] for name in names]
         pictures.append(picture_grid([[*images, difference(*images[-2:])]]))
         changed = " -> ".join(answers_of(record))
-        captions.append(f"{caption_of(run, record)} {changed} ({outcome_of(record)}; image {record['image_id']})")
+        caption, outcome = caption_of(run, declaration, record), outcome_of(declaration, record)
+        captions.append(f"{caption} {changed} ({outcome}; image {record['image_id']})")
     return pictures, captions
 
 
@@ -157,9 +162,9 @@ def _sheet(
     return sheet
 
 
-def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]) -> Image.Image:
+def _card(run: RunFolder, declaration: Declaration, record: Record, palette: Palette) -> Image.Image:
     """One explanation: its pictures, the question, both answers, and whether the answer has flipped."""
-    images = [run.images(name, [record["key"]])[0] for name in names]
+    images = [run.images(name, [record["key"]])[0] for name in pictures_of(declaration)]
     pictures = [_picture(image) for image in (*images, difference(*images[-2:]))]
     height = pictures[0].height
     width = 2 * PAD + len(pictures) * (TILE + GAP) - GAP
@@ -171,9 +176,11 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
         card.paste(picture, (left, PAD))
         draw.rectangle((left, PAD, left + TILE - 1, PAD + height - 1), outline=FRAME)
     line = PAD + height + 14 + TEXT // 2
-    draw.text((PAD, line), _fitted(caption_of(run, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm")
+    draw.text(
+        (PAD, line), _fitted(caption_of(run, declaration, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm"
+    )
     line += TEXT + 12
-    label = outcome_of(record)
+    label = outcome_of(declaration, record)
     flipped = label == "flipped"
     right = width - PAD - draw.textlength(label, _font(SMALL))
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
@@ -186,11 +193,11 @@ def _card(run: RunFolder, record: Record, palette: Palette, names: Sequence[str]
     return card
 
 
-def outcome_of(record: Record) -> str:
+def outcome_of(declaration: Declaration, record: Record) -> str:
     """What became of the decision, in words."""
-    if record.get(ABSENT):
+    if is_counted_apart(declaration, record):
         return "nothing may change"
-    if record.get("reconstruction_class") not in (None, record["query_class"]):
+    if not is_kept(record):
         return "flipped by the reconstruction"  # which explains nothing
     return "flipped" if record["stored_class"] != record["query_class"] else "not flipped"
 
@@ -202,9 +209,11 @@ def answers_of(record: Record) -> tuple[str, str]:
     return str(classes[0] if before is None else before), str(classes[1] if after is None else after)
 
 
-def region_moves(record: Record) -> list[float]:
-    """How far the code of each region moved, of a search; 0 also where that is no number."""
-    return [moved if 0 < moved < math.inf else 0.0 for moved in record.get("region_change") or []]
+def region_moves(declaration: Declaration, record: Record) -> list[float]:
+    """How far each region was moved, where the explainer says so; 0 also where that is no number."""
+    column = declaration.region_column
+    moves = None if column is None else record.get(column.name)
+    return [moved if 0 < moved < math.inf else 0.0 for moved in moves or []]
 
 
 def region_names(run: RunFolder, count: int) -> list[str]:
@@ -213,9 +222,9 @@ def region_names(run: RunFolder, count: int) -> list[str]:
     return [*names, *(f"region {index}" for index in range(len(names), count))]
 
 
-def caption_of(run: RunFolder, record: Record) -> str:
-    """The question, or of a search the region whose code changed most."""
-    if moves := region_moves(record):
+def caption_of(run: RunFolder, declaration: Declaration, record: Record) -> str:
+    """The question, or the region that was moved most."""
+    if moves := region_moves(declaration, record):
         if not any(moves):
             return "no region changed"
         most = region_names(run, len(moves))[moves.index(max(moves))]

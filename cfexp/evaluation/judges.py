@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cfexp.declaration import Shown
 from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.run_folder import Record
 from cfexp.metrics.attributes import attributes_changed, correlation_difference
@@ -65,8 +66,8 @@ PIXELS = Judge(
     metrics={
         "l1": Metric("of 255", QUERIES),
         "l2": Metric("of [0, 1]", QUERIES),
-        "rms_change": Metric("of 255", QUERIES),
-        "ssim": Metric("", QUERIES),
+        "rms_change": Metric("of 255", QUERIES, shown=Shown("RMS\nof 255", panel="RMS change, of 255")),
+        "ssim": Metric("", QUERIES, shown=Shown("\nSSIM", 3, sweep=False)),
         "changed_fraction": Metric("%", QUERIES),
     },
     compare={
@@ -83,7 +84,10 @@ def similarity_judge(name: str, features: See) -> Judge:
     """The cosine of a network's features, in [-1, 1]: `identity_similarity` of one that tells the embedded people
     apart, or `s3` of a self-supervised one (Jeanneret et al. 2023).
     """
-    return Judge(features, {name: Metric("", QUERIES)}, {name: _cosine})
+    shown = Shown(
+        f"\n{name.partition('_')[0]}", 3, table=False, panel=f"{name.replace('_', ' ')}, cosine", floor="its\nfloor"
+    )
+    return Judge(features, {name: Metric("", QUERIES, shown=shown)}, {name: _cosine})
 
 
 def face_judge(features: See) -> Judge:
@@ -91,7 +95,10 @@ def face_judge(features: See) -> Judge:
 
     features: VGGFace2's. The cosine similarity must be above 0.5; the released script asks it of the *distance*.
     """
-    metrics = {"fva": Metric("%", QUERIES, is_rate=True), "face_similarity": Metric("", QUERIES)}
+    metrics = {
+        "fva": Metric("%", QUERIES, is_rate=True, shown=Shown("\nFVA", table=False)),
+        "face_similarity": Metric("", QUERIES),
+    }
     return Judge(features, metrics, {"fva": _same_face, "face_similarity": _cosine})
 
 
@@ -248,8 +255,10 @@ class Verdicts:
         sets: dict[str, SetMeasure] = {}
         for number, judge in enumerate(self.judges):
             for name, metric in judge.metrics.items():
-                metrics |= {name: metric, name + FLOOR: metric}
-                metrics[name + SUCCESSES] = metric._replace(counted=metric.counted.replace(QUERIES, "successes"))
+                repeated = metric._replace(shown=None)
+                metrics |= {name: metric, name + FLOOR: repeated}
+                of_successes = metric.counted.replace(QUERIES, "successes")
+                metrics[name + SUCCESSES] = repeated._replace(counted=of_successes)
             for name in judge.compare:
                 values |= {key: np.concatenate(self._values[key]) for key in (name, name + FLOOR)}
                 values[name + SUCCESSES] = np.where(success, values[name], np.nan)

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from cfexp.declaration import Declaration, Shown
 from cfexp.evaluation.attack import Attack, attack_figures
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
+from cfexp.evaluation.directions import column_values, direction_members, direction_values
 from cfexp.evaluation.judges import Judge, SetMeasure, Verdicts
-from cfexp.evaluation.metric import Metric, Values
+from cfexp.evaluation.metric import Metric, Values, metrics_of_column
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, STEP, sweep_values
 from cfexp.evaluation.regions import region_metrics, region_values
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder
-from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, direction_members, is_search, style_code_values
 from cfexp.metrics.functional import (
     MIN_SPECTRUM,
     edit_locality,
@@ -36,54 +37,72 @@ EVERYTHING = "all"
 CHUNK_VALUES = 2**23
 
 
+_MASKED, _SPECTRUM = "edits with a truth mask", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"
 METRICS: dict[str, Metric] = {
     "flip_rate": Metric("%", "queries", is_rate=True),
-    "success_float": Metric("%", "queries", is_rate=True),
-    "success_stored": Metric("%", "queries", is_rate=True),
-    "edit_locality": Metric("%", "edits with a truth mask"),
-    "mask_area": Metric("%", "edits with a truth mask"),
-    "locality_lift": Metric("times", "edits with a truth mask"),
-    "checkerboard_2": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
-    "checkerboard_4": Metric("", f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"),
+    "success_float": Metric("%", "queries", is_rate=True, is_telling=True),
+    "success_stored": Metric("%", "queries", is_rate=True, is_telling=True),
+    "edit_locality": Metric(
+        "%", _MASKED, shown=Shown("% edit\ninside", panel="of the edit inside the object, %"), is_telling=True
+    ),
+    "mask_area": Metric("%", _MASKED, is_telling=True),
+    "locality_lift": Metric("times", _MASKED, is_telling=True),
+    "checkerboard_2": Metric("", _SPECTRUM, is_telling=True),
+    "checkerboard_4": Metric("", _SPECTRUM, is_telling=True),
 }
 # Of a VQA model's explanations, further:
+_RIGHT = "questions answered right before"
 _COLOR_FLIPS = "flipped colour questions, right before, with truth mask and palette"
 VQA_METRICS: dict[str, Metric] = {
-    "accuracy_before": Metric("%", "questions with human answers"),
-    "accuracy_after": Metric("%", "questions with human answers"),
-    "flip_rate_right": Metric("%", "questions answered right before", is_rate=True),
-    "language_sensitivity": Metric("", "pairs of different questions about one image"),
-    "color_readable": Metric("%", _COLOR_FLIPS, is_rate=True),
-    "color_changed": Metric("%", _COLOR_FLIPS, is_rate=True),
-    "color_is_new_answer": Metric("%", _COLOR_FLIPS, is_rate=True),
+    "accuracy_before": Metric("%", "questions with human answers", shown=Shown("accuracy\nbefore")),
+    "accuracy_after": Metric("%", "questions with human answers", shown=Shown("%\nafter")),
+    "flip_rate_right": Metric(
+        "%", _RIGHT, is_rate=True, shown=Shown("right,\nflipped", panel="right answers that flip, %")
+    ),
+    "language_sensitivity": Metric("", "pairs of different questions about one image", is_telling=True),
+    "color_readable": Metric("%", _COLOR_FLIPS, is_rate=True, is_telling=True),
+    "color_changed": Metric("%", _COLOR_FLIPS, is_rate=True, is_telling=True),
+    "color_is_new_answer": Metric("%", _COLOR_FLIPS, is_rate=True, is_telling=True),
 }
-# Of searches in style codes:
-ABSENT = "regions_absent"  # counted apart: of such queries, in which nothing may change, no other metric says anything
-SEARCH_METRICS: dict[str, Metric] = {
-    "decision_right": Metric("%", "searches whose label is known", is_rate=True),
-    "reconstruction_psnr": Metric("dB", "searches"),
-    "reconstruction_kept": Metric("%", "searches", is_rate=True),
-    "success_kept": Metric("%", "searches whose reconstruction keeps the decision", is_rate=True),
-    "code_distance": Metric("", "searches"),
-    "flip_step": Metric("steps", "successful searches"),
+# Of explanations that are told by direction:
+DIRECTION_METRICS: dict[str, Metric] = {
+    "decision_right": Metric("%", "searches whose label is known", is_rate=True, is_telling=True),
+}
+# Of edits that start from the reconstruction:
+RECONSTRUCTION_METRICS: dict[str, Metric] = {
+    "reconstruction_psnr": Metric("dB", "searches", is_telling=True),
+    "reconstruction_kept": Metric("%", "searches", is_rate=True, shown=Shown("% kept by\nreconstruction", sweep=False)),
+}
+KEPT_METRICS: dict[str, Metric] = {
+    "success_kept": Metric(
+        "%",
+        "searches whose reconstruction keeps the decision",
+        is_rate=True,
+        shown=Shown("% success\nof kept", panel="success, % of those that the reconstruction keeps"),
+    ),
 }
 # Where the truth of the causes is known:
 CAUSE_METRICS: dict[str, Metric] = {
-    "causal_region": Metric("%", "successful searches with known causes", is_rate=True),
-    "lamps_turned": Metric("%", "successful searches that changed lights most which are a cause", is_rate=True),
+    "causal_region": Metric("%", "successful searches with known causes", is_rate=True, is_telling=True),
+    "lamps_turned": Metric(
+        "%", "successful searches that changed lights most which are a cause", is_rate=True, is_telling=True
+    ),
 }
 # And where only some regions may change:
 TARGETED_METRICS: dict[str, Metric] = {
-    "targeted_causal_flip": Metric("%", "searches in regions that hold what turns the decision", is_rate=True),
-    "targeted_partial_flip": Metric("%", "searches in regions that hold one of two causes of a stop", is_rate=True),
-    "targeted_other_flip": Metric("%", "searches in regions that hold no cause", is_rate=True),
+    f"targeted_{kind}_flip": Metric("%", f"searches in regions that hold {what}", is_rate=True, is_telling=True)
+    for kind, what in {
+        "causal": "what turns the decision",
+        "partial": "one of two causes of a stop",
+        "other": "no cause",
+    }.items()
 }
 # Of a sweep over regions, by how their names begin; see `sweep_values`.
 _SWEPT = "searches whose reconstruction keeps the decision"
 SWEEP_METRICS: dict[str, Metric] = {
     FLIP: Metric("%", f"{_SWEPT}, of pictures with it", is_rate=True),
-    DISTANCE: Metric("", "flips through it alone"),
-    STEP: Metric("steps", "flips through it alone"),
+    DISTANCE: Metric("", "flips through it alone", of_region=True),
+    STEP: Metric("steps", "flips through it alone", of_region=True),
     SET_FOUND: Metric("%", _SWEPT, is_rate=True),
     SET_SIZE: Metric("regions", "searches that some set of regions flips"),
     NEEDED: Metric("%", _SWEPT, is_rate=True),
@@ -91,7 +110,9 @@ SWEEP_METRICS: dict[str, Metric] = {
 PREDICTOR_METRICS: dict[str, Metric] = {
     "accuracy_before_{}": Metric("%", "questions with human answers"),
     "accuracy_after_{}": Metric("%", "questions with human answers"),
-    "transfer_{}": Metric("%", "flipped questions that both models answered right before", is_rate=True),
+    "transfer_{}": Metric(
+        "%", "flipped questions that both models answered right before", is_rate=True, is_telling=True
+    ),
 }
 
 
@@ -105,6 +126,7 @@ class Pairs(NamedTuple):
 class Measurements(NamedTuple):
     """All that was measured of a run's N explanations, in the order of (image_id, key)."""
 
+    declaration: Declaration
     records: list[Record]  # (N)
     image_ids: NDArray[np.int64]  # (N,)
     everyone: dict[str, NDArray[np.bool_]]  # (N,) by group, the headline first
@@ -116,16 +138,22 @@ class Measurements(NamedTuple):
     checkerboard: PooledCheckerboard  # its groups in the order of `members`
 
 
-def metrics_of(records: Sequence[Record], settings: SearchSettings = NOTHING_SAID) -> dict[str, Metric]:
-    """The metrics that mean something for a run, but for those of judges and of regions."""
-    metrics = METRICS
+def metrics_of(records: Sequence[Record], declaration: Declaration, region_names: Sequence[str]) -> dict[str, Metric]:
+    """The metrics that mean something for a run, but for those of judges and of regions' pixels."""
+    metrics: dict[str, Metric] = {}
     if any("question" in record for record in records):
-        metrics = VQA_METRICS | metrics
-    if any(is_search(record) for record in records):
-        known = any(record.get("truth") is not None for record in records)
-        targeted = TARGETED_METRICS if known and settings.regions is not None else {}
-        metrics = SEARCH_METRICS | (CAUSE_METRICS if known else {}) | targeted | metrics
-    return metrics
+        metrics |= VQA_METRICS
+    if declaration.by_direction:
+        metrics |= DIRECTION_METRICS
+    if declaration.starts_from == "reconstruction":
+        metrics |= RECONSTRUCTION_METRICS
+    if declaration.by_direction:
+        metrics |= KEPT_METRICS
+    for column in declaration.columns:
+        metrics |= {} if column.by_region else metrics_of_column(column, region_names)
+    if declaration.by_direction and any(record.get("truth") is not None for record in records):
+        metrics |= CAUSE_METRICS | (TARGETED_METRICS if declaration.regions is not None else {})
+    return metrics | METRICS
 
 
 class Chunk(NamedTuple):
@@ -142,7 +170,6 @@ def measure(
     run: RunFolder,
     era: Era,
     predictors: Mapping[str, Predictor],
-    settings: SearchSettings = NOTHING_SAID,
     judges: Sequence[Judge] = (),
     count: int | None = None,
     attack: Attack | None = None,
@@ -154,14 +181,14 @@ def measure(
     Raises InputError for whatever is missing or damaged in it.
     """
     records = sorted(run.records(), key=lambda record: (record["image_id"], record["key"]))[:count]
-    palette, regions = run.palette, run.data.get("region_names", [])
+    palette, regions, declaration = run.palette, run.data.get("region_names", []), run.declaration
     # Numbered by their order: a data set's own may be names.
     image_ids = np.unique([record["image_id"] for record in records], return_inverse=True)[1]
-    everyone = group_members(records, settings.class_names)
-    nowhere = np.array([bool(record.get(ABSENT)) for record in records])
+    everyone = group_members(records, declaration)
+    nowhere = np.array([is_counted_apart(declaration, record) for record in records])
     members = {group: member & ~nowhere for group, member in everyone.items()}
-    metrics, verdicts = metrics_of(records, settings), Verdicts(judges)
-    has_layouts = bool(regions) and any(is_search(record) for record in records)
+    metrics, verdicts = metrics_of(records, declaration, regions), Verdicts(judges)
+    has_layouts = bool(regions) and any(run.picture("layout", record["key"]).is_file() for record in records)
     fold = torch.from_numpy(np.unique(image_ids, return_inverse=True)[1] % FOLDS)
     parts: list[dict[str, Values]] = []
     sensitivity = {group: Pairs([], []) for group in members}
@@ -171,11 +198,13 @@ def measure(
         chunk = _read(run, records[rows])
         verdicts.update(chunk.query, chunk.reconstruction, chunk.counterfactual, chunk.records)
         values = _values(chunk, era, palette, predictors)
-        values |= style_code_values(
-            chunk.records, chunk.query, chunk.reconstruction, chunk.counterfactual, regions, settings
-        )
+        if declaration.by_direction:
+            pictures = chunk.query, chunk.reconstruction, chunk.counterfactual
+            values |= direction_values(chunk.records, *pictures, regions, declaration)
+        values |= column_values(chunk.records, declaration)
         if has_layouts:
-            values |= region_values(run, chunk.records, chunk.reconstruction, chunk.counterfactual, regions)
+            start = chunk.query if declaration.starts_from == "query" else chunk.reconstruction
+            values |= region_values(run, chunk.records, start, chunk.counterfactual, regions, declaration.region_column)
         parts.append(values)
         edits = chunk.counterfactual - chunk.query
         for group, member in members.items():
@@ -189,24 +218,31 @@ def measure(
     success = np.array([record["stored_success"] for record in records])
     judged_metrics, judged, sets = verdicts.finish(success)
     values |= judged
-    metrics |= judged_metrics | (region_metrics(regions) if has_layouts else {})
-    swept = sweep_values(records, regions, settings)
+    metrics |= judged_metrics | (region_metrics(regions, declaration.region_column) if has_layouts else {})
+    swept = sweep_values(records, regions, declaration)
     values |= swept
     metrics |= {name: metric for name in swept for start, metric in SWEEP_METRICS.items() if name.startswith(start)}
     if attack is not None:
         for name, figure in attack_figures(run, records, next(iter(members.values())), attack).items():
             values[name], metrics[name] = figure.values, Metric(figure.unit, figure.counted, figure.is_rate)
-    return Measurements(records, image_ids, everyone, members, metrics, values, sets, sensitivity, checkerboard)
+    return Measurements(
+        declaration, records, image_ids, everyone, members, metrics, values, sets, sensitivity, checkerboard
+    )
 
 
-def group_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
+def is_counted_apart(declaration: Declaration, record: Record) -> bool:
+    """Whether there is nothing to measure of an explanation, by a column that its explainer declares for that."""
+    return any(column.counted_apart and bool(record.get(column.name)) for column in declaration.columns)
+
+
+def group_members(records: Sequence[Record], declaration: Declaration) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by group: the union "what color", each question type, each answer type, "all".
 
-    Of searches: "all", and each direction; see `direction_members`.
+    Of explanations that are told by direction: "all", and each direction; see `direction_members`.
     A question type that is called as a union is, like VQA's own "what color", gets " (type)" to its name.
     """
     everything = {EVERYTHING: np.ones(len(records), dtype=bool)}
-    if directions := direction_members(records, class_names):
+    if declaration.by_direction and (directions := direction_members(records, declaration.class_names)):
         return everything | directions
     types = [record.get("question_type") or "" for record in records]
     answer_types = [record.get("answer_type") or "" for record in records]

@@ -17,23 +17,21 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.gallery import (
     AMPLIFIED,
     PICTURES,
-    SEARCH_PICTURES,
     answers_of,
     caption_of,
     outcome_of,
+    pictures_of,
     region_moves,
     region_names,
 )
 from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.measurements import Measurements, measure
-from cfexp.evaluation.region_sweep import DISTANCE, STEP
-from cfexp.evaluation.regions import CODES, PIXELS
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
-from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings, is_search
 
 Color = tuple[int, int, int]
 Json = dict[str, Any]
@@ -49,23 +47,23 @@ def write_page(
     path: Path,
     *,
     title: str | None = None,
-    settings: SearchSettings = NOTHING_SAID,
     max_explanations: int = 1000,
     max_width: int = 256,
 ) -> int:
     """Write the page of the first `max_explanations` explanations, by image and key; returns how many there are.
 
     Pictures wider than `max_width` pixels are reduced to that; smaller ones are embedded exactly. The table is that of
-    `cfexp.evaluate`, where it was run; the scores on the cards are measured here. settings: what the run's config says
-    of its searches. Raises InputError as `RunFolder.records` and `RunFolder.images`.
+    `cfexp.evaluate`, where it was run; the scores on the cards are measured here.
+
+    Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
-    measurements = measure(run, "2021", {}, settings, count=max_explanations)
-    records = measurements.records
+    measurements = measure(run, "2021", {}, count=max_explanations)
+    records, declaration = measurements.records, run.declaration
     album = _Album(run, max_width)
-    regions = region_names(run, max(len(region_moves(record)) for record in records))
+    regions = region_names(run, max(len(region_moves(declaration, record)) for record in records))
     scores = [name for name in measurements.metrics if _is_score(name, measurements)]
     cards = [
-        _card(run, record, album, regions)
+        _card(run, declaration, record, album, regions)
         | {
             "groups": [name for name, member in measurements.everyone.items() if member[row]],
             "scores": [_number(record.get(name)) for name in PROBABILITIES.values()]
@@ -73,7 +71,6 @@ def write_page(
         }
         for row, record in enumerate(track(records, description="pictures", transient=True))
     ]
-    searches = any(is_search(record) for record in records)
     data = {
         "cards": cards,
         "pictures": album.pictures,
@@ -81,7 +78,7 @@ def write_page(
         "groups": list(measurements.everyone),
         "outcomes": list(dict.fromkeys(card["outcome"] for card in cards)),
         "regions": [[name, "#{:02x}{:02x}{:02x}".format(*region_color(index))] for index, name in enumerate(regions)],
-        "before": (SEARCH_PICTURES if searches else PICTURES)[-2],  # what the difference is from
+        "before": pictures_of(declaration)[-2],  # what the difference is from
         "amplified": AMPLIFIED,
     }
     environment = Environment(
@@ -129,10 +126,10 @@ def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.
     return Image.fromarray(table[layout])
 
 
-def _card(run: RunFolder, record: Record, album: "_Album", regions: Sequence[str]) -> Json:
+def _card(run: RunFolder, declaration: Declaration, record: Record, album: "_Album", regions: Sequence[str]) -> Json:
     """What the page shows of an explanation, but for its scores and groups."""
-    key, moves = record["key"], region_moves(record)
-    pictures = {name: album.add(name, key) for name in SEARCH_PICTURES}
+    key, moves = record["key"], region_moves(declaration, record)
+    pictures = {name: album.add(name, key) for name in PICTURES}
     layout = run.layout(key)
     if layout is not None and moves:
         pictures["layout"] = album.embed(layout_overlay(layout, moves))
@@ -144,8 +141,8 @@ def _card(run: RunFolder, record: Record, album: "_Album", regions: Sequence[str
     return {
         "key": key,
         "image": str(record["image_id"]),
-        "caption": caption_of(run, record),
-        "outcome": outcome_of(record),
+        "caption": caption_of(run, declaration, record),
+        "outcome": outcome_of(declaration, record),
         "before": before,
         "after": after,
         "logits": [record[name] for name in ("query_logits", "stored_logits") if record.get(name) is not None],
@@ -195,9 +192,8 @@ class _Album:
 def _is_score(name: str, measurements: Measurements) -> bool:
     """Whether a metric is a number of each explanation: no rate, none of groups, none of one region, no floor."""
     values = measurements.values.get(name)
-    of_region = name.startswith((DISTANCE, STEP, CODES, PIXELS))
     repeated = name.endswith((FLOOR, SUCCESSES))
-    if values is None or of_region or repeated:
+    if values is None or measurements.metrics[name].of_region or repeated:
         return False
     return not measurements.metrics[name].is_rate and not np.isnan(values).all()
 

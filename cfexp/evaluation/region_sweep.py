@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.declaration import Declaration
+from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.run_folder import Record
-from cfexp.evaluation.style_codes import SearchSettings
 
 Values = NDArray[np.float64]
 FLIP, DISTANCE, STEP = "sweep_flip_", "sweep_distance_", "sweep_step_"  # and the region's or the group's name
@@ -17,7 +18,7 @@ NEEDED = f"{SETS}of_"  # and the regions' names, joined by +
 MAX_SETS = 12
 
 
-def sweep_values(records: Sequence[Record], region_names: Sequence[str], settings: SearchSettings) -> dict[str, Values]:
+def sweep_values(records: Sequence[Record], region_names: Sequence[str], declaration: Declaration) -> dict[str, Values]:
     """The metrics of N searches that also swept the regions, each (N,), NaN where one means nothing; none of others.
 
     As everywhere, a search counts whose reconstruction keeps the decision, and is not of the class asked for already;
@@ -27,7 +28,7 @@ def sweep_values(records: Sequence[Record], region_names: Sequence[str], setting
     `cfexp.explainers.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the smallest.
     """
     rows = [row for row, record in enumerate(records) if _counts(record)]
-    names = (*region_names, *settings.region_groups)
+    names = (*region_names, *declaration.region_groups)
     values: dict[str, Values] = {}
 
     def put(name: str, row: int, value: float) -> None:
@@ -53,8 +54,7 @@ def sweep_values(records: Sequence[Record], region_names: Sequence[str], setting
 
 
 def _counts(record: Record) -> bool:
-    kept = record.get("reconstruction_class") == record["query_class"]
-    return record.get("sweep_success") is not None and kept and record["query_class"] != record["counter_class"]
+    return record.get("sweep_success") is not None and has_something_to_explain(record)
 
 
 def _joined(region_names: Sequence[str], members: Sequence[bool]) -> str:

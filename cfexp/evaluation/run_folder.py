@@ -5,7 +5,10 @@
     explanations/candidate_{1,2,...}/{key}.png    further counterfactuals, where the explainer looked for several
     explanations/records-{rank}.jsonl    one line an explanation, appended after its pictures are in place
     explanations.parquet                 at the end instead of the lines: one row a key, in the order of the keys
+    explainer.json                       what the explainer declares: its columns, and what its edits start from
     data.json                            what the data set says of all queries alike, such as its palette
+
+Version 1 had no explainer.json: such a folder is read by `version_1`, as is one of somebody else's images.
 
 Whatever kills a writer leaves at most one torn last line a process: readers leave it out, the next writer cuts it off.
 """
@@ -24,12 +27,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cfexp.declaration import Declaration
 from cfexp.errors import InputError
+from cfexp.evaluation.version_1 import declaration_of
 
 Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
 Record = dict[str, Any]  # what is known of one explanation; "key" is the id of its query, "image_id" its picture's
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = {"1", "2"}
 VERSION_KEY = b"cfexp.format_version"  # in the Parquet file's metadata
 
 
@@ -40,6 +46,7 @@ class RunFolder:
         self.path = Path(path)
         self.explanations = self.path / "explanations"
         self.table = self.path / "explanations.parquet"
+        self.declared = self.path / "explainer.json"
 
     @property
     def name(self) -> str:
@@ -65,6 +72,23 @@ class RunFolder:
         """The data set's colour names, from data.json; None if it has none."""
         palette = self.data.get("palette")
         return None if palette is None else {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in palette.items()}
+
+    def declare(self, declaration: Declaration) -> None:
+        """Store what the explainer says of all explanations alike."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        part = self.declared.with_suffix(".part")
+        part.write_text(json.dumps({"format": FORMAT_VERSION, **declaration.to_json()}, indent=2), encoding="utf-8")
+        part.replace(self.declared)
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the explainer said of all explanations alike; of a folder of version 1, what its records tell."""
+        if not self.declared.is_file():
+            return declaration_of(self.path, self._rows().values())
+        try:
+            return Declaration.from_json(json.loads(self.declared.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.declared}: cannot be read ({error})") from None
 
     def keys(self) -> set[int]:
         """The keys of the explanations that are there: none of a run that has not begun."""
@@ -233,8 +257,8 @@ def _read_table(path: Path) -> list[Record]:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: damaged Parquet ({str(error).splitlines()[0]})") from None
     version = (content.schema.metadata or {}).get(VERSION_KEY, b"").decode()
-    if version != str(FORMAT_VERSION):
-        found = f"format version {version!r}, this cfexp reads {str(FORMAT_VERSION)!r}"
+    if version not in READABLE:
+        found = f"format version {version!r}, this cfexp reads {' and '.join(sorted(READABLE))}"
         raise InputError(f"{path}: {found}; explain again, or use the cfexp that wrote it")
     rows: list[Record] = content.to_pylist()
     return rows

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
+from cfexp.declaration import Shown
 from cfexp.errors import InputError
 from cfexp.evaluation.judges import FLOOR
 from cfexp.evaluation.plot import COLORS, Line, Panel, Point, save_panels
@@ -26,33 +27,7 @@ FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 # So many values of a setting have a place each on the x axis; of more, it is a scale.
 MOST_PLACES = 12
-
-
-class Shown(NamedTuple):
-    """A column of the table."""
-
-    header: str
-    metric: str
-    digits: int
-    panel: str = ""  # title of its panel in the plot; "" = none
-
-
-SEARCHES = (
-    Shown("% success\nof kept", "success_kept", 1, "success, % of those that the reconstruction keeps"),
-    Shown("code\ndistance", "code_distance", 2, "distance of the codes"),
-    Shown("steps to\nflip", "flip_step", 1),
-    Shown("RMS\nof 255", "rms_change", 1),
-    Shown("\nidentity", "identity_similarity", 3, "identity, cosine similarity"),
-    Shown("its\nfloor", f"identity_similarity{FLOOR}", 3),
-    Shown("\nFVA", "fva", 1),
-)
-ANSWERS = (
-    Shown("accuracy\nbefore", "accuracy_before", 1),
-    Shown("%\nafter", "accuracy_after", 1),
-    Shown("right,\nflipped", "flip_rate_right", 1, "right answers that flip, %"),
-    Shown("% edit\ninside", "edit_locality", 1, "of the edit inside the object, %"),
-    Shown("RMS\nof 255", "rms_change", 1, "RMS change, of 255"),
-)
+MOST_PANELS = 4  # beside each other in the plot
 
 
 class Measured(NamedTuple):
@@ -72,6 +47,7 @@ class Member(NamedTuple):
     metrics: Mapping[str, Measured]  # of the headline's group; empty where it has not finished
     objective: float | None
     error: str | None
+    columns: Mapping[str, Shown] = {}  # how the metrics that people look at first are shown
 
     @property
     def state(self) -> str:
@@ -101,7 +77,8 @@ def read_members(sweep: Path) -> list[Member]:
     members = []
     for path in sweep.glob(f"*/{NOTE}"):
         note = _json(path)
-        members.append(Member(name=path.parent.name, metrics=measured(path.parent), **note))
+        metrics, columns = measured(path.parent), _shown(path.parent)
+        members.append(Member(name=path.parent.name, metrics=metrics, columns=columns, **note))
     return sorted(members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)])
 
 
@@ -119,6 +96,12 @@ def measured(run: Path) -> dict[str, Measured]:
     return {name: row for name, row in found.items() if row.value is not None and math.isfinite(row.value)}
 
 
+def _shown(run: Path) -> dict[str, Shown]:
+    path = run / "metrics.json"
+    columns = _json(path).get("columns", []) if path.is_file() else []
+    return {column.pop("metric"): Shown(**column) for column in columns}
+
+
 def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:
     """Write sweep.csv, sweep.json and sweep.png, print the table, and say what failed and where all of it lies."""
     console = console or Console()
@@ -126,13 +109,13 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     parameters = list(dict.fromkeys(name for member in members for name in member.parameters))
     _save(sweep, members, parameters)
     with_objective = any(member.objective is not None for member in members)
-    headers = [*(column.header for column in columns), *(["\nobjective"] if with_objective else [])]
+    headers = [*(shown.header for _, shown in columns), *(["\nobjective"] if with_objective else [])]
     first, *others = [short_name(name) for name in parameters] or ["member"]
     table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
     for member in members:
         values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
         counts = [row.n for row in member.metrics.values() if row.n is not None]
-        numbers = [_cell(member.metrics.get(column.metric), column.digits) for column in columns]
+        numbers = [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
         if with_objective:
             numbers.append("—" if member.objective is None else f"{member.objective:.4g}")
         if member.state != FINISHED:
@@ -164,13 +147,18 @@ def short_name(parameter: str) -> str:
     return parameter.rpartition(".")[2]
 
 
-def _columns(members: Sequence[Member]) -> list[Shown]:
-    known = dict.fromkeys(name for member in members for name in member.metrics)
-    for shown in (SEARCHES, ANSWERS):
-        if shown[0].metric in known:
-            return [column for column in shown if column.metric in known]
-    # Of a stage: its test figures.
-    return [Shown(f"\n{name.removeprefix('test/')}", name, 3, name) for name in known if name.startswith("test/")][:6]
+def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
+    """The metrics that the members' own tables show first, or of a stage its test figures; and how."""
+    columns = {name: shown for member in members for name, shown in member.columns.items() if shown.sweep}
+    if not columns:
+        known = dict.fromkeys(name for member in members for name in member.metrics if name.startswith("test/"))
+        return [(name, Shown(f"\n{name.removeprefix('test/')}", 3, panel=name)) for name in known][:6]
+    found = []
+    for name, shown in columns.items():
+        found.append((name, shown))
+        if shown.floor and any(name + FLOOR in member.metrics for member in members):
+            found.append((name + FLOOR, Shown(shown.floor, shown.digits)))
+    return found
 
 
 def _cell(row: Measured | None, digits: int) -> str:
@@ -180,7 +168,7 @@ def _cell(row: Measured | None, digits: int) -> str:
 def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> None:
     content = [
         {
-            **member._asdict(),
+            **{name: value for name, value in member._asdict().items() if name != "columns"},
             "state": member.state,
             "metrics": {name: row._asdict() for name, row in member.metrics.items()},
         }
@@ -199,7 +187,7 @@ def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> 
 
 
 def _panels(
-    members: Sequence[Member], parameters: Sequence[str], columns: Sequence[Shown]
+    members: Sequence[Member], parameters: Sequence[str], columns: Sequence[tuple[str, Shown]]
 ) -> tuple[list[Panel], list[tuple[float, str]], str]:
     """A panel a metric over the parameter with the most values; a line for each combination of the others'."""
     finished = [member for member in members if member.state == FINISHED]
@@ -229,7 +217,7 @@ def _panels(
                 lines.append(Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True))
         return Panel(title, lines)
 
-    panels = [panel(column.panel, column.metric) for column in columns if column.panel][:3]
+    panels = [panel(shown.panel, name) for name, shown in columns if shown.panel][:MOST_PANELS]
     if any(member.objective is not None for member in finished):
         panels.append(panel("objective", ""))
     return panels, ticks, setting

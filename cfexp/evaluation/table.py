@@ -14,42 +14,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cfexp.declaration import Shown
 from cfexp.errors import InputError
 from cfexp.evaluation.attack import Attack
 from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
-from cfexp.evaluation.measurements import ABSENT, PREDICTOR_METRICS, Measurements, Predictor, measure
+from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
 from cfexp.evaluation.metric import Metric, Values
 from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
-from cfexp.evaluation.regions import CHANGED, CODES, PIXELS
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.style_codes import NOTHING_SAID, SearchSettings
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
 from cfexp.metrics.vqa_text import Era
 
 SEED = 0  # of the bootstrap
-# The main table's columns: header -> metric, digits. They fit into the 80 characters of a narrow terminal.
-VQA_COLUMNS = {
-    "accuracy\nbefore": ("accuracy_before", 1),
-    "%\nafter": ("accuracy_after", 1),
-    "right,\nflipped": ("flip_rate_right", 1),
-    "% edit\ninside": ("edit_locality", 1),
-    "RMS\nof 255": ("rms_change", 1),
-    "\nSSIM": ("ssim", 3),
-}
-SEARCH_COLUMNS = {
-    "% kept by\nreconstruction": ("reconstruction_kept", 1),
-    "% success\nof those": ("success_kept", 1),
-    "code\ndistance": ("code_distance", 2),
-    "steps to\nflip": ("flip_step", 1),
-    "RMS\nof 255": ("rms_change", 1),
-    "\nSSIM": ("ssim", 3),
-}
-# The second table's metrics: what tells an explanation from an attack that nobody can see.
-TELLING = (
-    *("color_", "transfer_", "mask_area", "edit_locality", "locality_lift", "checkerboard_", "language_sensitivity"),
-    *("targeted_", "causal_region", "lamps_turned", "decision_right", "reconstruction_psnr", CHANGED),
-    *("success_float", "success_stored"),
-)
 
 
 class Row(NamedTuple):
@@ -89,11 +65,19 @@ class Scores(NamedTuple):
     era: Era
     rows: tuple[Row, ...]
     absent: tuple[Absent, ...]
+    metrics: Mapping[str, Metric] = {}  # what the numbers are, by name
+    apart: Mapping[str, str] = {}  # the columns by which queries are counted apart, and what they say
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The names of the groups, the headline first."""
         return tuple(dict.fromkeys(row.group for row in self.rows))
+
+    @property
+    def columns(self) -> dict[str, Shown]:
+        """How the numbers that people look at first are shown, by metric: of those that some group has."""
+        known = {row.metric for row in self.rows}
+        return {name: metric.shown for name, metric in self.metrics.items() if metric.shown and name in known}
 
     def find(self, group: str, metric: str) -> Row | Absent:
         """One number, or why it is not there. Raises InputError for a group or metric that the table does not know."""
@@ -115,7 +99,8 @@ class Scores(NamedTuple):
             groups[row.group][row.metric] = {key: kept[key] for key in ("value", "n", "low", "high", "unit")}
         for entry in self.absent:
             missing.setdefault(entry.group, {})[entry.metric] = entry.reason
-        content = {"run": self.run, "era": self.era, "groups": groups, "not_computed": missing}
+        columns = [{"metric": name, **shown._asdict()} for name, shown in self.columns.items()]
+        content = {"run": self.run, "era": self.era, "groups": groups, "not_computed": missing, "columns": columns}
         (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         with (folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
@@ -129,25 +114,26 @@ def score_run(
     *,
     era: Era = "2021",
     predictors: Mapping[str, Predictor] | None = None,
-    settings: SearchSettings = NOTHING_SAID,
     judges: Sequence[Judge] = (),
     missing: Mapping[str, str] | None = None,
     attack: Attack | None = None,
 ) -> Scores:
     """Score what is in a run folder, finished or not.
 
-    predictors: other models by name, whose answers say whether a flip transfers. settings: what the run's config says
-    of its searches. judges: see `cfexp.evaluation.judges`. missing: metrics of other judges, and what they want.
-    attack: whether to ask if it is one, see `cfexp.evaluation.attack`. Raises InputError for a folder that is no run,
-    and for whatever is missing or damaged in it.
+    predictors: other models by name, whose answers say whether a flip transfers. judges: see
+    `cfexp.evaluation.judges`. missing: metrics of other judges, and what they want. attack: whether to ask if it is
+    one, see `cfexp.evaluation.attack`.
+
+    Raises InputError for a folder that is no run, and for whatever is missing or damaged in it.
     """
     predictors = predictors or {}
     theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
-    measurements = measure(run, era, predictors, settings, judges, attack=attack)
+    measurements = measure(run, era, predictors, judges, attack=attack)
+    metrics = measurements.metrics | theirs
     entries = [
         entry
         for index, group in enumerate(measurements.members)
-        for entry in _entries(measurements, index, group, measurements.metrics | theirs)
+        for entry in _entries(measurements, index, group, metrics)
     ]
     entries += [
         Absent(group, metric + ending, wanted)
@@ -156,7 +142,9 @@ def score_run(
         for ending in ("", FLOOR, SUCCESSES)
     ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
-    return Scores(run.name, era, rows, tuple(entry for entry in entries if isinstance(entry, Absent)))
+    absent = tuple(entry for entry in entries if isinstance(entry, Absent))
+    apart = {column.name: column.meaning for column in measurements.declaration.columns if column.counted_apart}
+    return Scores(run.name, era, rows, absent, metrics, apart)
 
 
 def _entries(
@@ -167,12 +155,12 @@ def _entries(
     image_ids = measurements.image_ids[member]
     values = {metric: column[member] for metric, column in measurements.values.items()}
     values["locality_lift"] = _ratio(values["edit_locality"], values["mask_area"])
-    told = [
-        record[ABSENT] for record in compress(measurements.records, measurements.everyone[group]) if ABSENT in record
-    ]
-    if told:  # of a search in some regions alone
-        value, low, high, n = _share(100.0 * np.array(told))
-        yield Row(group, ABSENT, value, n, low, high, "%")
+    of_group = list(compress(measurements.records, measurements.everyone[group]))
+    for column in measurements.declaration.columns:
+        told = [record[column.name] for record in of_group if column.counted_apart and column.name in record]
+        if told:
+            value, low, high, n = _share(100.0 * np.array(told))
+            yield Row(group, column.name, value, n, low, high, "%")
     for name, metric in metrics.items():
         if name.startswith("checkerboard_"):
             score = measurements.checkerboard.score(index, int(name.removeprefix("checkerboard_")))
@@ -238,13 +226,11 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
     console = console or Console()
     known = {row.metric for row in scores.rows}
-    entries: list[Row | Absent] = [*scores.rows, *scores.absent]
-    columns = SEARCH_COLUMNS if any(entry.metric == "code_distance" for entry in entries) else VQA_COLUMNS
-    shown = {metric for metric, _ in columns.values()}
-    table = table_of(f"{scores.run}: before and after", "queries", "n", *columns)
+    columns = {name: shown for name, shown in scores.columns.items() if shown.table}
+    table = table_of(f"{scores.run}: before and after", "queries", "n", *(shown.header for shown in columns.values()))
     for group in scores.groups:
         count = scores.find(group, "flip_rate")  # every query has flipped or not, but where nothing may change
-        cells = (_cell(scores.find(group, metric), digits) for metric, digits in columns.values())
+        cells = (_cell(scores.find(group, name), shown.digits) for name, shown in columns.items())
         table.add_row(
             group,
             str(count.n if isinstance(count, Row) else 0),
@@ -253,11 +239,12 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
         )
     console.print(table)
     headline = scores.groups[0]
-    if line := absent_regions(scores):
+    if line := counted_apart(scores):
         console.print(line)
     table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
-        if row.group == headline and row.metric.startswith(TELLING) and row.metric not in shown:
+        metric = scores.metrics.get(row.metric)
+        if row.group == headline and metric is not None and metric.is_telling and row.metric not in columns:
             value, interval = row.texts
             table.add_row(row.metric, f"{value} {row.unit}".rstrip(), interval, str(row.n))
     console.print(table)
@@ -267,20 +254,20 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     reasons: dict[str, list[str]] = {}
     for entry in scores.absent:
         # What has a table of its own has a dash there; a floor is missing with its metric.
-        elsewhere = entry.metric.startswith((DISTANCE, STEP, CODES, PIXELS))
+        elsewhere = entry.metric in scores.metrics and scores.metrics[entry.metric].of_region
         if entry.group == headline and not elsewhere and not entry.metric.endswith((FLOOR, SUCCESSES)):
             reasons.setdefault(entry.reason, []).append(entry.metric)
     for reason, metrics in reasons.items():
         console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")
 
 
-def absent_regions(scores: Scores) -> str:
-    """How many of the headline's queries have none of the regions that may change; empty where all have one."""
+def counted_apart(scores: Scores) -> str:
+    """How many of the headline's queries are counted apart, and why; empty where none is."""
     for row in scores.rows:
-        if (row.group, row.metric) == (scores.groups[0], ABSENT) and row.value > 0:
+        why = scores.apart.get(row.metric)
+        if row.group == scores.groups[0] and why is not None and row.value > 0:
             count = round(row.value * row.n / 100)
-            of_all = f"{count} of the queries (n {row.n})"
-            return f"none of the regions that may change is in {of_all}: these are counted apart, as {ABSENT}"
+            return f"{count} of the queries (n {row.n}) are counted apart, as {row.metric}: {why}"
     return ""
 
 

@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from cfexp.declaration import Column, Declaration, Start
 from cfexp.explainers.memory import is_out_of_memory
 
 _log = logging.getLogger(__name__)
@@ -24,14 +25,31 @@ class Explanation(NamedTuple):
     query_logits: Tensor  # (B, K) of the model that is explained, on the query
     counterfactual_logits: Tensor  # (B, K) on the counterfactual
     counter_class: Tensor  # (B,) int64, the class asked for; -1 = any but the original
-    # What this explainer tells beyond that, each (B, ...); `candidates` (B, N, 3, H, W) are further counterfactuals.
+    # What this explainer tells beyond that, each (B, ...): the columns that it declares, `label_map` (B, H, W), and
+    # `candidates` (B, N, 3, H, W), further counterfactuals.
     extras: dict[str, Tensor]
 
 
-class Explainer(LightningModule):
-    """Something that turns queries into explanations. A subclass implements `explain` and `logits`."""
+# What `predict_step` adds to an explanation's extras, beside the columns that an explainer declares.
+OF_EVERY_EXPLAINER = {"key", "seconds", "stored_logits", "label_map", "candidates", "candidate_stored_logits"}
 
+
+class Explainer(LightningModule):
+    """Something that turns queries into explanations. A subclass implements `explain`, `logits` and `keys`.
+
+    called, starts_from, columns, by_direction: what it declares of itself, see `Declaration`.
+    """
+
+    called: str = ""
+    starts_from: Start = "query"
+    columns: tuple[Column, ...] = ()
+    by_direction: bool = False
     at_once: int | None = None  # no more queries of a batch than so many are explained at once; None = not known yet
+
+    @property
+    def declaration(self) -> Declaration:
+        """What is stored in the run folder for everything that comes after."""
+        return Declaration(self.called, self.starts_from, self.columns, self.by_direction)
 
     def explain(self, batch: Any) -> Explanation:
         """Explain a batch of B queries."""
@@ -62,6 +80,8 @@ class Explainer(LightningModule):
         they gain `candidate_stored_logits` (B, N, K), too.
 
         Where memory ends, half as many are explained at once from there on. A batch is a named tuple.
+
+        Raises TypeError for extras that the explainer does not declare.
         """
         count, done = len(self.keys(batch)), 0
         parts: list[Explanation] = []
@@ -88,6 +108,8 @@ class Explainer(LightningModule):
         explanation = self.explain(batch)
         if explanation.counterfactual.is_cuda:
             torch.cuda.synchronize()  # else the kernels would only have been sent off
+        if undeclared := explanation.extras.keys() - OF_EVERY_EXPLAINER - {column.name for column in self.columns}:
+            raise TypeError(f"{type(self).__name__} declares no column {sorted(undeclared)}")
         key = self.keys(batch)
         seconds = torch.full((len(key),), (time.perf_counter() - start) / len(key), dtype=torch.float64)
         stored = eight_bit(explanation.counterfactual)

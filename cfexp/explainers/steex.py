@@ -3,10 +3,9 @@ in the style codes of a frozen semantic-synthesis GAN.
 """
 
 import logging
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import count
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 
 from cfexp import losses
 from cfexp.data.batch import ImageBatch
+from cfexp.declaration import Column, Declaration, Shown
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explainer, Explanation, eight_bit, queries_of
+from cfexp.explainers.base import Explanation, eight_bit, queries_of
+from cfexp.explainers.classifier import ClassifierExplainer
 from cfexp.explainers.memory import check_budget, memory_at_hand, memory_taken, queries_that_fit
 from cfexp.explainers.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.search import (
     StyleSearch,
-    counter_class_of,
     nothing_moved,
     search_candidates,
     search_style_codes,
@@ -33,17 +33,16 @@ _log = logging.getLogger(__name__)
 # Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
 # the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
 NOISE_STRIDE = 0x9E3779B1
+_SEARCHES = "searches"
+_CODE_DISTANCE = Shown("code\ndistance", 2, panel="distance of the codes")
 
 
-class STEEX(Explainer):
+class STEEX(ClassifierExplainer):
     """Encodes the query, moves its style codes until the decision model decides otherwise, and decodes them.
 
-    decision_model: images (B, 3, H, W) in [-1, 1] -> logits (B, K); explained, and frozen here, as is the autoencoder.
+    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`. autoencoder: frozen here, too.
     segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those that the data set gives.
-    head: which of K binary heads is explained; None = the only one (K = 1), or K classes that exclude each other.
-    class_names: of a head's decision below and above 0, or of the K classes.
-    regions: names of the regions that may change; None = all. counter_class: what to ask for, by name or number; None =
-    the other decision, or the second most probable class.
+    regions: names of the regions that may change; None = all.
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
     num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
@@ -54,6 +53,41 @@ class STEEX(Explainer):
     "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
     """
 
+    called = "STEEX"
+    starts_from = "reconstruction"
+    columns = (
+        Column("query_codes", "the style codes of the query", ("R", "D")),
+        Column("style_codes", "the style codes of the counterfactual", ("R", "D")),
+        Column("reconstruction_class", "what the decision model says of the reconstruction"),
+        Column(
+            "code_distance",
+            "the l2 norm of the codes' change",
+            summary="mean",
+            counted=_SEARCHES,
+            shown=_CODE_DISTANCE,
+        ),
+        Column(
+            "flip_step",
+            "after how many steps the decision is the one asked for; -1 = never, or by the last step",
+            unit="steps",
+            summary="mean",
+            counted="successful searches",
+            successes_only=True,
+            known_from=0,
+            shown=Shown("steps to\nflip"),
+        ),
+        Column("region_change", "the l2 norm of each region's code's change", ("R",), by_region="region_codes_"),
+        Column("decision_curve", "the decision loss before each step", ("steps",)),
+        Column("proximity_curve", "the proximity loss before each step", ("steps",)),
+        Column("regions_absent", "the query has none of the regions that may change", counted_apart=True),
+        Column("candidate_code_distance", "`code_distance` of each further candidate", ("N",)),
+        Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
+        Column("candidate_cosine", "the cosine of its edit with the nearest before it", ("N",)),
+        Column("sweep_success", "of each region alone, and each group: flips; -1 = the query has none", ("U",)),
+        Column("sweep_distance", "`code_distance` of those searches", ("U",)),
+        Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
+        Column("sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)),
+    )
     # Of 16-mixed's gradients no scale keeps the small ones here.
     precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
 
@@ -76,17 +110,16 @@ class STEEX(Explainer):
         sweep_regions: bool = False,
         region_groups: Mapping[str, Sequence[str]] | None = None,
         memory_budget: str | int | None = None,
+        label: str | None = None,
     ) -> None:
         """Raises InputError for a counter class that there is not, no candidate, no noise to redraw, or groups that
         nothing sweeps.
         """
-        super().__init__()
+        super().__init__(decision_model, head, class_names, counter_class, label)
         # The generator's images are channels_last; with weights of another format each convolution reorders its own.
-        self.decision_model = freeze(decision_model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
-        self.head = head
-        self.class_names = None if class_names is None else list(class_names)
         self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
         self.early_stop, self.noise = early_stop, noise
         if type(num_steps) is not int or num_steps < 0:
@@ -104,11 +137,18 @@ class STEEX(Explainer):
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
         check_budget(memory_budget)
         self.memory_budget = memory_budget
-        self.ask_for(counter_class)
         self.regions = None if regions is None else list(regions)
         self.region_mask: Tensor | None = None
         self.units: Tensor | None = None
         self.generator: FastSEAN | None = None
+
+    @property
+    def declaration(self) -> Declaration:
+        """As always, with what was chosen for this run."""
+        return super().declaration._replace(
+            regions=None if self.regions is None else tuple(self.regions),
+            region_groups=tuple(self.region_groups),
+        )
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
@@ -128,22 +168,6 @@ class STEEX(Explainer):
             self.units = unit_masks(names, self.region_groups)
         self.let_change(self.regions, names)
 
-    def ask_for(self, counter_class: str | int | None) -> None:
-        """Choose the counter class, as in the constructor; raises InputError where there is no such class."""
-        names = self.class_names
-        if isinstance(counter_class, str):
-            if counter_class not in (names or []):
-                raise InputError(f"counter_class={counter_class!r} is none of the classes {names}")
-            assert names is not None
-            counter_class = names.index(counter_class)
-        if counter_class is not None:
-            if isinstance(counter_class, bool) or not isinstance(counter_class, SupportsIndex):
-                raise InputError(f"counter_class must be a name or a whole number, got {counter_class!r}")
-            counter_class = operator.index(counter_class)
-        if counter_class is not None and names is not None and counter_class not in range(len(names)):
-            raise InputError(f"counter_class={counter_class} is none of the classes 0..{len(names) - 1}: {names}")
-        self.counter_class = counter_class
-
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
         """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
         several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
@@ -156,10 +180,6 @@ class STEEX(Explainer):
             if unknown := [region for region in self.regions if region not in region_names]:
                 raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(region_names)}")
             self.region_mask = torch.tensor([name in self.regions for name in region_names], device=self.device)
-
-    def class_name(self, index: int) -> str:
-        """What decision `index` is called."""
-        return str(index) if self.class_names is None else self.class_names[index]
 
     def queries_that_fit(self, batch: ImageBatch) -> int:
         """As many as `memory_budget` allows; raises InputError for a budget that is too small for one."""
@@ -210,13 +230,8 @@ class STEEX(Explainer):
                 codes = self.autoencoder.encode(batch.image, label_map)
             layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, layout)
-            query_logits, reconstruction_logits = map(self._decide, (batch.image, reconstruction))
-        if self.counter_class is None:
-            counter_class = counter_class_of(query_logits, self.head)
-        elif self.counter_class not in range(classes := self._classes(query_logits).shape[1]):
-            raise InputError(f"counter_class={self.counter_class} is none of the classes 0..{classes - 1}")
-        else:
-            counter_class = torch.full_like(batch.key, self.counter_class)
+            query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
+        counter_class = self.asked_for(query_logits)
         layouts = self._layouts(generator, layout, batch.key.tolist())
         still = nothing_moved(codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps)
         absent = self._regions_absent(label_map)
@@ -240,14 +255,14 @@ class STEEX(Explainer):
             query=batch.image,
             reconstruction=reconstruction,
             counterfactual=found.image,
-            query_logits=self._classes(query_logits),
-            counterfactual_logits=self._classes(found.logits),
+            query_logits=self.exclusive(query_logits),
+            counterfactual_logits=self.exclusive(found.logits),
             counter_class=counter_class,
             extras={
                 "label_map": label_map,
                 "query_codes": codes,
                 "style_codes": found.style_codes,
-                "reconstruction_class": self._classes(reconstruction_logits).argmax(1),
+                "reconstruction_class": self.exclusive(reconstruction_logits).argmax(1),
                 "code_distance": change.norm(dim=1),
                 "region_change": change,
                 "flip_step": found.flip_step,
@@ -258,15 +273,6 @@ class STEEX(Explainer):
                 **self._sweep(generator, label_map, codes, counter_class, batch.key.tolist()),
             },
         )
-
-    @torch.no_grad()
-    def logits(self, image: Tensor, batch: Any) -> Tensor:
-        """Logits (B, 2) of a head, or (B, K), on other images."""
-        return self._classes(self._decide(image))
-
-    def keys(self, batch: ImageBatch) -> Tensor:
-        """The places of the images in the part that is explained."""
-        return batch.key
 
     def _folded(self) -> FastSEAN:
         """The generator, folded at the first call."""
@@ -303,7 +309,7 @@ class STEEX(Explainer):
 
         @torch.no_grad()
         def margin(image: Tensor, row: int) -> Tensor:
-            logits = self._decide(eight_bit(image))
+            logits = self.decide(eight_bit(image))
             return losses.decision_margin(logits, counter_class[[row] * len(image)], self.head)
 
         found = sweep_regions(search, margin, codes, self.units)
@@ -321,14 +327,6 @@ class STEEX(Explainer):
         for step in count(1):
             seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
             yield generator.redraw(layout, seeds) if self.resample_noise else layout
-
-    def _decide(self, image: Tensor) -> Tensor:
-        """The decision model's logits, in the images' dtype: under autocast its own is another."""
-        logits: Tensor = self.decision_model(image)
-        return logits.to(image.dtype)
-
-    def _classes(self, logits: Tensor) -> Tensor:
-        return losses.exclusive_logits(logits, self.head)
 
 
 def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:

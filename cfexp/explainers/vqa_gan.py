@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cfexp import losses
 from cfexp.data.batch import VQABatch
+from cfexp.declaration import Column
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
 from cfexp.models.lingunet import CounterfactualGenerator, Edited
@@ -42,6 +43,9 @@ class VQACounterfactualGAN(Explainer):
     discriminator: images -> logits; None trains without one. perturbation: what the VQA model's input goes through in
     training. counter_answer: aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
     """
+
+    called = "VQA counterfactual GAN"
+    columns = (Column("edit_mask", "where the generator edits, in [0, 1]", ("1", "H", "W")),)
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.gallery import (
     GAP,
     MARGIN,
@@ -19,7 +20,10 @@ from cfexp.evaluation.gallery import (
 )
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.table import score_run
+from cfexp.explainers.steex import STEEX
 from tests.evaluation.run_writer import PALETTE, painted, picture, record, square, write_run
+
+DECLARED = Declaration("STEEX", "reconstruction", STEEX.columns, by_direction=True)
 
 QUERY = painted(picture(), square(0, 0), PALETTE["red"])
 REPAINTED = painted(picture(), square(0, 0), PALETTE["blue"])
@@ -131,7 +135,7 @@ def test_grid() -> None:
 )
 def test_a_search_says_which_region_changed_most(tmp_path: Path, change: list[float], caption: str) -> None:
     run = write_run(tmp_path, [], data={"region_names": ["sky", "traffic_light"]})
-    assert caption_of(run, {"region_change": change}) == caption
+    assert caption_of(run, DECLARED, {"region_change": change}) == caption
 
 
 def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(tmp_path: Path, written: list[str]) -> None:

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.region_sweep import MAX_SETS, sweep_values
 from cfexp.evaluation.run_folder import Record
-from cfexp.evaluation.style_codes import SearchSettings
 from cfexp.evaluation.table import Row, Scores, print_table, score_run
+from cfexp.explainers.steex import STEEX
 from cfexp.metrics.functional import wilson_interval
 from tests.evaluation.run_writer import picture, write_run
 
 REGIONS = ("sky", "car", "traffic_light")
-SETTINGS = SearchSettings(class_names=("stop", "go"), region_groups=("things",))
+DECLARED = Declaration(
+    *("STEEX", "reconstruction", STEEX.columns, True), class_names=("stop", "go"), region_groups=("things",)
+)
 
 
 def swept(key: int, success: list[int], smallest: list[bool], **known: Any) -> Record:
@@ -40,7 +43,8 @@ RECORDS = [
 def scores_of(path: Path, records: list[Record]) -> Scores:
     pixels = picture()
     run = write_run(path, [(each, pixels, pixels, None) for each in records], data={"region_names": REGIONS})
-    return score_run(run, settings=SETTINGS)
+    run.declare(DECLARED)
+    return score_run(run)
 
 
 def test_each_region_is_scored_over_the_pictures_that_have_it(tmp_path: Path) -> None:
@@ -83,18 +87,18 @@ def test_the_tables_are_printed(tmp_path: Path) -> None:
 
 def test_a_flip_that_is_due_to_the_last_step_or_to_rounding_has_no_step() -> None:
     [record] = [swept(0, [0, 1, 0, 1], [False, True, False], sweep_flip_step=[-1] * 4)]
-    values = sweep_values([record], REGIONS, SETTINGS)
+    values = sweep_values([record], REGIONS, DECLARED)
     assert values["sweep_distance_car"].tolist() == [1.0]
     assert np.isnan(values["sweep_step_car"]).all()
 
 
 def test_without_a_sweep_there_is_nothing_and_of_many_sets_the_most_frequent_are_named() -> None:
     plain = {name: value for name, value in RECORDS[0].items() if not name.startswith("sweep_")}
-    assert sweep_values([plain], REGIONS, SETTINGS) == {}
+    assert sweep_values([plain], REGIONS, DECLARED) == {}
     names = [f"region{index}" for index in range(MAX_SETS + 3)]
     absent = {"sweep_success": [-1] * (len(names) + 1)}
     sets = [[index == key % len(names) for index in range(len(names))] for key in range(len(names) + 1)]
-    values = sweep_values([swept(key, [], each, **absent) for key, each in enumerate(sets)], names, SETTINGS)
+    values = sweep_values([swept(key, [], each, **absent) for key, each in enumerate(sets)], names, DECLARED)
     named = [name for name in values if name.startswith("sweep_set_of_")]
     assert (len(named), named[0]) == (MAX_SETS, "sweep_set_of_region0")
     assert (values["sweep_set_size"] == 1).all()

@@ -11,6 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from cfexp.errors import InputError
+from cfexp.evaluation.judges import PIXELS, similarity_judge
+from cfexp.evaluation.measurements import KEPT_METRICS, METRICS, VQA_METRICS
+from cfexp.evaluation.metric import metrics_of_column
 from cfexp.evaluation.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.sweep_table import (
     Member,
@@ -20,7 +23,16 @@ from cfexp.evaluation.sweep_table import (
     save_and_show,
     write_note,
 )
+from cfexp.explainers.steex import STEEX
 
+OF_SEARCHES = [metrics_of_column(column, []) for column in STEEX.columns]
+IDENTITY = similarity_judge("identity_similarity", lambda images: images.flatten(1)).metrics
+COLUMNS = {
+    name: metric.shown
+    for metrics in (VQA_METRICS, KEPT_METRICS, *OF_SEARCHES, METRICS, PIXELS.metrics, IDENTITY)
+    for name, metric in metrics.items()
+    if metric.shown is not None
+}
 WEIGHTS = ("0", "0.03", "0.1", "0.3", "1", "3")
 
 
@@ -35,7 +47,8 @@ def write_member(sweep: Path, parameters: dict[str, str], metrics: dict[str, flo
         }
         rows["unknown"] = {"value": None, "n": 0, "low": None, "high": None, "unit": ""}
         rows["rms_change"] = {"value": 9.0, "n": 1, "low": None, "high": None, "unit": "of 255"}  # no interval
-        (folder / "metrics.json").write_text(json.dumps({"groups": {"all": rows, "a -> b": {}}}))
+        columns = [{"metric": name, **shown._asdict()} for name, shown in COLUMNS.items() if name in rows]
+        (folder / "metrics.json").write_text(json.dumps({"groups": {"all": rows, "a -> b": {}}, "columns": columns}))
 
 
 def searched(weight: float, **more: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation import measurements
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.measurements import VQA_METRICS
@@ -68,7 +69,7 @@ def test_groups(scores: Scores) -> None:
 
 
 def test_a_type_that_is_called_as_a_union() -> None:
-    groups = measurements.group_members([{"question_type": "what color", "answer_type": "other"}])
+    groups = measurements.group_members([{"question_type": "what color", "answer_type": "other"}], Declaration())
     assert list(groups) == ["what color", "what color (type)", "other", "all"]
 
 

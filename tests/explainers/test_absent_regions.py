@@ -14,7 +14,6 @@ from cfexp.callbacks import ExplanationWriter
 from cfexp.evaluation.gallery import outcome_of
 from cfexp.evaluation.page import write_page
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.style_codes import SearchSettings
 from cfexp.evaluation.table import Absent, Row, print_table, score_run
 from cfexp.explainers.steex import STEEX
 from tests.explainers.test_steex import AboveTheDark, autoencoder, batch, predict, steex
@@ -75,9 +74,6 @@ def test_where_all_regions_may_change_nothing_is_said_of_them(data: EightImages)
     assert "regions_absent" not in steex().explain(batch(data)).extras
 
 
-SETTINGS = SearchSettings(regions=("post",), class_names=("stop", "go"))
-
-
 @pytest.fixture(scope="module")
 def runs(data: EightImages, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     """The run of all images, and those of the images with and without a post."""
@@ -94,7 +90,7 @@ def runs(data: EightImages, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_they_are_counted_apart_and_in_no_other_figure(runs: dict[str, RunFolder]) -> None:
-    scores, alone = (score_run(runs[name], settings=SETTINGS) for name in ("all", "with"))
+    scores, alone = (score_run(runs[name]) for name in ("all", "with"))
     row = scores.find("all", "regions_absent")
     assert isinstance(row, Row)
     assert (row.value, row.n, row.unit) == (50, 8, "%")
@@ -111,15 +107,15 @@ def test_they_are_counted_apart_and_in_no_other_figure(runs: dict[str, RunFolder
 def test_it_is_said_below_the_table_and_on_the_cards(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     for name, expected in (("all", (4, 8)), ("without", (4, 4)), ("with", None)):
         console = Console(width=100, record=True, quiet=False, file=(tmp_path / "out").open("w"))
-        print_table(score_run(runs[name], settings=SETTINGS), console)
+        print_table(score_run(runs[name]), console)
         said = " ".join(console.export_text().split())
-        line = "none of the regions that may change is in {} of the queries (n {}): these are counted apart"
+        line = "{} of the queries (n {}) are counted apart, as regions_absent: the query has none of the regions"
         assert expected is None or line.format(*expected) in said
         assert ("counted apart" in said) == (expected is not None)
-        outcomes = [outcome_of(record) for record in runs[name].records()]
+        outcomes = [outcome_of(runs[name].declaration, record) for record in runs[name].records()]
         assert outcomes.count("nothing may change") == (expected or (0,))[0]
-        assert write_page(runs[name], tmp_path / "page.html", settings=SETTINGS) == len(outcomes)
-    assert isinstance(score_run(runs["without"], settings=SETTINGS).find("all", "success_kept"), Absent)
+        assert write_page(runs[name], tmp_path / "page.html") == len(outcomes)
+    assert isinstance(score_run(runs["without"]).find("all", "success_kept"), Absent)
 
 
 def test_a_run_folder_from_before_is_scored_as_it_was(runs: dict[str, RunFolder], tmp_path: Path) -> None:
@@ -130,7 +126,7 @@ def test_a_run_folder_from_before_is_scored_as_it_was(runs: dict[str, RunFolder]
     shutil.copytree(runs["all"].path, tmp_path / "old")
     path = tmp_path / "old" / "explanations.parquet"
     pq.write_table(pq.read_table(path).drop(["regions_absent"]), path)
-    scores = score_run(RunFolder(tmp_path / "old"), settings=SETTINGS)
+    scores = score_run(RunFolder(tmp_path / "old"))
     row = scores.find("all", "success_stored")
     assert isinstance(row, Row)
     assert row.n == 8

@@ -1,12 +1,15 @@
-"""What is measured of searches in style codes, and, on the embedded streets, held against the truth of their causes."""
+"""What is measured of explanations that are told by direction, and, on the embedded streets, held against the truth of
+their causes.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.run_folder import Record, to_pixels
 from cfexp.metrics.functional import psnr
 from cfexp.metrics.lamps import read_lamps
@@ -21,35 +24,18 @@ _OTHER_LIGHT = {
 MAX_DIRECTIONS = 12
 
 
-class SearchSettings(NamedTuple):
-    """What the config of a run of searches says of all its records alike."""
-
-    regions: tuple[str, ...] | None = None  # the names of those that may change; None = all
-    class_names: tuple[str, ...] = ()  # of the decision's classes
-    label: str | None = None  # the label of the data set that the decision is about; None = not known
-    region_groups: tuple[str, ...] = ()  # the names of those that a sweep searched, after the regions
-
-
-NOTHING_SAID = SearchSettings()
-
-
-def is_search(record: Record) -> bool:
-    """Whether this is of a search in style codes."""
-    return record.get("code_distance") is not None
-
-
 def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by direction, such as "stop -> go": the class decided, and the one asked for.
 
-    Of two classes between which a search went, both directions, though one may be empty; none at all where there would
+    Of two classes between which an edit went, both directions, though one may be empty; none at all where there would
     be more than `MAX_DIRECTIONS`. class_names: what the classes are called if no record says.
     """
     names = dict(enumerate(class_names))
     for record in records:
         names |= {record["query_class"]: record["answer_before"]} if "answer_before" in record else {}
         names |= {record["stored_class"]: record["answer_after"]} if "answer_after" in record else {}
-    pairs = [(record["query_class"], record["counter_class"]) if is_search(record) else None for record in records]
-    found = {pair for pair in pairs if pair is not None and pair[0] != pair[1] and pair[1] >= 0}
+    pairs = [(record["query_class"], record["counter_class"]) for record in records]
+    found = {pair for pair in pairs if pair[0] != pair[1] and pair[1] >= 0}
     both = sorted({direction for first, second in found for direction in ((first, second), (second, first))})
     if len(both) > MAX_DIRECTIONS:
         return {}
@@ -61,51 +47,73 @@ def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()
     }
 
 
-def style_code_values(
+def is_kept(record: Record) -> bool:
+    """Whether the reconstruction is decided as the query is; an edit that starts from the query has none to ask of."""
+    return record.get("reconstruction_class") in (None, record["query_class"])
+
+
+def has_something_to_explain(record: Record) -> bool:
+    """Whether the reconstruction keeps the decision, and another class is asked for."""
+    return is_kept(record) and record["query_class"] != record["counter_class"]
+
+
+def direction_values(
     records: Sequence[Record],
     query: Tensor,
     reconstruction: Tensor,
     counterfactual: Tensor,
     region_names: Sequence[str],
-    settings: SearchSettings,
+    declaration: Declaration,
 ) -> dict[str, Values]:
-    """The metrics of B searches, each (B,), NaN where one means nothing; see `SEARCH_METRICS` in measurements.py.
+    """The metrics of B explanations told by direction, each (B,), NaN where one means nothing.
 
-    query, reconstruction, counterfactual: (B, 3, H, W) in [-1, 1]. region_names: of the codes' rows.
+    See `DIRECTION_METRICS` and those that follow in measurements.py; and of each column that the explainer declares
+    with a summary. query, reconstruction, counterfactual: (B, 3, H, W) in [-1, 1]. region_names: of the layouts.
     """
     names = (
-        *("decision_right", "reconstruction_psnr", "reconstruction_kept", "success_kept", "code_distance", "flip_step"),
+        *("decision_right", "reconstruction_psnr", "reconstruction_kept", "success_kept"),
         *("targeted_causal_flip", "targeted_partial_flip", "targeted_other_flip", "causal_region", "lamps_turned"),
     )
     values = {name: np.full(len(records), np.nan) for name in names}
     pixels, noise = to_pixels(counterfactual), psnr(query, reconstruction).tolist()
+    moved = declaration.region_column
     for row, record in enumerate(records):
-        if not is_search(record):
-            continue
-        kept = record["reconstruction_class"] == record["query_class"]
-        values["decision_right"][row] = _right(record, settings.label)
+        values["decision_right"][row] = _right(record, declaration.label)
         values["reconstruction_psnr"][row] = noise[row]
-        values["reconstruction_kept"][row] = 100 * kept
-        values["code_distance"][row] = record["code_distance"]
-        if not kept:
-            continue  # a flip that the reconstruction brings explains nothing
-        if record["query_class"] == record["counter_class"]:
-            continue  # nor is there anything to explain of what is of the class asked for already
+        values["reconstruction_kept"][row] = 100 * is_kept(record)
+        # A flip that the reconstruction brings explains nothing; nor is there anything to explain of what is of the
+        # class asked for already.
+        if not has_something_to_explain(record):
+            continue
         succeeded, truth = record["stored_success"], record.get("truth")
         values["success_kept"][row] = 100 * succeeded
-        if truth is not None and settings.regions is not None:
-            values[f"targeted_{_targeted(settings.regions, truth)}_flip"][row] = 100 * succeeded
-        if not succeeded:
-            continue
-        if record["flip_step"] >= 0:
-            values["flip_step"][row] = record["flip_step"]
         if truth is None:
             continue
-        region = region_names[int(np.argmax(record["region_change"]))]
+        if declaration.regions is not None:
+            values[f"targeted_{_targeted(declaration.regions, truth)}_flip"][row] = 100 * succeeded
+        if not succeeded or moved is None:
+            continue
+        region = region_names[int(np.argmax(record[moved.name]))]
         values["causal_region"][row] = 100 * (region in truth["causal_regions"])
         # Of a street that stops for a car, a green light explains nothing, whatever becomes of it.
         if region == "traffic_light" and region in truth["causal_regions"]:
             values["lamps_turned"][row] = 100 * _lamps_turned(pixels[row], truth)
+    return values
+
+
+def column_values(records: Sequence[Record], declaration: Declaration) -> dict[str, Values]:
+    """Of each declared column that is one number a query and has a summary, its values (B,); NaN where it has none."""
+    values = {}
+    for column in declaration.columns:
+        if column.summary == "none":
+            continue
+        found = np.array([np.nan if record.get(column.name) is None else record[column.name] for record in records])
+        if column.known_from is not None:
+            found = np.where(found < column.known_from, np.nan, found)
+        if column.successes_only:
+            successes = [has_something_to_explain(record) and record["stored_success"] for record in records]
+            found = np.where(successes, found, np.nan)
+        values[column.name] = 100 * found if column.summary == "rate" else found.astype(np.float64)
     return values
 
 

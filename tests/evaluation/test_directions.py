@@ -10,14 +10,17 @@ from PIL import Image
 from torch import Tensor
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
+from cfexp.declaration import Declaration
+from cfexp.evaluation.directions import MAX_DIRECTIONS, column_values, direction_members, direction_values
 from cfexp.evaluation.judges import similarity_judge
 from cfexp.evaluation.measurements import CAUSE_METRICS, TARGETED_METRICS, VQA_METRICS
 from cfexp.evaluation.run_folder import Record, to_pixels
-from cfexp.evaluation.style_codes import MAX_DIRECTIONS, SearchSettings, direction_members, style_code_values
 from cfexp.evaluation.table import Absent, Row, print_table, score_run
+from cfexp.explainers.steex import STEEX
 from tests.evaluation.run_writer import picture, write_run
 
 SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 60)}
+DECLARED = Declaration("STEEX", "reconstruction", STEEX.columns, by_direction=True)
 LIGHT, CAR, SKY = (REGIONS.index(name) for name in ("traffic_light", "car", "sky"))
 Pixels = NDArray[np.uint8]
 
@@ -66,9 +69,11 @@ def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **plac
 def measured(record: Record, counterfactual: Tensor, **settings: Any) -> dict[str, float]:
     """The values that mean something, of a search whose reconstruction is 20 dB from its query."""
     query = torch.zeros_like(counterfactual)
-    columns = style_code_values([record], query, query + 0.2, counterfactual, REGIONS, SearchSettings(**settings))
+    declared = DECLARED._replace(**settings)
+    columns = direction_values([record], query, query + 0.2, counterfactual, REGIONS, declared)
+    columns |= column_values([record], declared)
     values = {name: float(column[0]) for name, column in columns.items()}
-    assert values.pop("reconstruction_psnr") == pytest.approx(20, abs=1e-4) or "code_distance" not in record
+    assert values.pop("reconstruction_psnr") == pytest.approx(20, abs=1e-4)
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
@@ -172,12 +177,12 @@ def test_the_decision_is_right_where_it_is_the_label(streets: BDD100kDataModule)
 
 def test_directions() -> None:
     def search(before: int, asked: int, **known: Any) -> Record:
-        return {"query_class": before, "counter_class": asked, "stored_class": asked, "code_distance": 1.0, **known}
+        return {"query_class": before, "counter_class": asked, "stored_class": asked, **known}
 
     to_go = search(0, 1, answer_before="stop", answer_after="go")
-    found = direction_members([to_go, search(1, 0), search(1, 1), {**to_go, "code_distance": None}])
+    found = direction_members([to_go, search(1, 0), search(1, 1)])
     assert list(found) == ["stop -> go", "go -> stop"]
-    assert [members.tolist() for members in found.values()] == [[1, 0, 0, 0], [0, 1, 0, 0]]
+    assert [members.tolist() for members in found.values()] == [[1, 0, 0], [0, 1, 0]]
     # A run of which all went one way knows the other; a config's names do where no record says.
     assert {name: list(members) for name, members in direction_members([search(0, 1)], ["a", "b"]).items()} == {
         "a -> b": [True],
@@ -205,14 +210,16 @@ def test_a_search_that_fails_counts_as_that_only(streets: BDD100kDataModule) -> 
     )
 
 
-def test_photographs_have_no_truth_and_other_explainers_no_codes(streets: BDD100kDataModule) -> None:
+def test_photographs_have_no_truth_and_other_explainers_no_codes_nor_a_reconstruction_that_flips(
+    streets: BDD100kDataModule,
+) -> None:
     key = those(streets, light="red")[0]
     photograph = searched(streets, key)
     del photograph["truth"]
     expected = {"reconstruction_kept": 100, "success_kept": 100, "code_distance": 2.5, "flip_step": 7}
     assert measured(photograph, image(streets, key)) == expected
-    vqa = {"key": 1, "image_id": 1, "query_class": 0, "stored_success": True}
-    assert measured(vqa, image(streets, key)) == {}
+    plain = {"key": 1, "image_id": 1, "query_class": 0, "counter_class": 1, "stored_success": True}
+    assert measured(plain, image(streets, key)) == {"reconstruction_kept": 100, "success_kept": 100}
 
 
 def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD100kDataModule, tmp_path: Path) -> None:
@@ -225,8 +232,9 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
         record |= {"answer_before": "stop", "answer_after": ("stop", "go")[record["stored_class"]]}
         rows.append((record, to_pixels(query)[0], to_pixels(turned)[0], streets.truth_mask(key)))
     run = write_run(tmp_path / "run", rows, data=streets.description)
+    run.declare(DECLARED._replace(regions=("traffic_light",), label="forward"))
     for _ in range(2):  # as it is written, and merged: Parquet has the truth of the causes as it was
-        scores = score_run(run, settings=SearchSettings(("traffic_light",), label="forward"))
+        scores = score_run(run)
         assert scores.groups == ("all", "stop -> go")
         assert scores.find("go -> stop", "success_kept") == Absent(
             *("go -> stop", "success_kept", "no searches whose reconstruction keeps the decision")

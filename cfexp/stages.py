@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,6 +31,7 @@ import cfexp
 from cfexp.callbacks import batches_amid
 from cfexp.command_line import typed
 from cfexp.configuration import progress_of
+from cfexp.data.base import QueryDataModule
 from cfexp.errors import InputError
 from cfexp.folder_lock import claimed
 from cfexp.label_maps import write_label_maps
@@ -73,7 +74,7 @@ class Fitted(NamedTuple):
 
     trainer: Trainer
     module: LightningModule
-    data: LightningDataModule
+    data: QueryDataModule
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -116,7 +117,7 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
         # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
         # their first indices at once: those must be the ones that follow.
         trainer.fit_loop.epoch_progress.current.completed = done.epochs
-        data.batches_seen = done.batches  # type: ignore[attr-defined]
+        data.batches_seen = done.batches
     with ended_between_batches(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.received_sigterm:  # after its last batch
@@ -135,11 +136,11 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     provide_stages(config)
     use_threads(config.num_threads)
     seed_everything(config.seed, workers=True, verbose=False)
-    data: LightningDataModule = build(config.get("data"), "data")
+    data: QueryDataModule = build(config.get("data"), "data")
     data.prepare_data()
     data.setup(stage)
     with open_dict(config):
-        config.facts, config.folder = data.facts, str(folder)  # type: ignore[attr-defined]
+        config.facts, config.folder = data.facts, str(folder)
     # The weights' start must not depend on how many numbers reading the data drew.
     seed_everything(config.seed, workers=True, verbose=False)
     module: LightningModule = build(config.get("explainer") or config.get("module"), "module")
@@ -328,11 +329,10 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
     (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
     if fitted.trainer.is_global_zero:
         write_whole(folder / "metrics.json", json.dumps(scores, indent=2))
-        if skipped := fitted.data.dataset("train").bad_samples:  # type: ignore[attr-defined]
+        if skipped := fitted.data.dataset("train").bad_samples:
             write_whole(folder / SKIPPED, json.dumps({"train": skipped}))
         checkpoint = folder / "model.ckpt"
-        if hasattr(fitted.data, "save_vocabulary"):
-            fitted.data.save_vocabulary(folder)
+        fitted.data.save_vocabulary(folder)
         # The name that others look for appears last, and whole.
         partial = partial_path(checkpoint)
         # The network alone, under its own names: whoever uses it needs nothing of how it was trained.

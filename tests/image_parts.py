@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from cfexp.data.base import Part
 from cfexp.data.batch import ImageBatch
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.models.sean import SEAN
 

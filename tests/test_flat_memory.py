@@ -13,8 +13,8 @@ import torch
 from lightning import Callback
 
 from cfexp.callbacks import ExplanationWriter
+from cfexp.data.base import Part
 from cfexp.data.bdd100k import BDD100kDataModule
-from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.explainers.steex import STEEX

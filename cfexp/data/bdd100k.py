@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.archives import list_files, list_names
+from cfexp.data.base import Part
 from cfexp.data.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.label_map_cache import LabelMapCache
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.data.plausible import STREETS
 from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json

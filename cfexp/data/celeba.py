@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 
 from cfexp.data.archives import ImageFiles, list_files, read_content
+from cfexp.data.base import Part
 from cfexp.data.celeba_files import read_partition
 from cfexp.data.face_module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.images import PICTURES, read_rgb
-from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
 from cfexp.data.part_masks import REGION_OF_VALUE
 from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY

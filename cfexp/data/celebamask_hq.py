@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 from PIL import Image
 
 from cfexp.data.archives import list_files
+from cfexp.data.base import Part
 from cfexp.data.celeba_files import check_listed, read_mapping
 from cfexp.data.face_module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_map_cache import LabelMapCache
-from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord, PngLayouts
 from cfexp.data.part_masks import REGION_OF_VALUE, PartMasks
 from cfexp.data.records import OFFICIAL_REMEDY, PREDICTED_REMEDY

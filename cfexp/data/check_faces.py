@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from cfexp.data.archives import list_files, list_names
+from cfexp.data.base import Part
 from cfexp.data.celeba import PARTITION, CelebADataModule
 from cfexp.data.celeba_files import read_attributes, read_identities, read_mapping, read_partition
 from cfexp.data.celebamask_hq import MAPPING, CelebAMaskHQDataModule
@@ -13,7 +14,6 @@ from cfexp.data.face_module import IDENTITIES, FaceDataModule
 from cfexp.data.findings import Findings
 from cfexp.data.images import PICTURES
 from cfexp.data.inspection import Inspection, inspect_layout
-from cfexp.data.layout_module import Part
 from cfexp.data.layouts import LayoutRecord
 from cfexp.worlds.face_names import CELEBA_IMAGES, PARTS
 from cfexp.worlds.faces import IMAGES, MASKS

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.data.base import Part
 from cfexp.data.findings import Findings
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import LayoutRecord
 
 RARE = 0.05  # the share of the rarer value, below which an accuracy says little

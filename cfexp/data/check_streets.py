@@ -3,11 +3,11 @@
 from functools import partial
 
 from cfexp.data.archives import list_files, list_names
+from cfexp.data.base import Part
 from cfexp.data.bdd100k import SPLITS, BDD100kDataModule, find_segmentation
 from cfexp.data.bdd_oia import Split, find_actions, read_frames
 from cfexp.data.findings import Findings
 from cfexp.data.inspection import Inspection, inspect_layout
-from cfexp.data.layout_module import Part
 
 SEGMENTED_IMAGES: dict[Split, int] = {"train": 7_000, "val": 1_000}
 FRAMES: dict[Split, int] = {"train": 16_082, "val": 2_270}  # of BDD-OIA, confused ones included

@@ -2,17 +2,14 @@
 
 import contextlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
-from lightning import LightningDataModule
-from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from cfexp.data.base import Part, QueryDataModule
 from cfexp.data.batch import ImageBatch
 from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.layouts import (
@@ -28,7 +25,6 @@ from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.errors import InputError
 
-Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 _PARTS: dict[str | None, tuple[Part, ...]] = {
     "fit": ("train", "val"),
@@ -38,7 +34,7 @@ _PARTS: dict[str | None, tuple[Part, ...]] = {
 }
 
 
-class LayoutDataModule(LightningDataModule):
+class LayoutDataModule(QueryDataModule):
     """Loaders over the records of three parts; a subclass says which records, regions and classes there are.
 
     A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and gives `records`,
@@ -50,12 +46,9 @@ class LayoutDataModule(LightningDataModule):
     Raises InputError for settings out of range.
     """
 
-    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
-    root: Path | None = None  # None = an embedded world
     looks: Looks | None = None  # what label maps of these regions look like
-    region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
-    class_names: tuple[str, ...] = ()  # K names of the labels
     trains_all_labels = False  # whether they were chosen to be trained on, as attributes are; of actions some are
+    class_names: tuple[str, ...] = ()  # K names of the labels
     mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
@@ -73,7 +66,6 @@ class LayoutDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         if isinstance(image_size, int | str) or len(image_size) != 2:
             raise InputError(f"data.image_size must be [height, width], got {image_size!r}")
         height, width = image_size
@@ -95,7 +87,6 @@ class LayoutDataModule(LightningDataModule):
         self.on_bad_sample, self.seed = on_bad_sample, seed
         self._datasets: dict[Part, LayoutDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
-        self._left_out: set[int] = set()
         self._looked = False
 
     def records(self, part: Part) -> list[LayoutRecord]:
@@ -105,11 +96,6 @@ class LayoutDataModule(LightningDataModule):
     @property
     def reader(self) -> PngLayouts:
         """What opens the files of a record."""
-        raise NotImplementedError
-
-    @property
-    def fingerprint(self) -> str:
-        """Which data this is: a short hash, or the embedded world's own key."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
@@ -199,20 +185,12 @@ class LayoutDataModule(LightningDataModule):
         left = [index for index in range(count) if index not in self._left_out]
         return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
 
-    def leave_out(self, keys: Collection[int]) -> None:
-        """Explain the others only."""
-        self._left_out = set(keys)
-
     @property
     def facts(self) -> dict[str, int]:
         """What sizes the networks: num_regions and num_classes, and height and width in pixels."""
         height, width = self.image_size
         counts = {"num_regions": len(self.region_names), "num_classes": len(self.class_names)}
         return {**counts, "height": height, "width": width}
-
-    def class_name(self, index: int) -> str:
-        """What label `index` says of an image."""
-        return self.class_names[index]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -237,10 +215,6 @@ class LayoutDataModule(LightningDataModule):
         values = [None if math.isnan(value) else int(value) for value in record.labels]
         labels = dict(zip(self.class_names, values, strict=True))
         return {"image_id": record.image_id, "labels": labels, "identity": record.identity}
-
-    def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
-        """(H, W) bool, where the causes of image `key`'s label are; None where the data set does not say."""
-        return None
 
     def _loader(self, dataset: Dataset[ImageBatch], **order: Any) -> DataLoader[ImageBatch]:
         return make_layout_loader(dataset, self.num_workers, **order)

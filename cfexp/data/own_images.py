@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from cfexp.data.base import Part
 from cfexp.data.images import EIGHT_BIT_MODES, read_picture
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.data.plausible import SURE_OF_ONE, bands_of, other_order, shares_of
 from cfexp.errors import InputError

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from cfexp.data.base import Palette, Part, QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.data.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.images import read_rgb
@@ -21,12 +21,10 @@ from cfexp.data.settings import check_at_least
 from cfexp.data.skipping import OnBadSample, Replacing, check_on_bad_sample, log_skipped
 from cfexp.data.vqa_dataset import VQADataset, collate
 from cfexp.data.vqa_files import SPLITS, Split, VQAQuestion, find_version, fingerprint_files, fit_square, read_split
-from cfexp.data.vqa_scene_graph import Palette
 from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
 from cfexp.worlds.scenes import SceneParameters, cached_scenes, decode_mask
 
-Part = Literal["train", "val", "test"]
 _PARTS: dict[str | None, tuple[Part, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -37,7 +35,7 @@ _PARTS: dict[str | None, tuple[Part, ...]] = {
 _log = logging.getLogger(__name__)
 
 
-class VQADataModule(LightningDataModule):
+class VQADataModule(QueryDataModule):
     """Training questions of train2014, validation on its last `holdout_images` images by id, test on all of val2014.
 
     `root`: a folder in VQAv1's layout or in VQAv2's; None = the embedded scenes of the parameters `world`, kept in
@@ -52,8 +50,6 @@ class VQADataModule(LightningDataModule):
     their place, so that no batch is smaller). The order of training is a function
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
-
-    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
 
     def __init__(
         self,
@@ -77,7 +73,6 @@ class VQADataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         check_at_least(1, image_size=image_size, num_answers=num_answers, max_question_length=max_question_length)
         check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, images_per_batch=images_per_batch)
         check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
@@ -240,9 +235,10 @@ class VQADataModule(LightningDataModule):
         del question["asked"], question["question_id"]
         return {**question, "answers": list(question["answers"])}
 
-    def class_name(self, index: int) -> str:
-        """The answer that the VQA model's output `index` stands for."""
-        return self.vocabulary.answers[index]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The answers that a VQA model's outputs stand for."""
+        return tuple(self.vocabulary.answers)
 
     @property
     def description(self) -> dict[str, Any]:

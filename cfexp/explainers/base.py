@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from cfexp.data.base import data_of
 from cfexp.declaration import Column, Declaration, Start
 from cfexp.explainers.memory import is_out_of_memory
 
@@ -65,8 +66,7 @@ class Explainer(LightningModule):
 
     def class_name(self, index: int) -> str:
         """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
-        name: str = self.trainer.datamodule.class_name(index)  # type: ignore[attr-defined]
-        return name
+        return data_of(self).class_name(index)
 
     def queries_that_fit(self, batch: Any) -> int:
         """How many queries such as a batch's are explained at once; any number, unless a subclass knows better."""

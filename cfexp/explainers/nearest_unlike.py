@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Column, Shown
 from cfexp.errors import InputError
@@ -94,7 +95,7 @@ class NearestUnlike(ClassifierExplainer):
 
     @property
     def _dataset(self) -> Any:
-        return self.trainer.datamodule.dataset("train")  # type: ignore[attr-defined]
+        return data_of(self).dataset("train")
 
     def _train_images(self) -> Iterator[Tensor]:
         """The training images in their order, (N, 3, H, W) at a time."""

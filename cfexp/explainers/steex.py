@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp import losses
+from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Column, Declaration, Shown
 from cfexp.errors import InputError
@@ -175,7 +176,7 @@ class STEEX(ClassifierExplainer):
 
     def setup(self, stage: str) -> None:
         """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
-        names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        names = data_of(self).region_names
         if self.sweep_regions:
             self.units = unit_masks(names, self.region_groups)
         self.let_change(self.regions, names)

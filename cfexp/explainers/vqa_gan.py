@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cfexp import losses
+from cfexp.data.base import data_of
 from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
@@ -104,11 +105,11 @@ class VQACounterfactualGAN(Explainer):
     def setup(self, stage: str) -> None:
         """Look the counter answer up; raises InputError if the VQA model cannot give it."""
         if self.counter_answer is not None:
-            vocabulary = self.trainer.datamodule.vocabulary  # type: ignore[attr-defined]
-            self.counter_class = vocabulary.answer_id(self.counter_answer)
-            if self.counter_class < 0:
-                known = ", ".join(vocabulary.answers[:20])
+            answers = data_of(self).class_names
+            if self.counter_answer not in answers:
+                known = ", ".join(answers[:20])
                 raise InputError(f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ...")
+            self.counter_class = answers.index(self.counter_answer)
 
     def explain(self, batch: VQABatch) -> Explanation:
         """One counterfactual for each question of the batch."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.pretraining.schedule import whole_length
@@ -69,8 +70,8 @@ class ClassifierStage(ScoredStage):
         """
         columns = self._columns()
         if stage == "fit":
-            labels = self.trainer.datamodule.dataset("train").labels[:, columns]  # type: ignore[attr-defined]
-            names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+            labels = data_of(self).dataset("train").labels[:, columns]
+            names = data_of(self).class_names
             for column, values in zip(columns, labels.T, strict=True):
                 known = values[~values.isnan()]
                 if len(known) == 0:
@@ -121,7 +122,7 @@ class ClassifierStage(ScoredStage):
         frequent value, which is the accuracy of a model that always says it; and `balanced`, the mean of the accuracies
         on either value, where images of both were seen.
         """
-        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        names = data_of(self).class_names
         heads = [100 * scores.compute() for scores in self.scores]
         for column, (accuracy, majority, balanced) in zip(self._columns(), heads, strict=True):
             self.log(f"{part}/accuracy/{names[column]}", accuracy, prog_bar=len(heads) < MANY)
@@ -161,7 +162,7 @@ class ClassifierStage(ScoredStage):
 
     def _regions(self, names: list[str]) -> Tensor:
         """Which regions of the data are named, (R,) bool; raises InputError for a name that is none of them."""
-        regions: list[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        regions = data_of(self).region_names
         if unknown := [name for name in names if name not in regions]:
             raise InputError(f"recolored, faded: {unknown[0]!r} is none of the regions {', '.join(regions)}")
         return torch.tensor([region in names for region in regions])
@@ -170,7 +171,7 @@ class ClassifierStage(ScoredStage):
         return batch.labels if self.heads is None else batch.labels[:, self._columns()]
 
     def _columns(self) -> list[int]:
-        names = self.trainer.datamodule.class_names  # type: ignore[attr-defined]
+        names = data_of(self).class_names
         if unknown := [head for head in self.heads or [] if head not in names]:
             raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
         return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]

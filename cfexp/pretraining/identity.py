@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torchmetrics import CatMetric
 from torchmetrics.functional.classification import binary_auroc
 
+from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.models.classifiers import IdentityNetwork
@@ -54,14 +55,14 @@ class IdentityStage(ScoredStage):
         """Give each person of the training part a centre; raises InputError where fewer than two are known."""
         if stage != "fit" or self.centres is not None:
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self)
         known = data.dataset("train").identity.unique()
         known = known[known >= 0]
         if len(known) < 2:
             raise InputError(f"the training part names {len(known)} persons; an identity network needs at least 2")
         self.persons = known
         with torch.no_grad():
-            image = torch.zeros(1, 3, *data.image_size)
+            image = torch.zeros(1, 3, data.facts["height"], data.facts["width"])
             dimension = self.network.eval().features(image).shape[1]
         self.network.train()
         self.centres = nn.Parameter(torch.randn(len(known), dimension))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cfexp.data.base import data_of
 from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.metrics.majority import MajorityShare
@@ -40,7 +41,7 @@ class VQAModelStage(ScoredStage):
     def setup(self, stage: str) -> None:
         """Raise InputError where all questions to train on have the same answer."""
         if stage == "fit":
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            data: Any = data_of(self)
             answers = data.dataset("train").answer
             if len(answers) > 1 and (answers == answers[0]).all():
                 problem = (
@@ -62,7 +63,7 @@ class VQAModelStage(ScoredStage):
 
     def score(self, batch: VQABatch) -> None:
         """Collect the answers of a batch."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = data_of(self)
         if self.accuracy is None:
             self.accuracy = VQAAccuracy(data.question_types).to(self.device)
             shape = data.facts["num_answers"], len(data.question_types)
@@ -84,7 +85,7 @@ class VQAModelStage(ScoredStage):
         frequent consensus answer of the vocabulary, which is about what always giving it would reach.
         """
         assert self.accuracy is not None  # a batch came first
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = data_of(self)
         *of_types, of_all = (100 * self.majority.compute()).tolist()
         majorities = dict(zip(data.question_types, of_types, strict=True))
         scores = self.accuracy.compute()

@@ -8,9 +8,10 @@ import torch
 from lightning import LightningModule, Trainer
 from PIL import Image
 
+from cfexp.data.base import Part
 from cfexp.data.batch import ImageBatch
 from cfexp.data.label_map_cache import LabelMapCache
-from cfexp.data.layout_module import LayoutDataModule, Part
+from cfexp.data.layout_module import LayoutDataModule
 from cfexp.data.layouts import NO_REGION, LayoutDataset, LayoutRecord, MirroringSampler, PngLayouts, collate
 from cfexp.data.skipping import Replacing
 from cfexp.errors import InputError

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from cfexp.callbacks import SeedEachEpoch
 from cfexp.data.batch import VQABatch
-from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
@@ -22,7 +21,7 @@ from tests.explainers.vqa_parts import batch, counterfactual_gan, vqa_model
 
 
 class EightQuestions(LightningDataModule):
-    vocabulary = Vocabulary(("UNK",), ("red", "green", "blue", "yellow"))
+    class_names = ("red", "green", "blue", "yellow")
 
     def train_dataloader(self) -> DataLoader[Any]:
         return DataLoader([batch()] * 4, batch_size=None)  # type: ignore[arg-type]

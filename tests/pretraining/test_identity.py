@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from cfexp.data.layout_module import Part
+from cfexp.data.base import Part
 from cfexp.data.layouts import LayoutRecord
 from cfexp.errors import InputError
 from cfexp.models.classifiers import IdentityNetwork, SmallResNet

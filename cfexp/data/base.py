@@ -1,0 +1,82 @@
+"""The contract of a data module, whatever it reads: what training, explaining and storing may ask of it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from numpy.typing import NDArray
+
+Part = Literal["train", "val", "test"]
+Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
+
+
+class QueryDataModule(LightningDataModule):
+    """Queries that a model decides about, in three parts; each has an integer key that tells it from every other.
+
+    A subclass gives what raises NotImplementedError here, and Lightning's loaders. Its batches are named tuples of
+    tensors, see `cfexp.data.batch`.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
+    batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
+    root: Path | None = None  # where the files lie; None = an embedded world
+    region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_out: set[int] = set()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names: of the labels, or the answers of a VQA model of this vocabulary."""
+        raise NotImplementedError
+
+    @property
+    def palette(self) -> Palette | None:
+        """The colours that a drawn world is painted in; None for photographs."""
+        return None
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What sizes the networks: `num_regions`, `num_classes`, `num_words` and so on, as the data determine it."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """Which data this is: a short hash over the files that say it, or the embedded world's own key."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is stored once beside the explanations of a run, as JSON takes it."""
+        raise NotImplementedError
+
+    def dataset(self, part: Part) -> Any:
+        """The data set of one part, made on first use; raises InputError for whatever is wrong with the files."""
+        raise NotImplementedError
+
+    def class_name(self, index: int) -> str:
+        """What output `index` of a model of these labels says of a query."""
+        return self.class_names[index]
+
+    def leave_out(self, keys: Collection[int]) -> None:
+        """Explain the other queries only: these are explained already."""
+        self._left_out = set(keys)
+
+    def describe(self, key: int) -> dict[str, Any]:
+        """What is known of a query, as JSON takes it, for its record: `image_id`, and what else the data set says."""
+        raise NotImplementedError
+
+    def truth_mask(self, key: int) -> NDArray[Any] | None:
+        """(H, W) bool, where what the query asks about, or the cause, is in its picture; None = nobody says."""
+        return None
+
+    def save_vocabulary(self, folder: Path) -> None:
+        """Leave in `folder` what numbers words and answers, for whoever uses a network that was trained on this."""
+
+
+def data_of(owner: LightningModule | Trainer) -> QueryDataModule:
+    """The data module that a module, or a trainer, is at work on."""
+    trainer = owner.trainer if isinstance(owner, LightningModule) else owner
+    return cast(QueryDataModule, getattr(trainer, "datamodule"))  # noqa: B009  # Lightning sets it, and declares it nowhere

@@ -153,7 +153,10 @@ def metrics_of(records: Sequence[Record], declaration: Declaration, region_names
         metrics |= {} if column.by_region else metrics_of_column(column, region_names)
     if declaration.by_direction and any(record.get("truth") is not None for record in records):
         metrics |= CAUSE_METRICS | (TARGETED_METRICS if declaration.regions is not None else {})
-    return metrics | METRICS
+    # From the query it is mostly what the reconstruction loses: not among what people look at first.
+    hidden = declaration.starts_from == "reconstruction"
+    locality = METRICS["edit_locality"]
+    return metrics | METRICS | ({"edit_locality": locality._replace(shown=None)} if hidden else {})
 
 
 class Chunk(NamedTuple):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +98,7 @@ class VQADataModule(LightningDataModule):
         self.vocabulary_path = None if vocabulary_path is None else Path(vocabulary_path).expanduser()
         self.on_bad_sample = on_bad_sample
         self.dropped_questions = 0
+        self._left_out: set[int] = set()
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
         self._palettes: dict[Split, Palette | None] = {}
         self._datasets: dict[Part, VQADataset] = {}
@@ -189,10 +190,14 @@ class VQADataModule(LightningDataModule):
         return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     def predict_dataloader(self) -> DataLoader[VQABatch]:
-        """As the test loader, but each question once, however many processes there are."""
+        """As the test loader, but each question once, however many processes there are, and none that is left out."""
         dataset = self.dataset("test")
-        share = ShareOf(range(len(dataset)), self.trainer)
-        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
+        left = [row for row, key in enumerate(dataset.question_id.tolist()) if key not in self._left_out]
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
+
+    def leave_out(self, keys: Collection[int]) -> None:
+        """Explain the questions of other ids only."""
+        self._left_out = set(keys)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -193,6 +193,18 @@ def test_a_sweep_trains_each_member(main: Main, cache: Path, tmp_path: Path) -> 
     assert len(pd.read_csv(sweep / "sweep.csv")) > 0
 
 
+def test_another_model_judges_the_run_at_its_end(main: Main, tmp_path: Path) -> None:
+    few = [*COLOR, "data.max_test_questions=20"]
+    assert main(*few, "hydra.run.dir=one")[0] == 0
+    made = json.loads((tmp_path / "one" / "provenance.json").read_text())["checkpoints"]
+    other = f"'+checkpoints.transfer_model={made['vqa_model']['path']}'"
+    code, _, stderr = main(*few, f"evaluate=['era=2016',{other}]", "hydra.run.dir=judged")
+    assert code == 0, stderr
+    scores = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert scores["era"] == "2016"
+    assert any("transfer_model" in name for name in scores["groups"]["all"])
+
+
 @pytest.mark.slow
 def test_two_processes_explain_what_one_does(main: Main, cache: Path, tmp_path: Path) -> None:
     few = [*COLOR, "data.max_test_questions=40"]

@@ -99,9 +99,10 @@ def score_and_show(
     from cfexp.loggers import log_results
 
     run = RunFolder(folder)
+    year: Any = str(era)
     settings = search_settings(folder)
     scores = score_run(
-        run, era=str(era), predictors=predictors, settings=settings, judges=judges, missing=missing, attack=attack
+        run, era=year, predictors=predictors, settings=settings, judges=judges, missing=missing, attack=attack
     )
     scores.save(folder)
     sheet = folder / "counterfactuals.png"

@@ -5,6 +5,7 @@ import functools
 import importlib.resources
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -37,6 +38,8 @@ logging.raiseExceptions = False
 
 CONFIG_PATH = "pkg://cfexp.conf"
 RUNS = Path("runs")
+_TIME = "%Y-%m-%d_%H-%M-%S"  # what a training's folder is called
+_BY_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # gloo, gloo, NCCL
 
@@ -206,13 +209,14 @@ def run_setting(folder: Path, key: str) -> Any:
 
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:
-    """runs/NAME/TIME; with ckpt_path=last the newest there."""
+    """runs/NAME/TIME; with ckpt_path=last the newest training there: `cfexp.explain` has its folders beside them."""
     parent = RUNS / folders(name)
     if ckpt_path == "last":
-        runs = sorted(path for path in parent.glob("*") if (path / "config.yaml").is_file())
+        begun = (path for path in parent.glob("*") if (path / "config.yaml").is_file())
+        runs = sorted(path for path in begun if _BY_TIME.fullmatch(path.name) or (path / "checkpoints").is_dir())
         if runs:
             return str(runs[-1])
-    return str(parent / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    return str(parent / time.strftime(_TIME))
 
 
 def _named_by_overrides() -> str:

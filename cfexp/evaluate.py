@@ -22,15 +22,14 @@ def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the figures to reach if the config names any."""
     from cfexp.evaluation.figures import compare
     from cfexp.explained import attack_on
-    from cfexp.judging import JUDGES, load_judges, missing_judges
+    from cfexp.judging import load_judges, missing_judges, predictors
     from cfexp.stages import provide_stages, use_threads
     from cfexp.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
     use_threads(config.num_threads)
     provide_stages(config)
-    given = {name: path for name, path in config.checkpoints.items() if path is not None and name not in JUDGES}
-    predictors = {name: answerer(Path(path)) for name, path in given.items()}
+    other_models = predictors(config)
     runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     judges_of = load_judges(config)
     if config.figures:
@@ -40,7 +39,7 @@ def main(config: DictConfig) -> None:
         of_run = score_and_show(
             run,
             era=config.era,
-            predictors=predictors,
+            predictors=other_models,
             judges=judges_of(run),
             missing=missing_judges(run, config),
             attack=attack_on(run, config),
@@ -75,7 +74,10 @@ def score_and_show(
     attack: Any = None,
     loggers: Iterable[Any] = (),
 ) -> Any:
-    """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table."""
+    """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table.
+
+    era: "2021", "2016", or the number, which is what Hydra makes of era=2016.
+    """
     from cfexp.evaluation.attack_table import print_attack
     from cfexp.evaluation.closeness_table import print_closeness
     from cfexp.evaluation.gallery import counterfactual_sheet
@@ -84,7 +86,8 @@ def score_and_show(
     from cfexp.loggers import log_results
 
     run = RunFolder(folder)
-    scores = score_run(run, era=era, predictors=predictors, judges=judges, missing=missing, attack=attack)
+    year: Any = str(era)
+    scores = score_run(run, era=year, predictors=predictors, judges=judges, missing=missing, attack=attack)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
     counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))

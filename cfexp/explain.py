@@ -36,6 +36,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.explainer_stage import load_trained, require_explainer
     from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.judging import judges_asked_for
     from cfexp.own_queries import use_own_images
@@ -43,6 +44,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
+    require_explainer(config)
     if config.image is not None:
         use_own_images(config)
     elif config.label_map is not None:
@@ -52,6 +54,8 @@ def _explain(config: DictConfig, folder: Path) -> None:
         provide_stages(config)
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
+    if (checkpoint := config.checkpoints.get("explainer")) is not None:
+        load_trained(explainer, checkpoint)  # type: ignore[arg-type]
     done = RunFolder(folder).keys()
     if done and trainer.is_global_zero:
         print(f"goes on after {len(done)} explanations: {typed(folder)}")

@@ -17,7 +17,7 @@ from cfexp.evaluation import judges
 from cfexp.evaluation.dlib_faces import descriptors
 from cfexp.evaluation.judges import Judge
 from cfexp.evaluation.run_folder import RunFolder, to_pixels
-from cfexp.explained import explained_model
+from cfexp.explained import attack_on, explained_model
 from cfexp.models.face_verification import face_verification_from_released
 from cfexp.models.lpips import lpips_from_released
 from cfexp.models.pretrained import freeze, load_network, read_state_dict
@@ -82,7 +82,21 @@ def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
     for shared in ("cache_dir", "num_threads", "use_shipped_weights"):
         asked[shared] = config[shared]
     provide_stages(asked)
-    return {"judges": load_judges(asked)(folder), "missing": missing_judges(folder, asked)}
+    return {
+        "era": asked.era,
+        "judges": load_judges(asked)(folder),
+        "missing": missing_judges(folder, asked),
+        "predictors": predictors(asked),
+        "attack": attack_on(folder, asked),
+    }
+
+
+def predictors(config: DictConfig) -> dict[str, Any]:
+    """The other VQA models that a config of `cfexp.evaluate` gives, each as what `answerer` makes of it."""
+    from cfexp.evaluate import answerer  # which imports this module
+
+    given = {str(name): path for name, path in config.checkpoints.items() if name not in JUDGES}
+    return {name: answerer(Path(path)) for name, path in given.items() if path is not None}
 
 
 def missing_judges(folder: Path, config: DictConfig) -> dict[str, str]:

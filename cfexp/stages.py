@@ -24,6 +24,7 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -324,9 +325,13 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
 def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
     """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary beside it.
 
-    Its test figures are returned, and left in `folder`/metrics.json.
+    Its test figures are returned, and left in `folder`/metrics.json; of an explainer, whose figures are those of its
+    run folders, the last validation's.
     """
-    (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
+    if is_overridden("test_step", fitted.module):
+        (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
+    else:
+        scores = {name: float(value) for name, value in fitted.trainer.logged_metrics.items()}
     if fitted.trainer.is_global_zero:
         write_whole(folder / "metrics.json", json.dumps(scores, indent=2))
         if skipped := fitted.data.dataset("train").bad_samples:
@@ -335,8 +340,7 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
         fitted.data.save_vocabulary(folder)
         # The name that others look for appears last, and whole.
         partial = partial_path(checkpoint)
-        # The network alone, under its own names: whoever uses it needs nothing of how it was trained.
-        torch.save(fitted.module.get_submodule("network").state_dict(), partial)
+        torch.save(fitted.module.trained_state(), partial)  # type: ignore[operator]
         partial.replace(checkpoint)
     fitted.trainer.strategy.barrier()
     return dict(scores)

@@ -184,8 +184,11 @@ def _has_finished(config: DictConfig, folder: Path) -> bool:
     """Whether the run is there already; raises InputError where it is one of another config."""
     if not (folder / "metrics.json").is_file() or config.get("image") is not None:
         return False
+    from cfexp.explainer_stage import require_explainer
     from cfexp.stages import provide_stages
 
+    if HydraConfig.get().job.config_name == "explain":
+        require_explainer(config)
     provide_stages(config)
     refuse_other_run(config, folder)
     return True

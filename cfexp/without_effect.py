@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cfexp.errors import InputError
+from cfexp.explainer_stage import is_trained
 
 
 class Rule(NamedTuple):
@@ -39,8 +40,8 @@ def _by_image(config: DictConfig) -> Any:
     return OmegaConf.select(config, "data.group_by_image", default=False)
 
 
-def _always(config: DictConfig) -> bool:
-    return True
+def _trains_no_explainer(config: DictConfig) -> bool:
+    return not is_trained(config) or _given("checkpoints.explainer")(config)
 
 
 _IN_PLACE = ("predict_part", "layouts", "source", "require_labels")
@@ -70,7 +71,7 @@ RULES = (
     Rule(
         (*(f"trainer.{name}" for name in _OF_TRAINING), "data.batch_size", "data.horizontal_flip"),
         _EXPLAIN,
-        _always,
+        _trains_no_explainer,
         "nothing is trained here but stages, each by its own settings: +requires.NAME.overrides=[...]",
     ),
     Rule(

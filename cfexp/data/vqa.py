@@ -184,10 +184,10 @@ class VQADataModule(QueryDataModule):
         return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     def predict_dataloader(self) -> DataLoader[VQABatch]:
-        """As the test loader, but each question once, however many processes there are."""
+        """As the test loader, but each question once, however many processes there are, and none that is left out."""
         dataset = self.dataset("test")
-        share = ShareOf(range(len(dataset)), self.trainer)
-        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
+        left = [row for row, key in enumerate(dataset.question_id.tolist()) if key not in self._left_out]
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

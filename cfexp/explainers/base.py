@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfexp.data.base import data_of
 from cfexp.declaration import Column, Declaration, Start
-from cfexp.explainers.memory import is_out_of_memory
+from cfexp.explainers.memory import check_budget, is_out_of_memory, memory_at_hand, memory_taken, queries_that_fit
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class Explainer(LightningModule):
     columns: tuple[Column, ...] = ()
     by_direction: bool = False
     at_once: int | None = None  # no more queries of a batch than so many are explained at once; None = not known yet
+    # So many of a batch as fit into it are explained at once: bytes, "8GiB", "auto"; None = the whole batch.
+    memory_budget: str | int | None = None
 
     @property
     def declaration(self) -> Declaration:
@@ -68,9 +70,33 @@ class Explainer(LightningModule):
         """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
         return data_of(self).class_name(index)
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """The weights that a training leaves, by name: all but those that have a checkpoint of their own."""
+        checkpoint: dict[str, Any] = {"state_dict": self.state_dict()}
+        self.on_save_checkpoint(checkpoint)
+        return dict(checkpoint["state_dict"])
+
+    def explain_briefly(self, batch: Any) -> object:
+        """Take as much memory as explaining a batch takes at its peak, in as little time; `explain`, by default."""
+        return self.explain(batch)
+
     def queries_that_fit(self, batch: Any) -> int:
-        """How many queries such as a batch's are explained at once; any number, unless a subclass knows better."""
-        return sys.maxsize
+        """How many queries such as a batch's are explained at once: as many as `memory_budget` allows.
+
+        Raises InputError for a budget that is too small for one.
+        """
+        if self.memory_budget is None:
+            return sys.maxsize
+        weights = [*self.parameters(), *self.buffers()]
+        budget = check_budget(self.memory_budget) or memory_at_hand(weights, self.device)
+
+        def taken(queries: int) -> int:
+            few = queries_of(batch, [row % len(self.keys(batch)) for row in range(queries)])
+            return memory_taken(lambda: self.explain_briefly(few), weights, self.device)
+
+        fitting = queries_that_fit(taken, budget)
+        _log.info("memory_budget=%s: up to %d queries at once", self.memory_budget, fitting)
+        return fitting
 
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
         """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.

@@ -2,7 +2,6 @@
 in the style codes of a frozen semantic-synthesis GAN.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import count
 from typing import Any
@@ -16,9 +15,9 @@ from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Column, Declaration, Shown
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explanation, eight_bit, queries_of
+from cfexp.explainers.base import Explanation, eight_bit
 from cfexp.explainers.classifier import ClassifierExplainer
-from cfexp.explainers.memory import check_budget, memory_at_hand, memory_taken, queries_that_fit
+from cfexp.explainers.memory import check_budget
 from cfexp.explainers.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.search import (
     StyleSearch,
@@ -30,7 +29,6 @@ from cfexp.models.pretrained import freeze
 from cfexp.models.sean import SEAN
 from cfexp.models.sean_fast import FastSEAN, PreparedLayout
 
-_log = logging.getLogger(__name__)
 # Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
 # the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
 NOISE_STRIDE = 0x9E3779B1
@@ -196,21 +194,11 @@ class STEEX(ClassifierExplainer):
 
     def queries_that_fit(self, batch: ImageBatch) -> int:
         """As many as `memory_budget` allows; raises InputError for a budget that is too small for one."""
-        if self.memory_budget is None:
-            return super().queries_that_fit(batch)
-        self._folded()  # once, and not while memory is measured
-        weights = [*self.parameters(), *self.buffers()]
-        budget = check_budget(self.memory_budget) or memory_at_hand(weights, self.device)
+        if self.memory_budget is not None:
+            self._folded()  # once, and not while memory is measured
+        return super().queries_that_fit(batch)
 
-        def step(queries: int) -> int:
-            few = queries_of(batch, [row % len(batch.key) for row in range(queries)])
-            return memory_taken(lambda: self._search_once(few), weights, self.device)
-
-        fitting = queries_that_fit(step, budget)
-        _log.info("memory_budget=%s: up to %d queries at once", self.memory_budget, fitting)
-        return fitting
-
-    def _search_once(self, batch: ImageBatch) -> None:
+    def explain_briefly(self, batch: ImageBatch) -> None:
         """Explain by one step, without what follows the first answer."""
         kept = self.num_steps, self.num_candidates, self.units, self.region_mask
         self.num_steps, self.num_candidates, self.units, self.region_mask = 1, 1, None, None

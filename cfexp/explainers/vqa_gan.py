@@ -17,6 +17,7 @@ from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
+from cfexp.explainers.memory import check_budget
 from cfexp.models.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.mlb import VQAModel
 from cfexp.models.pretrained import freeze
@@ -43,6 +44,7 @@ class VQACounterfactualGAN(Explainer):
     counterfactual_loss: logits (B, K), answers (B,) -> scalar; one of cfexp.losses.
     discriminator: images -> logits; None trains without one. perturbation: what the VQA model's input goes through in
     training. counter_answer: aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
+    memory_budget: explain so many queries of a batch at once as fit into it; see `Explainer`.
     """
 
     called = "VQA counterfactual GAN"
@@ -68,8 +70,11 @@ class VQACounterfactualGAN(Explainer):
         ramp_start: float = 0.3,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
+        memory_budget: str | int | None = None,
     ) -> None:
         super().__init__()
+        check_budget(memory_budget)
+        self.memory_budget = memory_budget
         self.automatic_optimization = False
         self.decision_model = freeze(decision_model)
         self.generator = generator(decision_model.question_dim, decision_model.answer_embeddings.shape[1])

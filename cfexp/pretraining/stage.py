@@ -44,6 +44,10 @@ class ScoredStage(LightningModule):
         """
         return {"network": lambda: self.network(image)}
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """The network alone, under its own names: whoever uses it needs nothing of how it was trained."""
+        return self.network.state_dict()
+
     def log_loss(self, loss: Tensor, count: int) -> Tensor:
         """Log the loss of a training batch of `count`, and show it; returns it."""
         self.log("train/loss", loss, batch_size=count)

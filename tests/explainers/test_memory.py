@@ -96,7 +96,7 @@ def test_a_budget_of_memory_decides_how_many_queries_are_searched_at_once(
     weights = [*explainer.parameters(), *explainer.buffers()]
 
     def needed(*rows: int) -> int:
-        return memory_taken(lambda: explainer._search_once(batch(data, *rows)), weights, torch.device("cpu"))
+        return memory_taken(lambda: explainer.explain_briefly(batch(data, *rows)), weights, torch.device("cpu"))
 
     one, three, eight = needed(0), needed(0, 1, 2), needed(*range(8))
     assert one < three < eight

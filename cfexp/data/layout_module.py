@@ -50,6 +50,7 @@ class LayoutDataModule(LightningDataModule):
     Raises InputError for settings out of range.
     """
 
+    asks_questions = False
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
     root: Path | None = None  # None = an embedded world
     looks: Looks | None = None  # what label maps of these regions look like

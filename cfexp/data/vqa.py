@@ -53,6 +53,7 @@ class VQADataModule(LightningDataModule):
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
+    asks_questions = True
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
 
     def __init__(

@@ -130,7 +130,8 @@ def queries_of(batch: Any, rows: Sequence[int]) -> Any:
     """Some queries of a batch, whose columns are tensors and tuples."""
     chosen = list(rows)
     columns = (
-        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen) for column in batch
+        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen if column)
+        for column in batch
     )
     return type(batch)(*columns)
 

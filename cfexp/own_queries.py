@@ -13,6 +13,7 @@ from cfexp.command_line import typed
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.explainer_stage import NAME as EXPLAINER
+from cfexp.explainer_stage import explainer_class
 from cfexp.feasibility import refuse_what_cannot_work
 from cfexp.stages import build, provide_stages
 
@@ -124,7 +125,10 @@ def use_own_images(config: DictConfig) -> None:
         )
     images = build(OmegaConf.create(own), "image")
     _say(images.check())
-    if config.label_map is None:
+    if not explainer_class(config).needs_label_map:
+        if config.label_map is not None:
+            raise InputError("label_map= is for explainers that search in layouts; this one takes the image alone")
+    elif config.label_map is None:
         predict_layouts(config)
     else:
         take_layouts_as_given(config)

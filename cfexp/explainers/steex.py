@@ -52,6 +52,7 @@ class STEEX(Explainer):
     "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
     """
 
+    needs_label_map = True
     # Of 16-mixed's gradients no scale keeps the small ones here.
     precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
 
@@ -119,9 +120,10 @@ class STEEX(Explainer):
             seen["segmenter"] = lambda: segmenter(image)
         return seen
 
-    def setup(self, stage: str) -> None:
+    def settle(self, data: Any) -> None:
         """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
-        names: Sequence[str] = self.trainer.datamodule.region_names  # type: ignore[attr-defined]
+        super().settle(data)
+        names: Sequence[str] = data.region_names
         if self.sweep_regions:
             self.units = unit_masks(names, self.region_groups)
         self.let_change(self.regions, names)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cfexp.data.base import data_of
 from cfexp.evaluation.gallery import explanation_grid, one_an_image
 from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
-from cfexp.explainers.base import Explainer, Explanation
+from cfexp.explainers.base import Explainer, Explanation, queries_of
 
 # Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run folder, so that of
 # more than so many only the highest are stored.
@@ -225,7 +225,7 @@ class ImageGrid(Callback):
     """Shows what the explainer does to `num_images` queries of the first validation batch, every so many epochs.
 
     The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers that take images.
-    The batches must be tuples of tensors, `image_id` one of them.
+    The batches must be named tuples, with `image_id` among their tensors.
     """
 
     def __init__(self, every_n_epochs: int = 1, num_images: int = 8) -> None:
@@ -244,7 +244,7 @@ class ImageGrid(Callback):
         """Keep the first batch's queries, of different images first."""
         if batch_idx == 0 and dataloader_idx == 0 and self._is_due(trainer):
             rows = one_an_image(batch.image_id.tolist(), self.num_images)
-            self.batch = type(batch)(*(column[rows] for column in batch))
+            self.batch = queries_of(batch, rows)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain them, and show it."""

@@ -15,10 +15,12 @@ from hydra.errors import HydraException
 # Settings that name files or folders, which are there; the first three may name several.
 _LISTS = ("run", "image", "label_map")
 _READ = re.compile(
-    r"\+{0,2}(run|image|label_map|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
+    r"\+{0,2}(run|image|label_map|questions|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
 )
 # And those that are made.
 _WRITTEN = ("hydra.run.dir", "hydra.sweep.dir", "output", "cache_dir", "data.cache_dir")
+# Settings that are text, whatever it means in Hydra's grammar; the first may be several.
+_QUESTION, _TEXTS = "question", ("question", "counter_answer", "explainer.counter_answer")
 _NO_MEANING = object()
 
 
@@ -35,14 +37,30 @@ def quoted(text: str | Path) -> str:
 
 
 def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
-    """Let a command of Hydra's take paths as they are, with `=`, commas, spaces and brackets in them."""
+    """Let a command of Hydra's take paths and questions as they are, with `=`, commas, spaces and brackets in them."""
 
     @functools.wraps(main)
     def wrapped() -> None:
-        sys.argv[1:] = [with_path_quoted(argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = [with_path_quoted(with_text_quoted(argument)) for argument in sys.argv[1:]]
         main()
 
     return wrapped
+
+
+def with_text_quoted(argument: str) -> str:
+    """`KEY=TEXT` as Hydra's grammar has it; any other argument, and text that is quoted, as it is.
+
+    Of several questions in brackets, each is in quotation marks or ends in a question mark.
+    """
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in _TEXTS or value in ("", "null", "???") or value[0] in "'\"" or "${" in value:
+        return argument
+    if key.lstrip("+") != _QUESTION or (value[0], value[-1]) != ("[", "]"):
+        return f"{key}={quoted(value)}"
+    if re.match(r"\[\s*['\"]", value):
+        return argument
+    several = re.split(r"(?<=\?)\s*,", value[1:-1])
+    return f"{key}=[{','.join(quoted(each.strip()) for each in several)}]"
 
 
 def with_path_quoted(argument: str) -> str:

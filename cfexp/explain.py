@@ -33,22 +33,20 @@ def main(config: DictConfig) -> None:
 
 
 def _explain(config: DictConfig, folder: Path) -> None:
-    from cfexp.errors import InputError
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
     from cfexp.explainer_stage import load_trained, require_explainer
     from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.judging import judges_asked_for
-    from cfexp.own_queries import use_own_images
+    from cfexp.own_queries import asks_own, say_answers, use_own_queries
     from cfexp.stages import assemble, provide_stages
     from cfexp.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
     require_explainer(config)
-    if config.image is not None:
-        use_own_images(config)
-    elif config.label_map is not None:
-        raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
+    own = asks_own(config)
+    if own:
+        use_own_queries(config)
     else:
         refuse_what_cannot_work(config)
         provide_stages(config)
@@ -62,6 +60,8 @@ def _explain(config: DictConfig, folder: Path) -> None:
     data.leave_out(done)
     trainer.predict(explainer, datamodule=data, return_predictions=False)
     if trainer.is_global_zero:
+        if own:
+            say_answers(folder)
         score_and_show(folder, loggers=trainer.loggers, **judges_asked_for(folder, config))
     for logger in trainer.loggers:
         getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

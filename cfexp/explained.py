@@ -128,6 +128,8 @@ def _second_model(explained: _Explained, decide: Decide, config: DictConfig) -> 
         return None, "the run names no stage that trains a second model: give checkpoints.second_model=PATH"
     stages = run.copy()
     with open_dict(stages):
+        # A run of a user's own queries has its data set within, whose settings the stage shares.
+        stages.data = OmegaConf.select(run, "data.data_set") or run.data
         stages.update({key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")})
         stages.checkpoints = {"second_model": given}
         stages.requires = {"second_model": requirement or {}}
@@ -164,9 +166,11 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
     for note in getattr(network, "notes", ()):
         _log.info("note: %s", note)
     network = network.to(device)
-    if OmegaConf.select(run, "data.max_question_length") is not None:
+    # A run of a user's own questions has its data set within.
+    data = OmegaConf.select(run, "data.data_set") or OmegaConf.select(run, "data")
+    if data is not None and data.get("max_question_length") is not None:
         assert checkpoint is not None
-        return _of_questions(network, run, checkpoint, device)
+        return _of_questions(network, data, checkpoint, device)
     head = OmegaConf.select(run, "explainer.head")
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -177,14 +181,14 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
     return decide
 
 
-def _of_questions(network: nn.Module, run: DictConfig, checkpoint: Path, device: str) -> Decide:
+def _of_questions(network: nn.Module, data: DictConfig, checkpoint: Path, device: str) -> Decide:
     beside = checkpoint.parent / "vocabulary.json"
-    vocabulary = Vocabulary.load(beside if beside.is_file() else Path(run.data.vocabulary_path))
-    if vocabulary.answers != Vocabulary.load(Path(run.data.vocabulary_path)).answers:
+    vocabulary = Vocabulary.load(beside if beside.is_file() else Path(data.vocabulary_path))
+    if vocabulary.answers != Vocabulary.load(Path(data.vocabulary_path)).answers:
         raise InputError(f"{checkpoint} gives other answers than the model that was explained")
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        asked = vocabulary.encode_all([record["question"] for record in records], run.data.max_question_length)
+        asked = vocabulary.encode_all([record["question"] for record in records], data.max_question_length)
         words, lengths = (torch.from_numpy(each).to(device) for each in asked)
         logits: Tensor = network(images.to(device), words, lengths)
         return logits.to(images.device)

@@ -6,6 +6,7 @@ Its weights are `checkpoints.explainer`: given by the user, or in the cache unde
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import cast
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -32,9 +33,22 @@ _OF_EXPLAINING = (
 
 def is_trained(config: DictConfig) -> bool:
     """Whether a config's explainer is one that is trained first, and not a search."""
-    target = OmegaConf.select(config, "explainer._target_")
+    if config.get("explainer") is None:
+        return False
     untrained = LightningModule.training_step
-    return target is not None and getattr(get_object(target), "training_step", untrained) is not untrained
+    return getattr(explainer_class(config), "training_step", untrained) is not untrained
+
+
+def explainer_class(config: DictConfig) -> type[Explainer]:
+    """The class of a config's explainer; raises InputError where there is none of that name, or none is named."""
+    target = OmegaConf.select(config, "explainer._target_")
+    if target is None:
+        raise InputError("there is no explainer: choose an experiment that has one (--help lists them)")
+    try:
+        found = get_object(target)
+    except Exception as error:  # a module of somebody else's raises nearly anything when it is imported
+        raise InputError(f"explainer: {' '.join(str(error).split())}") from None
+    return cast(type[Explainer], found)
 
 
 def require_explainer(config: DictConfig, overrides: Sequence[str] | None = None) -> None:

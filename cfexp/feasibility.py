@@ -210,7 +210,7 @@ def _read(config: DictConfig) -> None:
 
     Data that are named by a stage's checkpoint, such as a vocabulary, are read when that is there.
     """
-    if config.get("data") is None or config.get("image") is not None:
+    if config.get("data") is None or any(config.get(name) is not None for name in ("image", "questions")):
         return
     if "checkpoints." in str(OmegaConf.to_container(config.data, resolve=False)):
         return

@@ -6,63 +6,94 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from PIL import Image
 from torch import Tensor
 
 from cfexp.callbacks import succeeded
 from cfexp.configuration import one_line, register_resolvers
-from cfexp.data.batch import ImageBatch
-from cfexp.data.layout_module import LayoutDataModule
-from cfexp.data.own_images import OwnImageReader, check_size, fit_image, fit_layout
+from cfexp.data.batch import ImageBatch, VQABatch
+from cfexp.data.vqa_dataset import words_of
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explanation
-from cfexp.explainers.steex import STEEX
+from cfexp.explainer_stage import NAME, explainer_class, is_trained, load_trained, require_explainer
+from cfexp.explainers.base import Explainer, Explanation
 from cfexp.feasibility import refuse_sizes
+from cfexp.given_pictures import GivenPictures, Picture, as_picture, each_of
 from cfexp.own_queries import data_set_without_files, predict_layouts
 from cfexp.run_checkpoints import with_its_checkpoints
 from cfexp.stages import build, provide_stages
 
-Picture = Tensor | NDArray[Any] | Image.Image | str | Path
-_KINDS = "a path, a PIL image, an array or a tensor"
+__all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
+_OF_THE_RUN_FOLDER = ("key", "seconds", "stored_logits")  # extras that the result has under other names, or not
 
 
 class Explained(NamedTuple):
-    """What became of B images, of the size of the networks: float tensors on the CPU."""
+    """What became of B queries, of the size of the networks: float tensors on the CPU.
+
+    `extras` are what the explainer tells beside that, each (B, ...), by the names of the run folder's columns
+    (docs/run_folder.md). Those of a search have names of their own here, too: `label_map`, `codes` ...
+    """
 
     query: Tensor  # (B, 3, H, W) in [-1, 1], the images as they were explained
-    reconstruction: Tensor  # (B, 3, H, W), the query through encoder and generator with no edit
+    reconstruction: Tensor  # (B, 3, H, W), the query through the explainer with no edit
     counterfactual: Tensor  # (B, 3, H, W), on the 256 levels of a file
     success: Tensor  # (B,) bool, whether that is decided as was asked for
     query_logits: Tensor  # (B, K) of classes that exclude each other; of a binary output 0 and its logit
     logits: Tensor  # (B, K) on the counterfactual
-    counter_class: Tensor  # (B,) int64, what was asked for
-    label_map: Tensor  # (B, H, W) int64, the region of each pixel
-    query_codes: Tensor  # (B, R, D)
-    codes: Tensor  # (B, R, D) of the counterfactual
-    curves: dict[str, Tensor]  # "decision" and "proximity", (B, steps): the two losses before each step
+    counter_class: Tensor  # (B,) int64, what was asked for; -1 = any class but the query's
+    before: tuple[str, ...]  # B names of what is decided of the query: its class, or the answer
+    after: tuple[str, ...]  # and of the counterfactual
+    extras: dict[str, Tensor]
+
+    @property
+    def label_map(self) -> Tensor:
+        """(B, H, W) int64, the region of each pixel; raises InputError where the explainer has no layouts."""
+        return self._told("label_map")
+
+    @property
+    def query_codes(self) -> Tensor:
+        """(B, R, D); raises InputError where the explainer has no style codes."""
+        return self._told("query_codes")
+
+    @property
+    def codes(self) -> Tensor:
+        """(B, R, D) of the counterfactual; raises as `query_codes`."""
+        return self._told("style_codes")
+
+    @property
+    def curves(self) -> dict[str, Tensor]:
+        """The two losses before each step, "decision" and "proximity", (B, steps); raises where there are none."""
+        return {name: self._told(f"{name}_curve") for name in ("decision", "proximity")}
+
+    def _told(self, name: str) -> Tensor:
+        if name not in self.extras:
+            raise InputError(f"this explainer tells no {name}; its extras are {', '.join(self.extras) or 'none'}")
+        return self.extras[name]
 
 
 class LoadedExplainer:
-    """A search with its networks; made by `load_explainer`.
+    """An explainer with its networks; made by `load_explainer`.
 
-    region_names: R names. class_names: of the decision, None where they have none. image_size: (H, W) of the networks.
+    region_names: R names, of data sets that have layouts. class_names: of the decision, None where they have none; of a
+    VQA model its answers. image_size: (H, W) of the networks. asks_questions: whether a query has a question.
     """
 
-    def __init__(self, config: DictConfig, data_set: LayoutDataModule, steex: STEEX) -> None:
-        self._config, self._data_set, self._steex = config, data_set, steex
-        self.region_names, self.image_size = data_set.region_names, data_set.image_size
-        self.class_names = steex.class_names
-        self._regions, self._counter_class = steex.regions, steex.counter_class
-        self._segmenter = steex.segmenter
+    def __init__(self, config: DictConfig, data_set: Any, explainer: Explainer) -> None:
+        self._config, self._data_set, self._explainer = config, data_set, explainer
+        self.asks_questions: bool = data_set.asks_questions
+        side = data_set.image_size
+        self.image_size: tuple[int, int] = (side, side) if isinstance(side, int) else tuple(side)
+        self.region_names: Sequence[str] = getattr(data_set, "region_names", ())
+        self.class_names = (
+            data_set.vocabulary.answers if self.asks_questions else getattr(explainer, "class_names", None)
+        )
+        self._asked = explainer.regions, explainer.counter_class
+        self._segmenter: torch.nn.Module | None = getattr(explainer, "segmenter", None)
+        self._pictures = GivenPictures(self.region_names, self.image_size, square=self.asks_questions)
 
     def explain(
         self,
@@ -70,110 +101,109 @@ class LoadedExplainer:
         label_maps: Picture | Sequence[Picture] | None = None,
         regions: Sequence[str] | None = None,
         counter_class: str | int | None = None,
+        questions: str | Sequence[str] | None = None,
     ) -> Explained:
-        """A counterfactual for each image.
+        """A counterfactual for each image, or for each question about one.
 
         images: a float tensor (B, 3, H, W) or (3, H, W) in [-1, 1], a uint8 array (B, H, W, 3) or (H, W, 3), or one or
         several of PIL images, paths, tensors (3, H, W) and arrays (H, W, 3), of any size: they are resized to
-        `image_size`. label_maps: for each the region of its pixels, as a tensor or array (B, H, W) or (H, W) of
-        integers, PIL images or paths; None = predicted by the experiment's segmenter, which is trained first if it is
-        not there. regions, counter_class: as in the config, which they replace.
+        `image_size`; of a VQA model the centred square. questions: one for each image, or one for all of them, or
+        several about a single image; only of a model that is asked some. label_maps: for each image the region of its
+        pixels, as a tensor or array (B, H, W) or (H, W) of integers, PIL images or paths; None = predicted by the
+        experiment's segmenter, which is trained first if it is not there, where the explainer needs any. regions,
+        counter_class: as in the config, which they replace; of an explainer that can be told.
 
-        Warns of tensors without any value below 0, which are likely in [0, 1].
+        Warns of tensors without any value below 0, which are likely in [0, 1], and of words that the model lacks.
 
         Raises InputError for what cannot be used.
         """
-        given = [_as_picture(image, f"images[{k}]") for k, image in enumerate(_each(images, "images", 3))]
-        fitted = torch.stack([self._image(image, f"images[{k}]") for k, image in enumerate(given)])
+        given = [as_picture(image, f"images[{k}]") for k, image in enumerate(each_of(images, "images", 3))]
+        asked = self._questions(questions, len(given))
+        given = given * len(asked) if len(given) == 1 < len(asked) else given
+        fitted = torch.stack([self._pictures.image(image, f"images[{k}]") for k, image in enumerate(given)])
         tensors = [image for image in given if isinstance(image, Tensor)]
         if tensors and all(image.min() >= 0 for image in tensors):
             warnings.warn(
                 "images: no tensor has a value below 0; they are taken as in [-1, 1] (of [0, 1] give 2 * images - 1)",
                 stacklevel=2,
             )
-        self._steex.let_change(self._regions if regions is None else regions, self.region_names)
-        self._steex.ask_for(self._counter_class if counter_class is None else counter_class)
-        if label_maps is None:
-            self._steex.segmenter = self._load_segmenter()
-            label_map = torch.zeros(len(fitted), *self.image_size, dtype=torch.int64)
-        else:
-            self._steex.segmenter = None
-            label_map = self._label_maps(_each(label_maps, "label_maps", 2), given)
-        device, size = self._steex.device, self._data_set.eval_batch_size
+        explainer, (own_regions, own_class) = self._explainer, self._asked
+        explainer.let_change(own_regions if regions is None else regions, self.region_names)
+        explainer.ask_for(own_class if counter_class is None else counter_class)
+        label_map = self._label_maps(label_maps, given)
         parts = []
-        for rows in torch.split(torch.arange(len(fitted)), size):
-            unknown = torch.full((len(rows),), -1)
-            batch = ImageBatch(
-                fitted[rows].to(device),
-                label_map[rows].to(device),
-                torch.full((len(rows), len(self._data_set.class_names)), torch.nan),
-                unknown,
-                rows.to(device),
-                tuple(map(str, rows.tolist())),
-            )
-            parts.append(_told(self._steex.predict_step(batch, 0)))
+        for rows in torch.split(torch.arange(len(fitted)), self._data_set.eval_batch_size):
+            batch = self._vqa_batch(fitted, asked, rows) if asked else self._image_batch(fitted, label_map, rows)
+            with torch.no_grad():
+                parts.append(self._told(explainer.predict_step(batch, 0)))
         return _joined(parts)
 
-    def _image(self, image: Picture, name: str) -> Tensor:
-        """(3, H, W) in [-1, 1], of the networks' size."""
-        if isinstance(image, Tensor):
-            usable = image.ndim == 3 and len(image) == 3 and image.is_floating_point() and image.numel() > 0
-            if not usable or not image.abs().amax() <= 1:  # nor is NaN
-                raise InputError(f"{name}: a tensor must be float (3, H, W) in [-1, 1], got {_described(image)}")
-            check_size(image.shape[2], image.shape[1], self.image_size, name)
-            if tuple(image.shape[1:]) == self.image_size:
-                return image.detach().float().cpu()
-            image = image.detach().float().cpu()[None]
-            return F.interpolate(image, self.image_size, mode="bicubic", antialias=True).clamp(-1, 1)[0]
-        picture, name = self._opened(image, name)
-        pixels = np.asarray(fit_image(picture, self.image_size, name)[0])
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float().div_(127.5).sub_(1)
+    def _questions(self, given: str | Sequence[str] | None, images: int) -> list[str]:
+        """One for each query; none of a model that is asked none."""
+        if not self.asks_questions:
+            if given is not None:
+                raise InputError("questions: this experiment's model decides about images alone; leave them out")
+            return []
+        asked = [given] if isinstance(given, str) else list(given or ())
+        if not asked or not all(isinstance(each, str) and each.strip() for each in asked):
+            raise InputError(f"questions must be a text, or one for each image, got {given!r}")
+        asked = asked * images if len(asked) == 1 else asked
+        if images not in (1, len(asked)):
+            raise InputError(f"questions must be one for each image: {len(asked)} for {images}")
+        for question in dict.fromkeys(asked):
+            known, unknown = self._data_set.vocabulary.split(question)
+            if not known:
+                raise InputError(f"questions: the model knows no word of {question!r}")
+            if unknown:
+                warnings.warn(f"questions: the model does not know {', '.join(unknown)} of {question!r}", stacklevel=3)
+        return asked
 
-    def _label_maps(self, label_maps: Sequence[Picture], images: Sequence[Picture]) -> Tensor:
-        """(B, H, W) int64, of the networks' size."""
-        if len(label_maps) != len(images):
-            raise InputError(f"label_maps must be one for each image: {len(label_maps)} for {len(images)}")
-        pairs = enumerate(zip(label_maps, images, strict=True))
-        return torch.stack([self._label_map(layout, image, f"label_maps[{k}]") for k, (layout, image) in pairs])
+    def _label_maps(self, label_maps: Any, images: Sequence[Picture]) -> Tensor:
+        """(B, H, W), as they are given, or where they are predicted or not needed zeros."""
+        explainer: Any = self._explainer
+        if label_maps is not None:
+            if not explainer.needs_label_map:
+                raise InputError("label_maps: this explainer takes images alone; leave them out")
+            explainer.segmenter = None
+            return self._pictures.label_maps(each_of(label_maps, "label_maps", 2), images)
+        if explainer.needs_label_map:
+            explainer.segmenter = self._load_segmenter()
+        return torch.zeros(len(images), *self.image_size, dtype=torch.int64)
 
-    def _label_map(self, layout: Picture, image: Picture, name: str) -> Tensor:
-        if isinstance(layout, np.ndarray) and layout.dtype.kind in "iu":
-            layout = torch.from_numpy(layout.astype(np.int64))
-        if isinstance(layout, np.ndarray):
-            raise InputError(f"{name}: an array must be whole numbers (H, W) of 0..255, got {_described(layout)}")
-        if isinstance(layout, Tensor):
-            counts = not (layout.is_floating_point() or layout.is_complex() or layout.dtype == torch.bool)
-            usable = counts and layout.ndim == 2 and layout.numel() > 0
-            if not usable or not 0 <= int(layout.min()) <= int(layout.max()) <= 255:
-                raise InputError(f"{name}: a tensor must be whole numbers (H, W) of 0..255, got {_described(layout)}")
-            picture = Image.fromarray(layout.to(torch.uint8).cpu().numpy())
-        else:
-            picture, name = self._opened(layout, name)
-        regions = self._reader.regions_of(picture, name)
-        if isinstance(image, Tensor):
-            upright = Image.new("L", (image.shape[2], image.shape[1]))
-        else:
-            upright = self._opened(image, name)[0]
-        return torch.from_numpy(np.array(fit_layout(regions, upright, self.image_size, name))).long()
+    def _image_batch(self, images: Tensor, label_map: Tensor, rows: Tensor) -> ImageBatch:
+        device = self._explainer.device
+        return ImageBatch(
+            images[rows].to(device),
+            label_map[rows].to(device),
+            torch.full((len(rows), len(self._data_set.class_names)), torch.nan),
+            torch.full((len(rows),), -1),
+            rows.to(device),
+            tuple(map(str, rows.tolist())),
+        )
 
-    @property
-    def _reader(self) -> OwnImageReader:
-        return OwnImageReader(self.region_names, self.image_size)
+    def _vqa_batch(self, images: Tensor, questions: Sequence[str], rows: Tensor) -> VQABatch:
+        data, text = self._data_set, tuple(questions[row] for row in rows.tolist())
+        words, length = words_of(text, data.vocabulary, data.max_question_length)
+        columns = (images[rows], words, length, torch.full((len(rows),), -1), rows, rows)
+        image, words, length, answer, image_id, key = (column.to(self._explainer.device) for column in columns)
+        return VQABatch(image, words, length, answer, image_id, key, text)
 
-    def _opened(self, given: Picture, name: str) -> tuple[Image.Image, str]:
-        """The picture, and what messages call it."""
-        if isinstance(given, Image.Image):
-            try:
-                given.load()
-            except Exception as error:  # a damaged file makes Pillow raise nearly anything
-                raise InputError(f"{name}: the image cannot be read ({error or type(error).__name__})") from None
-            return given, name
-        if not isinstance(given, str | Path):
-            raise InputError(f"{name}: expected {_KINDS}, got {type(given).__name__}")
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        return self._reader.picture(path), str(path)
+    def _told(self, explanation: Explanation) -> Explained:
+        extras, stored = dict(explanation.extras), explanation.extras["stored_logits"]
+        before, after = (logits.argmax(1) for logits in (explanation.query_logits, stored))
+        name = self._explainer.class_name
+        return Explained(
+            query=explanation.query,
+            reconstruction=explanation.reconstruction,
+            counterfactual=explanation.counterfactual,
+            success=succeeded(after, before, explanation.counter_class),
+            query_logits=explanation.query_logits,
+            logits=stored,
+            counter_class=explanation.counter_class,
+            before=tuple(map(name, before.tolist())),
+            after=tuple(map(name, after.tolist())),
+            extras={key: values for key, values in extras.items() if key not in _OF_THE_RUN_FOLDER},
+        )
 
     def _load_segmenter(self) -> torch.nn.Module:
         if self._segmenter is None:
@@ -182,7 +212,7 @@ class LoadedExplainer:
                 refuse_sizes(self._config)
                 provide_stages(self._config)
                 segmenter: torch.nn.Module = build(self._config.explainer.segmenter, "explainer.segmenter")
-            self._segmenter = segmenter.to(self._steex.device, torch.float32)
+            self._segmenter = segmenter.to(self._explainer.device, torch.float32)
         return self._segmenter
 
 
@@ -192,28 +222,43 @@ def load_explainer(
     """The explainer of an experiment ("steex_driving") or of the run in a folder, with its networks loaded.
 
     overrides: of an experiment's settings, as on the command line: ["explainer.num_steps=50", "+decision=torchscript",
-    "decision.path=model.pt", ...]. Stages whose weights are neither shipped nor in the cache are trained first.
+    "decision.path=model.pt", ...]. Stages whose weights are neither shipped nor in the cache are trained first; so is
+    an explainer that is trained ("vqa_color"), unless its run is given, or its weights (checkpoints.explainer=).
 
-    Warns of what `cfexp.doctor` notes about a classifier of a user's own.
+    Warns of what `cfexp.doctor` notes about a model of a user's own.
 
-    Raises InputError for an experiment that there is not or that has no search, for a device that is not there, and for
-    whatever does not fit.
+    Raises InputError for an experiment that there is not or that has no explainer, for a device that is not there, and
+    for whatever does not fit.
     """
     place = _device(device)
     with _hydra(), _input_errors():
         config = _config(run_or_experiment, overrides)
-        if not str((config.get("explainer") or {}).get("_target_")).endswith(".STEEX"):
-            raise InputError(f"{run_or_experiment}: only searches (steex_...) explain images by themselves")
-        data_set: LayoutDataModule = build(OmegaConf.create(data_set_without_files(config)), "data")
+        explainer_class(config)
+        _name_weights(config, run_or_experiment, overrides)
         refuse_sizes(config)
         provide_stages(config)
+        data_set = build(OmegaConf.create(data_set_without_files(config)), "data")
         with open_dict(config):
             config.facts = data_set.facts
-        steex: STEEX = build(config.explainer, "explainer")
-    for note in getattr(steex.decision_model, "notes", ()):
+        explainer: Explainer = build(config.explainer, "explainer")
+        if (weights := config.checkpoints.get(NAME)) is not None:
+            load_trained(explainer, weights)
+    explainer.settle(data_set)
+    for note in getattr(getattr(explainer, "decision_model", None), "notes", ()):
         warnings.warn(note, stacklevel=2)
     # Whatever torch's default is: the images are of 32 bits.
-    return LoadedExplainer(config, data_set, steex.to(place, torch.float32))
+    return LoadedExplainer(config, data_set, explainer.eval().to(place, torch.float32))
+
+
+def _name_weights(config: DictConfig, run_or_experiment: str | Path, overrides: Sequence[str]) -> None:
+    """Say where the weights of an explainer that is trained lie: of a run of `cfexp.train`, in the run itself."""
+    run = Path(run_or_experiment).expanduser()
+    with open_dict(config):
+        if not OmegaConf.is_dict(config.get("checkpoints")):
+            config.checkpoints = {}
+        if (run / "config.yaml").is_file() and is_trained(config) and config.checkpoints.get(NAME) is None:
+            config.checkpoints[NAME] = str(run)
+    require_explainer(config, [f"+experiment={run_or_experiment}", *overrides])
 
 
 def _device(given: str | torch.device) -> torch.device:
@@ -272,62 +317,17 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
         ) from None
 
 
-def _each(given: Picture | Sequence[Picture], name: str, ndim: int) -> list[Any]:
-    """One or several pictures as several. ndim: of a tensor or an array that is one."""
-    if isinstance(given, Tensor | np.ndarray):
-        several = list(given if given.ndim == ndim + 1 else given[None])
-    elif isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        several = list(given)
-    else:
-        several = [given]
-    if not several:
-        raise InputError("there is no image to explain" if name == "images" else f"{name} is empty")
-    return several
-
-
-def _as_picture(image: Any, name: str) -> Any:
-    """An array as Pillow has it; anything else as it is."""
-    if not isinstance(image, np.ndarray):
-        return image
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        problem = f"an array must be uint8 (H, W, 3), as of a PIL image, got {_described(image)}"
-        raise InputError(f"{name}: {problem}; floats are taken as a tensor (3, H, W) in [-1, 1]")
-    return Image.fromarray(image)
-
-
-def _described(values: Tensor | NDArray[Any]) -> str:
-    """Type, shape and range, or that it has none."""
-    found = f"{values.dtype} {tuple(values.shape)}"
-    numbers = torch.as_tensor(values) if isinstance(values, Tensor) or values.dtype.kind in "fiub" else None
-    if numbers is None or numbers.numel() == 0 or numbers.is_complex():
-        return found
-    if not numbers.isfinite().all():
-        return f"{found} with NaN or infinity"
-    return f"{found}, {numbers.min():.3g}..{numbers.max():.3g}"
-
-
-def _told(explanation: Explanation) -> Explained:
-    extras, asked = explanation.extras, explanation.counter_class
-    stored = extras["stored_logits"]
-    return Explained(
-        query=explanation.query,
-        reconstruction=explanation.reconstruction,
-        counterfactual=explanation.counterfactual,
-        success=succeeded(stored.argmax(1), explanation.query_logits.argmax(1), asked),
-        query_logits=explanation.query_logits,
-        logits=stored,
-        counter_class=asked,
-        label_map=extras["label_map"],
-        query_codes=extras["query_codes"],
-        codes=extras["style_codes"],
-        curves={name: extras[f"{name}_curve"] for name in ("decision", "proximity")},
-    )
-
-
 def _joined(parts: list[Explained]) -> Explained:
     def join(values: Sequence[Tensor]) -> Tensor:
         return torch.cat([value.detach().cpu() for value in values])
 
-    columns = {name: join([getattr(part, name) for part in parts]) for name in Explained._fields if name != "curves"}
-    curves = {name: join([part.curves[name] for part in parts]) for name in parts[0].curves}
-    return Explained(**columns, curves=curves)
+    columns: dict[str, Any] = {}
+    for name in Explained._fields:
+        of_parts: list[Any] = [getattr(part, name) for part in parts]
+        if isinstance(of_parts[0], Tensor):
+            columns[name] = join(of_parts)
+        elif isinstance(of_parts[0], tuple):
+            columns[name] = tuple(each for values in of_parts for each in values)
+        else:
+            columns[name] = {key: join([values[key] for values in of_parts]) for key in of_parts[0]}
+    return Explained(**columns)

@@ -1,17 +1,110 @@
-"""`image=` and `label_map=`: an experiment whose queries are a user's own images in place of its data set."""
+"""`image=`, `label_map=`, `question=`: an experiment whose queries are a user's own in place of its data set's."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from cfexp.command_line import typed
 from cfexp.errors import InputError
+from cfexp.evaluation.run_folder import RunFolder
+from cfexp.explainer_stage import NAME as EXPLAINER
+from cfexp.explainer_stage import explainer_class
 from cfexp.feasibility import refuse_what_cannot_work
 from cfexp.stages import build, provide_stages
 
+SAID = 20  # of a user's queries, a line each
 # What +layouts=predicted adds to an experiment.
 _PREDICTED = ("segmenter_network", "requires.segmenter", "explainer.segmenter")
+
+
+def asks_own(config: DictConfig) -> bool:
+    """Whether a config explains a user's own queries.
+
+    Raises InputError for settings that say half of it.
+    """
+    image, question, table = (config.get(name) is not None for name in ("image", "question", "questions"))
+    if config.get("label_map") is not None and not image:
+        raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
+    if table and (image or question):
+        raise InputError("questions= names images and questions: leave image= and question= out")
+    if question and not image:
+        raise InputError("question= is asked about image=: give both, or questions=FILE.csv")
+    return image or table
+
+
+def use_own_queries(config: DictConfig) -> None:
+    """Let a config explain its `image`, or its `questions`, as its data set's kind wants it.
+
+    Raises InputError as `use_own_images` and `use_own_questions`.
+    """
+    if config.get("data") is None:
+        raise InputError("image= needs an experiment: +experiment=steex_driving (--help lists them)")
+    if get_object(config.data._target_).asks_questions:
+        use_own_questions(config)
+    else:
+        use_own_images(config)
+
+
+def use_own_questions(config: DictConfig) -> None:
+    """Let a config explain its `questions`, or each `question` about each `image`; provides the stages.
+
+    Says what is done to the images, and which words the VQA model does not know. Raises InputError for what cannot be
+    used; what is wrong with the files before anything is trained, and with the words before the explainer is.
+    """
+    if config.label_map is not None:
+        raise InputError("label_map= is for experiments that search in layouts; this one asks questions: leave it out")
+    if config.questions is None and config.question is None:
+        raise InputError("image= needs a question here: question='What color is the bus?'")
+    own: dict[str, Any] = {
+        "_target_": "cfexp.data.own_questions.OwnQuestions",
+        "images": [] if config.image is None else _listed(config.image),
+        "questions": [] if config.question is None else _listed(config.question),
+        "table": config.questions,
+    }
+    _say(build(OmegaConf.create(own | {"data_set": _without_vocabulary(config)}), "image").check())
+    refuse_what_cannot_work(config)
+    later = {name: each for name, each in config.requires.items() if name == EXPLAINER}
+    with open_dict(config):
+        config.requires = {name: each for name, each in config.requires.items() if name != EXPLAINER}
+    provide_stages(config)
+    own["data_set"] = data_set_without_files(config)
+    questions = build(OmegaConf.create(own), "question")
+    _say(questions.check_words())
+    with open_dict(config):
+        config.requires.update(later)
+    provide_stages(config)
+    with open_dict(config):
+        config.data = {**own, "fingerprint": questions.fingerprint}
+        config.evaluate = []  # nobody knows the right answers
+
+
+def say_answers(folder: Path) -> None:
+    """Print what became of each of a user's own queries, of the first `SAID`."""
+    records = RunFolder(folder).records()
+    for record in records[:SAID]:
+        asked = f", {record['question']}" if record.get("question") else ""
+        failed = "" if record["stored_success"] else " (not what was asked for)"
+        print(f"{record['image_id']}{asked}: {record['answer_before']} -> {record['answer_after']}{failed}")
+    if len(records) > SAID:
+        print(f"... and {len(records) - SAID} more, in {typed(folder / 'explanations.parquet')}")
+
+
+def _without_vocabulary(config: DictConfig) -> Any:
+    """The config's data set for its sizes alone, before there is a VQA model that has a vocabulary."""
+    data = config.copy()
+    with open_dict(data):
+        data.data.vocabulary_path = None
+    return data_set_without_files(data)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def use_own_images(config: DictConfig) -> None:
@@ -26,10 +119,16 @@ def use_own_images(config: DictConfig) -> None:
         "label_maps": None if config.label_map is None else _listed(config.label_map),
         "data_set": data_set_without_files(config),
     }
+    if config.get("question") is not None:
+        raise InputError(
+            "question= is for experiments that ask questions (vqa_...); this one decides about images alone"
+        )
     images = build(OmegaConf.create(own), "image")
-    for line in images.check():
-        print(line)
-    if config.label_map is None:
+    _say(images.check())
+    if not explainer_class(config).needs_label_map:
+        if config.label_map is not None:
+            raise InputError("label_map= is for explainers that search in layouts; this one takes the image alone")
+    elif config.label_map is None:
         predict_layouts(config)
     else:
         take_layouts_as_given(config)
@@ -46,8 +145,6 @@ def data_set_without_files(config: DictConfig) -> Any:
 
     Raises InputError where there is none.
     """
-    if config.get("data") is None:
-        raise InputError("image= needs an experiment: +experiment=steex_driving (--help lists them)")
     data = config.copy()
     try:
         _ = data.data.get("root")

@@ -56,8 +56,8 @@ NEUTRAL = (
         "nothing is learned in a validation, and each epoch seeds its random numbers anew (SeedEachEpoch)",
     ),
     Neutral(("trainer.limit_test_batches", "trainer.inference_mode"), "the network is as it is when it is tested"),
-    Neutral(("*_weights", "*_root"), "counts where a setting refers to it"),
     Neutral(("label", "explainer.label", "evaluate", "objective", "objective.*"), "how the result is scored"),
+    Neutral(("*_weights", "*_root", "counter_answer"), "counts where a setting refers to it"),
     Neutral(
         ("data.max_test_images", "data.max_test_questions", "data.predict_part", "trainer.limit_predict_batches"),
         "the network is as it is when it is tested, and a stage explains nothing",
@@ -82,7 +82,8 @@ ONLOOKERS = {
 }
 # Settings that name files or folders by their last part: how a path is spelled makes no difference.
 _PATHS = (
-    *("root", "*_root", "layouts", "image", "images", "label_map", "label_maps", "path", "*_path"),
+    *("root", "*_root", "layouts", "image", "images", "label_map", "label_maps", "questions", "table"),
+    *("path", "*_path"),
     *("weights", "*_weights", "checkpoint"),
 )
 PLACES = ("data.root", "data.oia_root")  # of data sets

@@ -182,7 +182,7 @@ def _parameters() -> dict[str, str]:
 
 def _has_finished(config: DictConfig, folder: Path) -> bool:
     """Whether the run is there already; raises InputError where it is one of another config."""
-    if not (folder / "metrics.json").is_file() or config.get("image") is not None:
+    if not (folder / "metrics.json").is_file() or any(config.get(name) is not None for name in ("image", "questions")):
         return False
     from cfexp.explainer_stage import require_explainer
     from cfexp.stages import provide_stages

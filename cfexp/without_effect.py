@@ -29,7 +29,12 @@ def _given(name: str) -> Callable[[DictConfig], bool]:
 
 def _another(name: str) -> Callable[[DictConfig], bool]:
     """Whether the explainer was told otherwise."""
-    return lambda config: config[name] != OmegaConf.select(config, f"explainer.{name}", default=None)
+    return lambda config: not _lacks(name)(config) and config[name] != config.explainer[name]
+
+
+def _lacks(name: str) -> Callable[[DictConfig], bool]:
+    """Whether the explainer cannot be told."""
+    return lambda config: name not in (config.get("explainer") or {})
 
 
 def _no_layout_is_predicted(config: DictConfig) -> bool:
@@ -44,7 +49,7 @@ def _trains_no_explainer(config: DictConfig) -> bool:
     return not is_trained(config) or _given("checkpoints.explainer")(config)
 
 
-_IN_PLACE = ("predict_part", "layouts", "source", "require_labels")
+_IN_PLACE = ("max_test_questions", "predict_part", "layouts", "source", "require_labels")
 _OF_TRAINING = (
     *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "overfit_batches", "accumulate_grad_batches"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "gradient_clip_val", "val_check_interval"),
@@ -54,6 +59,9 @@ _BOTH, _EXPLAIN, _TRAIN, _EVALUATE = ("explain", "train"), ("explain",), ("train
 RULES = (
     Rule(tuple(f"data.{name}" for name in _IN_PLACE), _EXPLAIN, _given("image"), "image= is explained in its place"),
     Rule(("label", "evaluate"), _EXPLAIN, _given("image"), "image= has no labels, and nobody judges it"),
+    Rule(
+        ("evaluate", "data.max_test_questions"), _EXPLAIN, _given("questions"), "questions= are explained in its place"
+    ),
     Rule(
         ("explainer.segmenter*", "segmenter_network.*", "checkpoints.segmenter", "requires.segmenter*"),
         _EXPLAIN,
@@ -67,6 +75,11 @@ RULES = (
         "the data set gives the layouts; +layouts=predicted has them predicted",
     ),
     Rule(("regions",), _EXPLAIN, _another("regions"), "explainer.regions= is given, too, and counts"),
+    Rule(("counter_answer",), _BOTH, _another("counter_answer"), "explainer.counter_answer= is given, too, and counts"),
+    *(
+        Rule((name,), _BOTH, _lacks(name), "the explainer of this experiment has no such setting")
+        for name in ("regions", "counter_class", "counter_answer")
+    ),
     Rule(("counter_class",), _EXPLAIN, _another("counter_class"), "explainer.counter_class= is given, too, and counts"),
     Rule(
         (*(f"trainer.{name}" for name in _OF_TRAINING), "data.batch_size", "data.horizontal_flip"),

@@ -65,6 +65,7 @@ RULES = {
     "feasibility": Rule("stages", lightning=True, hydra=True),
     "explainer_stage": Rule("explainers.base models.pretrained", lightning=True, hydra=True),
     "own_queries": Rule("*", hydra=True),
+    "given_pictures": Rule("data"),
     "library": Rule("*", hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),
     "explain": Rule("*", lightning=True, hydra=True, files=True),

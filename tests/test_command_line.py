@@ -7,7 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cfexp.command_line import quoted, typed, with_path_quoted
+from cfexp.command_line import quoted, typed, with_path_quoted, with_text_quoted
 
 ODD = ["a=b", "c, d", "e f", "[g]", "it's", '"h"', "1e3", "${i}", "j\\k", "l\\", "m;n", "plain", "été"]
 
@@ -60,3 +60,22 @@ def test_everything_else_is_left_to_the_grammar() -> None:
         *("hydra.run.dir=runs/${name}", "hydra.run.dir='a b'", "explainer.regions=[g]", "run="),
     ):
         assert with_path_quoted(argument) == argument
+
+
+@pytest.mark.parametrize(
+    "text", ["What color is it?", "Is it red, or blue?", "it's 1e3", '"quoted" within?', "[a]b", "x=y?"]
+)
+def test_a_question_is_taken_as_it_is(text: str) -> None:
+    for key in ("question", "counter_answer", "explainer.counter_answer"):
+        if text[0] not in "'\"":  # which is how a text is quoted
+            assert value_of(with_text_quoted(f"{key}={text}")) == text
+        assert value_of(with_text_quoted(f"{key}={quoted(text)}")) == text
+
+
+def test_several_questions_are_told_apart_by_their_marks() -> None:
+    asked = ["What color is it, really?", "Is it?"]
+    assert value_of(with_text_quoted(f"question=[{', '.join(asked)}]")) == asked
+    assert value_of(with_text_quoted("question=['Red, or blue','Is it?']")) == ["Red, or blue", "Is it?"]
+    for argument in ("question=null", "question=", "image=[a?,b?]", "-m", "counter_answer=${x}"):
+        assert with_text_quoted(argument) == argument
+    assert value_of(with_text_quoted("counter_answer=2")) == "2"

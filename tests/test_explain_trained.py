@@ -37,7 +37,7 @@ def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def pictures(folder: Path) -> dict[str, bytes]:
     found = folder / "explanations"
-    return {f"{name}/{path.name}": path.read_bytes() for name in PICTURES for path in (found / name).iterdir()}
+    return {f"{name}/{path.name}": path.read_bytes() for name in PICTURES for path in (found / name).glob("*")}
 
 
 def errors(lines: list[str]) -> list[str]:

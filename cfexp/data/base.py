@@ -19,6 +19,7 @@ class QueryDataModule(LightningDataModule):
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
+    asks_questions = False  # whether a query is an image with a question about it
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
     root: Path | None = None  # where the files lie; None = an embedded world
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th

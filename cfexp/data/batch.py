@@ -15,6 +15,7 @@ class VQABatch(NamedTuple):
     answer: Tensor  # (B,) int64 in 0..num_answers - 1: the consensus answer; -1 = not in the answer vocabulary
     image_id: Tensor  # (B,) int64, COCO's; rows that share one share the picture
     question_id: Tensor  # (B,) int64, the key into everything else that is known of the question
+    text: tuple[str, ...] = ()  # B questions as they were asked, for models that read them themselves
 
 
 class ImageBatch(NamedTuple):

@@ -33,17 +33,26 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
     Turned as its EXIF data says; what is transparent lies over white; sides are resized each by itself, as those of
     the data sets are. Raises InputError, which begins with `name`, for a mode of another kind and for too few pixels.
     """
-    upright, rotated = _upright(picture)
-    rgb, made = _to_rgb(upright, name)
+    rgb, made = upright_rgb(picture, name)
     (width, height), (model_height, model_width) = rgb.size, image_size
     enlargement = check_size(width, height, image_size, name)
-    done = [f"{width}x{height}", *(["turned as its EXIF data says"] if rotated else []), *made]
+    done = [f"{width}x{height}", *made]
     if rgb.size != (model_width, model_height):
         stretch = width * model_height / (height * model_width)
         stretch = max(stretch, 1 / stretch)
         told = f", its sides stretched by {stretch:.2f} against each other" if stretch > UNSEEN_STRETCH else ""
         done.append(f"{'enlarged' if enlargement > 1 else 'reduced'} to {model_width}x{model_height}{told}")
     return rgb.resize((model_width, model_height), Image.Resampling.BICUBIC), ", ".join(done)
+
+
+def upright_rgb(picture: Image.Image, name: object) -> tuple[Image.Image, list[str]]:
+    """An image as it was seen, as RGB of 8 bits, and in words what that took.
+
+    Raises InputError, which begins with `name`, for a mode of another kind.
+    """
+    upright, rotated = _upright(picture)
+    rgb, made = _to_rgb(upright, name)
+    return rgb, [*(["turned as its EXIF data says"] if rotated else []), *made]
 
 
 def check_size(width: int, height: int, image_size: Sequence[int], name: object) -> float:
@@ -140,7 +149,7 @@ class OwnImages(LayoutDataModule):
         )
         self.region_names, self.class_names = data_set.region_names, data_set.class_names
         self.looks = data_set.looks
-        paths = _files(images)
+        paths = image_files(images)
         layouts = [None] * len(paths) if label_maps is None else _label_maps(label_maps, paths)
         stems = Counter(path.stem for path in paths)
         unknown = (float("nan"),) * len(self.class_names)
@@ -201,7 +210,7 @@ class OwnImages(LayoutDataModule):
         return [] if order is None else [f"label_map={path}: as it is read it shows {shown}; it looks like {order}"]
 
 
-def _files(images: Sequence[str]) -> list[Path]:
+def image_files(images: Sequence[str]) -> list[Path]:
     """Every image that is named, and those of every folder, by name."""
     paths: list[Path] = []
     for given in map(Path, images):

@@ -51,6 +51,8 @@ class VQADataModule(QueryDataModule):
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
+    asks_questions = True
+
     def __init__(
         self,
         root: str | None = None,

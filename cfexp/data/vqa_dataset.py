@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +42,8 @@ class VQADataset(Dataset[VQABatch]):
         on_bad_sample: OnBadSample = "raise",
     ) -> None:
         self.files, self.split, self.image_size = ImageFiles.find(root / split), split, image_size
-        words, lengths = vocabulary.encode_all([question.question for question in questions], max_question_length)
-        self.question, self.question_length = torch.from_numpy(words), torch.from_numpy(lengths)
+        self.text = [question.question for question in questions]
+        self.question, self.question_length = words_of(self.text, vocabulary, max_question_length)
         self.answer = torch.tensor([vocabulary.answer_id(question.multiple_choice_answer) for question in questions])
         self.question_id = torch.tensor([question.question_id for question in questions])
         image_ids = np.array([question.image_id for question in questions], dtype=np.int64)
@@ -97,8 +99,10 @@ class VQADataset(Dataset[VQABatch]):
         kept = self._bad.good(torch.from_numpy(needed)).numpy()[picture_of_row]
         rows, picture_of_row = rows[kept], picture_of_row[kept]
         image = pixels.float().div_(127.5).sub_(1)[picture_of_row]
-        known = (self.question, self.question_length, self.answer, self.image_id, self.question_id)
-        return [VQABatch(image, *(column[rows] for column in known))]
+        columns = (self.question, self.question_length, self.answer, self.image_id, self.question_id)
+        question, length, answer, image_id, question_id = (column[rows] for column in columns)
+        text = tuple(self.text[row] for row in rows)
+        return [VQABatch(image, question, length, answer, image_id, question_id, text)]
 
     def _read(self, pictures: NDArray[np.int64]) -> Tensor:
         """(P, 3, S, S) uint8, the (P,) pictures; bad ones, if they are to be skipped, are marked and left at 0."""
@@ -114,7 +118,20 @@ class VQADataset(Dataset[VQABatch]):
 
 def collate(items: list[VQABatch]) -> VQABatch:
     """Join items of any number of rows, less the padding that no row needs: the question encoder steps over it."""
-    batch = items[0] if len(items) == 1 else VQABatch(*(torch.cat(column) for column in zip(*items, strict=True)))
+    batch = items[0] if len(items) == 1 else _joined(items)
     if len(batch.question_length) == 0:
         return batch
     return batch._replace(question=batch.question[:, : int(batch.question_length.max())])
+
+
+def words_of(questions: Sequence[str], vocabulary: Vocabulary, longest: int) -> tuple[Tensor, Tensor]:
+    """The ids of N questions' words, padded to (N, longest), and (N,) how many words each has."""
+    words, lengths = vocabulary.encode_all(questions, longest)
+    return torch.from_numpy(words), torch.from_numpy(lengths)
+
+
+def _joined(items: list[VQABatch]) -> VQABatch:
+    columns: dict[str, Any] = {
+        name: torch.cat([getattr(item, name) for item in items]) for name in VQABatch._fields if name != "text"
+    }
+    return VQABatch(**columns, text=tuple(chain.from_iterable(item.text for item in items)))

@@ -85,6 +85,13 @@ class Vocabulary:
             words[row, : len(ids)], lengths[row] = ids, len(ids)
         return words, lengths
 
+    def split(self, question: str) -> tuple[list[str], list[str]]:
+        """The words of a question that the vocabulary knows, and those that it does not, in their order."""
+        words = tokenize_mcb(question)
+        return [word for word in words if word in self._word_ids], [
+            each for each in words if each not in self._word_ids
+        ]
+
     def answer_id(self, answer: str) -> int:
         """The id of an answer, -1 if it has none."""
         return self._answer_ids.get(answer, -1)

@@ -3,15 +3,16 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from cfexp.data.base import data_of
+from cfexp.data.base import QueryDataModule, data_of
 from cfexp.declaration import Column, Declaration, Start
+from cfexp.errors import InputError
 from cfexp.explainers.memory import check_budget, is_out_of_memory, memory_at_hand, memory_taken, queries_that_fit
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,10 @@ class Explainer(LightningModule):
     # So many of a batch as fit into it are explained at once: bytes, "8GiB", "auto"; None = the whole batch.
     memory_budget: str | int | None = None
 
+    needs_label_map = False  # whether a query's layout is part of it: that of the batch, or one that is predicted
+    regions: list[str] | None = None  # the names of those that may change; None = all of the image
+    counter_class: int | None = None  # what is asked for; None or -1 = another than the present one
+
     @property
     def declaration(self) -> Declaration:
         """What is stored in the run folder for everything that comes after."""
@@ -66,9 +71,30 @@ class Explainer(LightningModule):
         """(B,) int64: what tells each query of the data set from every other."""
         raise NotImplementedError
 
+    def settle(self, data: QueryDataModule) -> None:
+        """Look up in the data module what the settings name; raises InputError for what is not there.
+
+        A Trainer's `setup` calls it, and so does who explains without one. A subclass goes on from here.
+        """
+        self._name_of_class: Callable[[int], str] = data.class_name
+
+    def setup(self, stage: str) -> None:
+        """Settle the settings; raises as `settle`."""
+        self.settle(data_of(self))
+
     def class_name(self, index: int) -> str:
         """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
-        return data_of(self).class_name(index)
+        return self._name_of_class(index)
+
+    def ask_for(self, counter_class: str | int | None) -> None:
+        """Choose what is asked for, by name or number; raises InputError where that cannot be chosen any more."""
+        if counter_class != self.counter_class:
+            raise InputError(f"counter_class={counter_class!r}: {type(self).__name__} asks for what it was made for")
+
+    def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
+        """Choose the regions that may change; raises InputError where none can be chosen."""
+        if regions is not None:
+            raise InputError(f"regions={regions!r}: {type(self).__name__} changes whole images, whatever is in them")
 
     def trained_state(self) -> dict[str, Tensor]:
         """The weights that a training leaves, by name: all but those that have a checkpoint of their own."""
@@ -152,7 +178,8 @@ def queries_of(batch: Any, rows: Sequence[int]) -> Any:
     """Some queries of a batch, whose columns are tensors and tuples."""
     chosen = list(rows)
     columns = (
-        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen) for column in batch
+        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen if column)
+        for column in batch
     )
     return type(batch)(*columns)
 

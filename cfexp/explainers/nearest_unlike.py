@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfexp.data.base import data_of
+from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Column, Shown
 from cfexp.errors import InputError
@@ -52,7 +52,13 @@ class NearestUnlike(ClassifierExplainer):
         if max_train_images is not None and max_train_images < 1:
             raise InputError(f"explainer.max_train_images must be at least 1, got {max_train_images}")
         self.embedding, self.max_train_images = None if embedding is None else freeze(embedding), max_train_images
+        self._dataset: Any = None
         self._classes: Tensor | None = None  # (N,) int64, what the decision model says of each training image
+
+    def settle(self, data: QueryDataModule) -> None:
+        """Take the training images of the data module; raises InputError for what is wrong with their files."""
+        super().settle(data)
+        self._dataset = data.dataset("train")
 
     def explain(self, batch: ImageBatch) -> Explanation:
         """One training image for each image of the batch."""
@@ -93,14 +99,9 @@ class NearestUnlike(ClassifierExplainer):
         see: Callable[[Tensor], Tensor] = torch.nn.Identity() if self.embedding is None else self.embedding
         return see(image).flatten(1)
 
-    @property
-    def _dataset(self) -> Any:
-        return data_of(self).dataset("train")
-
     def _train_images(self) -> Iterator[Tensor]:
         """The training images in their order, (N, 3, H, W) at a time."""
-        dataset = self._dataset
-        count = min(len(dataset), self.max_train_images or len(dataset))
+        count = min(len(self._dataset), self.max_train_images or len(self._dataset))
         for start in range(0, count, AT_ONCE):
             rows = range(start, min(start + AT_ONCE, count))
-            yield torch.cat([dataset[row].image for row in rows]).to(self.device)
+            yield torch.cat([self._dataset[row].image for row in rows]).to(self.device)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp import losses
-from cfexp.data.base import data_of
+from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Column, Declaration, Shown
 from cfexp.errors import InputError
@@ -99,6 +99,7 @@ class STEEX(ClassifierExplainer):
         Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
         Column("sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)),
     )
+    needs_label_map = True
     # Of 16-mixed's gradients no scale keeps the small ones here.
     precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
 
@@ -172,9 +173,10 @@ class STEEX(ClassifierExplainer):
             seen["segmenter"] = lambda: segmenter(image)
         return seen
 
-    def setup(self, stage: str) -> None:
+    def settle(self, data: QueryDataModule) -> None:
         """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
-        names = data_of(self).region_names
+        super().settle(data)
+        names = data.region_names
         if self.sweep_regions:
             self.units = unit_masks(names, self.region_groups)
         self.let_change(self.regions, names)

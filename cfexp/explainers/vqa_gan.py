@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cfexp import losses
-from cfexp.data.base import data_of
+from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
@@ -88,7 +88,7 @@ class VQACounterfactualGAN(Explainer):
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
         self.counter_answer = counter_answer
-        self.counter_class = -1
+        self.counter_answer_id = -1  # any but the present one
         weights = {"mask_weight": mask_weight, "color_weight": color_weight, "outline_weight": outline_weight}
         for name, weight in weights.items():
             if weight > 0 and not self.generator.mask:
@@ -107,14 +107,15 @@ class VQACounterfactualGAN(Explainer):
             seen["discriminator"] = lambda: discriminator(image)
         return seen
 
-    def setup(self, stage: str) -> None:
+    def settle(self, data: QueryDataModule) -> None:
         """Look the counter answer up; raises InputError if the VQA model cannot give it."""
+        super().settle(data)
         if self.counter_answer is not None:
-            answers = data_of(self).class_names
+            answers = data.class_names
             if self.counter_answer not in answers:
                 known = ", ".join(answers[:20])
                 raise InputError(f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ...")
-            self.counter_class = answers.index(self.counter_answer)
+            self.counter_answer_id = answers.index(self.counter_answer)
 
     def explain(self, batch: VQABatch) -> Explanation:
         """One counterfactual for each question of the batch."""
@@ -128,7 +129,7 @@ class VQACounterfactualGAN(Explainer):
             counterfactual=edited.image,
             query_logits=query_logits,
             counterfactual_logits=self._decide(edited.image, question),
-            counter_class=torch.full_like(batch.answer, self.counter_class),
+            counter_class=torch.full_like(batch.answer, self.counter_answer_id),
             extras={} if edited.mask is None else {"edit_mask": edited.mask},
         )
 
@@ -223,8 +224,8 @@ class VQACounterfactualGAN(Explainer):
 
     def _generator_terms(self, query: Tensor, question: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
         logits = self._decide(self.perturbation(edited.image), question)
-        if self.counter_class >= 0:
-            counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_class))
+        if self.counter_answer_id >= 0:
+            counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_answer_id))
         else:
             counterfactual = self.counterfactual_loss(logits, answer)
         terms = {"counterfactual": counterfactual}

@@ -85,6 +85,7 @@ RULES = (
     ),
     Rule(("data.world.*",), _BOTH, _given("data.root"), "data.root= is read in place of an embedded world"),
     Rule(("objective",), _BOTH, lambda config: HydraConfig.get().mode != RunMode.MULTIRUN, "Optuna asks for it (-m)"),
+    Rule(("name",), _EVALUATE, _always, "a run that is scored has its name already"),
     Rule(
         ("oracle_attributes", "mnac_published"),
         _EVALUATE,

@@ -2,15 +2,14 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.errors import HydraException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -29,6 +28,7 @@ from cfexp.explainers.steex import STEEX
 from cfexp.feasibility import refuse_sizes
 from cfexp.own_queries import data_set_without_files, predict_layouts
 from cfexp.run_checkpoints import with_its_checkpoints
+from cfexp.stage_networks import composing
 from cfexp.stages import build, provide_stages
 
 Picture = Tensor | NDArray[Any] | Image.Image | str | Path
@@ -241,9 +241,7 @@ def _input_errors() -> Iterator[None]:
 def _hydra() -> Any:
     """Where configs are composed: within a command, its own."""
     register_resolvers()
-    if GlobalHydra.instance().is_initialized():
-        return nullcontext()
-    return initialize_config_module("cfexp.conf", version_base="1.3")
+    return composing()
 
 
 def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConfig:

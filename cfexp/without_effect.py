@@ -54,13 +54,13 @@ RULES = (
     Rule(tuple(f"data.{name}" for name in _IN_PLACE), _EXPLAIN, _given("image"), "image= is explained in its place"),
     Rule(("label", "evaluate"), _EXPLAIN, _given("image"), "image= has no labels, and nobody judges it"),
     Rule(
-        ("explainer.segmenter*", "segmenter_network.*", "checkpoints.segmenter", "requires.segmenter*"),
+        ("explainer.segmenter*", "checkpoints.segmenter", "prefixes.segmenter", "requires.segmenter*"),
         _EXPLAIN,
         _given("label_map"),
         "label_map= gives the layouts",
     ),
     Rule(
-        ("segmenter_network.*", "checkpoints.segmenter"),
+        ("checkpoints.segmenter", "prefixes.segmenter"),
         _EXPLAIN,
         _no_layout_is_predicted,
         "the data set gives the layouts; +layouts=predicted has them predicted",
@@ -128,7 +128,8 @@ def without_effect(config: DictConfig, given: Sequence[str], command: str) -> It
             if command in rule.commands and matches and rule.applies(config):
                 yield f"{name}= has no effect: {rule.reason}"
         stage = name.split(".")[1] if name.startswith("requires.") and name.count(".") > 1 else None
-        if stage is not None and _given(f"checkpoints.{stage}")(config):
+        shapes = stage is not None and "network" in str(OmegaConf.select(config, f"requires.{stage}.overrides"))
+        if stage is not None and not shapes and _given(f"checkpoints.{stage}")(config):
             yield f"{name}= has no effect: checkpoints.{stage}= is given, so the stage is not trained"
 
 
@@ -140,12 +141,12 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
     written = OmegaConf.to_yaml(config, resolve=False)
     for name in added:
         root, _, below = name.partition(".")
-        if root == "decision" and "decision" not in without:
+        if root == "decision" and below not in without.decision and "model" not in without.decision:
             raise InputError(f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)")
         read = root in without or root in _ASKED_FOR or f"${{{root}" in written
-        if root == "checkpoints" and "explainer" in config:
+        if root in ("checkpoints", "prefixes") and "explainer" in config:
             predicted = below == "segmenter" and "segmenter_experiment" in config  # as image= wants it
-            read = predicted or below in (config.get("requires") or {}) or f"checkpoints.{below}" in written
+            read = predicted or below in (config.get("requires") or {}) or f"{root}.{below}" in written
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written
         if not read:

@@ -44,7 +44,7 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 
 demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
-	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'explainer.regions=[traffic_light]'
+	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'regions=[traffic_light]'
 
 # As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200.
 STREETS := 440
@@ -56,11 +56,11 @@ explain_as = test -f $(R)/$(1)/metrics.json || $(EXPLAIN) name=$(1) hydra.run.di
 list = 'run=[$(subst $(space),$(comma),$(addprefix $(R)/,$(1)))]'
 report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias (about 40 minutes)
 	$(call explain_as,steex_driving) +experiment=steex_driving data.max_test_images=$(STREETS)
-	$(call explain_as,steex_driving_light) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[traffic_light]'
-	$(call explain_as,steex_driving_car) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[car]'
-	$(call explain_as,steex_driving_background) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[sky,vegetation,terrain]'
-	$(call explain_as,steex_unbiased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[building]'
-	$(call explain_as,steex_biased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'explainer.regions=[building]' data.world.planted_bias=0.65
+	$(call explain_as,steex_driving_light) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[traffic_light]'
+	$(call explain_as,steex_driving_car) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[car]'
+	$(call explain_as,steex_driving_background) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[sky,vegetation,terrain]'
+	$(call explain_as,steex_unbiased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]'
+	$(call explain_as,steex_biased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]' data.world.planted_bias=0.65
 	$(BIN)/python -m cfexp.evaluate +experiment=steex_report num_threads=$(THREADS) \
 	  $(call list,steex_driving steex_driving_light steex_driving_car steex_driving_background steex_unbiased_facade steex_biased_facade)
 

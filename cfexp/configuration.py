@@ -22,8 +22,10 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
-from cfexp.folder_names import folder_name, folders
+from cfexp.folder_names import folder_name, folders, named
 from cfexp.memory import keep_freed_memory
+from cfexp.same_run import why_neutral
+from cfexp.stage_networks import explained_output, explained_sides, stage_network
 
 # Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
 # seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
@@ -52,6 +54,9 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
+    OmegaConf.register_new_resolver("stage", stage_network, replace=True)
+    OmegaConf.register_new_resolver("explained_output", explained_output, replace=True)
+    OmegaConf.register_new_resolver("explained_sides", explained_sides, replace=True)
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -220,13 +225,22 @@ def _run_dir(name: str, ckpt_path: str | None) -> str:
 
 
 def _named_by_overrides() -> str:
-    """A folder's name for what this command sets, less `exclude_keys`; the same command has the same."""
+    """A folder's name for what this command sets that changes a number; the same command has the same.
+
+    Of a member of a sweep it is what it does not share with the others, see sweep.py.
+    """
     # As they were typed: an interpolation in a value is part of the command, not to be looked up here.
     content: Any = OmegaConf.to_container(HydraConfig.instance().cfg, resolve=False)
     hydra = content["hydra"]
-    unnamed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
+    shared = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
     given = OverridesParser.create().parse_overrides(hydra["overrides"]["task"])
-    return folder_name(sorted(str(each.input_line) for each in given if each.key_or_group not in unnamed)) or "default"
+    is_member = hydra["mode"] == RunMode.MULTIRUN
+    own = [
+        each
+        for each in given
+        if (each.key_or_group not in shared if is_member else why_neutral(each.key_or_group, "folder") is None)
+    ]
+    return folder_name(named(own)) or "default"
 
 
 def _beside(path: str | None, name: str) -> str | None:

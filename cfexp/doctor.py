@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfexp.command_line import takes_paths
 from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.stage_networks import LOAD_NETWORK
 
 if TYPE_CHECKING:
     from cfexp.data.findings import Findings
 
-_LOAD_NETWORK = "cfexp.models.pretrained.load_network"
+_STAGE = re.compile(r"\$\{stage:(\w+)\}")
 _GIVEN = re.compile(r"\$\{checkpoints\.(\w+)\}")
 _BESIDE = re.compile(r"\$\{beside:\$\{checkpoints\.(\w+)\}")
 
@@ -47,7 +48,7 @@ def _check(config: DictConfig, findings: "Findings") -> None:
         else:
             _check_checkpoint(name, network, path, prefix, config.released, findings)
         checked.append(str(path))
-    if config.get("decision") is not None:
+    if OmegaConf.select(config, "decision.model") is not None:
         _check_decision(config, findings)
         checked.append(f"decision, {config.decision.path}")
     if not checked:
@@ -90,16 +91,15 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
             )
         yield "checkpoint", config.network, Path(config.checkpoint), config.prefix
     given = {str(name): Path(path) for name, path in config.checkpoints.items() if path is not None}
-    if config.get("decision") is not None:
+    if OmegaConf.select(config, "decision.model") is not None:
         given.pop("decision", None)  # see `_check_decision`
     used = set()
     content = OmegaConf.to_container(config, resolve=False)
-    for where, node in _mappings(content):
-        match = _GIVEN.fullmatch(str(node.get("checkpoint"))) if node.get("_target_") == _LOAD_NETWORK else None
-        if match is not None and match[1] in given and match[1] not in used:
-            used.add(match[1])
-            network = OmegaConf.select(config, f"{where}.network")
-            yield f"checkpoints.{match[1]}", network, given[match[1]], str(node.get("prefix", ""))
+    for name, setting in _loaders(content):
+        if name in given and name not in used:
+            used.add(name)
+            loader = OmegaConf.select(config, setting)
+            yield f"checkpoints.{name}", loader.network, given[name], str(loader.get("prefix", ""))
     beside = {name for _, node in _mappings(content) for value in node.values() for name in _BESIDE.findall(str(value))}
     for name in sorted(given.keys() & beside - used):
         yield f"checkpoints.{name}", None, given[name], ""
@@ -117,6 +117,17 @@ def _check_decision(config: DictConfig, findings: "Findings") -> None:
         return
     for note in model.notes:
         findings.note(note)
+
+
+def _loaders(content: Any) -> Iterator[tuple[str, str]]:
+    """Where in a plain config a network is loaded from `checkpoints.NAME`: NAME, and the setting that loads it."""
+    for where, node in _mappings(content):
+        loads = node.get("_target_") == LOAD_NETWORK
+        if loads and (match := _GIVEN.fullmatch(str(node.get("checkpoint")))):
+            yield match[1], where
+        for key, value in node.items():
+            if match := _STAGE.fullmatch(str(value)):
+                yield match[1], f"{where}.{key}" if where else str(key)
 
 
 def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:

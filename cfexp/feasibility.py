@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
+from cfexp.stage_networks import LOAD_NETWORK
 from cfexp.stages import build, check_given, missing_stages
 
 Size = tuple[int, int]  # height, width
-_LOAD_NETWORK = "cfexp.models.pretrained.load_network"
 # Float16 lacks the range: Adam's epsilon is zero in it, and weights become NaN. A GradScaler helps the mixed one.
 PRECISIONS = ("64-true", "32-true", "bf16-true", "bf16-mixed", "16-mixed")
 _POWERS = (2, 4, 8, 16, 32, 64, 128)
@@ -104,7 +104,9 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
     with open_dict(copy):  # any numbers do, where no size of an image depends on them
         counts = {"num_regions": 3, "num_classes": 2, "num_words": 4, "num_answers": 4}
         copy.facts = {**counts, "height": height, "width": width}
-        if config.get("decision") is not None:  # a user's own, which its opener asks about images of this size
+        if (
+            OmegaConf.select(config, "decision.model") is not None
+        ):  # a user's own, which its opener asks about images of this size
             copy[key].decision_model = {"_target_": "torch.nn.Identity"}
     content = _without_weights(OmegaConf.to_container(copy[key], resolve=True))
     with _without_content():
@@ -134,7 +136,7 @@ def _without_content() -> Iterator[None]:
 def _without_weights(content: Any) -> Any:
     """A plain config whose networks are neither loaded nor downloaded."""
     if isinstance(content, dict):
-        if content.get("_target_") == _LOAD_NETWORK:
+        if content.get("_target_") == LOAD_NETWORK:
             return _without_weights(content["network"])
         return {key: None if key == "weights" else _without_weights(value) for key, value in content.items()}
     return [_without_weights(each) for each in content] if isinstance(content, list) else content

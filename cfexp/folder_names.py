@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from hydra.core.override_parser.types import Override
 
 # File systems end at 255 bytes, and a longer name is not read anyway.
 LONGEST_NAME = 100
@@ -12,6 +14,19 @@ _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # A setting that can be read off its part of a name: nothing in it is left out, and `--` cannot be in it.
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+(=[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*)?")
 _BETWEEN = "--"
+
+
+# A setting that can be given by two names is one in a folder's.
+SYNONYMS = {"explainer.regions": "regions", "explainer.counter_class": "counter_class"}
+
+
+def named(overrides: Iterable[Override]) -> list[str]:
+    """Overrides as a folder is named by them: `KEY=VALUE` as typed, sorted, each setting under one name."""
+    return sorted(_under_one_name(str(each.input_line), each.key_or_group) for each in overrides)
+
+
+def _under_one_name(override: str, key: str) -> str:
+    return override.replace(key, SYNONYMS[key], 1) if key in SYNONYMS else override
 
 
 def folder_name(settings: Sequence[str]) -> str:

@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +24,7 @@ from cfexp.feasibility import refuse_sizes
 from cfexp.given_pictures import GivenPictures, Picture, as_picture, each_of
 from cfexp.own_queries import data_set_without_files, predict_layouts
 from cfexp.run_checkpoints import with_its_checkpoints
+from cfexp.stage_networks import composing
 from cfexp.stages import build, provide_stages
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
@@ -286,9 +286,7 @@ def _input_errors() -> Iterator[None]:
 def _hydra() -> Any:
     """Where configs are composed: within a command, its own."""
     register_resolvers()
-    if GlobalHydra.instance().is_initialized():
-        return nullcontext()
-    return initialize_config_module("cfexp.conf", version_base="1.3")
+    return composing()
 
 
 def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConfig:

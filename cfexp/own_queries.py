@@ -19,7 +19,7 @@ from cfexp.stages import build, provide_stages
 
 SAID = 20  # of a user's queries, a line each
 # What +layouts=predicted adds to an experiment.
-_PREDICTED = ("segmenter_network", "requires.segmenter", "explainer.segmenter")
+_PREDICTED = (("requires", "segmenter"), ("explainer", "segmenter"))
 
 
 def asks_own(config: DictConfig) -> bool:
@@ -163,11 +163,11 @@ def predict_layouts(config: DictConfig) -> None:
         return
     if config.get("segmenter_experiment") is None:
         raise InputError("image= needs a layout: give label_map=MASK.png, as this experiment has no segmenter")
-    overlay = compose("explain", overrides=["+layouts=predicted"])
+    # As it is written: what `${stage:segmenter}` stands for is of this config.
+    overlay: Any = OmegaConf.to_container(compose("explain", overrides=["+layouts=predicted"]), resolve=False)
     with open_dict(config):
-        for key in _PREDICTED:
-            content = OmegaConf.to_container(OmegaConf.select(overlay, key), resolve=False)
-            OmegaConf.update(config, key, content, force_add=True)
+        for group, key in _PREDICTED:
+            OmegaConf.update(config, f"{group}.{key}", overlay[group][key], force_add=True)
         config.checkpoints.setdefault("segmenter", None)
 
 

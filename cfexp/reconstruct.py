@@ -37,10 +37,10 @@ def main(config: DictConfig) -> None:
         raise InputError(f"num_images must be a whole number of at least 1, got {config.num_images!r}")
     if not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
+    refuse_sizes(config)
     networks = [name for name in ("autoencoder", "segmenter") if explainer.get(name) is not None]
     with open_dict(config):  # nothing else is needed, nor trained
         config.requires = {name: stage for name, stage in (config.requires or {}).items() if name in networks}
-    refuse_sizes(config)
     provide_stages(config)
     use_threads(config.num_threads)
     data = build(config.data, "data")

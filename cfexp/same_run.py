@@ -1,7 +1,7 @@
 """Which settings change no number, in one table, and whether what a folder holds was made by the same settings.
 
-Three questions ask it: is a trained stage the one that a config describes (its name), may a training go on in a
-folder, and may explanations go on there?
+Four questions ask it: is a trained stage the one that a config describes (its name), may a training go on in a folder,
+may explanations go on there, and what is a run's folder called by?
 """
 
 import json
@@ -16,7 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
 
-Asked = Literal["stage", "training", "explanations"]
+Asked = Literal["stage", "training", "explanations", "folder"]
+
+
+# What is compared otherwise, or looked at again, must still find the folder of its own command.
+_NUMBERS: tuple[Asked, ...] = ("stage", "training", "explanations")
+_ALWAYS: tuple[Asked, ...] = (*_NUMBERS, "folder")
 
 
 class Neutral(NamedTuple):
@@ -24,23 +29,24 @@ class Neutral(NamedTuple):
 
     settings: tuple[str, ...]
     reason: str
-    asked: tuple[Asked, ...] = ("stage", "training", "explanations")
+    asked: tuple[Asked, ...] = _NUMBERS
 
 
 _LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
 NEUTRAL = (
-    Neutral(("name", "folder"), "what a run is called and where it lies"),
-    Neutral(("cache_dir", "data.cache_dir"), "where files are kept"),
-    Neutral(("num_threads",), "how fast: the machine's affair"),
+    Neutral(("name", "folder"), "what a run is called and where it lies", _ALWAYS),
+    Neutral(("cache_dir", "data.cache_dir"), "where files are kept", _ALWAYS),
+    Neutral(("num_threads",), "how fast: the machine's affair", _ALWAYS),
     Neutral(("logger", "logger.*"), "who is told"),
     Neutral(("facts", "facts.*"), "follow from the data"),
     Neutral(("checkpoints", "checkpoints.*"), "compared by what is in them"),
+    Neutral(("prefixes", "prefixes.*"), "counts where a network is loaded by it"),
     Neutral(("use_shipped_weights",), "what is shipped was trained by the same settings"),
     Neutral(("ckpt_path",), "where a training goes on; it ends with the same numbers"),
     Neutral(("data.cache_images", "data.num_workers"), "how fast images are read"),
     Neutral(("data.eval_batch_size",), "how many images are looked at at once; none learns from another"),
     Neutral(("data.on_bad_sample",), "what can be read is the same; stages say what they skipped (SKIPPED)"),
-    Neutral(("explainer.memory_budget", "*.checkpointing"), "memory for time"),
+    Neutral(("explainer.memory_budget", "*.checkpointing"), "memory for time", _ALWAYS),
     Neutral(
         ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.strategy.*"),
         "the machine's affair: a network's name is that of one process",
@@ -56,8 +62,19 @@ NEUTRAL = (
         "nothing is learned in a validation, and each epoch seeds its random numbers anew (SeedEachEpoch)",
     ),
     Neutral(("trainer.limit_test_batches", "trainer.inference_mode"), "the network is as it is when it is tested"),
-    Neutral(("label", "explainer.label", "evaluate", "objective", "objective.*"), "how the result is scored"),
     Neutral(("*_weights", "*_root", "counter_answer"), "counts where a setting refers to it"),
+    Neutral(
+        tuple(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
+        "counts where the explainer refers to it",
+    ),
+    Neutral(
+        ("network.*", "decision_network.*", "autoencoder_network.*", "segmenter_network.*"),
+        "counts where a module or an explainer refers to it; runs of before cfexp 0.2 name networks apart, too",
+        ("training", "explanations"),
+    ),
+    Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
+    Neutral(("experiment", "sweep"), "say what is set, in the folder above", ("folder",)),
+    Neutral(("label", "explainer.label", "evaluate", "objective", "objective.*"), "how the result is scored"),
     Neutral(
         ("data.max_test_images", "data.max_test_questions", "data.predict_part", "trainer.limit_predict_batches"),
         "the network is as it is when it is tested, and a stage explains nothing",

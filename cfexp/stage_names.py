@@ -7,10 +7,12 @@ sets in two places are told apart by folders.
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from cfexp.errors import InputError
@@ -30,8 +32,19 @@ DATA_SETS, SKIPPED = "data_sets.json", "skipped.json"  # in a stage's folder
 
 def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
     """The config of a stage that `config` requires, and the name of its results: its experiment's and a hash."""
+    stage = stage_config(requirement, config)
+    return stage, f"{requirement.experiment}-{config_hash(stage)}"
+
+
+def stage_config(requirement: DictConfig, config: DictConfig, *, complete: bool = True) -> DictConfig:
+    """The config of a stage that `config` requires.
+
+    complete: raise InputError for a setting that the stage cannot do without and `config` does not have; False = leave
+    it out, as what the stage's network looks like does not depend on where its data lie.
+    """
     overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
-    stage = compose("train", overrides=overrides)
+    search_path = str(GlobalHydra.instance().config_loader().get_search_path())
+    stage = _composed(tuple(overrides), search_path).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
     of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(stage, "data._target_")
     always = ("cache_dir", "num_threads", "seed", "use_shipped_weights", *(_OF_ONE_DATA_SET if of_one_kind else ()))
@@ -40,10 +53,18 @@ def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConf
         for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
             value = OmegaConf.select(config, source, default=_ABSENT)
             if value in (None, _ABSENT) and source != key:
+                if not complete:
+                    continue
                 raise InputError(f"{source} must be given: {source}=VALUE")
             if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
-    return stage, f"{requirement.experiment}-{config_hash(stage)}"
+    return stage
+
+
+@cache
+def _composed(overrides: tuple[str, ...], search_path: str) -> DictConfig:
+    """A stage's config as it is by itself; composed once, as `${stage:NAME}` is looked up many times."""
+    return compose("train", overrides=list(overrides))
 
 
 def config_hash(config: DictConfig) -> str:

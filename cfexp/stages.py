@@ -40,6 +40,7 @@ from cfexp.loggers import keep_wandb_within
 from cfexp.models.pretrained import file_hash
 from cfexp.processes import SyncBatchNorms
 from cfexp.stage_names import DATA_SETS, SKIPPED, compose_stage, describe_data_sets, skipped_in, stage_folder
+from cfexp.stage_networks import refuse_pieces_of_networks
 from cfexp.stopping import ended_between_batches
 
 _log = logging.getLogger(__name__)
@@ -229,11 +230,12 @@ def provide_stages(config: DictConfig) -> None:
 
 
 def check_given(config: DictConfig) -> None:
-    """Raise InputError for a stage's checkpoint that is given and not there, and for a classifier of a user's own
-    (+decision=) that the experiment overrules.
+    """Raise InputError for a stage's checkpoint that is given and not there, for a classifier of a user's own
+    (+decision=) that the experiment overrules, and for a piece of a network that its stage has.
     """
-    if config.get("decision") is not None and (config.requires or {}).get("decision") is not None:
+    if OmegaConf.select(config, "decision.model") is not None and (config.requires or {}).get("decision") is not None:
         raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+    refuse_pieces_of_networks(config)
     for name in config.requires or {}:
         given = config.checkpoints.get(name)
         if given is not None and not Path(given).is_file():
@@ -243,7 +245,7 @@ def check_given(config: DictConfig) -> None:
 def _try_decision_model(config: DictConfig) -> None:
     """Raise InputError for a classifier of a user's own that cannot be used, before days of training."""
     size = OmegaConf.select(config, "data.image_size")
-    if config.get("decision") is not None and OmegaConf.is_list(size):
+    if OmegaConf.select(config, "decision.model") is not None and OmegaConf.is_list(size):
         asked = config.copy()
         with open_dict(asked):
             asked.facts = {"height": size[0], "width": size[1]}

@@ -1,4 +1,4 @@
-"""Sweeps, of `python -m cfexp.explain -m` and `cfexp.train -m`; `python -m cfexp.sweep FOLDER` makes the table again.
+"""`python -m cfexp.sweep FOLDER`: make the table of a sweep again, which `cfexp.explain -m` or `cfexp.train -m` ran.
 
 Hydra runs the members, here or where its launcher says. A sweep's folder is named by what is swept, a member's by its
 own values: the same command again, also with further values, runs what is missing or has failed. A member that fails
@@ -29,9 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.command_line import quoted, takes_paths, typed
 from cfexp.configuration import StoppedBySigterm, is_member, one_line
 from cfexp.errors import InputError
-from cfexp.folder_names import folder_name
+from cfexp.folder_names import SYNONYMS, folder_name, named
 from cfexp.optuna_storage import go_on_by_storage
-from cfexp.same_run import refuse_other_run
+from cfexp.same_run import refuse_other_run, why_neutral
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
 PLUGINS = {
@@ -42,8 +42,6 @@ PLUGINS = {
     "hydra/launcher=ray_aws": ("hydra_plugins.hydra_ray_launcher", "ray"),
     "hydra/sweeper=optuna": ("hydra_plugins.hydra_optuna_sweeper", "sweeps"),
 }
-# Fixed settings that a sweep's folder need not name: the folder's parent does, or they make no difference.
-UNNAMED = {"experiment", "sweep", "name", "num_threads", "cache_dir"}
 _begun: list[Path] = []  # the folder of this process's sweep, until it is concluded
 
 
@@ -102,11 +100,8 @@ def begin(config: DictConfig) -> Path:
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.evaluation.sweep_table import FOLDER
 
-    return FOLDER + (folder_name([*sorted(swept), *_settings(fixed)]) or "default")
-
-
-def _settings(fixed: Sequence[Override]) -> list[str]:
-    return sorted(str(each.input_line) for each in fixed if each.key_or_group not in UNNAMED)
+    count = [each for each in fixed if why_neutral(each.key_or_group, "folder") is None]
+    return FOLDER + (folder_name([*sorted(SYNONYMS.get(key, key) for key in swept), *named(count)]) or "default")
 
 
 def conclude(folder: Path) -> bool:
@@ -177,7 +172,7 @@ def _parameters() -> dict[str, str]:
     shared = set(hydra.job.config.override_dirname.exclude_keys)
     overrides = OverridesParser.create().parse_overrides([*hydra.overrides.task])
     own = (str(each.input_line).partition("=") for each in overrides if each.key_or_group not in shared)
-    return {key.lstrip("+"): value.strip("'\"") for key, _, value in own}
+    return {SYNONYMS.get(key.lstrip("+"), key.lstrip("+")): value.strip("'\"") for key, _, value in own}
 
 
 def _has_finished(config: DictConfig, folder: Path) -> bool:

@@ -63,13 +63,13 @@ RULES = (
         ("evaluate", "data.max_test_questions"), _EXPLAIN, _given("questions"), "questions= are explained in its place"
     ),
     Rule(
-        ("explainer.segmenter*", "segmenter_network.*", "checkpoints.segmenter", "requires.segmenter*"),
+        ("explainer.segmenter*", "checkpoints.segmenter", "prefixes.segmenter", "requires.segmenter*"),
         _EXPLAIN,
         _given("label_map"),
         "label_map= gives the layouts",
     ),
     Rule(
-        ("segmenter_network.*", "checkpoints.segmenter"),
+        ("checkpoints.segmenter", "prefixes.segmenter"),
         _EXPLAIN,
         _no_layout_is_predicted,
         "the data set gives the layouts; +layouts=predicted has them predicted",
@@ -99,6 +99,7 @@ RULES = (
     ),
     Rule(("data.world.*",), _BOTH, _given("data.root"), "data.root= is read in place of an embedded world"),
     Rule(("objective",), _BOTH, lambda config: HydraConfig.get().mode != RunMode.MULTIRUN, "Optuna asks for it (-m)"),
+    Rule(("name",), _EVALUATE, lambda _: True, "a run that is scored has its name already"),
     Rule(
         ("oracle_attributes", "mnac_published"),
         _EVALUATE,
@@ -141,7 +142,8 @@ def without_effect(config: DictConfig, given: Sequence[str], command: str) -> It
             if command in rule.commands and matches and rule.applies(config):
                 yield f"{name}= has no effect: {rule.reason}"
         stage = name.split(".")[1] if name.startswith("requires.") and name.count(".") > 1 else None
-        if stage is not None and _given(f"checkpoints.{stage}")(config):
+        shapes = stage is not None and "network" in str(OmegaConf.select(config, f"requires.{stage}.overrides"))
+        if stage is not None and not shapes and _given(f"checkpoints.{stage}")(config):
             yield f"{name}= has no effect: checkpoints.{stage}= is given, so the stage is not trained"
 
 
@@ -153,12 +155,12 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
     written = OmegaConf.to_yaml(config, resolve=False)
     for name in added:
         root, _, below = name.partition(".")
-        if root == "decision" and "decision" not in without:
+        if root == "decision" and below not in without.decision and "model" not in without.decision:
             raise InputError(f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)")
         read = root in without or root in _ASKED_FOR or f"${{{root}" in written
-        if root == "checkpoints" and "explainer" in config:
+        if root in ("checkpoints", "prefixes") and "explainer" in config:
             predicted = below == "segmenter" and "segmenter_experiment" in config  # as image= wants it
-            read = predicted or below in (config.get("requires") or {}) or f"checkpoints.{below}" in written
+            read = predicted or below in (config.get("requires") or {}) or f"{root}.{below}" in written
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written
         if not read:

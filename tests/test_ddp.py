@@ -203,8 +203,9 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
     (features,) = (each.removeprefix("checkpoints.decision=") for each in networks if "decision" in each)
     command = ["+experiment=street_autoencoder", "data.world.train_scenes=12", "data.world.val_scenes=3", "seed=1"]
     command += ["data.holdout_images=2", "data.eval_batch_size=2", "num_threads=1", "logger=csv"]
-    command += ["network.base_channels=4", "network.style_dim=8", "classifier.widths=[4,8]"]
-    command += ["requires.features=null", f"checkpoints.features={features}", "module.perceptual_layers=[1,1]"]
+    command += ["network.base_channels=4", "network.style_dim=8"]
+    command += ["requires.features.overrides=['network.widths=[4,8]']"]
+    command += [f"checkpoints.features={features}", "module.perceptual_layers=[1,1]"]
     command += ["module.warmup=0", "module.cooldown=0", "+trainer.limit_train_batches=1", "trainer.max_epochs=1"]
     discriminator = "{_target_:cfexp.models.discriminators.MultiscaleDiscriminator,num_regions:20,channels:4}"
     sgd = "{_target_:torch.optim.SGD,_partial_:true,lr:0.1}"

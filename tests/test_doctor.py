@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from PIL import Image
 from torch import nn
 
@@ -18,6 +17,7 @@ from cfexp.models.classifiers import SmoothClassifier
 from cfexp.worlds.faces import FaceParameters, cached_faces, write_celeba
 from cfexp.worlds.streets import StreetParameters, write_streets
 from tests.commands import InProcess, Main
+from tests.tiny_streets import untrained_networks
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(
@@ -159,14 +159,12 @@ def test_the_checkpoints_of_an_experiment_are_held_against_the_networks_loaded_f
     command = ["+experiment=steex_driving", *STREETS]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("doctor", overrides=[*command, "+facts.num_regions=20"])
-    paths = {
-        name: saved(instantiate(config[f"{name}_network"]), tmp_path / name) for name in ("decision", "autoencoder")
-    }
-    given = [f"checkpoints.{name}={path}" for name, path in paths.items()]
+    given = untrained_networks(config, ("decision", "autoencoder"), tmp_path)
+    decision, autoencoder = tmp_path / "decision.ckpt", tmp_path / "autoencoder.ckpt"
     code, stdout, _ = main(*command, *given)
     assert code == 0, stdout
-    assert stdout[-1].endswith(f"{paths['decision']}, {paths['autoencoder']}: errors of 0 kinds, notes of 0")
-    code, stdout, _ = main(*command, f"checkpoints.decision={paths['autoencoder']}")
+    assert stdout[-1].endswith(f"{decision}, {autoencoder}: errors of 0 kinds, notes of 0")
+    code, stdout, _ = main(*command, f"checkpoints.decision={autoencoder}")
     assert code == 1
     assert "does not fit SmoothClassifier" in stdout[1]
 
@@ -201,18 +199,22 @@ def test_label_maps_given_by_their_index_are_checked(main: Main, tmp_path: Path)
 
 def test_explaining_skips_bad_images_however_often_it_is_called(main: Main, tmp_path: Path) -> None:
     register_resolvers()
-    small = ["data.eval_batch_size=1", "data.cache_images=false", "num_threads=1", "decision_network.widths=[4,8]"]
-    command = ["+experiment=steex_driving", *small, "autoencoder_network.base_channels=4"]
+    small = ["data.eval_batch_size=1", "data.cache_images=false", "num_threads=1"]
+    command = ["+experiment=steex_driving", *small, "+requires.decision.overrides=['network.widths=[4,8]']"]
+    command.append("+requires.autoencoder.overrides=['network.base_channels=4']")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("explain", overrides=[*command, "+facts.num_regions=20"])
-    paths = {
-        name: saved(instantiate(config[f"{name}_network"]), tmp_path / name) for name in ("decision", "autoencoder")
-    }
+    given = untrained_networks(config, ("decision", "autoencoder"), tmp_path)
     root = tmp_path / "streets"
     write_streets(StreetParameters(train_scenes=3, val_scenes=4), root)
     (root / "images" / "10k" / "val" / "00000001-00000002.jpg").write_bytes(b"")
-    command += [f"checkpoints.{name}={path}" for name, path in paths.items()]
-    command += [f"data.root={root}", "data.on_bad_sample=skip", "data.holdout_images=1", "explainer.num_steps=1"]
+    command += [
+        *given,
+        f"data.root={root}",
+        "data.on_bad_sample=skip",
+        "data.holdout_images=1",
+        "explainer.num_steps=1",
+    ]
     for _ in range(2):  # of which the second explains nothing but what is still missing
         code, stdout, stderr = main(*command, f"hydra.run.dir={tmp_path / 'run'}", verb=explain.main)
         assert code == 0, stderr

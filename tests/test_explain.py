@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cfexp import explain
 from cfexp.configuration import register_resolvers
@@ -157,7 +158,7 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
         (["explainer.counter_class=left"], "counter_class='left' is none of the classes ['stop', 'go']"),
         (["checkpoints.decision=/nowhere.ckpt"], "checkpoints.decision=/nowhere.ckpt: no such file"),
         ([f"checkpoints.autoencoder={__file__}"], "test_explain.py is no readable checkpoint"),
-        (["decision_network.widths=[4,6]"], "decision.ckpt does not fit SmoothClassifier: "),
+        (["requires.decision.overrides=['network.widths=[4,6]']"], "decision.ckpt does not fit SmoothClassifier: "),
         (["data.predict_part=everything"], "data.predict_part must be one of train, val, test, got 'everything'"),
         (["data.root=/nowhere"], "/nowhere"),
         (
@@ -186,7 +187,11 @@ def test_layouts_may_be_predicted_by_a_segmenter_of_ones_own(main: Main, network
     segmenter = tmp_path / "segmenter.ckpt"
     torch.save(SmallSegmenter(20, width=4).state_dict(), segmenter)
     few = [*DRIVING, *networks, "explainer.num_steps=0", "data.max_test_images=2"]
-    predicted = ["+layouts=predicted", "segmenter_network.width=4", f"checkpoints.segmenter={segmenter}"]
+    predicted = [
+        "+layouts=predicted",
+        "+requires.segmenter.overrides=['network.width=4']",
+        f"checkpoints.segmenter={segmenter}",
+    ]
     for name, more in (("given", []), ("predicted", predicted)):
         code, _, stderr = main(*few, *more, f"hydra.run.dir={tmp_path / name}")
         assert code == 0, stderr
@@ -209,7 +214,8 @@ def test_predicted_layouts_require_the_segmenter_of_the_same_world(experiment: s
         assert "segmenter" not in compose("explain", overrides=chosen).requires
     assert name.rpartition("-")[0] == stage
     assert required.data.world.seed == 3
-    assert required.network == config.segmenter_network
+    loaded = OmegaConf.to_container(config.explainer.segmenter.network)
+    assert OmegaConf.to_container(required.network) == loaded
 
 
 @pytest.mark.slow

@@ -83,7 +83,10 @@ def test_a_segmenter_of_another_size_and_order() -> None:
 def test_the_stage_predicts_once_and_its_folder_is_read(root: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(SmallSegmenter(19, 16).state_dict(), tmp_path / "segmenter.ckpt")
-    inner = ["network@segmenter_network=small_segmenter", f"checkpoints.segmenter={tmp_path / 'segmenter.ckpt'}"]
+    inner = [
+        '+requires.segmenter.overrides=["network=small_segmenter","~network.weights"]',
+        f"checkpoints.segmenter={tmp_path / 'segmenter.ckpt'}",
+    ]
     inner += ["network.image_size=[64,64]", "data.image_size=[32,32]", "trainer.accelerator=cpu"]
     command = ["+experiment=paper/celeba_autoencoder", f"data.root={root}", "data.image_size=[32,32]"]
     command += ["data.num_workers=0", f"cache_dir={tmp_path}", "num_threads=1"]

@@ -152,7 +152,7 @@ def scripted(path: Path, outputs: int) -> Path:
 def test_a_classifier_of_ones_own_is_explained(main: Main, networks: list[str], segmenter: str, tmp_path: Path) -> None:
     model = scripted(tmp_path / "model.pt", outputs=3)
     given = [each for each in networks if "decision" not in each]
-    tiny = [each for each in DRIVING if "decision_network" not in each]
+    tiny = [each for each in DRIVING if "requires.decision" not in each]
     command = [*tiny, *given, segmenter, "image=photo.png", "+decision=torchscript", f"decision.path={model}"]
     command += ["decision.value_range=[-1,1]", "explainer.num_steps=1", "hydra.run.dir=run"]
     code, _, stderr = main(*command, "decision.class_names=[cat,dog,bird]", "counter_class=bird")

@@ -220,7 +220,8 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
             with open_dict(required), open_dict(config):
                 required.facts = config.facts = facts
                 required.network.pop("weights", None)
-                loaded = config[f"{name}_network"]
+                loader = config.explainer["decision_model" if name == "decision" else name]
+                loaded = loader.get("segmenter", loader).network
                 loaded.pop("weights", None)
             trained, loaded = (OmegaConf.to_container(each, resolve=True) for each in (required.network, loaded))
             assert trained == loaded
@@ -236,7 +237,7 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
     assert explainer.head is not None
     assert explainer.class_names is not None
     data = instantiate(config.data)
-    assert data.class_names[explainer.head] == config.label
+    assert data.class_names[explainer.head] == config.label == config.decision.label
     assert isinstance(explainer, LightningModule)
 
 

@@ -170,7 +170,7 @@ def test_two_steps_of_the_gan(checkpointing: bool, root: Path, vqa_model: Path, 
             root,
             tmp_path / str(batch),
             f"checkpoints.vqa_model={vqa_model}",
-            f"network.backbone.network.checkpointing={str(checkpointing).lower()}",
+            f"+requires.vqa_model.overrides=['network.backbone.network.checkpointing={str(checkpointing).lower()}']",
             f"data.batch_size={batch}",
             "explainer.warmup_epochs=0",  # whose steps do without the VQA model
             "callbacks.grid=null",

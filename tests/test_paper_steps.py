@@ -22,6 +22,7 @@ from cfexp.evaluation.run_folder import RunFolder
 from cfexp.worlds.faces import FaceParameters, write_celeba, write_celebamask_hq
 from cfexp.worlds.streets import StreetParameters, write_streets
 from tests.test_paper_scale import MEMORY
+from tests.tiny_streets import untrained_networks
 
 pytestmark = pytest.mark.slow
 
@@ -118,10 +119,7 @@ def untrained(search: str, roots: dict[str, Path], folder: Path) -> list[str]:
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose("explain", overrides=[f"+experiment=paper/steex_{search}", f"data.root={roots[data]}"])
     config.facts = instantiate(config.data).facts
-    torch.manual_seed(0)
-    for name in ("decision", "autoencoder", "segmenter"):
-        torch.save(instantiate(config[f"{name}_network"]).state_dict(), folder / f"{name}.ckpt")
-    return [f"checkpoints.{name}={folder / name}.ckpt" for name in ("decision", "autoencoder", "segmenter")]
+    return untrained_networks(config, ("decision", "autoencoder", "segmenter"), folder)
 
 
 def test_celeba_trains_on_predicted_layouts(roots: dict[str, Path], tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
 from PIL import Image
 
 from cfexp import reconstruct
@@ -14,8 +13,9 @@ from cfexp.configuration import register_resolvers
 from cfexp.evaluation.page import region_color, region_colors
 from cfexp.worlds.faces import FaceParameters, write_celebamask_hq
 from tests.commands import InProcess, Main
+from tests.tiny_streets import untrained_networks
 
-SMALL = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "data.cache_images=false"]
+SMALL = ["+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']", "data.cache_images=false"]
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def test_images_layouts_and_reconstructions_are_one_picture(main: Main, tmp_path
     torch.manual_seed(0)
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose("reconstruct", overrides=["+experiment=steex_smile", *SMALL, "+facts.num_regions=19"])
-        torch.save(instantiate(config.autoencoder_network).state_dict(), tmp_path / "model.ckpt")
+    given = untrained_networks(config, ["autoencoder"], tmp_path)
     command = ["+experiment=steex_smile", *SMALL, f"data.root={tmp_path / 'faces'}", f"cache_dir={tmp_path / 'cache'}"]
     command += ["data.first_test_id=8", "data.holdout_images=1", "num_threads=1"]
-    command += [f"checkpoints.autoencoder={tmp_path / 'model.ckpt'}", "num_images=6"]
+    command += [*given, "num_images=6"]
     shown = []
     for name in ("a.png", "b.png"):
         code, stdout, stderr = main(*command, f"output={name}")

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from cfexp import reproduce
 from cfexp.configuration import register_resolvers
 from cfexp.reproduce import EXPERIMENTS, names, read_experiment, result_of, verdict
 from tests.commands import InProcess, Main
+from tests.tiny_streets import untrained_networks
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=4", "data.cache_images=false", "explainer.num_steps=1"]
-TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
+TINY = [
+    "+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']",
+    "+requires.decision.overrides=['network.widths=[4,8]']",
+]
 ALL = ["vqa_accuracy_drop", "steex_table1", "steex_table2", "steex_table3", "steex_table4", "steex_table5"]
 ALL += ["steex_figure5", "steex_figure13"]
 
@@ -60,10 +62,7 @@ def test_a_tiny_run_is_held_against_the_paper(main: Main, tmp_path: Path, monkey
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = [*SMALL, *TINY, "callbacks.progress=null"]
         config = compose("explain", overrides=["+experiment=steex_driving", *given, "+facts.num_regions=20"])
-    torch.manual_seed(0)
-    for name in ("decision", "autoencoder"):
-        torch.save(instantiate(config[f"{name}_network"]).state_dict(), tmp_path / f"{name}.ckpt")
-        given.append(f"checkpoints.{name}={tmp_path / name}.ckpt")
+    given += untrained_networks(config, ("decision", "autoencoder"), tmp_path)
     folder = tmp_path / "experiments" / "tiny"
     folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = [{"name": "PSNR", "run": "streets", "group": "all", "metric": "reconstruction_psnr"}]

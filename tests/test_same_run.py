@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> DictConfig:
         "network": {"regions": "${facts.num_regions}", "widths": [4, 8]},
         "data": {"root": None, "eval_batch_size": 8},
         "trainer": {"devices": 1, "precision": "32-true"},
-        "explainer": {"regions": None, "checkpoint": "${checkpoints.decision}"},
+        "explainer": {"regions": None, "checkpoint": "${checkpoints.decision}", "network": "${network}"},
     }
     config = OmegaConf.create(content)
     OmegaConf.set_struct(config, True)
@@ -70,7 +70,7 @@ def test_a_run_that_has_made_nothing_is_in_nobodys_way(config: DictConfig, run: 
     ("key", "value", "message"),
     [
         ("explainer.regions", ["car"], r"explainer.regions=\['car'\] instead of None"),
-        ("network.widths", [4, 9], r"network.widths=\[4, 9\] instead of \[4, 8\]"),
+        ("network.widths", [4, 9], r"explainer.network.widths=\[4, 9\] instead of \[4, 8\]"),
         ("data.root", "/x", "data.root=/x instead of None"),
         ("trainer.precision", "bf16-true", "trainer.precision=bf16-true instead of 32-true"),
         ("seed", 1, "seed=1 instead of 0"),
@@ -94,7 +94,7 @@ def test_other_weights_are_another_config(config: DictConfig, run: Path, tmp_pat
 def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
     config.seed, config.trainer.precision, config.data.root, config.network.widths = 1, "64-true", "/x", [1]
     with pytest.raises(
-        InputError, match=r"seed=1 instead of 0; network.*; data.root=/x instead of None; \.\.\.\. Remove"
+        InputError, match=r"seed=1 instead of 0; data.root=/x instead of None; trainer.precision=.*; \.\.\.\. Remove"
     ):
         refuse_other_run(config, run)
 

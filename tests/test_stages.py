@@ -36,7 +36,11 @@ def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(tmp
     }
     again = Path(prepared("vqa_color", "explainer.l2_weight=0.5", cache=tmp_path).checkpoints.vqa_model)
     assert (again, again.stat().st_mtime_ns) == (first, written)  # the explainer's settings are not the stage's
-    other = Path(prepared("vqa_color", "network.fusion.hidden_dim=32", cache=tmp_path).checkpoints.vqa_model)
+    other = Path(
+        prepared(
+            "vqa_color", "+requires.vqa_model.overrides=['network.fusion.hidden_dim=32']", cache=tmp_path
+        ).checkpoints.vqa_model
+    )
     assert other != first
     seeded = Path(prepared("vqa_color", "seed=1", cache=tmp_path).checkpoints.vqa_model)
     assert seeded not in (first, other)

@@ -62,14 +62,14 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert code == 1
     message = "counter_class='left' is none of the classes ['stop', 'go']"
     failed, summary = errors(stderr)
-    assert failed.startswith(f"error: explainer.counter_class-left: {message}")
+    assert failed.startswith(f"error: counter_class-left: {message}")
     assert summary == "error: 1 of 2 members did not finish; the same command runs what is missing"
     assert not any("Traceback" in line for line in stderr)
     folder = only_sweep(tmp_path)
     assert folder.name.startswith("sweep_counter_class--")
-    go, left = "explainer.counter_class-go", "explainer.counter_class-left"
+    go, left = "counter_class-go", "counter_class-left"
     assert states(folder) == {go: "finished", left: "failed"}
-    assert rows(folder)[go]["explainer.counter_class"] == "go"
+    assert rows(folder)[go]["counter_class"] == "go"
     assert float(rows(folder)[go]["code_distance"]) == 0
     (shown,) = [line for line in stdout if line.startswith(f"failed: {left}: ")]
     assert message in shown
@@ -81,7 +81,7 @@ def test_a_failed_member_is_reported_and_the_rest_go_on_and_are_not_run_twice(
     assert (code, len(errors(stderr))) == (1, 2)
     assert any(line.startswith("has finished before: ") and line.endswith(go) for line in stdout)
     assert (folder / go / "explanations.parquet").stat().st_mtime_ns == made
-    stop = "explainer.counter_class-stop"
+    stop = "counter_class-stop"
     assert states(folder) == {go: "finished", left: "failed", stop: "finished"}
     assert main(*few, "explainer.counter_class=stop,go")[0] == 0  # of which nothing has to be run
     assert states(folder) == {go: "finished", stop: "finished"}
@@ -232,7 +232,7 @@ def test_members_of_several_processes_each_run_alone(main: Main, few: list[str],
     assert list(states(folder).values()) == ["finished", "failed", "finished"], stderr
     assert "counter_class='left' is none of" in json.loads((folder / "sweep.json").read_text())[1]["error"]
     for name in ("go", "stop"):
-        assert RunFolder(folder / f"explainer.counter_class-{name}").keys() == {0, 1, 2}
+        assert RunFolder(folder / f"counter_class-{name}").keys() == {0, 1, 2}
     assert len(list((tmp_path / "runs" / "steex_driving").iterdir())) == 1
 
 

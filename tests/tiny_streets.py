@@ -1,17 +1,23 @@
 """The experiment on streets with tiny untrained networks, which are given as a user gives trained ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from cfexp.configuration import register_resolvers
 from cfexp.models.segmenter import SmallSegmenter
+from cfexp.stage_networks import stage_network
 
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
 SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
-TINY = ["autoencoder_network.base_channels=4", "autoencoder_network.style_dim=8", "decision_network.widths=[4,8]"]
+TINY = [
+    "+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']",
+    "+requires.decision.overrides=['network.widths=[4,8]']",
+]
 DRIVING = ["+experiment=steex_driving", *SMALL, *TINY, "num_threads=1"]
 
 
@@ -20,13 +26,16 @@ def write_networks(folder: Path) -> list[str]:
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose("explain", overrides=[*DRIVING, "+facts.num_regions=20"])
+    return untrained_networks(config, ("decision", "autoencoder"), folder)
+
+
+def untrained_networks(config: DictConfig, stages: Sequence[str], folder: Path) -> list[str]:
+    """Write the networks of a config's stages, as a user gives checkpoints; returns the overrides that give them."""
     torch.manual_seed(0)
-    given = []
-    for name in ("decision", "autoencoder"):
-        network = instantiate(config[f"{name}_network"])
+    for name in stages:
+        network = instantiate(stage_network(name, _parent_=config, _root_=config).network)
         torch.save(network.state_dict(), folder / f"{name}.ckpt")
-        given.append(f"checkpoints.{name}={folder / name}.ckpt")
-    return given
+    return [f"checkpoints.{name}={folder / name}.ckpt" for name in stages]
 
 
 def write_segmenter(folder: Path) -> str:

@@ -37,8 +37,8 @@ _PLAIN_VALUES = (
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
 )
 HOW_TO_GIVE_A_PREFIX = (
-    "decision.prefix={0}, the doctor's prefix={0}, the converter's --prefix {0}, or of checkpoints.NAME what loads it, "
-    "such as +explainer.decision_model.prefix={0}"
+    "decision.prefix={0}, the doctor's prefix={0}, the converter's --prefix {0}, or of checkpoints.NAME "
+    "+prefixes.NAME={0}"
 )
 
 

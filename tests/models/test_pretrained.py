@@ -274,7 +274,7 @@ def test_what_is_there_behind_a_prefix_is_said(tmp_path: Path) -> None:
         "; all that is missing is there behind the prefix backbone.net.: give it (decision.prefix=backbone.net.,"
         in line
     )
-    assert "+explainer.decision_model.prefix=backbone.net." in line
+    assert "+prefixes.NAME=backbone.net." in line
     assert "\n" not in line
     check_loaded(path, trained, prefix="backbone.net.")
     torch.save({**with_prefix(state, "online."), **with_prefix(state, "target.")}, path)

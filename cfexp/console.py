@@ -1,0 +1,41 @@
+"""`cfexp COMMAND ...`: what `python -m cfexp.COMMAND ...` is, in fewer letters."""
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_IS_COMMAND = '\nif __name__ == "__main__":\n'
+_USAGE = "usage: cfexp COMMAND [ARGUMENTS]; each is the same as python -m cfexp.COMMAND, and has a --help of its own"
+
+
+def main() -> None:
+    """Become `python -m cfexp.COMMAND` with the same arguments, or list the commands.
+
+    The process is replaced, so whatever starts the command once more (Lightning for a second GPU, a launcher of a
+    sweep) finds the same program as without this script.
+    """
+    name, *arguments = sys.argv[1:] or ["--help"]
+    known = dict(commands())
+    if name in ("--help", "-h"):
+        print(_USAGE, *(f"  {command:<20} {said}" for command, said in known.items()), sep="\n")
+    elif name not in known:
+        print(f"error: cfexp {name}: no such command; there are {', '.join(known)}", file=sys.stderr)
+        sys.exit(2)
+    else:
+        os.execv(sys.executable, [sys.executable, "-m", f"cfexp.{name}", *arguments])
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command's name and what it does, by the first line of its module; those of the top level come first."""
+    modules = sorted(_PACKAGE.rglob("*.py"), key=lambda path: (len(path.relative_to(_PACKAGE).parts), path))
+    for path in modules:
+        text = path.read_text(encoding="utf-8")
+        if _IS_COMMAND in text:
+            # Not imported: that takes seconds.
+            first = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].replace("\n", " ")
+            said = re.sub(r"^`python -m [^`]*`: ", "", first).split(". ")[0].rstrip(".")
+            yield ".".join(path.relative_to(_PACKAGE).with_suffix("").parts), said[:1].upper() + said[1:]

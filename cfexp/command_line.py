@@ -1,4 +1,4 @@
-"""Paths between commands: what one prints can be typed for the next one as it stands."""
+"""What is typed: paths as another command prints them, texts, and an explainer in place of the experiment's."""
 
 import functools
 import re
@@ -41,10 +41,16 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def wrapped() -> None:
-        sys.argv[1:] = [with_path_quoted(with_text_quoted(argument)) for argument in sys.argv[1:]]
+        given = map(with_explainer_chosen, sys.argv[1:])
+        sys.argv[1:] = [with_path_quoted(with_text_quoted(argument)) for argument in given]
         main()
 
     return wrapped
+
+
+def with_explainer_chosen(argument: str) -> str:
+    """`explainer=NAME` for `+explainer=NAME`: an experiment has one already, of which Hydra would tell."""
+    return argument.removeprefix("+") if argument.startswith("+explainer=") else argument
 
 
 def with_text_quoted(argument: str) -> str:

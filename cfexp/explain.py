@@ -39,10 +39,12 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.feasibility import refuse_what_cannot_work
     from cfexp.judging import judges_asked_for
     from cfexp.own_queries import asks_own, say_answers, use_own_queries
+    from cfexp.stage_networks import leave_out_unused_stages
     from cfexp.stages import assemble, provide_stages
     from cfexp.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
+    leave_out_unused_stages(config)
     require_explainer(config)
     own = asks_own(config)
     if own:

@@ -10,7 +10,7 @@ from typing import Any
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from cfexp.errors import InputError
 from cfexp.stage_names import stage_config
@@ -46,6 +46,17 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
     if (prefix := OmegaConf.select(_root_, f"prefixes.{name}")) is not None:
         content["prefix"] = prefix
     return OmegaConf.create(content, parent=_parent_)
+
+
+def leave_out_unused_stages(config: DictConfig) -> None:
+    """Require no stage of which neither explainer nor data say a word: another explainer needs other networks."""
+    written: Any = OmegaConf.to_container(config, resolve=False)
+    said = str([each for key, each in written.items() if key not in ("requires", "checkpoints", "prefixes")])
+    for name in list(config.requires or {}):
+        if not any(f"{by}{name}" in said for by in ("stage:", "checkpoints.")):
+            with open_dict(config):
+                config.requires[name] = None
+                config.checkpoints.pop(str(name), None)
 
 
 def refuse_pieces_of_networks(config: DictConfig) -> None:

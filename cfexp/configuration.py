@@ -54,6 +54,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
+    OmegaConf.register_new_resolver("if_given", _if_given, replace=True)
     OmegaConf.register_new_resolver("stage", stage_network, replace=True)
     OmegaConf.register_new_resolver("explained_output", explained_output, replace=True)
     OmegaConf.register_new_resolver("explained_sides", explained_sides, replace=True)
@@ -246,6 +247,11 @@ def _named_by_overrides() -> str:
 def _beside(path: str | None, name: str) -> str | None:
     """The file or folder `name` next to `path`; None where that is not given."""
     return None if path is None else str(Path(path).parent / name)
+
+
+def _if_given(value: Any, then: Any, otherwise: Any) -> Any:
+    """One of two values, by whether a setting is given or null."""
+    return otherwise if value is None else then
 
 
 def _missing(key: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 from cfexp import explain
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess
+from tests.tiny_streets import DRIVING
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("data.world.train_scenes=20", "data.world.val_scenes=8", "data.holdout_images=4", "data.max_test_images=2")
+SMALL = ("data.holdout_images=1", "data.max_test_images=2")
 OWN_FILES = ("cfexp/explainers/{}.py", "conf/explainer/{}.yaml", "tests/explainers/test_{}.py")
 THIS = "tests/test_other_explainers.py"
 
@@ -43,7 +44,7 @@ def test_the_command_line_takes_it_in_place_of_the_experiments_own(
 ) -> None:
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
     more = ["explainer.num_steps=2", "explainer.epsilons=[8]"] if name == "pgd" else []
-    command = ["+experiment=steex_driving", f"+explainer={name}", *SMALL, *networks, *more, "num_threads=1"]
+    command = [*DRIVING, f"+explainer={name}", *SMALL, *networks, *more]
     code, _, stderr = in_process(explain.main, *command, f"hydra.run.dir={tmp_path}")
     assert code == 0, stderr
     run = RunFolder(tmp_path)

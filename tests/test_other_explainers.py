@@ -43,7 +43,7 @@ def test_the_command_line_takes_it_in_place_of_the_experiments_own(
     name: str,
 ) -> None:
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    more = ["explainer.num_steps=2", "explainer.epsilons=[8]"] if name == "pgd" else []
+    more = ["explainer.num_steps=2", "explainer.epsilons=[8]"] if name == "pgd" else ["counter_class=stop"]
     command = [*DRIVING, f"+explainer={name}", *SMALL, *networks, *more]
     code, _, stderr = in_process(explain.main, *command, f"hydra.run.dir={tmp_path}")
     assert code == 0, stderr

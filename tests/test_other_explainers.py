@@ -49,7 +49,7 @@ def test_the_command_line_takes_it_in_place_of_the_experiments_own(
     assert code == 0, stderr
     run = RunFolder(tmp_path)
     assert len(run.records()) == 2
-    assert "success_kept" in json.loads((tmp_path / "metrics.json").read_text())["groups"]["all"]
+    assert "success_stored" in json.loads((tmp_path / "metrics.json").read_text())["groups"]["all"]
     assert (tmp_path / "counterfactuals.png").is_file()
     # The generator of the experiment's own search is no business of it.
     assert set(json.loads((tmp_path / "provenance.json").read_text())["checkpoints"]) == {"decision"}

@@ -120,10 +120,17 @@ def why_neutral(setting: str, asked: Asked) -> str | None:
 
 
 def counted(config: DictConfig, asked: Asked) -> dict[str, Any]:
-    """The settings of a config that make a difference, by full name; one that is null is as if it were not there."""
+    """The settings of a config that make a difference, by full name; one that is null is as if it were not there.
+
+    A class of cfexp's counts by its name alone: where in cfexp it lies changes no number.
+    """
     kept = {name: value for name, value in _leaves(config, asked) if why_neutral(name, asked) is None}
     onlookers = tuple(name.removesuffix("_target_") for name, value in kept.items() if str(value) in ONLOOKERS)
-    return {name: value for name, value in kept.items() if value is not None and not name.startswith(onlookers)}
+    return {
+        name: f"cfexp.{value.rpartition('.')[2]}" if name.endswith("_target_") and value.startswith("cfexp.") else value
+        for name, value in kept.items()
+        if value is not None and not name.startswith(onlookers)
+    }
 
 
 def is_path(setting: str) -> bool:

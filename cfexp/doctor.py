@@ -40,7 +40,7 @@ def _check(config: DictConfig, findings: "Findings") -> None:
     from cfexp.errors import InputError
 
     checked = []
-    if config.get("data") is not None:
+    if OmegaConf.select(config, "data._target_") is not None:
         checked.append(_check_data(config, findings))
     for name, network, path, prefix in _checkpoints(config):
         if network is None:
@@ -108,11 +108,10 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
 
 
 def _check_decision(config: DictConfig, findings: "Findings") -> None:
-    """Load a classifier of a user's own, and ask it about noise of the size of the images."""
-    from cfexp.models.own_classifier import OwnClassifier
+    """Load a model of a user's own, and ask it about noise of the size of the images."""
     from cfexp.stages import build
 
-    model: OwnClassifier | None = findings.attempt(lambda: build(config.decision.model, "decision"))
+    model: Any = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
         return
     for note in model.notes:

@@ -169,7 +169,6 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
     # A run of a user's own questions has its data set within.
     data = OmegaConf.select(run, "data.data_set") or OmegaConf.select(run, "data")
     if data is not None and data.get("max_question_length") is not None:
-        assert checkpoint is not None
         return _of_questions(network, data, checkpoint, device)
     head = OmegaConf.select(run, "explainer.head")
 
@@ -181,16 +180,27 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
     return decide
 
 
-def _of_questions(network: nn.Module, data: DictConfig, checkpoint: Path, device: str) -> Decide:
-    beside = checkpoint.parent / "vocabulary.json"
-    vocabulary = Vocabulary.load(beside if beside.is_file() else Path(data.vocabulary_path))
-    if vocabulary.answers != Vocabulary.load(Path(data.vocabulary_path)).answers:
-        raise InputError(f"{checkpoint} gives other answers than the model that was explained")
+def _of_questions(network: Any, data: DictConfig, checkpoint: Path | None, device: str) -> Decide:
+    vocabulary = _vocabulary(network, data, checkpoint)
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        asked = vocabulary.encode_all([record["question"] for record in records], data.max_question_length)
-        words, lengths = (torch.from_numpy(each).to(device) for each in asked)
-        logits: Tensor = network(images.to(device), words, lengths)
+        texts = tuple(record["question"] for record in records)
+        words, lengths = vocabulary.encode_all(texts, data.max_question_length)
+        question = network.ask(*(torch.from_numpy(each).to(device) for each in (words, lengths)), texts)
+        logits: Tensor = network.decide(images.to(device), question)
         return logits.to(images.device)
 
     return decide
+
+
+def _vocabulary(network: Any, data: DictConfig, checkpoint: Path | None) -> Vocabulary:
+    """Of the model; raises InputError for one that gives other answers than the one that was explained."""
+    if data.get("answers") is not None:
+        return Vocabulary.of_answers(network.answers)
+    assert checkpoint is not None
+    beside = checkpoint.parent / "vocabulary.json"
+    explained = Vocabulary.load(Path(data.vocabulary_path))
+    vocabulary = Vocabulary.load(beside) if beside.is_file() else explained
+    if vocabulary.answers != explained.answers:
+        raise InputError(f"{checkpoint} gives other answers than the model that was explained")
+    return vocabulary

@@ -110,11 +110,12 @@ def _requirement(overrides: Sequence[str], more: Sequence[str]) -> dict[str, obj
     experiment = next((each.value() for each in given if each.key_or_group == "experiment"), None)
     if experiment is None:
         raise InputError("the explainer is trained first: give +experiment=NAME, or checkpoints.explainer=PATH")
-    known = compose("train", overrides=[f"+experiment={experiment}"])
+    known = {*compose("train", overrides=[f"+experiment={experiment}"])}
+    known |= {each.key_or_group.partition(".")[0] for each in given if each.is_add()}  # +decision=NAME decision.path=
     kept = [
         str(each.input_line)
         for each in given
         if not any(fnmatchcase(each.key_or_group, pattern) for pattern in _OF_EXPLAINING)
-        and (each.is_add() or each.key_or_group.partition(".")[0] in known)
+        and each.key_or_group.partition(".")[0] in known
     ]
     return {"experiment": experiment, "overrides": [*kept, *more]}

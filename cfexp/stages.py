@@ -233,7 +233,8 @@ def check_given(config: DictConfig) -> None:
     """Raise InputError for a stage's checkpoint that is given and not there, for a classifier of a user's own
     (+decision=) that the experiment overrules, and for a piece of a network that its stage has.
     """
-    if OmegaConf.select(config, "decision.model") is not None and (config.requires or {}).get("decision") is not None:
+    overruled = any((config.requires or {}).get(name) is not None for name in ("decision", "vqa_model"))
+    if OmegaConf.select(config, "decision.model") is not None and overruled:
         raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
     refuse_pieces_of_networks(config)
     for name in config.requires or {}:
@@ -245,10 +246,10 @@ def check_given(config: DictConfig) -> None:
 def _try_decision_model(config: DictConfig) -> None:
     """Raise InputError for a classifier of a user's own that cannot be used, before days of training."""
     size = OmegaConf.select(config, "data.image_size")
-    if OmegaConf.select(config, "decision.model") is not None and OmegaConf.is_list(size):
-        asked = config.copy()
+    if OmegaConf.select(config, "decision.model") is not None and size is not None:
+        asked, (height, width) = config.copy(), size if OmegaConf.is_list(size) else (size, size)
         with open_dict(asked):
-            asked.facts = {"height": size[0], "width": size[1]}
+            asked.facts = {"height": height, "width": width}
         build(asked.decision.model, "decision")
 
 

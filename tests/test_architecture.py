@@ -35,6 +35,7 @@ RULES = {
     "models.pretrained": Rule("models", files=True),
     "models.released": Rule("models", files=True),
     "models.classifier_files": Rule("models", files=True),
+    "models.hugging_face_vqa": Rule("models", files=True),
     "tensors": Rule(),
     "declaration": Rule(),
     "pixel_attack": Rule(),

@@ -45,9 +45,10 @@ class VQADataModule(QueryDataModule):
     `group_by_image`: a training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
     questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
     `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
-    None = built from the training part, whatever `train_question_types`. `on_bad_sample`: `raise` InputError at an
-    image that is missing or cannot be read, or `skip` its questions and count it (in training the next ones come in
-    their place, so that no batch is smaller). The order of training is a function
+    None = built from the training part, whatever `train_question_types`.
+    `answers`: those of a VQA model that reads questions itself, in place of a vocabulary.
+    `on_bad_sample`: `raise` InputError at an image that is missing or cannot be read, or `skip` its questions and count
+    it (in training the next ones come in their place, so that no batch is smaller). The order of training is a function
     of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
     """
 
@@ -71,6 +72,7 @@ class VQADataModule(QueryDataModule):
         images_per_batch: int = 32,
         max_test_questions: int | None = None,
         vocabulary_path: str | None = None,
+        answers: Sequence[str] | None = None,
         on_bad_sample: OnBadSample = "raise",
         seed: int = 0,
     ) -> None:
@@ -93,6 +95,7 @@ class VQADataModule(QueryDataModule):
         self.group_by_image, self.images_per_batch = group_by_image, images_per_batch
         self.max_test_questions, self.seed = max_test_questions, seed
         self.vocabulary_path = None if vocabulary_path is None else Path(vocabulary_path).expanduser()
+        self.answers = None if answers is None else tuple(answers)
         self.on_bad_sample = on_bad_sample
         self.dropped_questions = 0
         self._questions: dict[Split, dict[int, VQAQuestion]] = {}
@@ -194,6 +197,8 @@ class VQADataModule(QueryDataModule):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The words and answers: of `vocabulary_path` if that is given, else of the training images, from the cache."""
+        if self.answers is not None:
+            return Vocabulary.of_answers(self.answers)
         if self.vocabulary_path is not None:
             return Vocabulary.load(self.vocabulary_path)
         # So that explaining val2014 need not read train2014. The questions decide, and which of them train.

@@ -52,6 +52,11 @@ class Vocabulary:
         return cls((*words, UNKNOWN_WORD), tuple(_by_frequency(answer_counts)[:num_answers]))
 
     @classmethod
+    def of_answers(cls, answers: Sequence[str]) -> "Vocabulary":
+        """For a model that reads questions as text: no word has a number."""
+        return cls((UNKNOWN_WORD,), tuple(answers))
+
+    @classmethod
     def cached(cls, path: Path, build: Callable[[], "Vocabulary"]) -> "Vocabulary":
         """What `save` left at `path`, where that is whole; else built and, if it can be, left there."""
         with contextlib.suppress(InputError):
@@ -88,6 +93,8 @@ class Vocabulary:
     def split(self, question: str) -> tuple[list[str], list[str]]:
         """The words of a question that the vocabulary knows, and those that it does not, in their order."""
         words = tokenize_mcb(question)
+        if self.words == (UNKNOWN_WORD,):  # who reads text knows what it knows
+            return words, []
         return [word for word in words if word in self._word_ids], [
             each for each in words if each not in self._word_ids
         ]

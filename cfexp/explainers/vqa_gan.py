@@ -20,6 +20,7 @@ from cfexp.explainers.base import Explainer, Explanation
 from cfexp.explainers.memory import check_budget
 from cfexp.models.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.mlb import VQAModel
+from cfexp.models.own_vqa import OwnVQAModel, Question
 from cfexp.models.pretrained import freeze
 
 _COSTS = {"l2", "mask", "color", "outline"}  # the terms that an edit costs
@@ -39,7 +40,8 @@ class VQACounterfactualGAN(Explainer):
     dear from the start they keep any generator from learning to edit at all.
     The answer A is the consensus where the vocabulary has it, else the VQA model's own.
 
-    decision_model: the VQA model that is explained; frozen here. generator, discriminator_optimizer, ...: constructors
+    decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen here.
+    generator, discriminator_optimizer, ...: constructors
     that lack only what the VQA model (its two sizes) or the networks (their parameters) determine.
     counterfactual_loss: logits (B, K), answers (B,) -> scalar; one of cfexp.losses.
     discriminator: images -> logits; None trains without one. perturbation: what the VQA model's input goes through in
@@ -52,7 +54,7 @@ class VQACounterfactualGAN(Explainer):
 
     def __init__(
         self,
-        decision_model: VQAModel,
+        decision_model: VQAModel | OwnVQAModel,
         generator: Callable[..., CounterfactualGenerator],
         discriminator: nn.Module | None,
         counterfactual_loss: Callable[[Tensor, Tensor], Tensor],
@@ -96,7 +98,7 @@ class VQACounterfactualGAN(Explainer):
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
-        question = image.new_zeros(len(image), self.decision_model.question_dim)
+        question = Question(image.new_zeros(len(image), self.decision_model.question_dim), ())
         answer = torch.zeros(len(image), dtype=torch.int64, device=image.device)
         seen: dict[str, Callable[[], object]] = {
             "decision_model": lambda: self._decide(image, question),
@@ -119,7 +121,7 @@ class VQACounterfactualGAN(Explainer):
 
     def explain(self, batch: VQABatch) -> Explanation:
         """One counterfactual for each question of the batch."""
-        question = self.decision_model.encode_question(batch.question, batch.question_length)
+        question = self.decision_model.ask(batch.question, batch.question_length, batch.text)
         query_logits = self._decide(batch.image, question)
         answer = torch.where(batch.answer >= 0, batch.answer, query_logits.argmax(1))
         edited = self._edit(batch.image, question, answer)
@@ -135,7 +137,7 @@ class VQACounterfactualGAN(Explainer):
 
     def logits(self, image: Tensor, batch: VQABatch) -> Tensor:
         """The VQA model's logits (B, K) on other images for the batch's questions."""
-        return self._decide(image, self.decision_model.encode_question(batch.question, batch.question_length))
+        return self._decide(image, self.decision_model.ask(batch.question, batch.question_length, batch.text))
 
     def keys(self, batch: VQABatch) -> Tensor:
         """The question ids."""
@@ -146,7 +148,7 @@ class VQACounterfactualGAN(Explainer):
         optimizers = self.optimizers()
         generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         with torch.no_grad():
-            question = self.decision_model.encode_question(batch.question, batch.question_length)
+            question = self.decision_model.ask(batch.question, batch.question_length, batch.text)
         # Training questions without a known answer are dropped by the data module: batch.answer >= 0 here.
         after_warmup = self.current_epoch + batch_idx / self.trainer.num_training_batches - self.warmup_epochs
         warmup = after_warmup < 0
@@ -214,15 +216,15 @@ class VQACounterfactualGAN(Explainer):
         frozen = self.decision_model.state_dict(prefix="decision_model.")
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
 
-    def _decide(self, image: Tensor, question: Tensor) -> Tensor:
-        return self.decision_model.answer(self.decision_model.backbone(image), question)
+    def _decide(self, image: Tensor, question: Question) -> Tensor:
+        return self.decision_model.decide(image, question)
 
-    def _edit(self, image: Tensor, question: Tensor, answer: Tensor, *, unconditioned: bool = False) -> Edited:
+    def _edit(self, image: Tensor, question: Question, answer: Tensor, *, unconditioned: bool = False) -> Edited:
         embedding = self.decision_model.answer_embeddings[answer]
-        edited: Edited = self.generator(image, question, embedding, unconditioned=unconditioned)
+        edited: Edited = self.generator(image, question.vector, embedding, unconditioned=unconditioned)
         return edited
 
-    def _generator_terms(self, query: Tensor, question: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
+    def _generator_terms(self, query: Tensor, question: Question, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
         logits = self._decide(self.perturbation(edited.image), question)
         if self.counter_answer_id >= 0:
             counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_answer_id))

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cfexp.errors import InputError
 from cfexp.models.backbones import torchvision_network
+from cfexp.models.own_vqa import Question
 
 
 class QuestionEncoder(nn.Module):
@@ -179,6 +180,14 @@ class VQAModel(nn.Module):
     def encode_question(self, question: Tensor, question_length: Tensor) -> Tensor:
         """Question vectors (B, question_dim) of word ids (B, T) and lengths (B,)."""
         return cast(Tensor, self.question_encoder(question, question_length))
+
+    def ask(self, question: Tensor, question_length: Tensor, text: Sequence[str] = ()) -> Question:
+        """The questions of a batch, by their word ids (B, T) and lengths (B,); their text is not read."""
+        return Question(self.encode_question(question, question_length), tuple(text))
+
+    def decide(self, image: Tensor, question: Question) -> Tensor:
+        """Logits (B, K) of images (B, 3, H, W) in [-1, 1] for B questions."""
+        return self.answer(self.backbone(image), question.vector)
 
     def answer(self, features: Tensor, question_vectors: Tensor, picture: Tensor | None = None) -> Tensor:
         """Logits (B, K) from the backbone's feature maps (N, C, h, w) and question vectors (B, question_dim).

@@ -13,7 +13,7 @@ from cfexp.configuration import run_config
 from cfexp.data.records import read_json
 from cfexp.data.vqa_vocabulary import Vocabulary
 from cfexp.errors import InputError
-from cfexp.evaluation.attack import Attack, Decide
+from cfexp.evaluation.measure.attack import Attack, Decide
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.losses import exclusive_logits
 from cfexp.models.pretrained import file_hash, load_network
@@ -37,8 +37,8 @@ class _Explained(NamedTuple):
     path: Path | None  # that file
 
 
-def attack_on(folder: Path, config: DictConfig) -> Attack | None:
-    """What `config.attack` asks of the run in `folder`; None where it asks nothing.
+def attack_on(folder: str | Path, config: DictConfig) -> Attack:
+    """What `config.attack` asks of the run in `folder`.
 
     config.checkpoints.explained: of the model that was explained; None = where the run's config says. second_model: of
     another model for the same decision; None = the explained model's stage with the overrides attack.second_model,
@@ -46,9 +46,7 @@ def attack_on(folder: Path, config: DictConfig) -> Attack | None:
     is left out. Raises InputError for a run that does not say what it explained, for a setting that there is not, and
     for files that are missing, were changed since, or do not fit.
     """
-    if config.get("attack") is None:
-        return None
-    explained = _explained(folder, config)
+    explained = _explained(Path(folder), config)
     if not config.attack.get("epsilons", [1]) or not config.attack.get("max_queries", 1):
         raise InputError("attack: epsilons and max_queries must not be empty or 0")
     settings = {str(key): value for key, value in config.attack.items() if key != "second_model"}
@@ -60,12 +58,12 @@ def attack_on(folder: Path, config: DictConfig) -> Attack | None:
         raise InputError(f"attack: {str(error).removeprefix('Attack.__new__() ')}") from None
 
 
-def explained_model(folder: Path, config: DictConfig) -> Decide:
+def explained_model(folder: str | Path, config: DictConfig) -> Decide:
     """The model that the run in `folder` explained; config.checkpoints.explained and errors as in `attack_on`.
 
     Raises InputError, too, for a model that decides the run's queries otherwise.
     """
-    explained = _explained(folder, config)
+    explained = _explained(Path(folder), config)
     decide = _decide(explained, explained.path)
     run = RunFolder(folder)
     records = list(run.records())[:ASKED]

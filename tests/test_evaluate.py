@@ -13,11 +13,9 @@ from torch import nn
 
 from cfexp import evaluate
 from cfexp.configuration import register_resolvers
-from cfexp.errors import InputError
-from cfexp.evaluation.figures import compare
+from cfexp.evaluation.goals import compare
 from cfexp.evaluation.run_folder import Record
-from cfexp.judging import BATCH, identity_features
-from cfexp.models.classifiers import Oracle
+from cfexp.judges import BATCH
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
 
@@ -74,40 +72,6 @@ def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float
     return folder
 
 
-def test_features_of_a_network_that_the_config_gives(checkpoint: Path) -> None:
-    load = {"_target_": "cfexp.models.pretrained.load_network", "network": NETWORK, "checkpoint": str(checkpoint)}
-    features = identity_features(str(checkpoint), OmegaConf.create(load))
-    assert features is not None
-    images = torch.rand(2 * BATCH + 1, 3, 4, 4)
-    assert torch.allclose(features(images), (images.mean((2, 3)) + 1) / 2)
-    assert not features(images).requires_grad
-
-
-def test_features_of_a_stage_that_has_its_config_beside_it(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match=r"identity\.ckpt has no config\.yaml beside it: give the model\.ckpt of"):
-        identity_features(str(checkpoint))
-    OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
-    features = identity_features(str(checkpoint))
-    assert features is not None
-    assert features(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
-    OmegaConf.save(OmegaConf.create({"network": {**NETWORK, "width": 5}}), checkpoint.parent / "config.yaml")
-    with pytest.raises(InputError, match=r"identity\.ckpt does not fit Colours: 1 misshaped"):
-        identity_features(str(checkpoint))
-
-
-def test_a_network_that_cannot_tell_people_apart(checkpoint: Path) -> None:
-    linear = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
-    with pytest.raises(InputError, match=r"checkpoints\.identity: a Linear has no features\(images\)"):
-        identity_features(str(checkpoint), OmegaConf.create(linear))
-    with pytest.raises(InputError, match=r"identity_network is given, its weights are not: checkpoints\.identity=PATH"):
-        identity_features(None, OmegaConf.create(NETWORK))
-    assert identity_features(None) is None
-
-
-def test_the_oracle_is_such_a_network() -> None:
-    assert callable(Oracle.features)
-
-
 def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoint: Path, tmp_path: Path) -> None:
     OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
     weights = {"0": (200, 30, 30), "0.1": (150, 60, 60), "1": (110, 90, 90)}
@@ -117,18 +81,18 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
         for weight, shown in weights.items()
     ]
     swept = "runs: [steex_smile_0,steex_smile_0.1,steex_smile_1], group: 'not smiling -> smiling'"
-    figures = (
-        f"figures=[{{name: distance, {swept}, metric: code_distance, falls: true}},"
+    goals = (
+        f"goals=[{{name: distance, {swept}, metric: code_distance, falls: true}},"
         f"{{name: identity, {swept}, metric: identity_similarity, rises: true}},"
         f"{{name: floor, run: steex_smile_0, group: all, metric: identity_similarity_reconstruction, at_least: 0.999}},"
         f"{{name: right, run: steex_smile_0, group: all, metric: decision_right, at_least: 100}},"
         f"{{name: young, run: steex_young, group: all, metric: success_kept, at_least: 99.5}}]"
     )
     code, stdout, stderr = main(
-        f"run=[{','.join(map(str, runs))}]", f"+checkpoints.identity={checkpoint}", figures, "num_threads=1"
+        f"run=[{','.join(map(str, runs))}]", f"+checkpoints.identity={checkpoint}", goals, "num_threads=1"
     )
     assert code == 0, stderr
-    table = stdout[stdout.index(next(line for line in stdout if line.startswith("Figures to reach"))) :]
+    table = stdout[stdout.index(next(line for line in stdout if line.startswith("Goals"))) :]
     verdicts = {line.split()[0]: line.split()[-1] for line in table if line.strip()}
     assert [verdicts[name] for name in ("distance", "identity", "floor", "right")] == ["reached"] * 4
     assert any(line.strip().startswith("young") and line.rstrip().endswith("not given: steex_young") for line in table)
@@ -137,17 +101,17 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
     assert rows.loc[("all", "identity_similarity"), "value"] == pytest.approx(sum(cosines) / 2, abs=1e-4)
     assert pd.isna(rows.loc[("all", "code_distance"), "low"])  # both are as far: no interval
     assert ("smiling -> not smiling", "success_kept") not in rows.index
-    code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", figures, "num_threads=1")
+    code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", goals, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
-    assert (code, "both are called steex_smile_0, of seed None; the figures are of one each" in line) == (2, True)
+    assert (code, "both are called steex_smile_0, of seed None; goals are of one each" in line) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["steex_report", "steex_faces_report", "vqa_report"])
-def test_reports_have_figures_that_can_be_checked(name: str) -> None:
+def test_reports_have_goals_that_can_be_checked(name: str) -> None:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("evaluate", overrides=[f"+experiment={name}", "run=nowhere"])
-    figures: Any = OmegaConf.to_container(config.figures)
-    verdicts = compare({}, figures)
-    assert len(verdicts) == len(figures) >= 10
+    goals: Any = OmegaConf.to_container(config.goals)
+    verdicts = compare({}, goals)
+    assert len(verdicts) == len(goals) >= 10
     assert all(verdict.verdict.startswith("not given: ") for verdict in verdicts)

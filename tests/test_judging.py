@@ -1,6 +1,5 @@
 """The judges that a user gives to `python -m cfexp.evaluate`, from files to the table."""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
-from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
 from cfexp import evaluate
-from cfexp.errors import InputError
-from cfexp.evaluation.run_folder import to_pixels
-from cfexp.judging import inception_features, with_batch_statistics
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
-from tests.models.malicious import Malicious
 
 NETWORK = {"_target_": f"{__name__}.Attributes"}
 NAMES = ["Male", "Smiling", "Young"]
@@ -126,39 +120,3 @@ def test_what_a_user_has_wrong_is_one_line(main: Main, run: Path, override: str,
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert code == 2
     assert problem in line
-
-
-def test_batch_statistics_are_those_of_training_mode() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).eval()
-    images = torch.rand(2, 3, 8, 8)
-    in_training = copy.deepcopy(network)
-    in_training[1].train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert torch.allclose(with_batch_statistics(network)(images), in_training(images), atol=1e-6)
-    assert not torch.allclose(network(images), in_training(images), atol=1e-2)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def test_inceptions_file_is_no_program(tmp_path: Path) -> None:
-    torch.save({"weight": Malicious(tmp_path / "ran")}, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="could run code"):
-        inception_features(tmp_path / "weights.pth")
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match=r"other\.pth does not fit torch-fidelity's Inception"):
-        inception_features(tmp_path / "other.pth")
-
-
-@pytest.mark.slow
-def test_features_are_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = theirs.FeatureExtractorInceptionV3.load_state_dict
-    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *arguments, **settings: {})
-    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state_dict: None)
-    network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
-    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", kept)
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    images = 2 * torch.rand(3, 3, 40, 32) - 1
-    (expected,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3))
-    found = inception_features(tmp_path / "weights.pth")(images)
-    assert found.shape == (3, 2048)
-    assert torch.allclose(found, expected, atol=1e-5)

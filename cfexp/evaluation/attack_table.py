@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from cfexp.evaluation.attack import KINDS, PGD
+from cfexp.evaluation.measure.attack import KINDS, PGD, TABLE
 from cfexp.evaluation.table import Row, Scores, table_of
 
 HEADINGS = ("counterfactual", "PGD", "query itself")
@@ -16,18 +16,18 @@ LABELS = {
 
 
 def print_attack(scores: Scores, console: Console | None = None) -> None:
-    """Print the headline group's attack block, if it was asked for; see `attack_figures`."""
+    """Print the headline group's attack block, if it was asked for; see `cfexp.evaluation.measure.attack`."""
     group = scores.groups[0]
-    rows = {row.metric.removeprefix("attack_"): row for row in scores.rows if row.group == group}
-    epsilon = rows.get(f"{PGD}_epsilon")
+    rows = scores.rows_of(group, TABLE)
+    epsilon = rows.pop("epsilon", {}).get(PGD)
     if epsilon is None:
         return
     title = f"{group}: explanation or attack? % of the successes, beside PGD of {epsilon.value:g} of 255 a pixel"
     table = table_of(title, "", *HEADINGS)
-    found = (name.partition("_") for name in rows)
-    for what in dict.fromkeys(what for kind, _, what in found if kind in KINDS and what != "epsilon"):
-        cells = [_cell(rows.get(f"{kind}_{what}")) for kind in KINDS]
-        table.add_row(LABELS.get(what, f"survives {what.replace('_', ' ')}"), *cells)
+    for what, found in rows.items():
+        table.add_row(
+            LABELS.get(what, f"survives {what.replace('_', ' ')}"), *(_cell(found.get(kind)) for kind in KINDS)
+        )
     (console or Console()).print(table)
 
 

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from cfexp.evaluation.judges import FLOOR, SUCCESSES
-from cfexp.evaluation.regions import CODES, PIXELS
+from cfexp.evaluation.measure.base import FLOOR, SUCCESSES
+from cfexp.evaluation.measure.regions import CODES, PIXELS, TABLE
 from cfexp.evaluation.table import Row, Scores, short, table_of
 
 
@@ -13,21 +13,21 @@ def print_closeness(scores: Scores, console: Console | None = None) -> None:
     group = scores.groups[0]
     rows = {row.metric: row for row in scores.rows if row.group == group}
     table = table_of(f"{group}: floor and after", "figure", "floor", "after", "95 % interval", "n", "successes", "n")
-    for name in [name.removesuffix(FLOOR) for name in rows if name.endswith(FLOOR)]:
-        if name not in rows:
+    for name in [name for name, each in scores.measures.items() if FLOOR in each.also and not each.ending]:
+        if name not in rows or name + FLOOR not in rows:
             continue
         row, floor, successes = rows[name], rows[name + FLOOR], rows.get(name + SUCCESSES)
         of_successes = ("—", "0") if successes is None else (short(successes.value), str(successes.n))
         label = f"{name} {row.unit}".rstrip()
         table.add_row(label, short(floor.value), *row.texts, str(row.n), *of_successes)
     console.print(table)
-    regions = [name.removeprefix(PIXELS) for name in rows if name.startswith(PIXELS)]
+    regions = {name: cells for name, cells in scores.rows_of(group, TABLE).items() if PIXELS in cells}
     if regions:
         table = table_of(
             f"{group}: what changed", "region", "n", "codes", "95 % interval", "RMS of 255", "95 % interval"
         )
-        for region in sorted(regions, key=lambda region: -_value(rows.get(CODES + region))):
-            codes, pixels = rows.get(CODES + region), rows[PIXELS + region]
+        for region, cells in sorted(regions.items(), key=lambda item: -_value(item[1].get(CODES))):
+            codes, pixels = cells.get(CODES), cells[PIXELS]
             of_codes = ("—", "—") if codes is None else codes.texts
             table.add_row(region, str(pixels.n), *of_codes, *pixels.texts)
         console.print(table)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.evaluation.judges import See
+from cfexp.evaluation.measure.base import See
 from cfexp.evaluation.run_folder import to_pixels
 
 DIMENSION = 128

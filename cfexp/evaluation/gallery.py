@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfexp.declaration import Declaration
 from cfexp.evaluation.directions import is_kept
-from cfexp.evaluation.measurements import COLORS, EVERYTHING, is_counted_apart
+from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 from cfexp.evaluation.table import Scores, counted_apart
 

@@ -29,7 +29,6 @@ from cfexp.evaluation.gallery import (
     region_moves,
     region_names,
 )
-from cfexp.evaluation.judges import FLOOR, SUCCESSES
 from cfexp.evaluation.measurements import Measurements, measure
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 
@@ -57,11 +56,11 @@ def write_page(
 
     Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
-    measurements = measure(run, "2021", {}, count=max_explanations)
+    measurements = measure(run, count=max_explanations)
     records, declaration = measurements.records, run.declaration
     album = _Album(run, max_width)
     regions = region_names(run, max(len(region_moves(declaration, record)) for record in records))
-    scores = [name for name in measurements.metrics if _is_score(name, measurements)]
+    scores = [name for name in measurements.measures if _is_score(name, measurements)]
     cards = [
         _card(run, declaration, record, album, regions)
         | {
@@ -190,16 +189,15 @@ class _Album:
 
 
 def _is_score(name: str, measurements: Measurements) -> bool:
-    """Whether a metric is a number of each explanation: no rate, none of groups, none of one region, no floor."""
-    values = measurements.values.get(name)
-    repeated = name.endswith((FLOOR, SUCCESSES))
-    if values is None or measurements.metrics[name].of_region or repeated:
-        return False
-    return not measurements.metrics[name].is_rate and not np.isnan(values).all()
+    """Whether a number is one of each explanation: no rate, none of groups, none of one region, no floor."""
+    of, values = measurements.measures[name], measurements.values.get(name)
+    return (
+        of.kind == "mean" and not of.of_region and not of.ending and values is not None and not np.isnan(values).all()
+    )
 
 
 def _label(name: str, measurements: Measurements) -> str:
-    unit = measurements.metrics[name].unit
+    unit = measurements.measures[name].unit
     return name.replace("_", " ") + (f" ({unit})" if unit else "")
 
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from cfexp.declaration import Shown
 from cfexp.errors import InputError
-from cfexp.evaluation.judges import FLOOR
+from cfexp.evaluation.measure.base import FLOOR
 from cfexp.evaluation.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.table import short, table_of
 

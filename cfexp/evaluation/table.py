@@ -4,28 +4,20 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cfexp.declaration import Shown
 from cfexp.errors import InputError
-from cfexp.evaluation.attack import Attack
-from cfexp.evaluation.judges import FLOOR, SUCCESSES, Judge
-from cfexp.evaluation.measurements import PREDICTOR_METRICS, Measurements, Predictor, measure
-from cfexp.evaluation.metric import Metric, Values
-from cfexp.evaluation.region_sweep import DISTANCE, FLIP, NEEDED, SET_FOUND, SET_SIZE, SETS, STEP
+from cfexp.evaluation.measure.base import Measure, Measures
+from cfexp.evaluation.measure.region_sweep import ALONE, DISTANCE, FLIP, SETS, STEP
+from cfexp.evaluation.measurements import Measurements, measure
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.metrics.functional import bootstrap_interval, wilson_interval
 from cfexp.metrics.vqa_text import Era
-
-SEED = 0  # of the bootstrap
 
 
 class Row(NamedTuple):
@@ -65,7 +57,7 @@ class Scores(NamedTuple):
     era: Era
     rows: tuple[Row, ...]
     absent: tuple[Absent, ...]
-    metrics: Mapping[str, Metric] = {}  # what the numbers are, by name
+    measures: Mapping[str, Measure] = {}  # what the numbers are, by name
     apart: Mapping[str, str] = {}  # the columns by which queries are counted apart, and what they say
 
     @property
@@ -77,7 +69,16 @@ class Scores(NamedTuple):
     def columns(self) -> dict[str, Shown]:
         """How the numbers that people look at first are shown, by metric: of those that some group has."""
         known = {row.metric for row in self.rows}
-        return {name: metric.shown for name, metric in self.metrics.items() if metric.shown and name in known}
+        return {name: each.shown for name, each in self.measures.items() if each.shown and name in known}
+
+    def rows_of(self, group: str, table: str) -> dict[str, dict[str, Row]]:
+        """What stands in a table of its own kind, of a group: by row and column."""
+        found: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            cell = self.measures[row.metric].cell if row.metric in self.measures else None
+            if row.group == group and cell is not None and cell.table == table:
+                found.setdefault(cell.row, {})[cell.column] = row
+        return found
 
     def find(self, group: str, metric: str) -> Row | Absent:
         """One number, or why it is not there. Raises InputError for a group or metric that the table does not know."""
@@ -109,109 +110,32 @@ class Scores(NamedTuple):
                 lines.writerow("" if number is None else number for number in _stored(row).values())
 
 
-def score_run(
-    run: RunFolder,
-    *,
-    era: Era = "2021",
-    predictors: Mapping[str, Predictor] | None = None,
-    judges: Sequence[Judge] = (),
-    missing: Mapping[str, str] | None = None,
-    attack: Attack | None = None,
-) -> Scores:
+def score_run(run: RunFolder, measures: Sequence[Measures] | None = None, *, era: Era = "2021") -> Scores:
     """Score what is in a run folder, finished or not.
 
-    predictors: other models by name, whose answers say whether a flip transfers. judges: see
-    `cfexp.evaluation.judges`. missing: metrics of other judges, and what they want. attack: whether to ask if it is
-    one, see `cfexp.evaluation.attack`.
+    measures: what to compute; None = the standard ones, which need no network; see `cfexp.evaluation.measure`.
 
     Raises InputError for a folder that is no run, and for whatever is missing or damaged in it.
     """
-    predictors = predictors or {}
-    theirs = {name.format(model): metric for model in predictors for name, metric in PREDICTOR_METRICS.items()}
-    measurements = measure(run, era, predictors, judges, attack=attack)
-    metrics = measurements.metrics | theirs
-    entries = [
-        entry
-        for index, group in enumerate(measurements.members)
-        for entry in _entries(measurements, index, group, metrics)
-    ]
-    entries += [
-        Absent(group, metric + ending, wanted)
-        for group in measurements.members
-        for metric, wanted in {**(missing or {}), **(attack.missing if attack else {})}.items()
-        for ending in ("", FLOOR, SUCCESSES)
-    ]
+    found = measure(run, measures, era=era)
+    entries = [_entry(found, group, name) for group in found.facts.members for name in found.measures]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
     absent = tuple(entry for entry in entries if isinstance(entry, Absent))
-    apart = {column.name: column.meaning for column in measurements.declaration.columns if column.counted_apart}
-    return Scores(run.name, era, rows, absent, metrics, apart)
+    apart = {column.name: column.meaning for column in found.facts.declaration.columns if column.counted_apart}
+    return Scores(run.name, era, rows, absent, found.measures, apart)
 
 
-def _entries(
-    measurements: Measurements, index: int, group: str, metrics: Mapping[str, Metric]
-) -> Iterator[Row | Absent]:
-    """The numbers of one group, in the order of `metrics`."""
-    member = measurements.members[group]
-    image_ids = measurements.image_ids[member]
-    values = {metric: column[member] for metric, column in measurements.values.items()}
-    values["locality_lift"] = _ratio(values["edit_locality"], values["mask_area"])
-    of_group = list(compress(measurements.records, measurements.everyone[group]))
-    for column in measurements.declaration.columns:
-        told = [record[column.name] for record in of_group if column.counted_apart and column.name in record]
-        if told:
-            value, low, high, n = _share(100.0 * np.array(told))
-            yield Row(group, column.name, value, n, low, high, "%")
-    for name, metric in metrics.items():
-        if name.startswith("checkerboard_"):
-            score = measurements.checkerboard.score(index, int(name.removeprefix("checkerboard_")))
-        elif name == "language_sensitivity":
-            pairs = measurements.sensitivity[group]
-            score = _mean(np.array(pairs.values), np.array(pairs.image_ids), metric)
-        elif name in measurements.sets:
-            score = measurements.sets[name].score(member, measurements.image_ids)
-        elif metric.is_rate:
-            score = _share(values[name])
-        else:
-            score = _mean(values[name], image_ids, metric)
-        value, low, high, n = score
-        if n == 0:
-            yield Absent(group, name, f"no {metric.counted}")
-        elif not math.isfinite(value):
-            yield Absent(group, name, f"of {metric.counted}, some give no finite number")
-        else:
-            yield Row(group, name, value, n, low, high, metric.unit)
-
-
-def _share(values: Values) -> tuple[float, float, float, int]:
-    """Rate in percent with Wilson's interval, and n, the queries, which count as if they did not depend on each other.
-
-    What several questions about one image have in common is left out; only `_mean` knows of images.
-    """
-    known = values[~np.isnan(values)]
-    happened = int((known > 0).sum())
-    low, high = wilson_interval(happened, len(known))
-    return 100 * happened / max(len(known), 1), 100 * low, 100 * high, len(known)
-
-
-def _mean(values: Values, image_ids: NDArray[np.int64], metric: Metric) -> tuple[float, float, float, int]:
-    """Mean with the interval of the bootstrap over images, if it has one, and n; of percent, see its `bounds`."""
-    known = ~np.isnan(values)
-    bounds = (0.0, 100.0) if metric.unit == "%" else None
-    low, high = bootstrap_interval(values[known], seed=SEED, groups=image_ids[known], bounds=bounds)
-    return float(values[known].sum()) / max(int(known.sum()), 1), low, high, int(known.sum())
-
-
-def _ratio(above: Values, below: Values) -> Values:
-    """Values whose mean is the ratio of the means, and whose spread is that of the ratio to first order.
-
-    The mean of the ratios would be ruled by the smallest objects, and would not be the quotient of the two rows.
-    """
-    known = ~np.isnan(above)
-    if not known.any():
-        return above
-    ratio = above[known].mean() / below[known].mean()
-    linearised: Values = ratio + (above - ratio * below) / below[known].mean()
-    return linearised
+def _entry(found: Measurements, group: str, name: str) -> Row | Absent:
+    """A number of one group, or why there is none."""
+    of = found.measures[name]
+    if of.missing:
+        return Absent(group, name, of.missing)
+    value, low, high, n = found.score(name, group)
+    if n == 0:
+        return Absent(group, name, f"no {of.counted}")
+    if not math.isfinite(value):
+        return Absent(group, name, f"of {of.counted}, some give no finite number")
+    return Row(group, name, value, n, low, high, of.unit)
 
 
 def _stored(row: Row) -> dict[str, Any]:
@@ -225,7 +149,6 @@ def _stored(row: Row) -> dict[str, Any]:
 def print_table(scores: Scores, console: Console | None = None) -> None:
     """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
     console = console or Console()
-    known = {row.metric for row in scores.rows}
     columns = {name: shown for name, shown in scores.columns.items() if shown.table}
     table = table_of(f"{scores.run}: before and after", "queries", "n", *(shown.header for shown in columns.values()))
     for group in scores.groups:
@@ -243,19 +166,18 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
         console.print(line)
     table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
-        metric = scores.metrics.get(row.metric)
-        if row.group == headline and metric is not None and metric.is_telling and row.metric not in columns:
+        of = scores.measures.get(row.metric)
+        if row.group == headline and of is not None and of.is_telling and row.metric not in columns:
             value, interval = row.texts
             table.add_row(row.metric, f"{value} {row.unit}".rstrip(), interval, str(row.n))
     console.print(table)
-    if any(metric.startswith(FLIP) for metric in known):
-        for table in _sweep_tables(scores, headline):
-            console.print(table)
+    for table in _sweep_tables(scores, headline):
+        console.print(table)
     reasons: dict[str, list[str]] = {}
     for entry in scores.absent:
-        # What has a table of its own has a dash there; a floor is missing with its metric.
-        elsewhere = entry.metric in scores.metrics and scores.metrics[entry.metric].of_region
-        if entry.group == headline and not elsewhere and not entry.metric.endswith((FLOOR, SUCCESSES)):
+        of = scores.measures.get(entry.metric)
+        # What has a table of its own has a dash there; a floor is missing with its measure.
+        if entry.group == headline and of is not None and not of.of_region and not of.ending:
             reasons.setdefault(entry.reason, []).append(entry.metric)
     for reason, metrics in reasons.items():
         console.print(f"not computed: {', '.join(metrics)} ({reason})", style="dim")
@@ -272,24 +194,20 @@ def counted_apart(scores: Scores) -> str:
 
 
 def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
-    """What each region alone does to the decision, and the smallest sets that turn it."""
-    rows = {row.metric: row for row in scores.rows if row.group == group}
+    """What each region alone does to the decision, and the smallest sets that turn it; none where nobody asked."""
+    regions, sets = scores.rows_of(group, ALONE), scores.rows_of(group, SETS)
+    if not regions:
+        return
     table = table_of(f"{group}: one region alone", "region", "n", "% flipped", "95 % interval", "distance", "steps")
-    rates = [name for name in rows if name.startswith(FLIP)]
-    for name in sorted(rates, key=lambda name: -rows[name].value):
-        region = name.removeprefix(FLIP)
-        price = (_cell(scores.find(group, f"{of}{region}"), digits) for of, digits in ((DISTANCE, 2), (STEP, 1)))
-        table.add_row(region, str(rows[name].n), f"{rows[name].value:.1f}", rows[name].texts[1], *price)
+    for region, columns in sorted(regions.items(), key=lambda item: -item[1][FLIP].value):
+        flips = columns[FLIP]
+        price = (_cell(columns.get(name), digits) for name, digits in ((DISTANCE, 2), (STEP, 1)))
+        table.add_row(region, str(flips.n), f"{flips.value:.1f}", flips.texts[1], *price)
     yield table
     table = table_of(f"{group}: the smallest set that flips", "regions", "%", "95 % interval", "n")
-    for name, row in rows.items():
-        if name.startswith(NEEDED):
-            label = name.removeprefix(NEEDED).replace("+", " + ")
-        elif name.startswith(SETS):
-            label = {SET_FOUND: "any set found", SET_SIZE: "mean number of regions"}[name]
-        else:
-            continue
-        table.add_row(label, *row.texts, str(row.n))
+    for label, columns in sets.items():
+        for row in columns.values():
+            table.add_row(label, *row.texts, str(row.n))
     yield table
 
 
@@ -309,7 +227,7 @@ def table_of(title: str, first: str, *headers: str) -> Table:
     return table
 
 
-def _cell(entry: Row | Absent, digits: int) -> str:
+def _cell(entry: Row | Absent | None, digits: int) -> str:
     return f"{entry.value:.{digits}f}" if isinstance(entry, Row) else "—"
 
 

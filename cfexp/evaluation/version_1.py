@@ -44,9 +44,9 @@ _OF_SEARCHES = (
 
 def declaration_of(folder: Path, records: Iterable[Mapping[str, Any]]) -> Declaration:
     """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that cannot be read."""
-    if not any(record.get("code_distance") is not None for record in records):
-        return Declaration()
     config = _config(folder / "config.yaml")
+    if not any(record.get("code_distance") is not None for record in records):
+        return Declaration(label=config.get("label"))
     explainer = config.get("explainer") or {}
     regions = explainer.get("regions")
     return Declaration(

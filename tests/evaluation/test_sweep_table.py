@@ -11,9 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from cfexp.errors import InputError
-from cfexp.evaluation.judges import PIXELS, similarity_judge
-from cfexp.evaluation.measurements import KEPT_METRICS, METRICS, VQA_METRICS
-from cfexp.evaluation.metric import metrics_of_column
+from cfexp.evaluation.measure import directions, edits, pixels, vqa
+from cfexp.evaluation.measure.networks import similarity
 from cfexp.evaluation.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.sweep_table import (
     Member,
@@ -25,13 +24,15 @@ from cfexp.evaluation.sweep_table import (
 )
 from cfexp.explainers.steex import STEEX
 
-OF_SEARCHES = [metrics_of_column(column, []) for column in STEEX.columns]
-IDENTITY = similarity_judge("identity_similarity", lambda images: images.flatten(1)).metrics
-COLUMNS = {
-    name: metric.shown
-    for metrics in (VQA_METRICS, KEPT_METRICS, *OF_SEARCHES, METRICS, PIXELS.metrics, IDENTITY)
-    for name, metric in metrics.items()
-    if metric.shown is not None
+IDENTITY = similarity("identity_similarity", lambda images: images.flatten(1))
+OF_SEARCHES = {column.name: column.shown for column in STEEX.columns if column.shown is not None}
+SUCCESS = next(measure for measure in directions.measures() if measure.name == "success_kept")
+COLUMNS = {measure.name: measure.shown for measure in (*vqa.measures(), SUCCESS) if measure.shown is not None}
+COLUMNS |= OF_SEARCHES
+COLUMNS |= {
+    measure.name: measure.shown
+    for measure in (*edits.measures(), *pixels.measures(), IDENTITY)
+    if measure.shown is not None
 }
 WEIGHTS = ("0", "0.03", "0.1", "0.3", "1", "3")
 

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfexp.declaration import Declaration
 from cfexp.evaluation import measurements
 from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
-from cfexp.evaluation.measurements import VQA_METRICS
+from cfexp.evaluation.measure import vqa
+from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.evaluation.table import Absent, Row, Scores, print_table, score_run, shown
 from cfexp.metrics.functional import bootstrap_interval, checkerboard_score, ssim, wilson_interval
@@ -66,11 +66,6 @@ def number(scores: Scores, metric: str, group: str = "what color") -> Row:
 
 def test_groups(scores: Scores) -> None:
     assert scores.groups == ("what color", "what color is the", "how many", "number", "other", "all")
-
-
-def test_a_type_that_is_called_as_a_union() -> None:
-    groups = measurements.group_members([{"question_type": "what color", "answer_type": "other"}], Declaration())
-    assert list(groups) == ["what color", "what color (type)", "other", "all"]
 
 
 def test_decisions(scores: Scores) -> None:
@@ -202,7 +197,7 @@ def test_transfer(run: RunFolder) -> None:
             for known, is_blue in zip(records, blue.tolist(), strict=True)
         ]
 
-    scores = score_run(run, predictors={"second": follows_the_picture})
+    scores = score_run(run, [*standard_measures(), vqa.transfer("second", follows_the_picture)])
     # Right before under both: 10, 11 and 20, of which 10 and 20 flip; it sees that 10 turned blue, and 20 stayed red.
     assert (number(scores, "transfer_second").value, number(scores, "transfer_second").n) == (50, 2)
     assert number(scores, "accuracy_before_second").value == pytest.approx((100 + 100 + 100 + 90) / 4)
@@ -218,7 +213,7 @@ def test_other_explainers_know_no_question(tmp_path: Path) -> None:
     assert scores.groups == ("all",)
     assert number(scores, "flip_rate", "all").value == 100
     told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-    assert not told & VQA_METRICS.keys()
+    assert not told & {"language_sensitivity", *(measure.name for measure in (*vqa.measures(), *vqa.colors()))}
 
 
 def test_any_chunks_give_the_same_table(run: RunFolder, scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:

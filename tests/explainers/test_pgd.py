@@ -64,7 +64,7 @@ def test_a_run_is_scored_by_what_it_declares(data: EightImages, tmp_path: Path) 
         row = scores.find("all", metric)
         assert isinstance(row, Row)
         assert row.n == n
-    assert "reconstruction_psnr" not in scores.metrics
+    assert "reconstruction_psnr" not in scores.measures
     assert list(scores.columns)[:2] == ["success_kept", "epsilon"]
 
 

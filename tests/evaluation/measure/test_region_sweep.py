@@ -1,4 +1,5 @@
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from cfexp.declaration import Declaration
-from cfexp.evaluation.region_sweep import MAX_SETS, sweep_values
+from cfexp.evaluation.measure.base import Values
+from cfexp.evaluation.measure.region_sweep import MAX_SETS, swept
 from cfexp.evaluation.run_folder import Record
 from cfexp.evaluation.table import Row, Scores, print_table, score_run
 from cfexp.explainers.steex import STEEX
@@ -20,7 +22,7 @@ DECLARED = Declaration(
 )
 
 
-def swept(key: int, success: list[int], smallest: list[bool], **known: Any) -> Record:
+def searched(key: int, success: list[int], smallest: list[bool], **known: Any) -> Record:
     """A search of a stop, and what its sweep over three regions and a group found."""
     decided = {"query_class": 0, "counter_class": 1, "reconstruction_class": 0, "stored_class": 1}
     steps = [10 * unit if flipped == 1 else -1 for unit, flipped in enumerate(success, 1)]
@@ -31,12 +33,12 @@ def swept(key: int, success: list[int], smallest: list[bool], **known: Any) -> R
 
 
 RECORDS = [
-    swept(0, [0, 1, 0, 1], [False, True, False]),
-    swept(1, [0, 1, -1, 1], [False, True, False]),
-    swept(2, [0, 0, 0, 1], [False, True, True]),
-    swept(3, [-1, 0, 0, 0], [False, False, False]),
-    swept(4, [1, 1, 1, 1], [True, False, False], reconstruction_class=1),  # the reconstruction has flipped it
-    swept(5, [1, 1, 1, 1], [True, False, False], counter_class=0, query_class=0),  # it is of that class already
+    searched(0, [0, 1, 0, 1], [False, True, False]),
+    searched(1, [0, 1, -1, 1], [False, True, False]),
+    searched(2, [0, 0, 0, 1], [False, True, True]),
+    searched(3, [-1, 0, 0, 0], [False, False, False]),
+    searched(4, [1, 1, 1, 1], [True, False, False], reconstruction_class=1),  # the reconstruction has flipped it
+    searched(5, [1, 1, 1, 1], [True, False, False], counter_class=0, query_class=0),  # it is of that class already
 ]
 
 
@@ -45,6 +47,10 @@ def scores_of(path: Path, records: list[Record]) -> Scores:
     run = write_run(path, [(each, pixels, pixels, None) for each in records], data={"region_names": REGIONS})
     run.declare(DECLARED)
     return score_run(run)
+
+
+def values_of(records: list[Record], names: Sequence[str]) -> dict[str, Values]:
+    return {measure.name: values for measure, values in swept(records, names, DECLARED)}
 
 
 def test_each_region_is_scored_over_the_pictures_that_have_it(tmp_path: Path) -> None:
@@ -86,19 +92,19 @@ def test_the_tables_are_printed(tmp_path: Path) -> None:
 
 
 def test_a_flip_that_is_due_to_the_last_step_or_to_rounding_has_no_step() -> None:
-    [record] = [swept(0, [0, 1, 0, 1], [False, True, False], sweep_flip_step=[-1] * 4)]
-    values = sweep_values([record], REGIONS, DECLARED)
+    [record] = [searched(0, [0, 1, 0, 1], [False, True, False], sweep_flip_step=[-1] * 4)]
+    values = values_of([record], REGIONS)
     assert values["sweep_distance_car"].tolist() == [1.0]
     assert np.isnan(values["sweep_step_car"]).all()
 
 
 def test_without_a_sweep_there_is_nothing_and_of_many_sets_the_most_frequent_are_named() -> None:
     plain = {name: value for name, value in RECORDS[0].items() if not name.startswith("sweep_")}
-    assert sweep_values([plain], REGIONS, DECLARED) == {}
+    assert values_of([plain], REGIONS) == {}
     names = [f"region{index}" for index in range(MAX_SETS + 3)]
     absent = {"sweep_success": [-1] * (len(names) + 1)}
     sets = [[index == key % len(names) for index in range(len(names))] for key in range(len(names) + 1)]
-    values = sweep_values([swept(key, [], each, **absent) for key, each in enumerate(sets)], names, DECLARED)
+    values = values_of([searched(key, [], each, **absent) for key, each in enumerate(sets)], names)
     named = [name for name in values if name.startswith("sweep_set_of_")]
     assert (len(named), named[0]) == (MAX_SETS, "sweep_set_of_region0")
     assert (values["sweep_set_size"] == 1).all()

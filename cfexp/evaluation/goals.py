@@ -1,4 +1,4 @@
-"""What was measured, held against the figures to reach."""
+"""What was measured, held against the goals."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
@@ -17,7 +17,7 @@ _BOUNDS = ({"run", "at_least"}, {"run", "at_most"}, {"run"}, {"runs", "rises"}, 
 
 
 class Verdict(NamedTuple):
-    """A figure to reach, and what became of it."""
+    """A goal, and what became of it."""
 
     name: str
     bound: str
@@ -27,23 +27,23 @@ class Verdict(NamedTuple):
 
 
 def compare(
-    scores_by_run: Mapping[str, Sequence[Scores]], figures: Sequence[Mapping[str, Any]], console: Console | None = None
+    scores_by_run: Mapping[str, Sequence[Scores]], goals: Sequence[Mapping[str, Any]], console: Console | None = None
 ) -> list[Verdict]:
-    """Print and return how runs compare with the figures to reach.
+    """Print and return how runs compare with the goals.
 
-    scores_by_run: of each run its scores, several where it was repeated with other seeds. A figure is reached if every
+    scores_by_run: of each run its scores, several where it was repeated with other seeds. A goal is reached if every
     seed reaches it: what is printed of several is their mean and range.
-    figures: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
+    goals: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
     (with neither it stands there for comparison), or runs with rises: true or falls: true: from each run to the next;
     with clearly: true so far that their 95 % intervals lie apart, which nobody can tell of runs without one.
     min_n: how many queries each must be of.
-    Raises InputError for one with other keys, for a group or metric that a run does not know, and for a figure of
+    Raises InputError for one with other keys, for a group or metric that a run does not know, and for a goal of
     several runs that were not repeated equally often.
     """
-    verdicts = [_verdict(scores_by_run, figure) for figure in figures]
+    verdicts = [_verdict(scores_by_run, goal) for goal in goals]
     seeds = max((len(scores) for scores in scores_by_run.values()), default=1)
-    title = "Figures to reach" if seeds == 1 else f"Figures to reach; mean (range) of {seeds} seeds"
-    table = table_of(title, "figure", "bound", "measured", "n", "verdict")
+    title = "Goals" if seeds == 1 else f"Goals; mean (range) of {seeds} seeds"
+    table = table_of(title, "goal", "bound", "measured", "n", "verdict")
     for name, bound, rows, verdict in verdicts:
         values = [_measured(of_run, alone=len(rows) == 1) for of_run in rows]
         counts = dict.fromkeys(str(row.n) for of_run in rows for row in of_run)
@@ -61,52 +61,52 @@ def _measured(of_run: Sequence[Row], *, alone: bool) -> str:
     return " ".join(of_run[0].texts) if alone else short(values[0])
 
 
-def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], figure: Mapping[str, Any]) -> Verdict:
-    _check(figure)
-    name, bound = str(figure["name"]), _bound(figure)
-    runs = figure.get("runs") or [figure["run"]]
+def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], goal: Mapping[str, Any]) -> Verdict:
+    _check(goal)
+    name, bound = str(goal["name"]), _bound(goal)
+    runs = goal.get("runs") or [goal["run"]]
     if missing := [run for run in runs if run not in scores_by_run]:
         return Verdict(name, bound, (), f"{NOT_GIVEN}: {', '.join(missing)}")
-    found = [[scores.find(figure["group"], figure["metric"]) for scores in scores_by_run[run]] for run in runs]
+    found = [[scores.find(goal["group"], goal["metric"]) for scores in scores_by_run[run]] for run in runs]
     for entry in chain.from_iterable(found):
         if isinstance(entry, Absent):
             return Verdict(name, bound, (), f"not computed: {entry.reason}")
     rows = tuple(tuple(entry for entry in of_run if isinstance(entry, Row)) for of_run in found)
     if len({len(of_run) for of_run in rows}) > 1:
         counts = ", ".join(f"{run} {len(of_run)}" for run, of_run in zip(runs, rows, strict=True))
-        raise InputError(f"the figure {name!r} compares runs that have equally many seeds, got {counts}")
+        raise InputError(f"the goal {name!r} compares runs that have equally many seeds, got {counts}")
     fewest = min(row.n for row in chain.from_iterable(rows))
-    if fewest < figure.get("min_n", 0):
-        return Verdict(name, bound, rows, f"n is below {figure['min_n']}")
+    if fewest < goal.get("min_n", 0):
+        return Verdict(name, bound, rows, f"n is below {goal['min_n']}")
     if not bound:
         return Verdict(name, bound, rows, COMPARISON)
-    if "clearly" in figure and not all(row.has_interval for row in chain.from_iterable(rows)):
+    if "clearly" in goal and not all(row.has_interval for row in chain.from_iterable(rows)):
         return Verdict(name, bound, rows, NO_INTERVAL)
-    reached = all(_is_reached(figure, of_seed) for of_seed in zip(*rows, strict=True))
+    reached = all(_is_reached(goal, of_seed) for of_seed in zip(*rows, strict=True))
     return Verdict(name, bound, rows, REACHED if reached else MISSED)
 
 
-def _check(figure: Mapping[str, Any]) -> None:
-    bounds = set(figure) - _KEYS - {"min_n"} - ({"clearly"} if "runs" in figure else set())
-    switches = [figure[key] for key in ("rises", "falls", "clearly") if key in figure]
-    several = "runs" not in figure or len(figure["runs"]) > 1
-    if not set(figure) >= _KEYS or bounds not in _BOUNDS or not several or any(value is not True for value in switches):
+def _check(goal: Mapping[str, Any]) -> None:
+    bounds = set(goal) - _KEYS - {"min_n"} - ({"clearly"} if "runs" in goal else set())
+    switches = [goal[key] for key in ("rises", "falls", "clearly") if key in goal]
+    several = "runs" not in goal or len(goal["runs"]) > 1
+    if not set(goal) >= _KEYS or bounds not in _BOUNDS or not several or any(value is not True for value in switches):
         expected = "name, group, metric, and run with at_least or at_most, or runs with rises: true or falls: true"
-        raise InputError(f"a figure has the keys {expected}; got {dict(figure)}")
+        raise InputError(f"a goal has the keys {expected}; got {dict(goal)}")
 
 
-def _bound(figure: Mapping[str, Any]) -> str:
-    if "runs" in figure:
-        return ("rises" if "rises" in figure else "falls") + (" clearly" if "clearly" in figure else "")
+def _bound(goal: Mapping[str, Any]) -> str:
+    if "runs" in goal:
+        return ("rises" if "rises" in goal else "falls") + (" clearly" if "clearly" in goal else "")
     signs = {"at_least": ">=", "at_most": "<="}
-    return next((f"{sign} {float(figure[key]):g}" for key, sign in signs.items() if key in figure), "")
+    return next((f"{sign} {float(goal[key]):g}" for key, sign in signs.items() if key in goal), "")
 
 
-def _is_reached(figure: Mapping[str, Any], rows: Sequence[Row]) -> bool:
-    if "runs" not in figure:
+def _is_reached(goal: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+    if "runs" not in goal:
         value = rows[0].value
-        return value >= float(figure["at_least"]) if "at_least" in figure else value <= float(figure["at_most"])
-    steps = list(pairwise(rows if "rises" in figure else rows[::-1]))
-    if "clearly" in figure:
+        return value >= float(goal["at_least"]) if "at_least" in goal else value <= float(goal["at_most"])
+    steps = list(pairwise(rows if "rises" in goal else rows[::-1]))
+    if "clearly" in goal:
         return all(before.high < after.low for before, after in steps)
     return all(before.value < after.value for before, after in steps)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cfexp.errors import InputError
-from cfexp.evaluation.figures import compare
+from cfexp.evaluation.goals import compare
 from cfexp.evaluation.table import Absent, Row, Scores
 
 
@@ -27,8 +27,8 @@ RUNS = {
 }
 
 
-def verdict(**figure: Any) -> str:
-    (found,) = compare(RUNS, [{"name": "x", "group": "all", "metric": "rate", **figure}], quiet())
+def verdict(**goal: Any) -> str:
+    (found,) = compare(RUNS, [{"name": "x", "group": "all", "metric": "rate", **goal}], quiet())
     return found.verdict
 
 
@@ -37,7 +37,7 @@ def quiet() -> Console:
 
 
 @pytest.mark.parametrize(
-    ("figure", "expected"),
+    ("goal", "expected"),
     [
         ({"run": "a", "at_least": 50}, "reached"),
         ({"run": "a", "at_least": 50.1}, "missed"),
@@ -70,12 +70,12 @@ def quiet() -> Console:
     ],
     ids=str,
 )
-def test_verdicts(figure: Mapping[str, Any], expected: str) -> None:
-    assert verdict(**figure) == expected
+def test_verdicts(goal: Mapping[str, Any], expected: str) -> None:
+    assert verdict(**goal) == expected
 
 
 @pytest.mark.parametrize(
-    "figure",
+    "goal",
     [
         *(
             {"run": "a", "at_least": 1, "at_most": 2},
@@ -89,12 +89,12 @@ def test_verdicts(figure: Mapping[str, Any], expected: str) -> None:
     ],
     ids=str,
 )
-def test_a_figure_with_other_keys(figure: Mapping[str, Any]) -> None:
-    with pytest.raises(InputError, match="a figure has the keys name, group, metric, and run with at_least"):
-        verdict(**figure)
+def test_a_goal_with_other_keys(goal: Mapping[str, Any]) -> None:
+    with pytest.raises(InputError, match="a goal has the keys name, group, metric, and run with at_least"):
+        verdict(**goal)
 
 
-def test_a_figure_that_names_nothing() -> None:
+def test_a_goal_that_names_nothing() -> None:
     with pytest.raises(InputError, match="no 'Rate' of 'all' in run: the groups are all; the metrics rate, colour"):
         verdict(run="a", metric="Rate")
 
@@ -106,11 +106,11 @@ def test_runs_of_which_one_was_repeated_and_the_other_not() -> None:
 
 def test_what_is_printed() -> None:
     console = quiet()
-    figures = [
+    goals = [
         {"name": "one", "group": "all", "metric": "rate", "run": "a", "at_least": 97.5},
         {"name": "sweep", "group": "all", "metric": "rate", "runs": ["a", "b", "c"], "rises": True, "clearly": True},
     ]
-    verdicts = compare({name: RUNS[name] for name in "abc"}, figures, console)
+    verdicts = compare({name: RUNS[name] for name in "abc"}, goals, console)
     assert [(each.bound, [row.value for (row,) in each.rows]) for each in verdicts] == [
         (">= 97.5", [50]),
         ("rises clearly", [50, 51.5, 60]),

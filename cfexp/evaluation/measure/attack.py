@@ -15,12 +15,13 @@ from torch import Tensor
 from cfexp.errors import InputError
 from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.disturbances import blur, jpeg
+from cfexp.evaluation.measure.base import Cell, Facts, Family, Measure, Members, Values, of_rows, rate
 from cfexp.evaluation.run_folder import Record, RunFolder, from_pixels, to_pixels
 from cfexp.metrics.functional import edit_locality
 from cfexp.pixel_attack import projected_gradient, success_margin
 
-Values = NDArray[np.float64]
 COUNTERFACTUAL, PGD, QUERY = KINDS = ("counterfactual", "pgd", "query")
+TABLE, ASKED = "attack", "queries asked about"
 BATCH = 32
 # Of the queries, so many may be decided otherwise than the run says: another machine rounds otherwise.
 MAX_DISAGREEMENT = 0.02
@@ -46,26 +47,12 @@ class Attack(NamedTuple):
     no_second: str = ""  # why there is none
 
     @property
-    def missing(self) -> dict[str, str]:
-        """The metrics that are not computed for want of a second model, and why."""
-        return {} if self.second is not None else {f"attack_{kind}_transfer": self.no_second for kind in KINDS}
-
-    @property
     def disturbances(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What pictures go through, by name."""
         return {
             **{f"jpeg_{quality}": partial(jpeg, quality=quality) for quality in self.jpeg_qualities},
             **{f"blur_{sigma:g}": partial(blur, sigma=sigma) for sigma in self.blur_sigmas},
         }
-
-
-class Figure(NamedTuple):
-    """A metric of the attack block: its unit, what it counts, whether each value is 0 or 100; and the values (N,)."""
-
-    unit: str
-    counted: str
-    is_rate: bool
-    values: Values
 
 
 class _Batch(NamedTuple):
@@ -101,12 +88,10 @@ class _Made(NamedTuple):
     in_float: NDArray[np.bool_]  # (B,) success before they were rounded
 
 
-def attack_figures(
-    run: RunFolder, records: Sequence[Record], member: NDArray[np.bool_], attack: Attack
-) -> dict[str, Figure]:
-    """The metrics of the attack block, each (N,), NaN where one means nothing; by name.
+def measures(attack: Attack) -> Family:
+    """The measures of the attack block, which are made of a run at once.
 
-    Asked are the first `max_queries` of the N records in `member` that there is anything to explain of. `OF` is
+    Asked are the first `max_queries` of the headline group that there is anything to explain of. `OF` is
     `counterfactual` (as the run stored it) or `pgd` (the smallest epsilon whose 8-bit images succeed as often as the
     run's; all queries are attacked with it):
 
@@ -120,10 +105,25 @@ def attack_figures(
     attack_query_...: the same of the untouched query, whose decision should stay what it is.
     attack_pgd_epsilon: of 255 grey levels.
 
-    Without a second model there is no `transfer`; see `Attack.missing`.
+    Without a second model there is no `transfer`.
 
     Raises InputError where the explained model decides the queries otherwise than the run says.
     """
+
+    def of_run(facts: Facts) -> Iterator[Measure]:
+        for name, found in _attack(facts.run, facts.records, facts.headline, attack).items():
+            values = np.full(len(facts.records), np.nan)
+            values[list(found)] = list(found.values())
+            yield _measure(name, values)
+        if attack.second is None:
+            for kind in KINDS:
+                yield _measure(f"attack_{kind}_transfer", None)._replace(missing=attack.no_second)
+
+    return of_run
+
+
+def _attack(run: RunFolder, records: Sequence[Record], member: Members, attack: Attack) -> dict[str, dict[int, float]]:
+    """By name of a measure, the value of each row that was asked about."""
     members = np.flatnonzero(member).tolist()
     rows = [row for row in members if has_something_to_explain(records[row])][: attack.max_queries]
     if not rows:
@@ -139,7 +139,7 @@ def attack_figures(
         constant = ("attack_pgd_epsilon", np.full(len(batch.rows), epsilon))
         for name, values in (*judged, *_judge_queries(batch, attack), constant):
             found.setdefault(name, {}).update(zip(batch.rows, values, strict=True))
-    return {name: _figure(name, values, len(records)) for name, values in found.items()}
+    return found
 
 
 def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
@@ -192,25 +192,25 @@ def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> t
 
 def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterator[tuple[str, Values]]:
     start = f"attack_{made.kind}_"
-    yield f"{start}success", _rate(made.success)
-    yield f"{start}rounding", _rate(made.success, among=made.in_float)
+    yield f"{start}success", rate(made.success)
+    yield f"{start}rounding", rate(made.success, among=made.in_float)
     if attack.second is not None:
         alike = batch.is_kept(attack.second, batch.query)
-        yield f"{start}transfer", _rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
+        yield f"{start}transfer", rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
     for name, disturb in attack.disturbances.items():
         survives = batch.succeeds(attack.explained, disturb(made.images))
-        yield f"{start}{name}", _rate(survives, among=made.success)
+        yield f"{start}{name}", rate(survives, among=made.success)
     share = 100 * edit_locality(made.start, made.images, cause).double().numpy()
     share[~made.success] = np.nan
     yield f"{start}inside", share
-    yield f"{start}mostly_inside", _rate(share > 50, among=~np.isnan(share))
+    yield f"{start}mostly_inside", rate(share > 50, among=~np.isnan(share))
 
 
 def _judge_queries(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
     if attack.second is not None:
-        yield f"attack_{QUERY}_transfer", _rate(batch.is_kept(attack.second, batch.query))
+        yield f"attack_{QUERY}_transfer", rate(batch.is_kept(attack.second, batch.query))
     for name, disturb in attack.disturbances.items():
-        yield f"attack_{QUERY}_{name}", _rate(batch.is_kept(attack.explained, disturb(batch.query)))
+        yield f"attack_{QUERY}_{name}", rate(batch.is_kept(attack.explained, disturb(batch.query)))
 
 
 def _causes(run: RunFolder, batch: _Batch) -> Tensor:
@@ -227,22 +227,19 @@ def _causes(run: RunFolder, batch: _Batch) -> Tensor:
     return masks
 
 
-def _rate(happened: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> Values:
-    return np.where(True if among is None else among, 100.0 * happened, np.nan)
-
-
-def _figure(name: str, found: dict[int, float], count: int) -> Figure:
-    values = np.full(count, np.nan)
-    values[list(found)] = list(found.values())
+def _measure(name: str, values: Values | None) -> Measure:
+    """A measure of the block, by its name and its values (N,)."""
     kind, _, what = name.removeprefix("attack_").partition("_")
+    of = None if values is None else partial(of_rows, values=values)
+    cell = Cell(TABLE, what, kind)
     if what == "epsilon":
-        return Figure("of 255", "queries asked about", False, values)
+        return Measure(name, of, "of 255", ASKED, cell=cell)
     if kind == QUERY or what == "success":
-        return Figure("%", "queries asked about", True, values)
+        return Measure(name, of, "%", ASKED, kind="rate", cell=cell)
     counted = {
         "rounding": "successes in float",
         "transfer": "successes where both models decide the query alike",
         "inside": "successes with known causes",
         "mostly_inside": "successes with known causes",
     }
-    return Figure("%", counted.get(what, "successes"), what != "inside", values)
+    return Measure(name, of, "%", counted.get(what, "successes"), "mean" if what == "inside" else "rate", cell=cell)

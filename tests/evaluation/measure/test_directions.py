@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
 from cfexp.declaration import Declaration
-from cfexp.evaluation.directions import MAX_DIRECTIONS, column_values, direction_members, direction_values
-from cfexp.evaluation.judges import similarity_judge
-from cfexp.evaluation.measurements import CAUSE_METRICS, TARGETED_METRICS, VQA_METRICS
-from cfexp.evaluation.run_folder import Record, to_pixels
+from cfexp.evaluation.measure import causes, columns, directions, vqa
+from cfexp.evaluation.measure.base import Chunk, Facts, measures_of
+from cfexp.evaluation.measure.known import standard_measures
+from cfexp.evaluation.measure.networks import similarity
+from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.evaluation.table import Absent, Row, print_table, score_run
 from cfexp.explainers.steex import STEEX
 from tests.evaluation.run_writer import picture, write_run
@@ -69,10 +70,18 @@ def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **plac
 def measured(record: Record, counterfactual: Tensor, **settings: Any) -> dict[str, float]:
     """The values that mean something, of a search whose reconstruction is 20 dB from its query."""
     query = torch.zeros_like(counterfactual)
-    declared = DECLARED._replace(**settings)
-    columns = direction_values([record], query, query + 0.2, counterfactual, REGIONS, declared)
-    columns |= column_values([record], declared)
-    values = {name: float(column[0]) for name, column in columns.items()}
+    members = {"all": np.ones(1, dtype=bool)}
+    data = {"region_names": REGIONS}
+    facts = Facts(
+        RunFolder("none"), data, [record], DECLARED._replace(**settings), members, np.zeros(1, dtype=np.int64)
+    )
+    pictures = query, query + 0.2, counterfactual
+    chunk = Chunk(facts, slice(0, 1), [record], *pictures, torch.zeros(1, 1, 1, 1, dtype=torch.bool), counterfactual)
+    families = directions.measures(), causes.measures(), causes.targeted(), columns.measures
+    values = {}
+    for measure in measures_of(families, facts):
+        assert callable(measure.of)
+        values[measure.name] = float(measure.of(chunk)[0])
     assert values.pop("reconstruction_psnr") == pytest.approx(20, abs=1e-4)
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
@@ -175,26 +184,6 @@ def test_the_decision_is_right_where_it_is_the_label(streets: BDD100kDataModule)
         assert "decision_right" not in measured(unknown, image(streets, key), label="forward")
 
 
-def test_directions() -> None:
-    def search(before: int, asked: int, **known: Any) -> Record:
-        return {"query_class": before, "counter_class": asked, "stored_class": asked, **known}
-
-    to_go = search(0, 1, answer_before="stop", answer_after="go")
-    found = direction_members([to_go, search(1, 0), search(1, 1)])
-    assert list(found) == ["stop -> go", "go -> stop"]
-    assert [members.tolist() for members in found.values()] == [[1, 0, 0], [0, 1, 0]]
-    # A run of which all went one way knows the other; a config's names do where no record says.
-    assert {name: list(members) for name, members in direction_members([search(0, 1)], ["a", "b"]).items()} == {
-        "a -> b": [True],
-        "b -> a": [False],
-    }
-    assert list(direction_members([search(0, 1)])) == ["0 -> 1", "1 -> 0"]
-    assert direction_members([search(0, -1)]) == {}
-    ring = [search(index, index + 1) for index in range(MAX_DIRECTIONS)]
-    assert len(direction_members(ring[: MAX_DIRECTIONS // 2])) == MAX_DIRECTIONS
-    assert direction_members(ring) == {}
-
-
 def test_a_search_that_fails_counts_as_that_only(streets: BDD100kDataModule) -> None:
     key = those(streets, light="red")[0]
     record = searched(streets, key, stored_success=False, flip_step=-1)
@@ -251,7 +240,7 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
             assert row.value == pytest.approx(value, rel=1e-4), name
             assert row.n == count, name
         told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-        assert not told & {*VQA_METRICS, "identity_similarity"}
+        assert not told & {*(measure.name for measure in (*vqa.measures(), *vqa.colors())), "identity_similarity"}
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
         assert locality.value > 50  # the red lamp that forbids is half of what was painted
@@ -284,7 +273,7 @@ def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tm
     run = write_run(tmp_path / "run", [(record, picture(red), picture(green), None)])
     Image.fromarray(picture(grey)).save(run.picture("reconstruction", 0))
     scores = score_run(
-        run, judges=[similarity_judge("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5)]
+        run, [*standard_measures(), similarity("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5)]
     )
     angles = {"identity_similarity": (red, green), "identity_similarity_reconstruction": (red, grey)}
     for name, (one, other) in angles.items():
@@ -295,4 +284,4 @@ def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tm
         assert row.n == 1
     # No street, no truth of causes: nothing is said of them.
     told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-    assert not told & {*CAUSE_METRICS, *TARGETED_METRICS}
+    assert not told & {measure.name for measure in (*causes.measures(), *causes.targeted())}

@@ -10,19 +10,19 @@ from rich.console import Console
 from torch import Tensor
 
 from cfexp.evaluation.closeness_table import print_closeness
-from cfexp.evaluation.judges import (
-    FLOOR,
-    SUCCESSES,
-    Judge,
-    dlib_judge,
-    face_judge,
-    inception_judge,
-    lpips_judge,
-    oracle_judge,
-    published_mnac_judge,
-    similarity_judge,
-    transition_judge,
+from cfexp.evaluation.measure.base import FLOOR, SUCCESSES, Measure, Measures
+from cfexp.evaluation.measure.known import standard_measures
+from cfexp.evaluation.measure.networks import (
+    cout,
+    dlib_distance,
+    dlib_verification,
+    face_similarity,
+    fva,
+    lpips,
+    similarity,
 )
+from cfexp.evaluation.measure.oracle import Oracle, cd, mnac, mnac_published, oracle_frechet
+from cfexp.evaluation.measure.sets import fid, kid
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.evaluation.table import Absent, Row, Scores, score_run
 from cfexp.metrics.attributes import correlation_difference
@@ -67,6 +67,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return written
 
 
+def scored(run: RunFolder, *measures: Measures) -> Scores:
+    return score_run(run, [*standard_measures(), *measures])
+
+
 def row(scores: Scores, name: str) -> Row:
     found = scores.find("all", name)
     assert isinstance(found, Row), found
@@ -94,8 +98,11 @@ def test_floor_all_and_successes(run: RunFolder) -> None:
 
 def test_faces(run: RunFolder) -> None:
     shift = 127.5 * torch.ones(3)
-    judge = face_judge(lambda images: colours(images) - shift)
-    scores = score_run(run, judges=[judge])
+
+    def features(images: Tensor) -> Tensor:
+        return colours(images) - shift
+
+    scores = scored(run, fva(features), face_similarity(features))
     first, other = SEEN[:, 0] - 127.5, SEEN[:, 1] - 127.5
     cosine = (first * other).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(other, axis=1)
     same = int((cosine > 0.5).sum())
@@ -113,26 +120,34 @@ def test_dlib_counts_only_where_it_finds_faces(run: RunFolder) -> None:
         seen = colours(images) / 255
         return torch.where(seen[:, :1] > 0.5, seen, torch.nan)
 
-    scores = score_run(run, judges=[dlib_judge(descriptors)])
+    scores = scored(run, dlib_verification(descriptors), dlib_distance(descriptors))
     found = (SEEN[:, :2, 0] > 127.5).all(1)
     distance = np.linalg.norm((SEEN[:, 0] - SEEN[:, 1]) / 255, axis=1)[found]
     assert 0 < found.sum() < N
     assert row(scores, "dlib_distance")[2:4] == pytest.approx((distance.mean(), found.sum()))
     assert row(scores, "dlib_verification").value == pytest.approx(100 * (distance < 0.6).mean())
-    none = score_run(run, judges=[dlib_judge(lambda images: torch.full((len(images), 2), torch.nan))])
+    none = scored(run, dlib_verification(lambda images: torch.full((len(images), 2), torch.nan)))
     absent = none.find("all", "dlib_verification")
     assert isinstance(absent, Absent)
     assert absent.reason == "no queries in which dlib finds a face, before and after"
 
 
-def oracle(images: Tensor) -> Tensor:
+def attributes(images: Tensor) -> Tensor:
     """Three attributes, and the colours as features."""
     seen = colours(images)
     return torch.cat([seen - 127.5, seen / 100], dim=1)
 
 
+ORACLE = Oracle(attributes, ["red", "green", "blue"], colours)
+
+
+def hundredths(images: Tensor) -> Tensor:
+    return colours(images) / 100
+
+
 def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
-    scores = score_run(run, judges=[oracle_judge(oracle, 3, attribute=1)])
+    run.declare(run.declaration._replace(label="green"))
+    scores = scored(run, mnac(ORACLE), oracle_frechet(ORACLE), cd(ORACLE))
     there = SEEN > 127.5
     changed = (there[:, 0] != there[:, 1]).sum(1)
     assert row(scores, "mnac")[2:4] == pytest.approx((changed.mean(), N))
@@ -149,31 +164,39 @@ def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
     assert row(scores, "cd").value == pytest.approx(difference)
     assert row(scores, "cd").low <= difference <= row(scores, "cd").high
     assert not {each.metric for each in scores.rows if "fid" in each.metric}
-    without = score_run(run, judges=[oracle_judge(oracle, 3, attribute=None)])
-    assert "cd" not in {*(each.metric for each in without.rows), *(each.metric for each in without.absent)}
+    run.declare(run.declaration._replace(label="yellow"))
+    reason = "the decision's label, yellow, is none of the oracle's attributes"
+    assert scored(run, cd(ORACLE)).find("all", "cd") == Absent("all", "cd", reason)
 
 
 def test_inception_gives_fid_and_kid(run: RunFolder) -> None:
-    scores = score_run(run, judges=[inception_judge(lambda images: colours(images) / 100)])
+    scores = scored(run, fid(hundredths), kid(hundredths))
     for name, interval in (("fid", frechet_interval), ("kid", kernel_interval)):
         assert row(scores, name).value == pytest.approx(interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100).value, rel=1e-3)
+
+
+def test_a_network_sees_each_picture_once(run: RunFolder) -> None:
+    seen: list[int] = []
+
+    def counting(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return colours(images)
+
+    scored(run, fid(counting), kid(counting), similarity("s3", counting))
+    assert seen == [N] * 3  # queries, counterfactuals, reconstructions
 
 
 def test_unchanged_pictures_are_perfect(tmp_path: Path) -> None:
     def decide(images: Tensor, records: Sequence[Record]) -> Tensor:
         return torch.stack([torch.full((len(images),), 9.0), torch.zeros(len(images))], dim=1)
 
-    every = [
-        similarity_judge("s3", colours),
-        face_judge(colours),
-        dlib_judge(colours),
-        oracle_judge(oracle, 3, attribute=0),
-        published_mnac_judge(colours, 3),
-        inception_judge(lambda images: colours(images) / 100),
-        lpips_judge(lambda first, second: (first - second).abs().mean((1, 2, 3))),
-        transition_judge(decide),
+    every: list[Measures] = [
+        *(similarity("s3", colours), fva(colours), face_similarity(colours)),
+        *(dlib_verification(colours), dlib_distance(colours), fid(hundredths), kid(hundredths), cout(decide)),
+        *(mnac(ORACLE), mnac_published(ORACLE), oracle_frechet(ORACLE)),
+        lpips(lambda first, second: (first - second).abs().mean((1, 2, 3))),
     ]
-    scores = score_run(unchanged(tmp_path / "run"), judges=every)
+    scores = scored(unchanged(tmp_path / "run"), *every)
     perfect = {"s3": 1, "fva": 100, "face_similarity": 1, "dlib_verification": 100, "dlib_distance": 0, "mnac": 0}
     perfect |= {"mnac_published": 0, "oracle_frechet": 0, "fid": 0, "kid": 0, "lpips": 0, "l1": 0, "l2": 0, "ssim": 1}
     perfect |= {"cout": -1}
@@ -189,7 +212,7 @@ def test_published_mnac_sees_a_pair_at_a_time(run: RunFolder) -> None:
         batches.append(len(images))
         return colours(images) - colours(images).mean(0)  # what batch statistics do
 
-    scores = score_run(run, judges=[published_mnac_judge(centred, 3)])
+    scores = scored(run, mnac_published(ORACLE._replace(of_pairs=centred)))
     # Of two images each logit lies at opposite sides of the mean: everything changes.
     assert row(scores, "mnac_published").value == pytest.approx((SEEN[:, 0] != SEEN[:, 1]).sum(1).mean())
     assert set(batches) == {2}
@@ -205,19 +228,19 @@ def test_the_transition_is_of_the_class_that_was_asked_for(tmp_path: Path) -> No
         (known(1, counter_class=-1, stored_class=1), picture((0, 0, 0)), picture((255, 255, 255)), None),
         (known(2, counter_class=0), picture((0, 0, 0)), picture((255, 255, 255)), None),  # nothing to reach
     ]
-    scores = score_run(write_run(tmp_path / "run", rows), judges=[transition_judge(decide)])
+    scores = scored(write_run(tmp_path / "run", rows), cout(decide))
     # Dark up to half of the pixels, bright after it; at exactly half the mean is 0, which is dark.
     assert row(scores, "cout")[2:4] == pytest.approx((-0.02, 2), abs=1e-3)
 
 
 def test_too_few_for_a_distance_of_sets(tmp_path: Path) -> None:
     one = write_run(tmp_path / "run", [(known(1), picture(), picture((1, 2, 3)), None)])
-    absent = score_run(one, judges=[inception_judge(colours)]).find("all", "fid")
+    absent = scored(one, fid(colours)).find("all", "fid")
     assert absent == Absent("all", "fid", "no two queries")
 
 
 def test_what_is_missing_is_said(run: RunFolder) -> None:
-    scores = score_run(run, missing={"fid": "no checkpoints.inception=PATH"})
+    scores = scored(run, Measure("fid", None, also=(FLOOR, SUCCESSES), missing="no checkpoints.inception=PATH"))
     for name in ("fid", "fid" + FLOOR, "fid" + SUCCESSES):
         assert scores.find("all", name) == Absent("all", name, "no checkpoints.inception=PATH")
 
@@ -234,12 +257,11 @@ def test_regions(run: RunFolder) -> None:
 
 def test_the_table_shows_floor_and_both_denominators(run: RunFolder) -> None:
     console = Console(record=True, width=120)
-    judge: Judge = oracle_judge(oracle, 3, attribute=1)
-    scores = score_run(run, judges=[judge])
+    scores = scored(run, mnac(ORACLE))
     print_closeness(scores, console)
     lines = {line.split()[0]: line.split() for line in console.export_text().splitlines() if line.strip()}
-    mnac = row(scores, "mnac")
-    assert lines["mnac"][:5] == ["mnac", "of", "3", f"{row(scores, 'mnac' + FLOOR).value:.3g}", f"{mnac.value:.3g}"]
+    found = row(scores, "mnac")
+    assert lines["mnac"][:5] == ["mnac", "of", "3", f"{row(scores, 'mnac' + FLOOR).value:.3g}", f"{found.value:.3g}"]
     assert lines["mnac"][-3:] == [str(N), f"{row(scores, 'mnac' + SUCCESSES).value:.3g}", str(SUCCEED.sum())]
     assert lines["skin"][:3] == ["skin", str(N), "2"]
     assert list(lines).index("skin") < list(lines).index("hair")  # the one whose codes moved most comes first

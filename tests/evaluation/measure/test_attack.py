@@ -12,8 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.evaluation.attack import Attack, Decide
 from cfexp.evaluation.attack_table import print_attack
+from cfexp.evaluation.measure.attack import Attack, Decide, measures
+from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.table import Absent, Row, Scores, score_run
 from tests.evaluation.run_writer import painted, picture, record, square
@@ -54,6 +55,10 @@ def search_run(folder: Path, level: int, **known: Any) -> RunFolder:
     return run
 
 
+def attacked(run: RunFolder, attack: Attack | None) -> Scores:
+    return score_run(run, [*standard_measures(), *([] if attack is None else [measures(attack)])])
+
+
 def value(scores: Scores, metric: str) -> float:
     found = scores.find("all", f"attack_{metric}")
     assert isinstance(found, Row), found
@@ -62,7 +67,7 @@ def value(scores: Scores, metric: str) -> float:
 
 def test_what_lights_the_light_convinces_and_survives(tmp_path: Path) -> None:
     attack = Attack(SEES_LIGHT, SEES_LIGHT, epsilons=[1, 8, 32, 64], num_steps=5)
-    scores = score_run(search_run(tmp_path, 250), attack=attack)
+    scores = attacked(search_run(tmp_path, 250), attack)
     for name in ("success", "rounding", "transfer", "jpeg_75", "jpeg_50", "blur_1", "mostly_inside"):
         row = scores.find("all", f"attack_counterfactual_{name}")
         assert isinstance(row, Row)
@@ -82,7 +87,7 @@ def test_an_edit_that_one_model_alone_sees_is_an_attack(tmp_path: Path) -> None:
     for path in run.explanations.glob("records-*.jsonl"):
         path.write_text(path.read_text().replace('"success": false', '"success": true'))
         path.write_text(path.read_text().replace('"stored_success": false', '"stored_success": true'))
-    scores = score_run(run, attack=Attack(SEES_CORNER, SEES_LIGHT, epsilons=[64], num_steps=5))
+    scores = attacked(run, Attack(SEES_CORNER, SEES_LIGHT, epsilons=[64], num_steps=5))
     assert value(scores, "pgd_success") == 100
     assert value(scores, "pgd_transfer") == 0
     assert value(scores, "pgd_blur_1") == 0  # a pixel does not survive it
@@ -92,20 +97,20 @@ def test_an_edit_that_one_model_alone_sees_is_an_attack(tmp_path: Path) -> None:
 
 
 def test_epsilon_grows_until_the_attack_succeeds_as_often_as_the_run(tmp_path: Path) -> None:
-    scores = score_run(search_run(tmp_path / "fails", 120), attack=Attack(SEES_LIGHT, SEES_LIGHT, num_steps=5))
+    scores = attacked(search_run(tmp_path / "fails", 120), Attack(SEES_LIGHT, SEES_LIGHT, num_steps=5))
     assert (value(scores, "counterfactual_success"), value(scores, "pgd_epsilon")) == (0, 1)
     assert isinstance(scores.find("all", "attack_counterfactual_transfer"), Absent)
-    scores = score_run(search_run(tmp_path / "works", 250), attack=Attack(SEES_LIGHT, SEES_LIGHT, [1, 2], 5))
+    scores = attacked(search_run(tmp_path / "works", 250), Attack(SEES_LIGHT, SEES_LIGHT, [1, 2], 5))
     assert (value(scores, "pgd_success"), value(scores, "pgd_epsilon")) == (0, 2)  # it said how far it came
 
 
 def test_only_what_there_is_something_to_explain_of_is_asked(tmp_path: Path) -> None:
     attack = Attack(SEES_LIGHT, SEES_LIGHT, [32], 5, max_queries=5)
-    row = score_run(search_run(tmp_path / "few", 250), attack=attack).find("all", "attack_pgd_success")
+    row = attacked(search_run(tmp_path / "few", 250), attack).find("all", "attack_pgd_success")
     assert isinstance(row, Row)
     assert row.n == 5
     flipped_already = search_run(tmp_path / "none", 250, reconstruction_class=1)
-    scores = score_run(flipped_already, attack=attack)
+    scores = attacked(flipped_already, attack)
     assert not [each.metric for each in scores.rows if each.metric.startswith("attack_")]
 
 
@@ -114,7 +119,7 @@ def test_another_model_than_the_one_explained_is_refused(tmp_path: Path) -> None
         return -SEES_LIGHT(images, records)
 
     with pytest.raises(InputError, match=r"checkpoints\.explained decides 12 of 12 queries otherwise than the run"):
-        score_run(search_run(tmp_path, 250), attack=Attack(contrary, SEES_LIGHT))
+        attacked(search_run(tmp_path, 250), Attack(contrary, SEES_LIGHT))
 
 
 def test_of_questions_the_cause_is_the_object(tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_of_questions_the_cause_is_the_object(tmp_path: Path) -> None:
             known = record(key, "dark", "bright", truth="dark", query_class=0, stored_class=1, has_truth_mask=True)
             images = {"query": picture(), "counterfactual": painted(picture(), LIGHT, (250, 250, 250))}
             store.add(known, {**images, "reconstruction": picture(), "truth_mask": square(0, 0, 8)})
-    scores = score_run(run, attack=Attack(SEES_LIGHT, SEES_LIGHT, [32], 5))
+    scores = attacked(run, Attack(SEES_LIGHT, SEES_LIGHT, [32], 5))
     inside = scores.find("what color", "attack_counterfactual_inside")
     assert isinstance(inside, Row)
     assert inside.value == pytest.approx(25)
@@ -137,7 +142,7 @@ def test_the_block_is_printed_where_it_was_asked_for(tmp_path: Path) -> None:
     run = search_run(tmp_path, 250)
     for attack, expected in ((None, False), (Attack(SEES_LIGHT, SEES_CORNER, [32], 5), True)):
         console = Console(file=io.StringIO(), width=120)
-        print_attack(score_run(run, attack=attack), console)
+        print_attack(attacked(run, attack), console)
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
         assert bool(text) == expected

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.measure import directions, edits, pixels, vqa
 from cfexp.evaluation.measure.networks import similarity
@@ -31,7 +32,7 @@ COLUMNS = {measure.name: measure.shown for measure in (*vqa.measures(), SUCCESS)
 COLUMNS |= OF_SEARCHES
 COLUMNS |= {
     measure.name: measure.shown
-    for measure in (*edits.measures(), *pixels.measures(), IDENTITY)
+    for measure in (*edits.of_declared(Declaration()), *pixels.measures(), IDENTITY)
     if measure.shown is not None
 }
 WEIGHTS = ("0", "0.03", "0.1", "0.3", "1", "3")

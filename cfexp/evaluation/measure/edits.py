@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from cfexp.declaration import Shown
-from cfexp.evaluation.measure.base import Chunk, Facts, Family, Measure, Members, Values, rate
+from cfexp.declaration import Declaration, Shown
+from cfexp.evaluation.measure.base import Chunk, Family, Measure, Members, Values, rate
 from cfexp.metrics.functional import edit_locality
 
 MASKED = "edits with a truth mask"
@@ -17,12 +17,13 @@ def flipped(chunk: Chunk) -> Members:
 
 def measures() -> Family:
     """Of every explanation: flips and successes; of those with a truth mask, how much of the edit is inside."""
-    return _of_run
+    return lambda facts: of_declared(facts.declaration)
 
 
-def _of_run(facts: Facts) -> list[Measure]:
+def of_declared(declaration: Declaration) -> list[Measure]:
+    """The same, of a run whose explainer declares that."""
     # The edit of a reconstruction is mostly what that loses of the query: not among what people look at first.
-    starts_from_query = facts.declaration.starts_from == "query"
+    starts_from_query = declaration.starts_from == "query"
     inside = Shown("% edit\ninside", panel="of the edit inside the object, %") if starts_from_query else None
     return [
         Measure("flip_rate", lambda chunk: rate(flipped(chunk)), "%", kind="rate"),

@@ -129,7 +129,8 @@ def _second_model(explained: _Explained, decide: Decide, config: DictConfig) -> 
     stages = run.copy()
     with open_dict(stages):
         # A run of a user's own queries has its data set within, whose settings the stage shares.
-        stages.data = OmegaConf.select(run, "data.data_set") or run.data
+        if (within := OmegaConf.select(run, "data.data_set")) is not None:
+            stages.data = within
         stages.update({key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")})
         stages.checkpoints = {"second_model": given}
         stages.requires = {"second_model": requirement or {}}

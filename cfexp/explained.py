@@ -185,10 +185,12 @@ def _of_questions(network: Any, data: DictConfig, checkpoint: Path | None, devic
     vocabulary = _vocabulary(network, data, checkpoint)
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        texts = tuple(record["question"] for record in records)
-        words, lengths = vocabulary.encode_all(texts, data.max_question_length)
-        question = network.ask(*(torch.from_numpy(each).to(device) for each in (words, lengths)), texts)
-        logits: Tensor = network.decide(images.to(device), question)
+        texts = [record["question"] for record in records]
+        asked = (torch.from_numpy(each).to(device) for each in vocabulary.encode_all(texts, data.max_question_length))
+        if data.get("answers") is None:
+            logits: Tensor = network(images.to(device), *asked)
+        else:  # a model of a user's own reads the text
+            logits = network.decide(images.to(device), network.ask(*asked, texts))
         return logits.to(images.device)
 
     return decide

@@ -127,7 +127,8 @@ def _second_model(explained: _Explained, decide: Decide, config: DictConfig) -> 
     stages = run.copy()
     with open_dict(stages):
         # A run of a user's own queries has its data set within, whose settings the stage shares.
-        stages.data = OmegaConf.select(run, "data.data_set") or run.data
+        if (within := OmegaConf.select(run, "data.data_set")) is not None:
+            stages.data = within
         stages.update({key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")})
         stages.checkpoints = {"second_model": given}
         stages.requires = {"second_model": requirement or {}}
@@ -182,10 +183,12 @@ def _of_questions(network: Any, data: DictConfig, checkpoint: Path | None, devic
     vocabulary = _vocabulary(network, data, checkpoint)
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
-        texts = tuple(record["question"] for record in records)
-        words, lengths = vocabulary.encode_all(texts, data.max_question_length)
-        question = network.ask(*(torch.from_numpy(each).to(device) for each in (words, lengths)), texts)
-        logits: Tensor = network.decide(images.to(device), question)
+        texts = [record["question"] for record in records]
+        asked = (torch.from_numpy(each).to(device) for each in vocabulary.encode_all(texts, data.max_question_length))
+        if data.get("answers") is None:
+            logits: Tensor = network(images.to(device), *asked)
+        else:  # a model of a user's own reads the text
+            logits = network.decide(images.to(device), network.ask(*asked, texts))
         return logits.to(images.device)
 
     return decide

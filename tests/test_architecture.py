@@ -66,7 +66,7 @@ RULES = {
     "feasibility": Rule("stages", lightning=True, hydra=True),
     "explainer_stage": Rule("explainers.base models.pretrained", lightning=True, hydra=True),
     "own_queries": Rule("*", hydra=True),
-    "given_pictures": Rule("data"),
+    "given_pictures": Rule("data", files=True),
     "library": Rule("*", hydra=True, files=True),
     "train": Rule("*", lightning=True, hydra=True, files=True),
     "explain": Rule("*", lightning=True, hydra=True, files=True),

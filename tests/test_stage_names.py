@@ -41,6 +41,7 @@ COUNTS = {
     "data.attributes": "what it is taught",
     "data.num_answers": "likewise",
     "data.vocabulary_path": "likewise",
+    "data.answers": "likewise, of a model that reads text",
     "data.max_question_length": "how much of a question it reads",
     "data.source": "which images it is trained on",
     "data.split": "likewise",

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -76,7 +76,7 @@ class Explainer(LightningModule):
 
         A Trainer's `setup` calls it, and so does who explains without one. A subclass goes on from here.
         """
-        self._name_of_class: Callable[[int], str] = data.class_name
+        self._data = data
 
     def setup(self, stage: str) -> None:
         """Settle the settings; raises as `settle`."""
@@ -84,7 +84,8 @@ class Explainer(LightningModule):
 
     def class_name(self, index: int) -> str:
         """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
-        return self._name_of_class(index)
+        name: str = self._data.class_name(index)
+        return name
 
     def ask_for(self, counter_class: str | int | None) -> None:
         """Choose what is asked for, by name or number; raises InputError where that cannot be chosen any more."""

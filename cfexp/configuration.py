@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfexp.errors import InputError
-from cfexp.folder_names import folder_name, folders, named
+from cfexp.folder_names import folder_name, folders, under_one_name
 from cfexp.memory import keep_freed_memory
 from cfexp.same_run import why_neutral
 from cfexp.stage_networks import explained_output, explained_sides, stage_network
@@ -237,11 +237,11 @@ def _named_by_overrides() -> str:
     given = OverridesParser.create().parse_overrides(hydra["overrides"]["task"])
     is_member = hydra["mode"] == RunMode.MULTIRUN
     own = [
-        each
+        under_one_name(str(each.input_line))
         for each in given
         if (each.key_or_group not in shared if is_member else why_neutral(each.key_or_group, "folder") is None)
     ]
-    return folder_name(named(own)) or "default"
+    return folder_name(sorted(own)) or "default"
 
 
 def _beside(path: str | None, name: str) -> str | None:

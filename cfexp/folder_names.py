@@ -4,9 +4,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-
-from hydra.core.override_parser.types import Override
+from collections.abc import Sequence
 
 # File systems end at 255 bytes, and a longer name is not read anyway.
 LONGEST_NAME = 100
@@ -20,13 +18,10 @@ _BETWEEN = "--"
 SYNONYMS = {"explainer.regions": "regions", "explainer.counter_class": "counter_class"}
 
 
-def named(overrides: Iterable[Override]) -> list[str]:
-    """Overrides as a folder is named by them: `KEY=VALUE` as typed, sorted, each setting under one name."""
-    return sorted(_under_one_name(str(each.input_line), each.key_or_group) for each in overrides)
-
-
-def _under_one_name(override: str, key: str) -> str:
-    return override.replace(key, SYNONYMS[key], 1) if key in SYNONYMS else override
+def under_one_name(setting: str) -> str:
+    """`KEY=VALUE` as typed, with the one name for its key."""
+    key, given, value = setting.partition("=")
+    return f"{SYNONYMS.get(key, key)}{given}{value}"
 
 
 def folder_name(settings: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
 from cfexp.same_run import PLACES, counted, data_set_places, is_path, moved, real_path
@@ -51,11 +52,14 @@ def stage_config(requirement: DictConfig, config: DictConfig, *, complete: bool 
     for shared in (*always, *requirement.get("share", [])):
         # A stage on another data set: {data.root: celebamask_hq_root}
         for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
-            value = OmegaConf.select(config, source, default=_ABSENT)
-            if value in (None, _ABSENT) and source != key:
-                if not complete:
-                    continue
-                raise InputError(f"{source} must be given: {source}=VALUE")
+            try:
+                value = OmegaConf.select(config, source, default=_ABSENT)
+                if value in (None, _ABSENT) and source != key:
+                    raise InputError(f"{source} must be given: {source}=VALUE")
+            except (InputError, OmegaConfBaseException):
+                if complete:
+                    raise
+                continue
             if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
     return stage

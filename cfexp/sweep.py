@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.command_line import quoted, takes_paths, typed
 from cfexp.configuration import StoppedBySigterm, is_member, one_line
 from cfexp.errors import InputError
-from cfexp.folder_names import SYNONYMS, folder_name, named
+from cfexp.folder_names import folder_name, under_one_name
 from cfexp.optuna_storage import go_on_by_storage
 from cfexp.same_run import refuse_other_run, why_neutral
 
@@ -100,8 +100,10 @@ def begin(config: DictConfig) -> Path:
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.evaluation.sweep_table import FOLDER
 
-    count = [each for each in fixed if why_neutral(each.key_or_group, "folder") is None]
-    return FOLDER + (folder_name([*sorted(SYNONYMS.get(key, key) for key in swept), *named(count)]) or "default")
+    count = [str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None]
+    return FOLDER + (
+        folder_name([*sorted(map(under_one_name, swept)), *sorted(map(under_one_name, count))]) or "default"
+    )
 
 
 def conclude(folder: Path) -> bool:
@@ -171,8 +173,8 @@ def _parameters() -> dict[str, str]:
     hydra = HydraConfig.get()
     shared = set(hydra.job.config.override_dirname.exclude_keys)
     overrides = OverridesParser.create().parse_overrides([*hydra.overrides.task])
-    own = (str(each.input_line).partition("=") for each in overrides if each.key_or_group not in shared)
-    return {SYNONYMS.get(key.lstrip("+"), key.lstrip("+")): value.strip("'\"") for key, _, value in own}
+    own = (under_one_name(str(each.input_line)) for each in overrides if each.key_or_group not in shared)
+    return {key.lstrip("+"): value.strip("'\"") for key, _, value in (each.partition("=") for each in own)}
 
 
 def _has_finished(config: DictConfig, folder: Path) -> bool:

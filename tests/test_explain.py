@@ -89,6 +89,26 @@ def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, netwo
     assert (folder / "metrics.csv").read_bytes() == scores
 
 
+def test_one_search_has_one_folder_however_its_settings_are_spelt(
+    main: Main, networks: list[str], tmp_path: Path
+) -> None:
+    few = [*DRIVING, *networks, "explainer.num_steps=1", "data.max_test_images=2"]
+    for spelt in (
+        ["regions=[car]", "counter_class=go"],
+        [
+            "explainer.counter_class=go",
+            "explainer.regions=[car]",
+            "explainer.memory_budget=1GB",
+            f"cache_dir={tmp_path}",
+        ],
+    ):
+        code, stdout, stderr = main(*few, *spelt)
+        assert code == 0, stderr
+    assert any(line.startswith("goes on after 2 explanations: ") for line in stdout)
+    (folder,) = (tmp_path / "runs" / "steex_driving").iterdir()
+    assert "regions-car" in folder.name
+
+
 def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     more = ["explainer.num_candidates=2", "explainer.sweep_regions=true", "data.max_test_images=1"]

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cfexp.folder_names import LONGEST_NAME, folder_name, folders
+from cfexp.folder_names import LONGEST_NAME, folder_name, folders, under_one_name
 
 COMMANDS = [
     ["seed=1"],
@@ -74,3 +74,9 @@ def test_a_users_own_name_may_make_folders_and_leads_nowhere_else() -> None:
     for name in ("my run", "a=b", "../x", "..", ".", "/tmp/x", "~/x", ""):
         assert re.fullmatch(r"(\w[\w.-]*/)*\w[\w.-]*", folders(name), re.ASCII), name
     assert folders("my run") != folders("my, run")
+
+
+def test_a_setting_of_two_names_has_one_in_a_folders() -> None:
+    assert under_one_name("explainer.regions=[car]") == under_one_name("regions=[car]") == "regions=[car]"
+    assert under_one_name("explainer.counter_class") == "counter_class"
+    assert under_one_name("explainer.region_groups={a: [b]}") == "explainer.region_groups={a: [b]}"

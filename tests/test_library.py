@@ -278,7 +278,7 @@ def test_what_the_doctor_notes_is_warned_of(settings: list[str], tmp_path: Path)
     path = tmp_path / "model.pt"
     torch.jit.save(torch.jit.script(Softmax()), path)
     own = ["+decision=torchscript", f"decision.path={path}", "decision.class_names=[a,b]", "decision.value_range=[0,1]"]
-    others = [setting for setting in settings if not setting.startswith("checkpoints.decision")]
+    others = [setting for setting in settings if not setting.startswith(("checkpoints.decision", "+requires.decision"))]
     with pytest.warns(
         UserWarning, match=r"^decision: the model's outputs all lie in 0\.\.1; if they are probabilities"
     ):

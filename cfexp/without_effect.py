@@ -114,6 +114,7 @@ def say_what_has_no_effect(config: DictConfig) -> None:
     added = [each for each in overrides if each.is_add() and each.key_or_group not in chosen]
     if added:
         rest = [str(each.input_line) for each in overrides if each not in added]
+        rest += [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
         refuse_unread(config, [each.key_or_group for each in added], compose(command, overrides=rest))
     for line in without_effect(config, [each.key_or_group for each in overrides], command):
         print(f"note: {line}")

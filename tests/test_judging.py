@@ -109,15 +109,23 @@ def test_measures_are_changed_left_out_and_added_by_config(main: Main, run: Path
     own = tmp_path / "conf" / "measure"
     own.mkdir(parents=True)
     (own / "redness.yaml").write_text(f"# @package measure.redness\n_target_: {__name__}.redness\nscale: 2\n")
+    # A file that a measure needs is no VQA model that judges transfer.
+    judge = f"redness: {{_target_: {__name__}.Attributes}}\nneeds: checkpoints.mine\n"
+    (own / "mine.yaml").write_text(f"# @package measure.mine\n_target_: {__name__}.mine\n{judge}")
     code, _, stderr = main(
-        f"run={run}", f"hydra.searchpath=[file://{tmp_path}/conf]", "+measure=redness", "measure.redness.scale=3",
-        "+measure.pixels=null", "num_threads=1",
+        f"run={run}", "+checkpoints.mine=there", f"hydra.searchpath=[file://{tmp_path}/conf]",
+        "+measure=[redness,mine]", "measure.redness.scale=3", "+measure.pixels=null", "num_threads=1",
     )  # fmt: skip
     assert code == 0, stderr
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
     assert rows.loc["redness", "value"] == pytest.approx(3 * (200 + 200 + 50) / 3)
+    assert rows.loc["mine", "n"] == 3
     assert "ssim" not in rows.index
     assert "flip_rate" in rows.index
+
+
+def mine(redness: Attributes) -> Measure:
+    return Measure("mine", lambda chunk: redness.features(chunk.made)[:, 0])
 
 
 def redness(scale: float) -> Measure:

@@ -32,7 +32,9 @@ def test_the_folder_is_the_list() -> None:
 
 
 def test_what_is_no_measure() -> None:
-    with pytest.raises(InputError, match=r"measure\.fdi is no measure, for it has no _target_; there are answers, .*fid, fva"):
+    with pytest.raises(
+        InputError, match=r"measure\.fdi is no measure, for it has no _target_; there are answers, .*fid, fva"
+    ):
         Known.of("fdi", {"splits": 2})
     with pytest.raises(InputError, match=r"measure\.x: .*nowhere"):
         make(Known.of("x", {"_target_": "cfexp.nowhere.x"}), {})

@@ -72,7 +72,9 @@ def _measure(known: Known, config: DictConfig, built: dict[str, Any]) -> Measure
 
 def _is_said(facts: Facts, mention: bool | str) -> bool:
     """Whether people who look at such pictures are told that a measure was not computed."""
-    return mention in facts.region_names if isinstance(mention, str) else mention
+    if isinstance(mention, bool):
+        return mention
+    return mention in facts.region_names or facts.some_show(mention)
 
 
 def _find_networks(config: DictConfig) -> None:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -125,10 +126,11 @@ def say_what_has_no_effect(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     command = str(hydra.job.config_name)
     overrides = OverridesParser.create().parse_overrides([*hydra.overrides.task])
-    chosen = {str(group).partition("@")[0] for group in hydra.runtime.choices}
-    added = [each for each in overrides if each.is_add() and each.key_or_group not in chosen]
+    loader = GlobalHydra.instance().config_loader()
+    added = [each for each in overrides if each.is_add() and not loader.get_group_options(each.key_or_group)]
     if added:
         rest = [str(each.input_line) for each in overrides if each not in added]
+        rest += [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
         refuse_unread(config, [each.key_or_group for each in added], compose(command, overrides=rest))
     for line in without_effect(config, [each.key_or_group for each in overrides], command):
         print(f"note: {line}")

@@ -101,6 +101,9 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
     assert rows.loc[("all", "identity_similarity"), "value"] == pytest.approx(sum(cosines) / 2, abs=1e-4)
     assert pd.isna(rows.loc[("all", "code_distance"), "low"])  # both are as far: no interval
     assert ("smiling -> not smiling", "success_kept") not in rows.index
+    # What they were called before is understood.
+    code, stdout, stderr = main(f"run={runs[0]}", goals.replace("goals=", "figures="), "num_threads=1")
+    assert (code, sum(line.startswith("Goals") for line in stdout)) == (0, 1), stderr
     code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", goals, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert (code, "both are called steex_smile_0, of seed None; goals are of one each" in line) == (2, True)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from cfexp import evaluate
+from cfexp.evaluation.measure.base import Measure
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
 
@@ -88,7 +89,7 @@ def test_judges_from_files_to_the_table(main: Main, run: Path, oracle: Path) -> 
     assert rows.loc["cout_reconstruction", "value"] == pytest.approx(-1, abs=1e-3)
     assert "cd" in rows.index
     missing = [line for line in stdout if line.startswith("not computed:")]
-    assert any("fid, kid (no checkpoints.inception=PATH)" in line for line in missing)
+    assert any("fid, kid" in line and "(no checkpoints.inception=PATH)" in line for line in missing)
     assert any("fva, face_similarity (no checkpoints.face_verification=PATH)" in line for line in missing)
     assert not any("mnac" in line for line in missing)
     assert any(line.strip().startswith("mnac of 3") for line in stdout)
@@ -104,9 +105,47 @@ def test_what_is_missing_depends_on_the_pictures(main: Main, run: Path) -> None:
     assert "fva" not in missing
 
 
+def test_measures_are_changed_left_out_and_added_by_config(main: Main, run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "conf" / "measure"
+    own.mkdir(parents=True)
+    (own / "redness.yaml").write_text(f"# @package measure.redness\n_target_: {__name__}.redness\nscale: 2\n")
+    # A file that a measure needs is no VQA model that judges transfer.
+    judge = f"redness: {{_target_: {__name__}.Attributes}}\nneeds: checkpoints.mine\n"
+    (own / "mine.yaml").write_text(f"# @package measure.mine\n_target_: {__name__}.mine\n{judge}")
+    code, _, stderr = main(
+        f"run={run}", "+checkpoints.mine=there", f"hydra.searchpath=[file://{tmp_path}/conf]",
+        "+measure=[redness,mine]", "measure.redness.scale=3", "+measure.pixels=null", "num_threads=1",
+    )  # fmt: skip
+    assert code == 0, stderr
+    rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
+    assert rows.loc["redness", "value"] == pytest.approx(3 * (200 + 200 + 50) / 3)
+    assert rows.loc["mine", "n"] == 3
+    assert "ssim" not in rows.index
+    assert "flip_rate" in rows.index
+
+
+def mine(redness: Attributes) -> Measure:
+    return Measure("mine", lambda chunk: redness.features(chunk.made)[:, 0])
+
+
+def redness(scale: float) -> Measure:
+    return Measure("redness", lambda chunk: scale * (chunk.made[:, 0].mean((1, 2)) + 1) * 127.5)
+
+
+def test_a_network_is_that_of_the_stage_that_trains_it(main: Main, run: Path) -> None:
+    # Shipped weights have no config beside them.
+    code, _, stderr = main(f"run={run}", "+requires.identity.experiment=face_identity", "num_threads=1")
+    assert code == 0, stderr
+    rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
+    assert rows.loc["identity_similarity_reconstruction", "value"] == pytest.approx(1, abs=1e-5)
+    assert -1 <= rows.loc["identity_similarity", "value"] < 1
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
+        ("+measure.sdif.splits=3", "measure.sdif is no measure, for it has no _target_; there are "),
+        ("+measure.pixels.splits=3", "measure.pixels: measures() got an unexpected keyword argument 'splits'"),
         ("+checkpoints.inception=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.face_verification=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.lpips=nowhere.pth", "no checkpoint at nowhere.pth"),

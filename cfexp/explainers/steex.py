@@ -3,7 +3,7 @@ in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from itertools import count
+from itertools import combinations, count
 from typing import Any
 
 import torch
@@ -90,6 +90,7 @@ class STEEX(ClassifierExplainer):
         Column("candidate_code_distance", "`code_distance` of each further candidate", ("N",)),
         Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
         Column("candidate_cosine", "the cosine of its edit with the nearest before it", ("N",)),
+        Column("candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of candidates"),
         Column(
             "sweep_success",
             "of each region alone, then each group: 1 = flips as stored, 0 = does not, -1 = absent",
@@ -218,7 +219,8 @@ class STEEX(ClassifierExplainer):
         (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where that is not the
         query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
         that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`, `candidate_flip_step`
-        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it. Of a sweep: the fields of
+        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it; and
+        `candidate_pairwise_cosine` (B,), the mean over all pairs of the N. Of a sweep: the fields of
         `RegionSweep`, as `sweep_success` and so on.
 
         Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have none of them:
@@ -341,6 +343,7 @@ def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSear
 def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:
     """What is told of the candidates after the first, (B, N - 1, ...)."""
     edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
+    pairs = [F.cosine_similarity(*pair) for pair in combinations(edits, 2)]
     cosines = [
         torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
         for number, edit in enumerate(edits)
@@ -351,4 +354,5 @@ def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -
         "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
         "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
         "candidate_cosine": torch.stack(cosines, dim=1),
+        "candidate_pairwise_cosine": torch.stack(pairs).mean(0),
     }

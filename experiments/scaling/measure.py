@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cfexp.evaluate import search_settings
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.evaluation.table import score_run
 
@@ -66,7 +65,7 @@ def measure_store(run: RunFolder, records: list[dict], images: Path, masks: Path
     for name in ("config.yaml", "data.json"):
         (folder / name).write_text((run.path / name).read_text())
     begun = time.process_time()
-    score_run(stored, era="2021", settings=search_settings(folder))
+    score_run(stored)
     print(f"scored: {1000 * (time.process_time() - begun) / len(records):.0f} ms an explanation of {len(records)}")
 
 

@@ -274,7 +274,10 @@ def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImag
     plain = steex(**settings).explain(batch(data))
     found = steex(num_candidates=3, **settings).explain(batch(data))
     further = set(found.extras) - set(plain.extras)
-    assert further == {"candidates", "candidate_code_distance", "candidate_flip_step", "candidate_cosine"}
+    assert further == {
+        *("candidates", "candidate_code_distance", "candidate_flip_step", "candidate_cosine"),
+        "candidate_pairwise_cosine",
+    }
     for name in plain.extras:
         assert torch.equal(found.extras[name], plain.extras[name]), name
     assert torch.equal(found.counterfactual, plain.counterfactual)
@@ -284,6 +287,10 @@ def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImag
     different = [(one - other).abs().amax((1, 2, 3)) for one, other in pairs]
     assert (torch.stack(different) > 0.02).all()
     assert (found.extras["candidate_cosine"] < 0.95).all()
+    # The nearest of those before is at least as near as their mean.
+    assert (found.extras["candidate_pairwise_cosine"] <= found.extras["candidate_cosine"].amax(1)).all()
+    of_two = steex(num_candidates=2, **settings).explain(batch(data)).extras
+    assert torch.equal(of_two["candidate_pairwise_cosine"], of_two["candidate_cosine"][:, 0])
     for image in candidates.unbind(1):
         assert torch.equal((AboveTheDark()(image)[:, 0] > 0).long(), found.counter_class)
     with pytest.raises(InputError, match="num_candidates must be a whole number of at least 1, got 0"):

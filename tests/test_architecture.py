@@ -52,7 +52,7 @@ RULES = {
     "benchmarks.data": Rule("data worlds memory benchmarks.command", files=True),
     # The entry points and what they share
     "configuration": Rule("*", hydra=True, files=True),
-    "folder_names": Rule(),
+    "folder_names": Rule(hydra=True),
     "command_line": Rule(hydra=True),
     "same_run": Rule("*", hydra=True, files=True),
     "stage_names": Rule("*", hydra=True, files=True),

@@ -4,6 +4,7 @@ Its explainers were the VQA generator, which edits the query, and STEEX, whose r
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,15 @@ _OF_SEARCHES = (
 
 
 def declaration_of(folder: Path, records: Iterable[Mapping[str, Any]]) -> Declaration:
-    """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that cannot be read."""
-    config = _config(folder / "config.yaml")
+    """The declaration of a run in `folder` that has none; raises InputError for a search's config.yaml that cannot be
+    read.
+    """
+    path = folder / "config.yaml"
     if not any(record.get("code_distance") is not None for record in records):
-        return Declaration(label=config.get("label"))
+        with suppress(InputError):
+            return Declaration(label=_config(path).get("label"))
+        return Declaration()
+    config = _config(path)
     explainer = config.get("explainer") or {}
     regions = explainer.get("regions")
     return Declaration(

@@ -228,7 +228,8 @@ def test_any_chunks_give_the_same_table(run: RunFolder, scores: Scores, monkeypa
 def test_a_finished_run_gives_the_same_table(run: RunFolder, scores: Scores, tmp_path: Path) -> None:
     finished = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
     finished.finish()
-    assert repr(score_run(finished)) == repr(scores)
+    again = score_run(finished)
+    assert repr((again.rows, again.absent)) == repr((scores.rows, scores.absent))
 
 
 def test_small_pictures_have_no_checkerboard(tmp_path: Path) -> None:

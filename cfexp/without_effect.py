@@ -129,7 +129,8 @@ def say_what_has_no_effect(config: DictConfig) -> None:
     loader = GlobalHydra.instance().config_loader()
     added = [each for each in overrides if each.is_add() and not loader.get_group_options(each.key_or_group)]
     if added:
-        rest = [str(each.input_line) for each in overrides if each not in added]
+        keys = {each.key_or_group for each in added}  # the same may be given once more, without a plus
+        rest = [str(each.input_line) for each in overrides if each.key_or_group not in keys]
         rest += [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
         refuse_unread(config, [each.key_or_group for each in added], compose(command, overrides=rest))
     for line in without_effect(config, [each.key_or_group for each in overrides], command):

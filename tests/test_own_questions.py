@@ -106,7 +106,7 @@ def test_what_is_killed_or_cannot_be_read_is_left_out(main: Main, tmp_path: Path
 def test_a_counter_answer_is_what_the_generator_is_trained_for(main: Main, tmp_path: Path) -> None:
     photo = [*COLOR, "image=photo.png", "question=What color is it?"]
     code, stdout, stderr = main(*photo, "counter_answer=red", "hydra.run.dir=run")
-    assert code == 0, stderr
+    assert code == 0, "\n".join(stderr)
     assert any(line.startswith("stage explainer is trained first (once): ") for line in stdout)
     (record,) = RunFolder(tmp_path / "run").records()
     code, stdout, _ = main(*photo, "explainer.counter_answer=red", "hydra.run.dir=run")  # the same in other words

@@ -55,7 +55,9 @@ def hydra() -> Iterator[None]:
 
 def command(experiment: str) -> list[str]:
     """What the second line of an experiment's file says: the entry point, then its arguments."""
-    words = (FOLDER / f"{experiment.removeprefix('paper/')}.yaml").read_text().splitlines()[1].split()
+    words = (
+        (FOLDER / f"{experiment.removeprefix('paper/')}.yaml").read_text().splitlines()[1].partition(" (or")[0].split()
+    )
     assert words[:3] == ["#", "python", "-m"]
     return [words[3].removeprefix("cfexp."), *words[4:]]
 

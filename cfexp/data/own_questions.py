@@ -3,17 +3,17 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning import LightningDataModule
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.data.images import read_picture
 from cfexp.data.loaders import ShareOf, make_loader
@@ -50,7 +50,7 @@ def fit_own_square(picture: Image.Image, size: int, name: object) -> tuple[NDArr
     return fit_square(rgb, size, Image.Resampling.BILINEAR), ", ".join(told)
 
 
-class OwnQuestions(LightningDataModule):
+class OwnQuestions(QueryDataModule):
     """Questions of a user's own, each about an image, to be explained by networks for a VQA data set.
 
     images: files, or folders of them; each of `questions` is asked about each. table: a CSV file with the columns image
@@ -68,7 +68,6 @@ class OwnQuestions(LightningDataModule):
         fingerprint: str | None = None,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         self.data_set = data_set
         if table is None:
             asked = [" ".join(str(question).split()) for question in questions]
@@ -81,7 +80,6 @@ class OwnQuestions(LightningDataModule):
         # Two of one name are told apart by their whole paths.
         self._image_ids = [each.image.stem if stems[each.image.stem] == 1 else str(each.image) for each in self.asked]
         self._fingerprint = fingerprint
-        self._left_out: set[int] = set()
 
     def check(self) -> list[str]:
         """Open every image; returns what is done to them, a line for each kind of it.
@@ -129,10 +127,6 @@ class OwnQuestions(LightningDataModule):
         share = ShareOf(left, self.trainer)
         return make_loader(dataset, collate, 0, batch_size=self.data_set.eval_batch_size, sampler=share)
 
-    def leave_out(self, keys: Collection[int]) -> None:
-        """Explain the others only."""
-        self._left_out = set(keys)
-
     @property
     def vocabulary(self) -> Vocabulary:
         """The words and answers of the VQA model."""
@@ -163,12 +157,10 @@ class OwnQuestions(LightningDataModule):
         """What is stored beside an explanation: the image's name and the question. Nobody knows the right answer."""
         return {"image_id": self._image_ids[key], "question": self.asked[key].question}
 
-    def truth_mask(self, key: int) -> None:
-        """None: nobody says where what is asked about is."""
-
-    def class_name(self, index: int) -> str:
-        """The answer that the VQA model's output `index` stands for."""
-        return self.data_set.class_name(index)
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The answers that the VQA model's outputs stand for."""
+        return self.data_set.class_names
 
 
 class _Questions(Dataset[VQABatch]):

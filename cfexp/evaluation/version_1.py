@@ -4,6 +4,7 @@ Its explainers were the VQA generator, which edits the query, and STEEX, whose r
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,11 @@ _OF_SEARCHES = (
 
 def declaration_of(folder: Path, records: Iterable[Mapping[str, Any]]) -> Declaration:
     """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that cannot be read."""
-    config = _config(folder / "config.yaml")
     if not any(record.get("code_distance") is not None for record in records):
-        return Declaration(label=config.get("label"))
+        with suppress(InputError):  # somebody else's folder may hold any file of that name
+            return Declaration(label=_config(folder / "config.yaml").get("label"))
+        return Declaration()
+    config = _config(folder / "config.yaml")
     explainer = config.get("explainer") or {}
     regions = explainer.get("regions")
     return Declaration(

@@ -16,7 +16,9 @@ def flipped(chunk: Chunk) -> Members:
 
 
 def measures() -> list[Measure]:
-    """Of every explanation: flips and successes; of those with a truth mask, how much of the edit is inside."""
+    """Of every explanation: flips and successes; of those with a truth mask, how much of the edit
+    is inside.
+    """
     inside = Shown("% edit\ninside", panel="of the edit inside the object, %")
     return [
         Measure("flip_rate", lambda chunk: rate(flipped(chunk)), "%", kind="rate"),
@@ -37,7 +39,9 @@ def _locality(chunk: Chunk) -> Values:
 
 
 def _area(chunk: Chunk) -> Values:
-    """The share of the picture that the mask takes, which is what an edit anywhere would have inside."""
+    """The share of the picture that the mask takes, which is what an edit anywhere would have
+    inside.
+    """
     share = 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))
     return np.where(np.isnan(chunk.once(_locality)), np.nan, share)
 

@@ -1,4 +1,6 @@
-"""The networks that judge a run's pictures, from files; conf/evaluate.yaml says which measures may ask for which."""
+"""The networks that judge a run's pictures, from files; conf/evaluate.yaml says which measures may
+ask for which.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -25,17 +27,20 @@ BATCH = 64  # images that a network sees at once: most enlarge them to 224 pixel
 
 
 def identity(checkpoint: str, network: nn.Module | None = None) -> See:
-    """A network that tells people apart, as a function: images (B, 3, H, W) in [-1, 1] -> features (B, D).
+    """A network that tells people apart, as a function: images (B, 3, H, W) in [-1, 1] -> features
+    (B, D).
 
-    network: with the checkpoint's weights; None = built by the config.yaml beside the checkpoint, as a stage's folder
-    has it. Raises InputError where that is missing or does not fit, and for a network that has no `features`.
+    network: with the checkpoint's weights; None = built by the config.yaml beside the checkpoint,
+    as a stage's folder has it. Raises InputError where that is missing or does not fit, and for a
+    network that has no `features`.
     """
     loaded = _network(checkpoint, network)
     return _in_batches(loaded, _features(loaded, "identity"))
 
 
 def oracle(checkpoint: str, network: nn.Module | None = None, attributes: Sequence[str] | None = None) -> Oracle:
-    """A network of attributes; attributes: their names; None = by the config.yaml beside the checkpoint.
+    """A network of attributes; attributes: their names; None = by the config.yaml beside the
+    checkpoint.
 
     The rest as `identity`.
     """
@@ -69,8 +74,8 @@ def lpips(checkpoint: str) -> Callable[[Tensor, Tensor], Tensor]:
 def inception(checkpoint: str | Path) -> See:
     """torch-fidelity's Inception: images -> its 2048 features, of the 8-bit images.
 
-    checkpoint: its file, weights-inception-2015-12-05-6726825d.pth. Raises InputError for one that is missing, holds
-    anything but numbers or does not fit.
+    checkpoint: its file, weights-inception-2015-12-05-6726825d.pth. Raises InputError for one that
+    is missing, holds anything but numbers or does not fit.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -89,7 +94,9 @@ def inception(checkpoint: str | Path) -> See:
 
 
 def config_beside(checkpoint: Path) -> Any:
-    """The config of the stage whose folder a checkpoint lies in; raises InputError where there is none."""
+    """The config of the stage whose folder a checkpoint lies in; raises InputError where there is
+    none.
+    """
     path = checkpoint.parent / "config.yaml"
     if not path.is_file():
         raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
@@ -108,8 +115,8 @@ def transfers(checkpoints: Mapping[str, str | None], judging: Sequence[str], bes
 def answerer(checkpoint: Path) -> vqa.Predictor:
     """Another VQA model as a function (images (B, 3, H, W) in [-1, 1], records) -> answers.
 
-    checkpoint: `model.ckpt` of a stage's folder, with its config.yaml and vocabulary.json beside it. Raises InputError
-    where one of them is missing or does not fit.
+    checkpoint: `model.ckpt` of a stage's folder, with its config.yaml and vocabulary.json beside
+    it. Raises InputError where one of them is missing or does not fit.
     """
     config = config_beside(checkpoint)
     vocabulary = Vocabulary.load(checkpoint.parent / "vocabulary.json")

@@ -1,4 +1,6 @@
-"""The measures of a run, with the networks that they ask, built from what the config of `cfexp.evaluate` gives."""
+"""The measures of a run, with the networks that they ask, built from what the config of
+`cfexp.evaluate` gives.
+"""
 
 import json
 from functools import partial
@@ -21,10 +23,11 @@ FILE = "checkpoints."  # what a need begins with that is a file
 def measures_on(folder: Path, config: DictConfig, built: dict[str, Any]) -> list[Measures]:
     """The measures of conf/measure/ and of `config.measure`, for the run in `folder`.
 
-    Those that lack something say what. config.measure.NAME: settings of one, or of one's own; null = without it.
+    Those that lack something say what. config.measure.NAME: settings of one, or of one's own; null
+    = without it.
     built: the networks that were built before, by what describes them; those of this run are added.
-    Raises InputError for a checkpoint that is missing or does not fit, for a network without its checkpoint, and for a
-    measure that there is not.
+    Raises InputError for a checkpoint that is missing or does not fit, for a network without its
+    checkpoint, and for a measure that there is not.
     """
     config = config.copy()
     with open_dict(config):
@@ -40,7 +43,8 @@ def measures_on(folder: Path, config: DictConfig, built: dict[str, Any]) -> list
 
 
 def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
-    """What `score_and_show` is to be given of the run in `folder` for `config.evaluate`, overrides of `cfexp.evaluate`.
+    """What `score_and_show` is to be given of the run in `folder` for `config.evaluate`, overrides
+    of `cfexp.evaluate`.
 
     Raises as `measures_on`.
     """
@@ -78,7 +82,8 @@ def _is_said(facts: Facts, mention: bool | str) -> bool:
 
 
 def _find_networks(config: DictConfig) -> None:
-    """Of each `NAME_network` that loads checkpoints.NAME, but is not said: the stage's, if a stage was trained for it.
+    """Of each `NAME_network` that loads checkpoints.NAME, but is not said: the stage's, if a stage
+    was trained for it.
 
     Raises InputError for a network that is said without its checkpoint.
     """

@@ -8,18 +8,16 @@ from cfexp.evaluation.table import Row, Scores, short, table_of
 
 
 def print_closeness(scores: Scores, console: Console | None = None) -> None:
-    """Print, of the headline group, the metrics that have a floor (the same of the reconstruction), and the regions."""
+    """Print, of the headline group, what is told of the reconstruction or the successes, too; and the regions."""
     console = console or Console()
     group = scores.groups[0]
     rows = {row.metric: row for row in scores.rows if row.group == group}
     table = table_of(f"{group}: floor and after", "figure", "floor", "after", "95 % interval", "n", "successes", "n")
-    for name in [name for name, each in scores.measures.items() if FLOOR in each.also and not each.ending]:
-        if name not in rows or name + FLOOR not in rows:
-            continue
-        row, floor, successes = rows[name], rows[name + FLOOR], rows.get(name + SUCCESSES)
+    for name in [name for name, each in scores.measures.items() if each.also and not each.ending and name in rows]:
+        row, floor, successes = rows[name], rows.get(name + FLOOR), rows.get(name + SUCCESSES)
         of_successes = ("—", "0") if successes is None else (short(successes.value), str(successes.n))
         label = f"{name} {row.unit}".rstrip()
-        table.add_row(label, short(floor.value), *row.texts, str(row.n), *of_successes)
+        table.add_row(label, "—" if floor is None else short(floor.value), *row.texts, str(row.n), *of_successes)
     console.print(table)
     regions = {name: cells for name, cells in scores.rows_of(group, TABLE).items() if PIXELS in cells}
     if regions:

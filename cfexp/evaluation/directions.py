@@ -1,4 +1,6 @@
-"""Which way an explanation went, from the class decided to the one asked for, and whether that explains anything."""
+"""Which way an explanation went, from the class decided to the one asked for, and whether that
+explains anything.
+"""
 
 from collections.abc import Sequence
 
@@ -14,8 +16,9 @@ MAX_DIRECTIONS = 12
 def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by direction, such as "stop -> go": the class decided, and the one asked for.
 
-    Of two classes between which an edit went, both directions, though one may be empty; none at all where there would
-    be more than `MAX_DIRECTIONS`. class_names: what the classes are called if no record says.
+    Of two classes between which an edit went, both directions, though one may be empty; none at all
+    where there would be more than `MAX_DIRECTIONS`. class_names: what the classes are called if no
+    record says.
     """
     names = dict(enumerate(class_names))
     for record in records:
@@ -35,7 +38,9 @@ def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()
 
 
 def is_kept(record: Record) -> bool:
-    """Whether the reconstruction is decided as the query is; an edit that starts from the query has none to ask of."""
+    """Whether the reconstruction is decided as the query is; an edit that starts from the query has
+    none to ask of.
+    """
     return record.get("reconstruction_class") in (None, record["query_class"])
 
 

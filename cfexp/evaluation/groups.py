@@ -14,7 +14,9 @@ EVERYTHING = "all"
 
 
 def is_counted_apart(declaration: Declaration, record: Record) -> bool:
-    """Whether there is nothing to measure of an explanation, by a column that its explainer declares for that."""
+    """Whether there is nothing to measure of an explanation, by a column that its explainer
+    declares for that.
+    """
     return any(column.counted_apart and bool(record.get(column.name)) for column in declaration.columns)
 
 
@@ -22,7 +24,8 @@ def group_members(records: Sequence[Record], declaration: Declaration) -> dict[s
     """(N,) bool by group: the union "what color", each question type, each answer type, "all".
 
     Of explanations that are told by direction: "all", and each direction; see `direction_members`.
-    A question type that is called as a union is, like VQA's own "what color", gets " (type)" to its name.
+    A question type that is called as a union is, like VQA's own "what color", gets " (type)" to its
+    name.
     """
     everything = {EVERYTHING: np.ones(len(records), dtype=bool)}
     if declaration.by_direction and (directions := direction_members(records, declaration.class_names)):

@@ -1,7 +1,9 @@
-"""What is measured of the explanations of a run folder, in one pass over its pictures: here every number is made.
+"""What is measured of the explanations of a run folder, in one pass over its pictures: here every
+number is made.
 
-Each measure (see `cfexp.evaluation.measure.base`) gives the values of the queries, or a number of a group. From
-there on all are treated alike: the same of the reconstruction and of the successes, value, n and interval.
+Each measure (see `cfexp.evaluation.measure.base`) gives the values of the queries, or a number of a
+group. From there on all are treated alike: the same of the reconstruction and of the successes,
+value, n and interval.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +37,8 @@ from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.metrics.vqa_text import Era
 
-# Values of a float32 image tensor that are held at a time, 32 MB: some 700 queries of 64 pixels, a dozen of 448.
+# Values of a float32 image tensor that are held at a time, 32 MB: some 700 queries of 64 pixels, a
+# dozen of 448.
 CHUNK_VALUES = 2**23
 
 
@@ -75,7 +78,8 @@ class Measurements(NamedTuple):
 def measure(
     run: RunFolder, measures: Sequence[Measures] | None = None, *, era: Era = "2021", count: int | None = None
 ) -> Measurements:
-    """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at a time.
+    """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at
+    a time.
 
     measures: what to compute; None = the standard ones, which need no network.
 

@@ -44,15 +44,12 @@ _OF_SEARCHES = (
 
 
 def declaration_of(folder: Path, records: Iterable[Mapping[str, Any]]) -> Declaration:
-    """The declaration of a run in `folder` that has none; raises InputError for a search's config.yaml that cannot be
-    read.
-    """
-    path = folder / "config.yaml"
+    """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that cannot be read."""
     if not any(record.get("code_distance") is not None for record in records):
-        with suppress(InputError):
-            return Declaration(label=_config(path).get("label"))
+        with suppress(InputError):  # somebody else's folder may hold any file of that name
+            return Declaration(label=_config(folder / "config.yaml").get("label"))
         return Declaration()
-    config = _config(path)
+    config = _config(folder / "config.yaml")
     explainer = config.get("explainer") or {}
     regions = explainer.get("regions")
     return Declaration(

@@ -1,5 +1,5 @@
-"""Is it an explanation or an attack? Whether counterfactuals convince a second model and survive what happens to
-pictures, beside those of a pixel-space attack of equal success.
+"""Is it an explanation or an attack? Whether counterfactuals convince a second model and survive
+what happens to pictures, beside those of a pixel-space attack of equal success.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,8 @@ from cfexp.pixel_attack import projected_gradient, success_margin
 COUNTERFACTUAL, PGD, QUERY = KINDS = ("counterfactual", "pgd", "query")
 TABLE, ASKED = "attack", "queries asked about"
 BATCH = 32
-# Of the queries, so many may be decided otherwise than the run says: another machine rounds otherwise.
+# Of the queries, so many may be decided otherwise than the run says: another machine rounds
+# otherwise.
 MAX_DISAGREEMENT = 0.02
 
 
@@ -31,7 +32,9 @@ class Decide(Protocol):
     """A model's decisions about queries of a run."""
 
     def __call__(self, images: Tensor, records: Sequence[Record]) -> Tensor:
-        """Logits (B, K) of classes that exclude each other, of images (B, 3, H, W) in [-1, 1] and their B records."""
+        """Logits (B, K) of classes that exclude each other, of images (B, 3, H, W) in [-1, 1] and
+        their B records.
+        """
 
 
 class Attack(NamedTuple):
@@ -91,17 +94,20 @@ class _Made(NamedTuple):
 def measures(attack: Attack) -> Family:
     """The measures of the attack block, which are made of a run at once.
 
-    Asked are the first `max_queries` of the headline group that there is anything to explain of. `OF` is
-    `counterfactual` (as the run stored it) or `pgd` (the smallest epsilon whose 8-bit images succeed as often as the
-    run's; all queries are attacked with it):
+    Asked are the first `max_queries` of the headline group that there is anything to explain of.
+    `OF` is `counterfactual` (as the run stored it) or `pgd` (the smallest epsilon whose 8-bit
+    images succeed as often as the run's; all queries are attacked with it):
 
-    attack_OF_success: 8-bit images that the explained model decides as was asked for; the others are of these alone:
+    attack_OF_success: 8-bit images that the explained model decides as was asked for; the others
+    are of these alone:
     attack_OF_rounding: those decided so in float that are in 8 bit, too.
-    attack_OF_transfer: the second model decides so, too, where it decides the query as the explained one does.
-    attack_OF_jpeg_Q, attack_OF_blur_S: it is still decided so after JPEG of quality Q, a Gaussian blur of S pixels.
-    attack_OF_inside: the share of the change, as squared pixels, in the true cause (causal regions, or the object asked
-    about); attack_OF_mostly_inside: whether it is more than half. The change is from what the edit
-    started from: see `Declaration`.
+    attack_OF_transfer: the second model decides so, too, where it decides the query as the
+    explained one does.
+    attack_OF_jpeg_Q, attack_OF_blur_S: it is still decided so after JPEG of quality Q, a Gaussian
+    blur of S pixels.
+    attack_OF_inside: the share of the change, as squared pixels, in the true cause (causal regions,
+    or the object asked about); attack_OF_mostly_inside: whether it is more than half. The change is
+    from what the edit started from: see `Declaration`.
     attack_query_...: the same of the untouched query, whose decision should stay what it is.
     attack_pgd_epsilon: of 255 grey levels.
 
@@ -170,7 +176,9 @@ def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
 
 
 def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> tuple[float, list[_Made]]:
-    """The first epsilon whose 8-bit images succeed on a share `wanted` of the queries, or the last; and the images."""
+    """The first epsilon whose 8-bit images succeed on a share `wanted` of the queries, or the last;
+    and the images.
+    """
     for epsilon in attack.epsilons:
         made = []
         for batch in track(batches, description=f"PGD, epsilon {epsilon:g}", transient=True):

@@ -1,7 +1,9 @@
-"""The shape of every number that a run is scored by: what it is called, what is computed, of what, and what n counts.
+"""The shape of every number that a run is scored by: what it is called, what is computed, of what,
+and what n counts.
 
-A measure says what is computed of one query, of two sets, or of a group; value, n and interval, the same of the
-reconstruction and of the successes are made of all measures alike, see `cfexp.evaluation.measurements`.
+A measure says what is computed of one query, of two sets, or of a group; value, n and interval, the
+same of the reconstruction and of the successes are made of all measures alike, see
+`cfexp.evaluation.measurements`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,7 +98,9 @@ class Chunk:
         return self._once((make, id(self.made)), lambda: make(self))
 
     def seen(self, see: See) -> tuple[Tensor, Tensor]:
-        """What a network makes of the queries and of what was made of them; it sees each picture once."""
+        """What a network makes of the queries and of what was made of them; it sees each picture
+        once.
+        """
         query, made = (self._once((see, id(each)), partial(see, each)) for each in (self.query, self.made))
         return query, made
 
@@ -108,7 +112,9 @@ class Chunk:
 
 
 class Score(NamedTuple):
-    """A number with its 95 % interval, NaN where there is none, and of how many; 0 = there is no number."""
+    """A number with its 95 % interval, NaN where there is none, and of how many; 0 = there is no
+    number.
+    """
 
     value: float
     low: float
@@ -154,12 +160,13 @@ class Measure(NamedTuple):
     """A number of every group of explanations."""
 
     name: str  # in metrics.json
-    # What is computed: (B,) of B queries, NaN where it means nothing; (B, 2) of a ratio; or of sets, or of a group.
-    # None = it cannot be, see `missing`.
+    # What is computed: (B,) of B queries, NaN where it means nothing; (B, 2) of a ratio; or of
+    # sets, or of a group. None = it cannot be, see `missing`.
     of: Callable[[Chunk], Tensor | Values] | Sets | Pooled | None
     unit: str = ""  # "%" (in 0..100), "of 255" (grey levels), "of [0, 1]" (images scaled so), or "" for a plain number
     counted: str = QUERIES  # what n counts, and what there is none of where a group has no value
-    # Of a rate each value is 0 or 100. Of a ratio, each pair is of the numbers whose means are divided.
+    # Of a rate each value is 0 or 100. Of a ratio, each pair is of the numbers whose means are
+    # divided.
     kind: Literal["rate", "mean", "ratio", "distance", "pooled"] = "mean"
     needs: Callable[[Facts], bool] = lambda facts: True  # what a run must have for this to mean anything
     also: tuple[str, ...] = ()  # FLOOR and SUCCESSES, of which the same number is made, too
@@ -178,7 +185,9 @@ class Measure(NamedTuple):
 
     @property
     def numbers(self) -> "list[Measure]":
-        """The measure itself, and the same of the reconstruction and of the successes where it is made, too."""
+        """The measure itself, and the same of the reconstruction and of the successes where it is
+        made, too.
+        """
         found = [self]
         for ending in self.also:
             counted = self.counted.replace(QUERIES, "successes") if ending == SUCCESSES else self.counted
@@ -186,7 +195,8 @@ class Measure(NamedTuple):
         return found
 
 
-# What a `_target_` of conf/measure/ returns: a measure, several, or a function that knows those of a run.
+# What a `_target_` of conf/measure/ returns: a measure, several, or a function that knows those of
+# a run.
 Family = Callable[[Facts], Iterable[Measure] | Measure]
 Measures = Measure | Sequence[Measure] | Family
 

@@ -1,4 +1,6 @@
-"""How different the answers are that an explainer found to one query: the counterfactual and its further candidates."""
+"""How different the answers are that an explainer found to one query: the counterfactual and its
+further candidates.
+"""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -30,7 +32,8 @@ def candidate_lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
 
 
 def candidate_code_cosine() -> Measure:
-    """The mean cosine of the pairs among the edits of the codes, in [-1, 1], the lower the more different.
+    """The mean cosine of the pairs among the edits of the codes, in [-1, 1], the lower the more
+    different.
 
     The explainer tells it of each query, in a column that it declares.
     """

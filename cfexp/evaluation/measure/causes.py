@@ -12,7 +12,8 @@ from cfexp.evaluation.measure.directions import by_direction, explained
 from cfexp.evaluation.run_folder import Record, to_pixels
 from cfexp.metrics.lamps import read_lamps
 
-# What a traffic light shows when it says the opposite: the state of each of its lamps, and of no lamp more.
+# What a traffic light shows when it says the opposite: the state of each of its lamps, and of no
+# lamp more.
 _OTHER_LIGHT = {
     "red": {"top": "dark", "middle": "dark", "bottom": "green"},
     "green": {"top": "red", "middle": "dark", "bottom": "dark"},
@@ -29,7 +30,9 @@ def _has_regions(facts: Facts) -> bool:
 
 
 def measures() -> list[Measure]:
-    """Whether the region that an edit changed most is a cause, and whether its lights turned wholly."""
+    """Whether the region that an edit changed most is a cause, and whether its lights turned
+    wholly.
+    """
     region, lights = "successful searches with known causes", "successful searches that changed lights most which are"
     return [
         Measure("causal_region", _causal, "%", region, "rate", needs=has_causes, is_telling=True),
@@ -38,7 +41,9 @@ def measures() -> list[Measure]:
 
 
 def targeted() -> list[Measure]:
-    """Where only some regions may change: success by what they are to the decision, see `_targeted`."""
+    """Where only some regions may change: success by what they are to the decision, see
+    `_targeted`.
+    """
     kinds = {"causal": "what turns the decision", "partial": "one of two causes of a stop", "other": "no cause"}
     return [
         Measure(
@@ -98,10 +103,12 @@ def _flips(chunk: Chunk, kind: str) -> Values:
 
 
 def _targeted(regions: Sequence[str], truth: Mapping[str, Any]) -> str:
-    """What the regions that may change are to the decision by the truth of the causes: causal, partial or other.
+    """What the regions that may change are to the decision by the truth of the causes: causal,
+    partial or other.
 
-    Of a go, each cause alone can forbid it. Of a stop, all that forbids to go must change: where that is more than the
-    regions hold (`partial`), a flip would be as wrong as through no cause at all.
+    Of a go, each cause alone can forbid it. Of a stop, all that forbids to go must change: where
+    that is more than the regions hold (`partial`), a flip would be as wrong as through no cause at
+    all.
     """
     causes = set(truth["causal_regions"])
     if not causes & set(regions):
@@ -110,7 +117,9 @@ def _targeted(regions: Sequence[str], truth: Mapping[str, Any]) -> str:
 
 
 def _lamps_turned(image: NDArray[np.uint8], truth: Mapping[str, Any]) -> bool:
-    """Whether every traffic light of the street shows exactly the opposite: one lamp off, the other on, no third."""
+    """Whether every traffic light of the street shows exactly the opposite: one lamp off, the other
+    on, no third.
+    """
     wanted = _OTHER_LIGHT[truth["light"]]
     lamps = [lamp for lamp in truth["lamps"] if lamp["of"] == "traffic_light"]
     masks = []

@@ -12,7 +12,9 @@ from cfexp.metrics.functional import MIN_SPECTRUM
 
 
 def measures(facts: Facts) -> Iterator[Measure]:
-    """checkerboard_P for upsampling by P: of edits together, for a single picture's spectrum says little."""
+    """checkerboard_P for upsampling by P: of edits together, for a single picture's spectrum says
+    little.
+    """
     spectra = _Spectra(facts)
     counted = f"edits of pictures of at least {MIN_SPECTRUM} pixels a side"
     for period in PERIODS:

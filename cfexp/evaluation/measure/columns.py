@@ -11,7 +11,9 @@ from cfexp.evaluation.measure.base import Chunk, Facts, Measure, Values
 
 
 def measures(facts: Facts) -> Iterator[Measure]:
-    """One of each column with a summary; and of each by which queries are counted apart, how many those are."""
+    """One of each column with a summary; and of each by which queries are counted apart, how many
+    those are.
+    """
     for column in facts.declaration.columns:
         values = partial(column_values, column=column)
         if column.counted_apart and facts.some_have(column.name):
@@ -22,7 +24,9 @@ def measures(facts: Facts) -> Iterator[Measure]:
 
 
 def column_values(chunk: Chunk, column: Column) -> Values:
-    """(B,) what the records say in that column, which is one number a query; NaN where they say nothing."""
+    """(B,) what the records say in that column, which is one number a query; NaN where they say
+    nothing.
+    """
     told = [record.get(column.name) for record in chunk.records]
     values = np.array([np.nan if each is None else each for each in told], dtype=np.float64)
     if column.known_from is not None:

@@ -1,4 +1,6 @@
-"""What is measured of explanations told by direction, and of edits that start from the reconstruction."""
+"""What is measured of explanations told by direction, and of edits that start from the
+reconstruction.
+"""
 
 import numpy as np
 
@@ -20,7 +22,9 @@ def from_reconstruction(facts: Facts) -> bool:
 
 
 def measures() -> list[Measure]:
-    """Whether the decisions are right, what the reconstruction loses, and how often what it keeps is turned."""
+    """Whether the decisions are right, what the reconstruction loses, and how often what it keeps
+    is turned.
+    """
     kept = Shown("% kept by\nreconstruction", sweep=False)
     success = Shown("% success\nof kept", panel="success, % of those that the reconstruction keeps")
     return [
@@ -46,8 +50,8 @@ def measures() -> list[Measure]:
 def explained(chunk: Chunk) -> Members:
     """Of each query, whether there is anything to explain: (B,) bool.
 
-    A flip that the reconstruction brings explains nothing; nor is there anything to explain of what is of the class
-    asked for already.
+    A flip that the reconstruction brings explains nothing; nor is there anything to explain of what
+    is of the class asked for already.
     """
     return np.array([has_something_to_explain(record) for record in chunk.records])
 
@@ -66,7 +70,8 @@ def _right(chunk: Chunk) -> Values:
 
 
 def _is_right(record: Record, label: str | None) -> float:
-    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is known.
+    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is
+    known.
 
     Nor is it told of a decision between other than two classes, whose numbers mean other things.
     """

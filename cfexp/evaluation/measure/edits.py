@@ -44,7 +44,9 @@ def _locality(chunk: Chunk) -> Values:
 
 
 def _area(chunk: Chunk) -> Values:
-    """The share of the picture that the mask takes, which is what an edit anywhere would have inside."""
+    """The share of the picture that the mask takes, which is what an edit anywhere would have
+    inside.
+    """
     share = 100 * _numpy(chunk.mask.float().mean((1, 2, 3)))
     return np.where(np.isnan(chunk.once(_locality)), np.nan, share)
 

@@ -10,7 +10,8 @@ SEED = 0  # of the bootstrap
 
 
 def share(values: Values) -> Score:
-    """Rate in percent with Wilson's interval, and n, the queries, which count as if they did not depend on each other.
+    """Rate in percent with Wilson's interval, and n, the queries, which count as if they did not
+    depend on each other.
 
     What several questions about one image have in common is left out; only `mean` knows of images.
     """
@@ -21,7 +22,9 @@ def share(values: Values) -> Score:
 
 
 def mean(values: Values, image_ids: NDArray[np.int64], unit: str) -> Score:
-    """Mean with the interval of the bootstrap over images, if it has one, and n; of percent, see its `bounds`."""
+    """Mean with the interval of the bootstrap over images, if it has one, and n; of percent, see
+    its `bounds`.
+    """
     known = ~np.isnan(values)
     bounds = (0.0, 100.0) if unit == "%" else None
     low, high = bootstrap_interval(values[known], seed=SEED, groups=image_ids[known], bounds=bounds)
@@ -29,9 +32,11 @@ def mean(values: Values, image_ids: NDArray[np.int64], unit: str) -> Score:
 
 
 def ratio(pairs: Values) -> Values:
-    """(N,) values whose mean is the ratio of the means of (N, 2), and whose spread is that of the ratio to first order.
+    """(N,) values whose mean is the ratio of the means of (N, 2), and whose spread is that of the
+    ratio to first order.
 
-    The mean of the ratios would be ruled by the smallest objects, and would not be the quotient of the two rows.
+    The mean of the ratios would be ruled by the smallest objects, and would not be the quotient of
+    the two rows.
     """
     above: Values
     above, below = pairs.T
@@ -44,7 +49,9 @@ def ratio(pairs: Values) -> Values:
 
 
 def distance(sets: Sets, query: Features, made: Features, rows: Members, image_ids: NDArray[np.int64]) -> Score:
-    """The distance of the sets of those rows (N,) of features (N, D); n = 0 where there are too few."""
+    """The distance of the sets of those rows (N,) of features (N, D); n = 0 where there are too
+    few.
+    """
     n = int(rows.sum())
     if n < 2 or len(np.unique(image_ids[rows])) < sets.min_images:
         return NOTHING

@@ -1,11 +1,11 @@
 """The measures that there are: those that conf/measure/ lists, a file each.
 
-A file says, beside the `_target_` that makes the measure (or several, see `cfexp.evaluation.measure.base`) and its
-settings:
+A file says, beside the `_target_` that makes the measure (or several, see
+`cfexp.evaluation.measure.base`) and its settings:
 
 needs: settings of `cfexp.evaluate` without which it is not computed, such as checkpoints.inception.
-mention: whether it is then listed as not computed; false = no; a name = where layouts have such a region, or the
-    explanations such a picture.
+mention: whether it is then listed as not computed; false = no; a name = where layouts have such a
+    region, or the explanations such a picture.
 place: where it stands among the others; 100 if not said. The first columns of the tables go by it.
 """
 
@@ -34,7 +34,9 @@ class Known(NamedTuple):
 
     @classmethod
     def of(cls, name: str, content: Mapping[str, Any]) -> "Known":
-        """What a file says, less what is said to this module; raises InputError for one without a `_target_`."""
+        """What a file says, less what is said to this module; raises InputError for one without a
+        `_target_`.
+        """
         rest = dict(content)
         needs = rest.pop("needs", ())
         mention, place, is_partial = (rest.pop(key, default) for key, default in _DEFAULTS.items())
@@ -69,7 +71,9 @@ def standard_measures() -> tuple[Measures, ...]:
 
 
 def make(known: Known, settings: Mapping[str, Any]) -> Measures:
-    """The measure of a file, with these settings; raises InputError where its `_target_` refuses them, or is none."""
+    """The measure of a file, with these settings; raises InputError where its `_target_` refuses
+    them, or is none.
+    """
     try:
         made = partial(resolve_name(known.target), **settings)
         measures: Measures = made if known.is_partial else made()

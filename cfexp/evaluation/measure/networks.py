@@ -11,15 +11,15 @@ from cfexp.evaluation.run_folder import Record
 from cfexp.metrics.transition import counterfactual_transition
 
 Decide = Callable[[Tensor, Sequence[Record]], Tensor]  # images, records -> logits (B, K) of exclusive classes
-# The thresholds of face verification: of a cosine *similarity* in VGGFace2's features (Jacob et al. 2022), and of the
-# Euclidean distance that dlib's network was trained for.
+# The thresholds of face verification: of a cosine *similarity* in VGGFace2's features (Jacob et al.
+# 2022), and of the Euclidean distance that dlib's network was trained for.
 SAME_FACE, DLIB_SAME_FACE = 0.5, 0.6
 DLIB_FINDS = "queries in which dlib finds a face, before and after"
 
 
 def similarity(name: str, features: See) -> Measure:
-    """The cosine of a network's features, in [-1, 1]: `identity_similarity` of one that tells the embedded people
-    apart, or `s3` of a self-supervised one (Jeanneret et al. 2023).
+    """The cosine of a network's features, in [-1, 1]: `identity_similarity` of one that tells the
+    embedded people apart, or `s3` of a self-supervised one (Jeanneret et al. 2023).
     """
     panel = f"{name.replace('_', ' ')}, cosine"
     shown = Shown(f"\n{name.partition('_')[0]}", 3, table=False, panel=panel, floor="its\nfloor")
@@ -44,7 +44,8 @@ def face_similarity(features: See) -> Measure:
 
 
 def dlib_verification(descriptors: See) -> Measure:
-    """The same of dlib's network, under its own name: the same person within a Euclidean distance of 0.6.
+    """The same of dlib's network, under its own name: the same person within a Euclidean distance
+    of 0.6.
 
     descriptors: see `dlib_faces.descriptors`, NaN where no face is found.
     """
@@ -67,7 +68,9 @@ def lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
 
 
 def cout(decide: Decide) -> Measure:
-    """COUT by the model that was explained: of the class that was asked for, or that it became, and of the query's."""
+    """COUT by the model that was explained: of the class that was asked for, or that it became, and
+    of the query's.
+    """
 
     def transition(chunk: Chunk) -> Tensor:
         original = torch.tensor([record["query_class"] for record in chunk.records])

@@ -1,4 +1,6 @@
-"""What an oracle says of the attributes of a picture before and after: how many changed, and which together."""
+"""What an oracle says of the attributes of a picture before and after: how many changed, and which
+together.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -35,7 +37,9 @@ def mnac(oracle: Oracle) -> Measure:
 
 
 def mnac_published(oracle: Oracle) -> Measure:
-    """MNAC as the released script counts it: the oracle in training mode, with the batch statistics of one pair."""
+    """MNAC as the released script counts it: the oracle in training mode, with the batch statistics
+    of one pair.
+    """
 
     def changed(chunk: Chunk) -> Tensor:
         pairs = [oracle.of_pairs(torch.stack(pair)) for pair in zip(chunk.query, chunk.made, strict=True)]

@@ -1,4 +1,6 @@
-"""What a sweep over regions says of a run: how often each region alone turns the decision, and at what price."""
+"""What a sweep over regions says of a run: how often each region alone turns the decision, and at
+what price.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,8 @@ from cfexp.evaluation.run_folder import Record
 
 FLIP, DISTANCE, STEP = "flip", "distance", "steps"  # the columns of the regions' table
 ALONE, SETS = "one region alone", "smallest sets"  # the tables
-# Of the smallest sets, so many of the most frequent are counted by name: of the others their size only.
+# Of the smallest sets, so many of the most frequent are counted by name: of the others their size
+# only.
 MAX_SETS = 12
 _SWEPT = "searches whose reconstruction keeps the decision"
 _FLIPS = "flips through it alone"
@@ -22,11 +25,13 @@ _FLIPS = "flips through it alone"
 def measures(facts: Facts) -> Iterator[Measure]:
     """Of searches that also swept the regions; none of others.
 
-    As everywhere, a search counts whose reconstruction keeps the decision, and is not of the class asked for already;
-    of a region, those of pictures that have it. `sweep_flip_{region}` is of the image as stored; `sweep_distance_` and
-    `sweep_step_` are of the flips. `sweep_set_found`: whether any set of regions was found that flips;
-    `sweep_set_size`: of the smallest, which where no single region flips is found greedily, an upper bound (see
-    `cfexp.explainers.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the smallest.
+    As everywhere, a search counts whose reconstruction keeps the decision, and is not of the class
+    asked for already; of a region, those of pictures that have it. `sweep_flip_{region}` is of the
+    image as stored; `sweep_distance_` and `sweep_step_` are of the flips. `sweep_set_found`:
+    whether any set of regions was found that flips; `sweep_set_size`: of the smallest, which where
+    no single region flips is found greedily, an upper bound (see
+    `cfexp.explainers.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the
+    smallest.
     """
     for measure, values in swept(facts.records, facts.region_names, facts.declaration):
         yield measure._replace(of=partial(of_rows, values=values))

@@ -17,9 +17,11 @@ TABLE = "regions"
 def measures(facts: Facts) -> Iterator[Measure]:
     """Of layouts with these regions, what changed in each.
 
-    regions_changed: the share of a picture's regions whose pixels moved by more than 10 grey levels, RMS.
-    region_pixels_NAME: from what the edit began with. region_codes_NAME, as the explainer calls it: its own column of
-    how far each region was moved, if it has one. Nothing of a picture that lacks the region, or a layout.
+    regions_changed: the share of a picture's regions whose pixels moved by more than 10 grey
+    levels, RMS.
+    region_pixels_NAME: from what the edit began with. region_codes_NAME, as the explainer calls it:
+    its own column of how far each region was moved, if it has one. Nothing of a picture that lacks
+    the region, or a layout.
     """
     if not facts.region_names or not facts.some_show("layout"):
         return

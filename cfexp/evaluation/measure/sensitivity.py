@@ -14,7 +14,9 @@ from cfexp.metrics.functional import language_sensitivity as sensitivity
 
 
 def language_sensitivity(facts: Facts) -> Measure:
-    """See `cfexp.metrics.functional.language_sensitivity`: a mean over pairs of queries, of a group's own."""
+    """See `cfexp.metrics.functional.language_sensitivity`: a mean over pairs of queries, of a
+    group's own.
+    """
     pairs = _Pairs(facts)
     counted = "pairs of different questions about one image"
     return Measure(

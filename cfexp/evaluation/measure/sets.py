@@ -1,4 +1,6 @@
-"""How far the counterfactuals as a set are from the queries, as Inception sees them (its 2048 features)."""
+"""How far the counterfactuals as a set are from the queries, as Inception sees them (its 2048
+features).
+"""
 
 from cfexp.evaluation.measure.base import BOTH, Measure, See, Sets
 from cfexp.metrics.distances import frechet_interval, kernel_interval

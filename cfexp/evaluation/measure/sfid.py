@@ -13,12 +13,14 @@ MIN_HALF = 3  # of fewer images in a half nothing is known of further ones
 
 
 def sfid(features: See, splits: int = 10, seed: int = 0) -> Measure:
-    """FID rewards what leaves its query as it is: a counterfactual is compared with a set that holds its own query.
+    """FID rewards what leaves its query as it is: a counterfactual is compared with a set that
+    holds its own query.
 
-    Here it is not: the images are split into two random halves, and the counterfactuals of each half are compared
-    with the queries of the other; the mean of both directions, and of `splits` such splits, which the seed draws.
-    Queries about one image stay in one half. The floor, of the reconstructions, is what half as many images leave of
-    two equal sets. The interval is 1.96 times the standard error of one split by the bootstrap within its halves.
+    Here it is not: the images are split into two random halves, and the counterfactuals of each
+    half are compared with the queries of the other; the mean of both directions, and of `splits`
+    such splits, which the seed draws. Queries about one image stay in one half. The floor, of the
+    reconstructions, is what half as many images leave of two equal sets. The interval is 1.96 times
+    the standard error of one split by the bootstrap within its halves.
     """
     compare = partial(_crosswise, splits=splits, seed=seed)
     of = Sets(features, compare, min_images=MIN_IMAGES)

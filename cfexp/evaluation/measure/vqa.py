@@ -1,4 +1,6 @@
-"""What is measured of a VQA model's explanations: answers, and whether the objects asked about changed as answered."""
+"""What is measured of a VQA model's explanations: answers, and whether the objects asked about
+changed as answered.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +16,7 @@ from cfexp.evaluation.measure.edits import flipped
 from cfexp.evaluation.run_folder import Record
 from cfexp.metrics.functional import nearest_color, vqa_accuracy
 
-# The answers (B,) of another model to the questions of B records, about images (B, 3, H, W) in [-1, 1].
+# The answers (B,) of another model to the questions of B records, about images (B, 3, H, W).
 Predictor = Callable[[Tensor, Sequence[Record]], Sequence[str]]
 ANSWERED = "questions with human answers"
 
@@ -25,7 +27,9 @@ def asks(facts: Facts) -> bool:
 
 
 def measures() -> list[Measure]:
-    """Accuracy before and after, flips of right answers, and what a plain reading of the colours says of the flips."""
+    """Accuracy before and after, flips of right answers, and what a plain reading of the colours
+    says of the flips.
+    """
     right_flipped = Shown("right,\nflipped", panel="right answers that flip, %")
     counted = "questions answered right before"
     return [
@@ -85,9 +89,11 @@ def _reading(chunk: Chunk, name: str) -> Values:
 
 
 def _readings(chunk: Chunk) -> dict[str, Values]:
-    """What a plain reading of the colour of the object(s) asked about says, of flipped colour questions.
+    """What a plain reading of the colour of the object(s) asked about says, of flipped colour
+    questions.
 
-    `color_readable`: of the query it is the answer, so that another reading of the counterfactual is due to the edit.
+    `color_readable`: of the query it is the answer, so that another reading of the counterfactual
+    is due to the edit.
     """
     names = "color_readable", "color_changed", "color_is_new_answer"
     values = {name: np.full(len(chunk.records), np.nan) for name in names}

@@ -1,4 +1,6 @@
-"""The files of conf/measure/: each names a function that there is, and says what it is in its second line."""
+"""The files of conf/measure/: each names a function that there is, and says what it is in its
+second line.
+"""
 
 from pathlib import Path
 from pkgutil import resolve_name

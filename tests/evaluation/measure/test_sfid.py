@@ -63,7 +63,8 @@ def test_queries_about_one_image_stay_together(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", images=4)
     kept = score_run(run, [sfid(lambda images: OF_IMAGE[: len(images)])]).find("all", "sfid")
     assert isinstance(kept, Row)
-    # A half holds two images: three equal rows of each. Their Gaussians are those of the two images themselves.
+    # A half holds two images: three equal rows of each. Their Gaussians are those of the two images
+    # themselves.
     rng, distances = np.random.default_rng(0), []
     for _ in range(10):
         one, other = np.array_split(rng.permutation(4), 2)

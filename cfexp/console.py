@@ -9,14 +9,14 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 _IS_COMMAND = '\nif __name__ == "__main__":\n'
-_USAGE = "usage: cfexp COMMAND [ARGUMENTS]; each is the same as python -m cfexp.COMMAND, and has a --help of its own"
+_USAGE = "usage: cfexp COMMAND [ARGUMENTS], the same as python -m cfexp.COMMAND; each has a --help"
 
 
 def main() -> None:
     """Become `python -m cfexp.COMMAND` with the same arguments, or list the commands.
 
-    The process is replaced, so whatever starts the command once more (Lightning for a second GPU, a launcher of a
-    sweep) finds the same program as without this script.
+    The process is replaced, so whatever starts the command once more (Lightning for a second GPU, a
+    launcher of a sweep) finds the same program as without this script.
     """
     name, *arguments = sys.argv[1:] or ["--help"]
     known = dict(commands())
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Every command's name and what it does, by the first line of its module; those of the top level come first."""
+    """Every command's name and what it does, by its module's first line; the top level's first."""
     modules = sorted(_PACKAGE.rglob("*.py"), key=lambda path: (len(path.relative_to(_PACKAGE).parts), path))
     for path in modules:
         text = path.read_text(encoding="utf-8")

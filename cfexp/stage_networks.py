@@ -1,7 +1,8 @@
-"""What an experiment says of its stages in a word, by the resolvers of OmegaConf that `configuration` registers.
+"""What an experiment says of its stages in a word, by resolvers of OmegaConf.
 
-`${stage:decision}` is the network of the stage `decision`, with its weights: the experiment that trains a network is
-the only place that declares it. `decision:` says which decision of that network is explained.
+`configuration` registers them. `${stage:decision}` is the network of the stage `decision`, with its
+weights: the experiment that trains a network is the only place that declares it. `decision:` says
+which decision of that network is explained.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -28,8 +29,9 @@ def composing() -> AbstractContextManager[Any]:
 def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> DictConfig:
     """What builds the network of a required stage and loads `checkpoints.NAME` into it.
 
-    The network is that of the stage's own config, with `requires.NAME.overrides`; its weights to train from are left
-    out, as the checkpoint holds them. `prefixes.NAME` is that of the file's keys, if there is one.
+    The network is that of the stage's own config, with `requires.NAME.overrides`; its weights to
+    train from are left out, as the checkpoint holds them. `prefixes.NAME` is that of the file's
+    keys, if there is one.
 
     Raises InputError where no such stage is required, or it has no network.
     """
@@ -60,9 +62,9 @@ def leave_out_unused_stages(config: DictConfig) -> None:
 
 
 def refuse_pieces_of_networks(config: DictConfig) -> None:
-    """Raise InputError for what was set below `${stage:NAME}`, as in +explainer.decision_model.prefix=model.
+    """Raise InputError for what was set below `${stage:NAME}`, which is no group of settings.
 
-    OmegaConf puts such a setting in the place of the whole network.
+    Of +explainer.decision_model.prefix=model. OmegaConf puts the prefix in the network's place.
     """
     written: Any = OmegaConf.to_container(config, resolve=False)
     for key, value in (written.get("explainer") or {}).items():
@@ -74,9 +76,9 @@ def refuse_pieces_of_networks(config: DictConfig) -> None:
 
 
 def explained_output(*, _root_: DictConfig) -> int | None:
-    """Which output of the decision model is explained: the place of `decision.label` among those of its stage.
+    """Which output of the decision model is explained, by the label's place among its stage's.
 
-    None where no label is named. Raises InputError for a label that the stage is not trained on.
+    None where `decision.label` names none. Raises InputError for a label that the stage is not trained on.
     """
     label = OmegaConf.select(_root_, "decision.label")
     if label is None:
@@ -114,7 +116,7 @@ def _stage(name: str, root: DictConfig) -> DictConfig | None:
 
 
 def _without_weights(network: DictConfig) -> dict[str, Any]:
-    """A network's settings as plain values; sizes that the data determines stay as they are written."""
+    """A network's settings as plain values; sizes of the data stay as they are written."""
     written: Any = OmegaConf.to_container(network, resolve=False)
     return {
         key: None if key == "weights" else text if str(text).startswith("${facts.") else _plain(network[key])

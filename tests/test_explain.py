@@ -105,7 +105,7 @@ def test_one_search_has_one_folder_however_its_settings_are_spelt(
         code, stdout, stderr = main(*few, *spelt)
         assert code == 0, stderr
     assert any(line.startswith("goes on after 2 explanations: ") for line in stdout)
-    assert len(list((tmp_path / "runs" / "steex_driving").iterdir())) == 1
+    assert len([*(tmp_path / "runs" / "steex_driving").iterdir()]) == 1
 
 
 def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: list[str], tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
         (["explainer.counter_class=left"], "counter_class='left' is none of the classes ['stop', 'go']"),
         (["checkpoints.decision=/nowhere.ckpt"], "checkpoints.decision=/nowhere.ckpt: no such file"),
         ([f"checkpoints.autoencoder={__file__}"], "test_explain.py is no readable checkpoint"),
-        (["+requires.decision.overrides=['network.widths=[4,6]']"], "decision.ckpt does not fit SmoothClassifier: "),
+        (["++requires.decision.overrides=['network.widths=[4,6]']"], "decision.ckpt does not fit SmoothClassifier: "),
         (["data.predict_part=everything"], "data.predict_part must be one of train, val, test, got 'everything'"),
         (["data.root=/nowhere"], "/nowhere"),
         (

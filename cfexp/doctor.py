@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cfexp.command_line import takes_paths
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
-from cfexp.stage_networks import LOAD_NETWORK
+from cfexp.run.command_line import takes_paths
+from cfexp.run.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.run.stage_networks import LOAD_NETWORK
 
 if TYPE_CHECKING:
-    from cfexp.data.findings import Findings
+    from cfexp.data.checks.findings import Findings
 
 _STAGE = re.compile(r"\$\{stage:(\w+)\}")
 _GIVEN = re.compile(r"\$\{checkpoints\.(\w+)\}")
@@ -28,7 +28,7 @@ register_resolvers()
 def main(config: DictConfig) -> None:
     """Check what is given, print the findings, and exit with 1 if any is an error."""
     # Imported late: --help and a mistyped override answer at once.
-    from cfexp.data.findings import Findings
+    from cfexp.data.checks.findings import Findings
 
     findings = Findings()
     one_line_errors(lambda given: _check(given, findings))(config)
@@ -58,10 +58,10 @@ def _check(config: DictConfig, findings: "Findings") -> None:
 
 def _check_data(config: DictConfig, findings: "Findings") -> str:
     """Check the data set of the config, and fill in the facts that it determines; returns what was checked."""
-    from cfexp.data.checks import check_data
-    from cfexp.data.vqa import VQADataModule
+    from cfexp.data.checks.base import check_data
+    from cfexp.data.questions.vqa import VQADataModule
     from cfexp.errors import InputError
-    from cfexp.stages import build
+    from cfexp.run.stages import build
 
     # So that one bad image does not hide the others.
     OmegaConf.update(config, "data.on_bad_sample", "skip", force_add=True)
@@ -109,7 +109,7 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
 
 def _check_decision(config: DictConfig, findings: "Findings") -> None:
     """Load a model of a user's own, and ask it about noise of the size of the images."""
-    from cfexp.stages import build
+    from cfexp.run.stages import build
 
     model: Any = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
@@ -140,7 +140,7 @@ def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, An
 
 def _check_index(path: Path, findings: "Findings") -> None:
     """The file that label maps lie beside: `check_data` reads them themselves."""
-    from cfexp.data.records import read_json
+    from cfexp.data.reading.records import read_json
 
     findings.attempt(lambda: read_json(path, "give the label_maps.json that the stage wrote"))
 
@@ -150,9 +150,9 @@ def _check_checkpoint(
 ) -> None:
     """Load a checkpoint into its network: every tensor must be there, have its shape, and hold finite numbers."""
     from cfexp.errors import InputError
-    from cfexp.models.pretrained import check_fit, load_network, read_state_dict
+    from cfexp.models.loading.pretrained import check_fit, load_network, read_state_dict
     from cfexp.models.released import CONVERSIONS
-    from cfexp.stages import build
+    from cfexp.run.stages import build
 
     own = OmegaConf.to_container(network_config, resolve=True)
     for _, node in _mappings(own):

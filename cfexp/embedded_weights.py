@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from hydra import compose, initialize_config_module
 
-from cfexp.configuration import register_resolvers
+from cfexp.run.configuration import register_resolvers
 
 # The commands of each world whose stages are shipped; with predicted layouts, which image= needs.
 WORLDS = (
@@ -39,7 +39,7 @@ def main() -> None:
     only = "train nothing: name the files as stages are named now, after a change that changes names and no number"
     parser.add_argument("--rename", action="store_true", help=only)
     arguments = parser.parse_args()
-    from cfexp.stages import WEIGHTS  # late: --help answers at once
+    from cfexp.run.stages import WEIGHTS  # late: --help answers at once
 
     if arguments.rename:
         rename(WEIGHTS)
@@ -58,7 +58,7 @@ def main() -> None:
 
 def wanted_stages() -> set[str]:
     """The names of the stages that the commands of `WORLDS` need."""
-    from cfexp.stage_names import compose_stage
+    from cfexp.run.stage_names import compose_stage
 
     register_resolvers()
     wanted: set[str] = set()
@@ -92,7 +92,7 @@ def _end_with_parent() -> None:
 
 def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str | None) -> set[Path]:
     """The checkpoints of the stages of some commands, trained where they are missing."""
-    from cfexp.stages import provide_stages
+    from cfexp.run.stages import provide_stages
 
     register_resolvers()
     checkpoints: set[Path] = set()

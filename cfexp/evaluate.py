@@ -7,9 +7,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from cfexp.command_line import takes_paths, typed
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
 from cfexp.errors import InputError
+from cfexp.run.command_line import takes_paths, typed
+from cfexp.run.configuration import CONFIG_PATH, one_line_errors, register_resolvers, run_setting
 
 register_resolvers()
 
@@ -19,10 +19,10 @@ register_resolvers()
 @one_line_errors
 def main(config: DictConfig) -> None:
     """Score one run or several, and hold them against the goals if the config names any."""
-    from cfexp.evaluation.goals import compare
-    from cfexp.judging import measures_on
-    from cfexp.stages import provide_stages, use_threads
-    from cfexp.without_effect import say_what_has_no_effect
+    from cfexp.evaluation.report.goals import compare
+    from cfexp.run.judging import measures_on
+    from cfexp.run.stages import provide_stages, use_threads
+    from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
     use_threads(config.num_threads)
@@ -66,12 +66,12 @@ def score_and_show(
 
     era: "2021", "2016", or the number, which is what Hydra makes of era=2016.
     """
-    from cfexp.evaluation.attack_table import print_attack
-    from cfexp.evaluation.closeness_table import print_closeness
-    from cfexp.evaluation.gallery import counterfactual_sheet
+    from cfexp.evaluation.report.attack_table import print_attack
+    from cfexp.evaluation.report.closeness_table import print_closeness
+    from cfexp.evaluation.report.sheet import counterfactual_sheet
+    from cfexp.evaluation.report.table import print_table, score_run
     from cfexp.evaluation.run_folder import RunFolder
-    from cfexp.evaluation.table import print_table, score_run
-    from cfexp.loggers import log_results
+    from cfexp.run.loggers import log_results
 
     run = RunFolder(folder)
     year: Any = str(era)

@@ -6,9 +6,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.command_line import typed
-from cfexp.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, register_resolvers
-from cfexp.same_run import refuse_other_run
+from cfexp.run.command_line import typed
+from cfexp.run.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, register_resolvers
+from cfexp.run.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
@@ -25,7 +25,7 @@ def main(config: DictConfig) -> None:
     Raises InputError for a folder that holds a run of another config, or that another process is at work in.
     """
     # Imported late: --help and a mistyped override answer at once.
-    from cfexp.folder_lock import claimed
+    from cfexp.run.folder_lock import claimed
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with claimed(folder):
@@ -35,13 +35,13 @@ def main(config: DictConfig) -> None:
 def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
-    from cfexp.explainer_stage import load_trained, require_explainer
-    from cfexp.feasibility import refuse_what_cannot_work
-    from cfexp.judging import judges_asked_for
-    from cfexp.own_queries import asks_own, say_answers, use_own_queries
-    from cfexp.stage_networks import leave_out_unused_stages
-    from cfexp.stages import assemble, provide_stages
-    from cfexp.without_effect import say_what_has_no_effect
+    from cfexp.run.explainer_stage import load_trained, require_explainer
+    from cfexp.run.feasibility import refuse_what_cannot_work
+    from cfexp.run.judging import judges_asked_for
+    from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
+    from cfexp.run.stage_networks import leave_out_unused_stages
+    from cfexp.run.stages import assemble, provide_stages
+    from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
     leave_out_unused_stages(config)

@@ -5,8 +5,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from cfexp.command_line import takes_paths, typed
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.run.command_line import takes_paths, typed
+from cfexp.run.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
@@ -19,7 +19,7 @@ def main(config: DictConfig) -> None:
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.errors import InputError
     from cfexp.evaluate import experiment_of
-    from cfexp.evaluation.page import write_page
+    from cfexp.evaluation.report.gallery import write_page
     from cfexp.evaluation.run_folder import RunFolder
 
     folder = Path(config.run)

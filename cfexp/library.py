@@ -13,19 +13,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from cfexp.callbacks import succeeded
-from cfexp.configuration import one_line, register_resolvers
 from cfexp.data.batch import ImageBatch, VQABatch
-from cfexp.data.vqa_dataset import words_of
+from cfexp.data.own.pictures import GivenPictures, Picture, as_picture, each_of
+from cfexp.data.questions.dataset import words_of
 from cfexp.errors import InputError
-from cfexp.explainer_stage import NAME, explainer_class, is_trained, load_trained, require_explainer
 from cfexp.explainers.base import Explainer, Explanation
-from cfexp.feasibility import refuse_sizes
-from cfexp.given_pictures import GivenPictures, Picture, as_picture, each_of
-from cfexp.own_queries import data_set_without_files, predict_layouts
-from cfexp.run_checkpoints import with_its_checkpoints
-from cfexp.stage_networks import composing
-from cfexp.stages import build, provide_stages
+from cfexp.run.callbacks import succeeded
+from cfexp.run.checkpoints import with_its_checkpoints
+from cfexp.run.configuration import one_line, register_resolvers, run_config
+from cfexp.run.explainer_stage import NAME, explainer_class, is_trained, load_trained, require_explainer
+from cfexp.run.feasibility import refuse_sizes
+from cfexp.run.own_queries import data_set_without_files, predict_layouts
+from cfexp.run.stage_networks import composing
+from cfexp.run.stages import build, provide_stages
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
 _OF_THE_RUN_FOLDER = ("key", "seconds", "stored_logits")  # extras that the result has under other names, or not
@@ -299,7 +299,7 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
         if overrides:
             raise InputError(f"overrides are for experiments; {path} is a run, whose config is what it is")
         try:
-            config = OmegaConf.load(path / "config.yaml")
+            config = run_config(path)
         except Exception as error:  # a damaged file makes the reader raise nearly anything
             reason = " ".join(str(error).split())
             raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None

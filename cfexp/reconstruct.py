@@ -5,8 +5,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, open_dict
 
-from cfexp.command_line import takes_paths, typed
-from cfexp.configuration import CONFIG_PATH, one_line_errors, register_resolvers
+from cfexp.run.command_line import takes_paths, typed
+from cfexp.run.configuration import CONFIG_PATH, one_line_errors, register_resolvers
 
 register_resolvers()
 
@@ -23,12 +23,12 @@ def main(config: DictConfig) -> None:
     import torch
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    from cfexp.data.layouts import collate
+    from cfexp.data.label_maps.dataset import collate
     from cfexp.errors import InputError
-    from cfexp.evaluation.gallery import picture_grid
-    from cfexp.evaluation.page import region_colors
-    from cfexp.feasibility import refuse_sizes
-    from cfexp.stages import build, provide_stages, use_threads
+    from cfexp.evaluation.report.gallery import region_colors
+    from cfexp.evaluation.report.sheet import picture_grid
+    from cfexp.run.feasibility import refuse_sizes
+    from cfexp.run.stages import build, provide_stages, use_threads
 
     explainer, path = config.get("explainer"), Path(config.output)
     if explainer is None or "autoencoder" not in explainer:

@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from cfexp.command_line import quoted, typed
 from cfexp.errors import InputError
-from cfexp.evaluation.table import shown, table_of
-from cfexp.folder_names import folder_name
+from cfexp.evaluation.report.table import shown, table_of
+from cfexp.run.command_line import quoted, typed
+from cfexp.run.folder_names import folder_name
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"  # a checkout's
 KEYS = {"title", "note", "paper_commands", "runs", "evaluate", "rows"}

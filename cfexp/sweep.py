@@ -26,12 +26,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cfexp.command_line import quoted, takes_paths, typed
-from cfexp.configuration import StoppedBySigterm, is_member, one_line
 from cfexp.errors import InputError
-from cfexp.folder_names import folder_name, under_one_name
-from cfexp.optuna_storage import go_on_by_storage
-from cfexp.same_run import refuse_other_run, why_neutral
+from cfexp.run.command_line import quoted, takes_paths, typed
+from cfexp.run.configuration import StoppedBySigterm, is_member, one_line
+from cfexp.run.folder_names import folder_name, under_one_name
+from cfexp.run.optuna_storage import go_on_by_storage
+from cfexp.run.same_run import refuse_other_run, why_neutral
 
 # What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
 PLUGINS = {
@@ -91,14 +91,14 @@ def begin(config: DictConfig) -> Path:
         own.append(f"hydra.sweep.dir={quoted(hydra.sweep.dir)}")
     hydra.overrides.hydra.extend(own)  # of each member
     folder = Path(hydra.sweep.dir)
-    from cfexp.evaluation.sweep_table import forget_unfinished  # late: a mistyped override answers at once
+    from cfexp.evaluation.report.sweep_table import forget_unfinished  # late: a mistyped override answers at once
 
     forget_unfinished(folder)
     return folder
 
 
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
-    from cfexp.evaluation.sweep_table import FOLDER
+    from cfexp.evaluation.report.sweep_table import FOLDER
 
     count = [str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None]
     return FOLDER + (
@@ -111,7 +111,7 @@ def conclude(folder: Path) -> bool:
 
     Raises InputError for a folder without members, and for a damaged file in it.
     """
-    from cfexp.evaluation.sweep_table import FINISHED, NOTE, read_members, save_and_show
+    from cfexp.evaluation.report.sweep_table import FINISHED, NOTE, read_members, save_and_show
 
     members = read_members(folder)
     if not members:
@@ -139,7 +139,7 @@ def as_member(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], floa
 
 def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float | None:
     """Run one member, unless it has finished before; returns its objective, None if it has none or failed."""
-    from cfexp.evaluation.sweep_table import write_note
+    from cfexp.evaluation.report.sweep_table import write_note
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     parameters = _parameters()
@@ -181,8 +181,8 @@ def _has_finished(config: DictConfig, folder: Path) -> bool:
     """Whether the run is there already; raises InputError where it is one of another config."""
     if not (folder / "metrics.json").is_file() or any(config.get(name) is not None for name in ("image", "questions")):
         return False
-    from cfexp.explainer_stage import require_explainer
-    from cfexp.stages import provide_stages
+    from cfexp.run.explainer_stage import require_explainer
+    from cfexp.run.stages import provide_stages
 
     if HydraConfig.get().job.config_name == "explain":
         require_explainer(config)
@@ -219,7 +219,7 @@ def _run_apart(folder: Path) -> None:
 
 def _objective(config: DictConfig, folder: Path) -> float | None:
     """The sum of the run's metrics that config.objective asks for; raises InputError for one that it does not have."""
-    from cfexp.evaluation.sweep_table import measured
+    from cfexp.evaluation.report.sweep_table import measured
 
     if not config.get("objective"):
         return None

@@ -8,15 +8,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.command_line import typed
-from cfexp.configuration import (
+from cfexp.run.command_line import typed
+from cfexp.run.configuration import (
     CONFIG_PATH,
     StoppedBySigterm,
     one_line_errors,
     register_resolvers,
     resume_from,
 )
-from cfexp.same_run import refuse_other_run
+from cfexp.run.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
 register_resolvers()
@@ -33,7 +33,7 @@ def main(config: DictConfig) -> None:
     Raises InputError for a folder that holds a run of another config, or that another process is at work in.
     """
     # Imported late: --help and a mistyped override answer at once.
-    from cfexp.folder_lock import claimed
+    from cfexp.run.folder_lock import claimed
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with claimed(folder):
@@ -42,9 +42,9 @@ def main(config: DictConfig) -> None:
 
 def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
-    from cfexp.feasibility import refuse_what_cannot_work
-    from cfexp.stages import finish_stage, fit, predict_label_maps, provide_stages
-    from cfexp.without_effect import say_what_has_no_effect
+    from cfexp.run.feasibility import refuse_what_cannot_work
+    from cfexp.run.stages import finish_stage, fit, predict_label_maps, provide_stages
+    from cfexp.run.without_effect import say_what_has_no_effect
 
     resume = resume_from(config.ckpt_path, folder)
     say_what_has_no_effect(config)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cfexp.models.classifiers import DecisionModel
-from cfexp.models.pretrained import freeze
+from cfexp.models.loading.pretrained import freeze
 from cfexp.models.released import decision_from_released, sean_from_released
-from cfexp.models.sean import SEAN
+from cfexp.models.sean.sean import SEAN
 from tests.golden_weights import GOLDEN, fill, read_shapes
 
 WORLDS = ("celebamhq", "bdd")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from cfexp.data.base import Part
 from cfexp.data.batch import ImageBatch
-from cfexp.data.layout_module import LayoutDataModule
-from cfexp.data.layouts import NO_REGION, LayoutRecord, PngLayouts
-from cfexp.models.sean import SEAN
+from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.models.sean.sean import SEAN
 
 REGIONS = np.full(256, NO_REGION, dtype=np.uint8)
 REGIONS[:4] = range(4)

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from cfexp import explain, train
-from cfexp.configuration import progress_of
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.configuration import progress_of
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import nn
 
 from cfexp import doctor, explain, train
-from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
+from cfexp.run.configuration import register_resolvers
 from cfexp.worlds.faces import FaceParameters, cached_faces, write_celeba
 from cfexp.worlds.streets import StreetParameters, write_streets
 from tests.commands import InProcess, Main

@@ -6,7 +6,7 @@ from pathlib import Path
 import safetensors
 
 from cfexp.embedded_weights import rename, wanted_stages
-from cfexp.stages import WEIGHTS
+from cfexp.run.stages import WEIGHTS
 
 
 def test_every_stage_of_the_demos_is_shipped_and_nothing_else() -> None:

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from cfexp import evaluate
-from cfexp.configuration import register_resolvers
-from cfexp.evaluation.goals import compare
+from cfexp.evaluation.report.goals import compare
 from cfexp.evaluation.run_folder import Record
-from cfexp.judges import BATCH
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.judges import BATCH
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import picture, write_run
 

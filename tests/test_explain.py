@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cfexp import explain
-from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.segmenter import SmallSegmenter
-from cfexp.stage_names import compose_stage
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless

@@ -14,10 +14,10 @@ import torch
 from hydra import compose, initialize_config_module
 
 from cfexp import explain, train
-from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.explainer_stage import require_explainer
-from cfexp.stage_names import compose_stage
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.explainer_stage import require_explainer
+from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
 from tests.test_explain import environment

@@ -12,13 +12,13 @@ import pytest
 import torch
 from lightning import Callback
 
-from cfexp.callbacks import ExplanationWriter
 from cfexp.data.base import Part
-from cfexp.data.bdd100k import BDD100kDataModule
-from cfexp.data.layouts import LayoutRecord
+from cfexp.data.label_maps.dataset import LayoutRecord
+from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.explainers.steex import STEEX
+from cfexp.explainers.steex.steex import STEEX
 from cfexp.models.classifiers import SmoothClassifier
+from cfexp.run.callbacks import ExplanationWriter
 from tests.image_parts import tiny_sean, trainer
 
 SCENES = 40

@@ -16,11 +16,11 @@ from PIL import Image
 
 import cfexp
 from cfexp import explain, load_explainer
-from cfexp.command_line import with_text_quoted
-from cfexp.configuration import register_resolvers
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.library import LoadedExplainer, Picture
+from cfexp.run.command_line import with_text_quoted
+from cfexp.run.configuration import register_resolvers
 from tests.commands import InProcess
 from tests.tiny_streets import DRIVING, write_networks, write_segmenter
 

@@ -12,10 +12,10 @@ from cfexp import doctor, evaluate, explain, load_explainer
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
-from tests.models.test_own_vqa import ByColor
+from tests.models.own.test_vqa import ByColor
 from tests.test_explain_trained import SMALL
 
-OWN = ["+decision=own_vqa", "decision.class._target_=tests.models.test_own_vqa.ByColor"]
+OWN = ["+decision=own_vqa", "decision.class._target_=tests.models.own.test_vqa.ByColor"]
 COLOR = ["+experiment=vqa_color", *SMALL, "data.eval_batch_size=1", *OWN]
 
 
@@ -66,7 +66,7 @@ def test_the_doctor_asks_it(in_process: InProcess, weights: Path, tmp_path: Path
     command = ["+facts.height=32", *OWN]
     code, stdout, stderr = in_process(doctor.main, *command, f"decision.path={weights}")
     assert (code, stdout) == (0, [f"checked decision, {weights}: errors of 0 kinds, notes of 0"]), stderr
-    deaf = ["+facts.height=32", OWN[0], "decision.class._target_=tests.models.test_own_vqa.Deaf", "decision.path=null"]
+    deaf = ["+facts.height=32", OWN[0], "decision.class._target_=tests.models.own.test_vqa.Deaf", "decision.path=null"]
     code, stdout, _ = in_process(doctor.main, *deaf)
     assert (code, "says exactly the same to two different questions" in stdout[1]) == (0, True)
     constant = [each.replace("Deaf", "Constant") for each in deaf]
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_it_is_said_before_anything_is_trained(main: Main, we
 
 def test_a_folder_of_hugging_face_s_is_one(main: Main, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    from tests.models.test_hugging_face_vqa import write_vilt
+    from tests.models.own.test_hugging_face_vqa import write_vilt
 
     folder = write_vilt(tmp_path / "vilt")
     command = ["+experiment=vqa_color", *SMALL, "+decision=hugging_face_vqa", f"decision.path={folder}"]

@@ -18,14 +18,14 @@ from lightning import LightningModule
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from cfexp.configuration import register_resolvers
 from cfexp.errors import InputError
-from cfexp.explainers.steex import STEEX
+from cfexp.explainers.steex.steex import STEEX
 from cfexp.models.feature_networks import VGG19Features
-from cfexp.pretraining.autoencoder import AutoencoderStage
-from cfexp.pretraining.classifier import ClassifierStage
-from cfexp.pretraining.segmenter import SegmenterStage
-from cfexp.stage_names import compose_stage
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.stage_names import compose_stage
+from cfexp.training.autoencoder import AutoencoderStage
+from cfexp.training.classifier import ClassifierStage
+from cfexp.training.segmenter import SegmenterStage
 from cfexp.worlds.face_names import CELEBA_ATTRIBUTES
 
 FOLDER = Path(__file__).parents[1] / "conf" / "experiment" / "paper"

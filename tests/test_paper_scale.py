@@ -20,9 +20,9 @@ from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import nn
 
-from cfexp.configuration import register_resolvers
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
-from cfexp.models.mlb import MLBAttention, QuestionEncoder, ResNetBackbone
+from cfexp.models.vqa.mlb import MLBAttention, QuestionEncoder, ResNetBackbone
+from cfexp.run.configuration import register_resolvers
 from tests.data.vqa_writer import Json, dump
 
 pytestmark = pytest.mark.slow

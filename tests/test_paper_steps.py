@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from PIL import Image
 
-from cfexp.configuration import register_resolvers
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.configuration import register_resolvers
 from cfexp.worlds.faces import FaceParameters, write_celeba, write_celebamask_hq
 from cfexp.worlds.streets import StreetParameters, write_streets
 from tests.test_paper_scale import MEMORY

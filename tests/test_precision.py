@@ -8,14 +8,14 @@ import torch
 from hydra import compose, initialize_config_module
 
 from cfexp import explain, train
-from cfexp.configuration import register_resolvers
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.explainers.steex import STEEX
-from cfexp.feasibility import refuse_what_cannot_work
-from cfexp.models import packed
+from cfexp.explainers.steex.steex import STEEX
+from cfexp.models.loading import packed
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.feasibility import refuse_what_cannot_work
 from tests.commands import InProcess
-from tests.explainers.test_steex import batch, steex
+from tests.explainers.steex.test_steex import batch, steex
 from tests.image_parts import EightImages
 from tests.tiny_streets import DRIVING
 

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from cfexp import reconstruct, train
 from cfexp.data.batch import ImageBatch
-from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
 from tests.commands import InProcess
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "celebamask_hq_600_256"

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from cfexp import reconstruct
-from cfexp.configuration import register_resolvers
-from cfexp.evaluation.page import region_color, region_colors
+from cfexp.evaluation.report.gallery import region_color, region_colors
+from cfexp.run.configuration import register_resolvers
 from cfexp.worlds.faces import FaceParameters, write_celebamask_hq
 from tests.commands import InProcess, Main
 from tests.tiny_streets import untrained_networks

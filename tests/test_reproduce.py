@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cfexp import reproduce
-from cfexp.configuration import register_resolvers
 from cfexp.reproduce import EXPERIMENTS, names, read_experiment, result_of, verdict
+from cfexp.run.configuration import register_resolvers
 from tests.commands import InProcess, Main
 from tests.tiny_streets import untrained_networks
 

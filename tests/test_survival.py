@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from cfexp import explain, train
-from cfexp.configuration import progress_of
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
-from cfexp.folder_lock import claimed
+from cfexp.run.configuration import progress_of
+from cfexp.run.folder_lock import claimed
 from tests.commands import InProcess, Main
 from tests.survival import KINDS, Command, Moment, assert_same, random_moments
 from tests.tiny_streets import DRIVING, write_networks
@@ -90,7 +90,7 @@ def held(folder: Path) -> subprocess.Popen[str]:
     """A process that has the folder, and a child that outlives it, as a data worker may."""
     code = f"""
 import os, pathlib, time
-from cfexp.folder_lock import claimed
+from cfexp.run.folder_lock import claimed
 with claimed(pathlib.Path({str(folder)!r})):
     if os.fork():
         print("held", flush=True)

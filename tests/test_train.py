@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from cfexp import evaluate, train
-from cfexp.configuration import progress_of
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.stages import WholeCheckpoints
+from cfexp.run.configuration import progress_of
+from cfexp.run.stages import WholeCheckpoints
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless

@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from cfexp.configuration import register_resolvers
 from cfexp.models.segmenter import SmallSegmenter
-from cfexp.stage_networks import stage_network
+from cfexp.run.configuration import register_resolvers
+from cfexp.run.stage_networks import stage_network
 
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
 SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]

@@ -27,13 +27,13 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from cfexp.benchmarks.command import exit_code
-from cfexp.data.bdd100k import BDD100kDataModule
-from cfexp.data.celeba import CelebADataModule
-from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
-from cfexp.data.vqa import VQADataModule
-from cfexp.data.vqa_files import image_name
+from cfexp.data.faces.celeba import CelebADataModule
+from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.questions.files import image_name
+from cfexp.data.questions.vqa import VQADataModule
+from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.errors import InputError
-from cfexp.memory import keep_freed_memory
+from cfexp.run.memory import keep_freed_memory
 from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, write_celeba, write_celebamask_hq
 from cfexp.worlds.scenes import SceneParameters, write_scenes
 from cfexp.worlds.streets import StreetParameters, write_streets

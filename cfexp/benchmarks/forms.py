@@ -11,9 +11,9 @@ from cfexp import losses
 from cfexp.models.classifiers import DecisionModel
 from cfexp.models.discriminators import MultiscaleDiscriminator
 from cfexp.models.feature_networks import VGG19Features
-from cfexp.models.sean import SEAN
-from cfexp.models.sean_fast import FastSEAN
-from cfexp.models.sean_layers import RegionNorm
+from cfexp.models.sean.fast import FastSEAN
+from cfexp.models.sean.layers import RegionNorm
+from cfexp.models.sean.sean import SEAN
 
 FORMS = ("published", "plain", "fast")
 TRAINING_FORMS = ("published", "ours, drawn twice", "ours")

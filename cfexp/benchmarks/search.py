@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cfexp.benchmarks.command import exit_code
 from cfexp.benchmarks.forms import FORMS, TRAINING_FORMS, Size, build_networks, search_step, training_step
 from cfexp.errors import InputError
-from cfexp.memory import keep_freed_memory
+from cfexp.run.memory import keep_freed_memory
 
 GIB = 2**30
 # What is to be reached at full size on a CPU.

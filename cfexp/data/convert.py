@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 
-from cfexp.data.vqa_files import ANSWERS_PER_QUESTION, SPLITS, Split, image_path
+from cfexp.data.questions.files import ANSWERS_PER_QUESTION, SPLITS, Split, image_path
 from cfexp.errors import InputError
 
 # The question types of VQAv1 (QuestionTypes/mscoco_question_types.txt) that begin an easy-VQA question.

@@ -12,8 +12,8 @@ from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
-from cfexp.explainers.search import counter_class_of
-from cfexp.models.pretrained import freeze
+from cfexp.explainers.steex.search import counter_class_of
+from cfexp.models.loading.pretrained import freeze
 
 
 class ClassifierExplainer(Explainer):

@@ -15,7 +15,7 @@ from cfexp.declaration import Column, Shown
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation
 from cfexp.explainers.classifier import ClassifierExplainer
-from cfexp.models.pretrained import freeze
+from cfexp.models.loading.pretrained import freeze
 
 AT_ONCE = 64  # training images
 

@@ -18,10 +18,10 @@ from cfexp.declaration import Column
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
 from cfexp.explainers.memory import check_budget
-from cfexp.models.lingunet import CounterfactualGenerator, Edited
-from cfexp.models.mlb import VQAModel
-from cfexp.models.own_vqa import OwnVQAModel, Question
-from cfexp.models.pretrained import freeze
+from cfexp.models.loading.pretrained import freeze
+from cfexp.models.own.vqa import OwnVQAModel, Question
+from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
+from cfexp.models.vqa.mlb import VQAModel
 
 _COSTS = {"l2", "mask", "color", "outline"}  # the terms that an edit costs
 

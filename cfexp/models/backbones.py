@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from cfexp.errors import InputError
-from cfexp.models.pretrained import check_fit, read_state_dict
+from cfexp.models.loading.pretrained import check_fit, read_state_dict
 
 # What a file of weights ends in; torchvision's names of weights have no dot.
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")

@@ -1,7 +1,7 @@
 """Checkpoints and vocabularies released by others, converted to ours; what does not fit exactly is refused.
 
 On the command line, `python -m cfexp.models.released mlb best_model.pth.tar mlb.safetensors` writes a file that
-`cfexp.models.pretrained.load_network` reads.
+`cfexp.models.loading.pretrained.load_network` reads.
 """
 
 import argparse
@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
-from cfexp.models.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
-from cfexp.models.pretrained import read_state_dict
+from cfexp.models.loading.pretrained import read_state_dict
+from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
 from cfexp.models.released_steex import (
     decision_from_released,
     oracle_from_released,
     sean_from_released,
     segmenter_from_released,
 )
-from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
+from cfexp.models.vqa.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
 
 __all__ = [
     "ReleasedVocabulary",

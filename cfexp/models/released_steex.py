@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from cfexp.models.classifiers import DecisionModel, Oracle
-from cfexp.models.pretrained import read_state_dict
-from cfexp.models.sean import SEAN
-from cfexp.models.sean_layers import RegionNorm, bias_of
+from cfexp.models.loading.pretrained import read_state_dict
+from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
+from cfexp.models.sean.layers import RegionNorm, bias_of
+from cfexp.models.sean.sean import SEAN
 from cfexp.models.segmenter import Segmenter
-from cfexp.models.state_dicts import fill_places, parameters_of, shape_of
 
 
 def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cfexp.evaluation.report.table import score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import score_run
 
 PICTURES = ("query", "reconstruction", "counterfactual", "layout")
 

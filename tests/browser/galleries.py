@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cfexp.evaluation.page import write_page
+from cfexp.evaluation.report.gallery import write_page
+from cfexp.evaluation.report.table import score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import score_run
 from tests.evaluation.run_writer import PALETTE, Mask, Pixels, painted, picture, record, square, write_run
 
 # What would run, were it ever taken for HTML: each leaves a mark that the tests look for.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cfexp.errors import InputError
-from cfexp.evaluation.page import write_page
+from cfexp.evaluation.report.gallery import write_page
 from cfexp.evaluation.run_folder import RunFolder
 from tests.browser import galleries
 from tests.browser.chromium import Chromium, started

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import pytest
 from PIL import ExifTags, Image
 
-from cfexp.data.checks import check_data
-from cfexp.data.findings import Findings
+from cfexp.data.checks.base import check_data
+from cfexp.data.checks.findings import Findings
 from cfexp.errors import InputError
 
 Damage = Callable[[Path], object]

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cfexp.data.celeba import CelebADataModule
-from cfexp.data.celeba_files import read_attributes
-from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.faces.celeba import CelebADataModule
+from cfexp.data.faces.celeba_files import read_attributes
+from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.errors import InputError
 from cfexp.worlds.faces import FaceParameters, cached_aligned_faces, cached_faces
 from tests.data.damage import copy_of, edited, findings_of, train

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cfexp.data.convert import answer_type, convert_easy_vqa, main, question_type
-from cfexp.data.vqa import VQADataModule
-from cfexp.data.vqa_vocabulary import tokenize_mcb
+from cfexp.data.questions.vocabulary import tokenize_mcb
+from cfexp.data.questions.vqa import VQADataModule
 from cfexp.errors import InputError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cfexp.data.celeba import CelebADataModule
-from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.faces.celeba import CelebADataModule
+from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.worlds.face_names import CELEBA_ATTRIBUTES
 from cfexp.worlds.faces import FaceParameters, cached_aligned_faces, cached_faces
 from tests.data.damage import (

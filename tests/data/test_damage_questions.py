@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cfexp.data.vqa import VQADataModule
+from cfexp.data.questions.vqa import VQADataModule
 from cfexp.worlds.scenes import SceneParameters, cached_scenes
 from tests.data.damage import (
     WEB_PAGE,

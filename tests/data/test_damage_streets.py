@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cfexp.data.bdd100k import BDD100kDataModule
+from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.worlds.streets import StreetParameters, cached_streets
 from tests.data.damage import (
     WEB_PAGE,

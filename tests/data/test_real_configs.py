@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
-from cfexp.configuration import register_resolvers
-from cfexp.data.bdd100k import BDD100kDataModule
-from cfexp.data.celeba import CelebADataModule
-from cfexp.data.celebamask_hq import CelebAMaskHQDataModule
-from cfexp.data.vqa import VQADataModule
+from cfexp.data.faces.celeba import CelebADataModule
+from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
+from cfexp.data.questions.vqa import VQADataModule
+from cfexp.data.streets.bdd100k import BDD100kDataModule
+from cfexp.run.configuration import register_resolvers
 from tests.data.damage import findings_of
 
 CONF = Path(__file__).parents[2] / "conf"

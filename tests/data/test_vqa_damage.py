@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cfexp.data.vqa import VQADataModule
-from cfexp.data.vqa_vocabulary import Vocabulary
+from cfexp.data.questions.vocabulary import Vocabulary
+from cfexp.data.questions.vqa import VQADataModule
 from cfexp.errors import InputError
 from tests.data.vqa_writer import dump, load
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cfexp.data.vqa import VQADataModule
-from cfexp.data.vqa_files import find_version
+from cfexp.data.questions.files import find_version
+from cfexp.data.questions.vqa import VQADataModule
 from cfexp.errors import InputError
 from tests.data.damage import findings_of, train
 from tests.data.vqa_writer import dump, load

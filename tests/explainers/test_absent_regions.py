@@ -10,13 +10,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfexp.callbacks import ExplanationWriter
-from cfexp.evaluation.gallery import outcome_of
-from cfexp.evaluation.page import write_page
+from cfexp.evaluation.report.gallery import write_page
+from cfexp.evaluation.report.sheet import outcome_of
+from cfexp.evaluation.report.table import Absent, Row, print_table, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Absent, Row, print_table, score_run
-from cfexp.explainers.steex import STEEX
-from tests.explainers.test_steex import AboveTheDark, autoencoder, batch, predict, steex
+from cfexp.explainers.steex.steex import STEEX
+from cfexp.run.callbacks import ExplanationWriter
+from tests.explainers.steex.test_steex import AboveTheDark, autoencoder, batch, predict, steex
 from tests.image_parts import EightImages
 
 WITHOUT, WITH = (0, 2, 4, 6), (1, 3, 5, 7)  # a post

@@ -11,7 +11,7 @@ from cfexp.errors import InputError
 from cfexp.explainers import memory
 from cfexp.explainers.base import Explanation
 from cfexp.explainers.memory import check_budget, is_out_of_memory, memory_taken, queries_that_fit
-from cfexp.explainers.steex import STEEX
+from cfexp.explainers.steex.steex import STEEX
 from cfexp.models.classifiers import SmoothClassifier
 from tests.image_parts import EightImages, batch_of, tiny_sean
 

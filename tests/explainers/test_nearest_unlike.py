@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfexp.callbacks import ExplanationWriter
 from cfexp.errors import InputError
+from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Row, score_run
 from cfexp.explainers import nearest_unlike
 from cfexp.explainers.nearest_unlike import NearestUnlike
-from tests.explainers.test_steex import predict
+from cfexp.run.callbacks import ExplanationWriter
+from tests.explainers.steex.test_steex import predict
 from tests.image_parts import EightImages, batch_of
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfexp.callbacks import ExplanationWriter
 from cfexp.errors import InputError
+from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Row, score_run
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.pgd import PGD
 from cfexp.pixel_attack import LEVEL
-from tests.explainers.test_steex import batch, predict
+from cfexp.run.callbacks import ExplanationWriter
+from tests.explainers.steex.test_steex import batch, predict
 from tests.image_parts import EightImages, batch_of
 
 

@@ -9,14 +9,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cfexp.callbacks import SeedEachEpoch
 from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
-from cfexp.models.lingunet import CounterfactualGenerator
-from cfexp.models.mlb import VQAModel
-from cfexp.models.perturbation import RandomPerturbation
+from cfexp.models.vqa.lingunet import CounterfactualGenerator
+from cfexp.models.vqa.mlb import VQAModel
+from cfexp.models.vqa.perturbation import RandomPerturbation
+from cfexp.run.callbacks import SeedEachEpoch
 from tests.explainers.vqa_parts import batch, counterfactual_gan, vqa_model
 
 

@@ -8,8 +8,8 @@ from cfexp.data.batch import VQABatch
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
 from cfexp.losses import flip_hinge
 from cfexp.models.discriminators import PatchDiscriminator
-from cfexp.models.lingunet import CounterfactualGenerator
-from cfexp.models.mlb import ConvBackbone, MLBAttention, QuestionEncoder, VQAModel
+from cfexp.models.vqa.lingunet import CounterfactualGenerator
+from cfexp.models.vqa.mlb import ConvBackbone, MLBAttention, QuestionEncoder, VQAModel
 
 NUM_ANSWERS = 4
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from cfexp.errors import InputError
 from cfexp.models.backbones import torchvision_network
 from cfexp.models.classifiers import DecisionModel
-from cfexp.models.mlb import ResNetBackbone
 from cfexp.models.segmenter import Segmenter
+from cfexp.models.vqa.mlb import ResNetBackbone
 
 
 def shipped(arch: str, path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from cfexp.errors import InputError
 from cfexp.losses import perceptual
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.models.feature_networks import ClassifierFeatures, VGG19Features
-from cfexp.models.pretrained import freeze
+from cfexp.models.loading.pretrained import freeze
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from torchmetrics.functional.image.lpips import _LPIPS
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import Oracle, SmallResNet
-from cfexp.models.face_verification import FaceVerification, face_verification_from_released
-from cfexp.models.lpips import lpips_from_released
-from cfexp.models.self_supervised import DIMENSION, simsiam_from_released
+from cfexp.models.judges.face_verification import FaceVerification, face_verification_from_released
+from cfexp.models.judges.lpips import lpips_from_released
+from cfexp.models.judges.self_supervised import DIMENSION, simsiam_from_released
 
 
 def test_lpips_is_torchmetrics() -> None:

@@ -9,8 +9,7 @@ import torchvision
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.models.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
-from cfexp.models.pretrained import load_network
+from cfexp.models.loading.pretrained import load_network
 from cfexp.models.released import (
     main,
     mlb_from_released,
@@ -19,6 +18,7 @@ from cfexp.models.released import (
     read_released_vocabulary,
     read_vocabulary_pickle,
 )
+from cfexp.models.vqa.mlb import MLBAttention, MLBNoAttention, QuestionEncoder
 from tests.golden_weights import fill
 from tests.models.malicious import Malicious
 

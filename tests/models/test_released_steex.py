@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import DecisionModel, Oracle
-from cfexp.models.pretrained import load_network
+from cfexp.models.loading.pretrained import load_network
 from cfexp.models.released import (
     decision_from_released,
     main,
@@ -17,8 +17,8 @@ from cfexp.models.released import (
     segmenter_from_released,
 )
 from cfexp.models.released_steex import vggface2_oracle
-from cfexp.models.sean import SEAN
-from cfexp.models.sean_fast import FastSEAN
+from cfexp.models.sean.fast import FastSEAN
+from cfexp.models.sean.sean import SEAN
 from cfexp.models.segmenter import Segmenter
 from tests.golden_steex import WORLDS, assert_relative, decision_state_dict, golden_steex, sean_state_dict
 from tests.models.malicious import Malicious

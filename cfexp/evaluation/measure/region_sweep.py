@@ -30,7 +30,7 @@ def measures(facts: Facts) -> Iterator[Measure]:
     image as stored; `sweep_distance_` and `sweep_step_` are of the flips. `sweep_set_found`:
     whether any set of regions was found that flips; `sweep_set_size`: of the smallest, which where
     no single region flips is found greedily, an upper bound (see
-    `cfexp.explainers.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the
+    `cfexp.explainers.steex.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the
     smallest.
     """
     for measure, values in swept(facts.records, facts.region_names, facts.declaration):

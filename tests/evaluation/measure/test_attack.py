@@ -12,11 +12,11 @@ from rich.console import Console
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.evaluation.attack_table import print_attack
 from cfexp.evaluation.measure.attack import Attack, Decide, measures
 from cfexp.evaluation.measure.known import standard_measures
+from cfexp.evaluation.report.attack_table import print_attack
+from cfexp.evaluation.report.table import Absent, Row, Scores, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Absent, Row, Scores, score_run
 from tests.evaluation.run_writer import painted, picture, record, square
 
 LIGHT = square(0, 0, 16)  # rows and columns 0..15: the region that counts

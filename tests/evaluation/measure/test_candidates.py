@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from cfexp.evaluation.measure.candidates import candidate_code_cosine, candidate_lpips
+from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Row, score_run
 from tests.evaluation.run_writer import picture, record, write_run
 
 # The grey of the counterfactual and of two further candidates, of three queries.

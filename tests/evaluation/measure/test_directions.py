@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cfexp.data.bdd100k import REGIONS, BDD100kDataModule
+from cfexp.data.streets.bdd100k import REGIONS, BDD100kDataModule
 from cfexp.declaration import Declaration
 from cfexp.evaluation.measure import causes, columns, directions, vqa
 from cfexp.evaluation.measure.base import Chunk, Facts, measures_of
 from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.measure.networks import similarity
+from cfexp.evaluation.report.table import Absent, Row, print_table, score_run
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
-from cfexp.evaluation.table import Absent, Row, print_table, score_run
-from cfexp.explainers.steex import STEEX
+from cfexp.explainers.steex.steex import STEEX
 from tests.evaluation.run_writer import picture, write_run
 
 SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 60)}

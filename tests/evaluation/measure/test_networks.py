@@ -9,7 +9,6 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from cfexp.evaluation.closeness_table import print_closeness
 from cfexp.evaluation.measure.base import FLOOR, SUCCESSES, Measure, Measures
 from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.measure.networks import (
@@ -23,8 +22,9 @@ from cfexp.evaluation.measure.networks import (
 )
 from cfexp.evaluation.measure.oracle import Oracle, cd, mnac, mnac_published, oracle_frechet
 from cfexp.evaluation.measure.sets import fid, kid
+from cfexp.evaluation.report.closeness_table import print_closeness
+from cfexp.evaluation.report.table import Absent, Row, Scores, score_run
 from cfexp.evaluation.run_folder import Record, RunFolder
-from cfexp.evaluation.table import Absent, Row, Scores, score_run
 from cfexp.metrics.attributes import correlation_difference
 from cfexp.metrics.distances import frechet_interval, kernel_interval
 from cfexp.metrics.functional import bootstrap_interval, l1_change, ssim, wilson_interval

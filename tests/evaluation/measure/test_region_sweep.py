@@ -10,9 +10,9 @@ from rich.console import Console
 from cfexp.declaration import Declaration
 from cfexp.evaluation.measure.base import Values
 from cfexp.evaluation.measure.region_sweep import MAX_SETS, swept
+from cfexp.evaluation.report.table import Row, Scores, print_table, score_run
 from cfexp.evaluation.run_folder import Record
-from cfexp.evaluation.table import Row, Scores, print_table, score_run
-from cfexp.explainers.steex import STEEX
+from cfexp.explainers.steex.steex import STEEX
 from cfexp.metrics.functional import wilson_interval
 from tests.evaluation.run_writer import picture, write_run
 

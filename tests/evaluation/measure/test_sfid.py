@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cfexp.evaluation.measure.sfid import sfid
+from cfexp.evaluation.report.table import Absent, Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
-from cfexp.evaluation.table import Absent, Row, score_run
 from cfexp.metrics.distances import frechet_distance
 from tests.evaluation.run_writer import picture, record, write_run
 

@@ -1,0 +1,317 @@
+"""BDD100k's 10k segmented images (Yu et al., CVPR 2020) with BDD-OIA's actions, or the embedded streets."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cfexp.data.base import Part
+from cfexp.data.label_maps.cache import LabelMapCache
+from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
+from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.plausible import STREETS
+from cfexp.data.reading.archives import list_files, list_names
+from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
+from cfexp.data.reading.settings import check_at_least
+from cfexp.data.streets.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
+from cfexp.errors import InputError
+from cfexp.worlds.streets import StreetParameters, cached_streets
+
+Source = Literal["segmentation", "classification"]
+REGIONS = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "unlabeled"),
+)
+UNLABELED = len(REGIONS) - 1  # 255 in the files
+SPLITS: tuple[Split, ...] = ("train", "val")
+# Heights of an image: 16:9 as shipped, 2:1 as the paper shows it and as the embedded streets are drawn.
+WIDTHS = (1.7, 2.1)
+_NAN = (float("nan"),) * len(ACTIONS)
+_log = logging.getLogger(__name__)
+
+
+class SegmentationFolders(NamedTuple):
+    """Where a split's images and masks lie."""
+
+    images: Path
+    masks: Path
+    suffix: str  # what follows an image's stem in its mask's name
+
+
+class BDD100kDataModule(LayoutDataModule):
+    """Trains on the train split less its last `holdout_images`, which validate; tests on the val split, as the paper.
+
+    `root`: BDD100k in its current or its old layout; None = the embedded streets of the parameters `world`, kept in
+    `cache_dir`. `oia_root`: where BDD-OIA's JSON files lie; None = in `root`, if they are there. Labels are joined by
+    file name; images that BDD-OIA does not know have NaN labels, or with `require_labels` are left out.
+    `source`: `segmentation` = the 10k images; `classification` = all of BDD-OIA's images (lastframe/data), which have
+    no masks. `layouts`: `ground_truth` masks, `none` (every pixel unlabeled), or a folder of predicted ones. Other
+    settings as in LayoutDataModule. Raises InputError for settings out of range, and for what is wrong with the files.
+    """
+
+    region_names = REGIONS
+    class_names = ACTIONS
+    mirrored_labels = (0, 1, 3, 2)  # left and right swap
+    looks = STREETS
+
+    def __init__(
+        self,
+        root: str | None = None,
+        oia_root: str | None = None,
+        world: StreetParameters | Mapping[str, Any] | None = None,
+        cache_dir: str = "~/.cache/cfexp",
+        image_size: Sequence[int] = (64, 128),
+        source: Source = "segmentation",
+        layouts: str = "ground_truth",
+        require_labels: bool = False,
+        holdout_images: int = 200,
+        **settings: Any,
+    ) -> None:
+        super().__init__(image_size=image_size, **settings)
+        check_at_least(0, holdout_images=holdout_images)
+        if source not in get_args(Source):
+            raise InputError(f"data.source must be segmentation or classification, got {source!r}")
+        if not isinstance(layouts, str):
+            raise InputError(f"data.layouts must be ground_truth, none or a folder of masks, got {layouts!r}")
+        if root is None and oia_root is not None:
+            if source != "classification":
+                raise InputError(
+                    "data.oia_root is given and data.root is not: the embedded streets have actions already"
+                )
+            root = oia_root  # BDD-OIA alone is enough
+        self.root = None if root is None else Path(root).expanduser()
+        self.oia_root = None if oia_root is None else Path(oia_root).expanduser()
+        self.world = _street_parameters(world)
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.source, self.layouts = source, layouts
+        self.require_labels, self.holdout_images = require_labels, holdout_images
+        self._records: dict[Split, list[LayoutRecord]] = {}
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder in BDD100k's layout; the embedded streets are written now if they are not there."""
+        return self.root if self.root is not None else cached_streets(self.world, self.cache_dir)
+
+    def prepare_data(self) -> None:
+        """Write the embedded streets, in one process; a real root is checked by `setup`."""
+        _ = self.folder
+
+    @property
+    def reader(self) -> PngLayouts:
+        """Train ids 0..18 and 255; masks that a segmenter wrote may say 19 for unlabeled."""
+        return self._reader(predicted=self.layouts not in ("ground_truth", "none"))
+
+    def _reader(self, predicted: bool) -> PngLayouts:
+        regions = np.full(256, NO_REGION, dtype=np.uint8)
+        regions[:UNLABELED] = np.arange(UNLABELED)
+        regions[255] = UNLABELED
+        if predicted:
+            regions[UNLABELED] = UNLABELED
+        reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
+        reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
+        return reader
+
+    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+        """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA alone."""
+        if self.layouts in ("ground_truth", "none") or self.source != "segmentation":
+            return None
+        split: Split = "val" if record.image.parent.name == "val" else "train"
+        folders = find_segmentation(self.folder, split)
+        mask = folders.masks / (record.image_id + folders.suffix)
+        return self._reader(predicted=False).label_map(record._replace(label_map=mask))
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Copies of other sizes are as good as long as they are as wide."""
+        if not WIDTHS[0] <= size[0] / size[1] <= WIDTHS[1]:
+            return "BDD100k's images have 1280x720: the sides are stretched against each other"
+        return super().size_problem(size)
+
+    def records(self, part: Part) -> list[LayoutRecord]:
+        """The images of a part by name; raises InputError."""
+        if part == "test":
+            return self._split("val")
+        records = self._split("train")
+        count = len(records) - self.holdout_images
+        if count < 1:
+            if not records:
+                raise InputError(f"{self.folder}: no image is of the train part; {OFFICIAL_REMEDY}")
+            problem = f"leaves no image to train on: there are {len(records)}"
+            raise InputError(f"data.holdout_images={self.holdout_images} {problem}; lower it")
+        return records[:count] if part == "train" else records[count:]
+
+    @cached_property
+    def frames(self) -> dict[Split, dict[str, Frame]]:
+        """What BDD-OIA says, by split and stem; empty where its files are not there and need not be."""
+        root = self.folder if self.oia_root is None else self.oia_root
+        frames: dict[Split, dict[str, Frame]] = {}
+        for split in SPLITS:
+            path = find_actions(root, split)
+            frames[split] = {} if path is None else read_frames(path)
+        needed = self.oia_root is not None or self.require_labels or self.source == "classification"
+        if needed and not any(frames.values()):
+            where = f"data.root={self.root}" if self.oia_root is None else f"data.oia_root={self.oia_root}"
+            expected = f"expected {root / 'train_25k_images_actions.json'}"
+            raise InputError(f"BDD-OIA not found in {where}: {expected}. See README, Data sets")
+        return frames
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash over names and sizes of the images and masks and the action files; or the streets' own key."""
+        if self.root is None:
+            return f"streets-{self.world.key}"
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            try:
+                records = self._split(split)
+            except InputError:
+                continue  # a root with one split is one too
+            for record in records:
+                for path in (record.image, record.label_map):
+                    if path is not None and path.exists():
+                        digest.update(f"{path.name} {path.stat().st_size} {record.labels}\n".encode())
+        return digest.hexdigest()[:12]
+
+    def describe(self, key: int) -> dict[str, Any]:
+        """As always, and the reasons and the truth, where files say them."""
+        described = super().describe(key)
+        image_id = described["image_id"]
+        frame = self._frame(image_id)
+        if frame is not None and frame.reasons is not None:
+            described["reasons"] = list(frame.reasons)
+        truth = self.truth(image_id)
+        return described if truth is None else {**described, "truth": truth}
+
+    def truth(self, image_id: str) -> dict[str, Any] | None:
+        """What the embedded world says of an image; `pixels` of its lamps are indices into the batch's image.
+
+        None for photographs.
+        """
+        scene = self._truths.get(image_id)
+        if scene is None or scene["size"] == list(self.image_size):
+            return scene
+        lamps = [{**lamp, "pixels": self._resized(lamp["pixels"], scene["size"])} for lamp in scene["lamps"]]
+        return {**scene, "size": list(self.image_size), "lamps": lamps}
+
+    def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
+        """(H, W) bool, the lamps that the decision of an embedded street hangs on; None for photographs."""
+        scene = self.truth(self.explained(key).image_id)
+        if scene is None:
+            return None
+        mask = np.zeros(self.image_size, dtype=bool)
+        for lamp in scene["lamps"]:
+            if lamp["causal"]:
+                mask.ravel()[lamp["pixels"]] = True
+        return mask
+
+    @cached_property
+    def _truths(self) -> dict[str, dict[str, Any]]:
+        paths = [self.folder / f"streets_truth_{split}.json" for split in SPLITS]
+        scenes = [scene for path in paths if path.exists() for scene in read_json(path)["scenes"]]
+        return {Path(scene["file_name"]).stem: scene for scene in scenes}
+
+    def _resized(self, pixels: list[int], size: list[int]) -> list[int]:
+        mask = np.zeros(size, dtype=np.uint8)
+        mask.ravel()[pixels] = 1
+        height, width = self.image_size
+        resized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        return np.flatnonzero(np.asarray(resized)).tolist()
+
+    def _frame(self, stem: str) -> Frame | None:
+        # The 10k subset was split otherwise than BDD-OIA.
+        return self.frames["val"].get(stem) or self.frames["train"].get(stem)
+
+    def _split(self, split: Split) -> list[LayoutRecord]:
+        """The images of a split of the files, by name."""
+        if split not in self._records:
+            read = self._classification if self.source == "classification" else self._segmentation
+            self._records[split] = read(split)
+        return self._records[split]
+
+    def _segmentation(self, split: Split) -> list[LayoutRecord]:
+        folders = find_segmentation(self.folder, split)
+        images = _images(folders.images)
+        labels = {stem: frame.actions for stem in images if (frame := self._frame(stem)) is not None}
+        if self.require_labels:
+            _log.info("%d of %d %s images are in BDD-OIA", len(labels), len(images), split)
+            images = {stem: path for stem, path in images.items() if stem in labels}
+            if not images:
+                problem = f"none of the images is in BDD-OIA's files in {self.oia_root or self.folder}"
+                raise InputError(f"{folders.images}: {problem}, and data.require_labels=true")
+        masks = self._masks(split, list(images), folders)
+        return [LayoutRecord(stem, path, masks[stem], labels.get(stem, _NAN)) for stem, path in images.items()]
+
+    def _classification(self, split: Split) -> list[LayoutRecord]:
+        frames = self.frames[split]
+        root = self.folder if self.oia_root is None else self.oia_root
+        candidates = (root / "lastframe" / "data", root / "data", root / "images" / "10k" / split)
+        folder = next((each for each in candidates if each.is_dir()), candidates[0])
+        present = _images(folder)
+        missing = [frame.file_name for stem, frame in frames.items() if stem not in present]
+        if missing and self.on_bad_sample == "raise":
+            more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise InputError(f"{folder / missing[0]}: the image of an action is no file there{more}; {OFFICIAL_REMEDY}")
+        stems = sorted(frames)
+        masks = self._masks(split, stems, None)
+        paths = {stem: present.get(stem, folder / frames[stem].file_name) for stem in stems}
+        return [LayoutRecord(stem, paths[stem], masks[stem], frames[stem].actions) for stem in stems]
+
+    def _masks(self, split: Split, stems: list[str], folders: SegmentationFolders | None) -> dict[str, Path | None]:
+        """The mask of each image: the data set's own, a predicted one, or none; raises InputError if one is missing."""
+        if self.layouts == "none" or (self.layouts == "ground_truth" and folders is None):
+            return dict.fromkeys(stems)
+        if self.layouts == "ground_truth":
+            assert folders is not None
+            folder, suffix = folders.masks, folders.suffix
+        else:
+            folder, suffix = Path(self.layouts).expanduser(), ".png"
+            folder = folder / split if (folder / split).is_dir() else folder
+        present = list_files(folder)
+        missing = [stem for stem in stems if stem + suffix not in present]
+        if missing and self.on_bad_sample == "raise":
+            more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
+            remedy = OFFICIAL_REMEDY if self.layouts == "ground_truth" else PREDICTED_REMEDY
+            problem = f"the mask of an image is no file there{more}; {remedy}"
+            raise InputError(f"{folder / (missing[0] + suffix)}: {problem}, or set data.on_bad_sample=skip")
+        return {stem: folder / (stem + suffix) for stem in stems}
+
+
+def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
+    """The folders of a split, in the current layout or in the old one; raises InputError if neither is there."""
+    for base in (root, root / "bdd100k", root / "BDD" / "bdd100k"):
+        current = base / "images" / "10k" / split
+        if current.is_dir():
+            return SegmentationFolders(current, base / "labels" / "sem_seg" / "masks" / split, ".png")
+        old = base / "seg" / "images" / split
+        if old.is_dir():
+            return SegmentationFolders(old, base / "seg" / "labels" / split, "_train_id.png")
+    expected = f"expected {root / 'images' / '10k' / split} (or {root / 'seg' / 'images' / split})"
+    remedy = "See README, Data sets; or leave data.root unset for the embedded streets"
+    raise InputError(f"BDD100k not found in data.root={root}: {expected}. {remedy}")
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The images of a folder by stem, in the order of their names; raises InputError."""
+    # Folders of such names, too: they are met as images that cannot be read.
+    names = sorted(name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    images: dict[str, Path] = {}
+    for name in names:
+        stem = Path(name).stem
+        if stem in images:
+            raise InputError(f"{folder / name}: {images[stem].name} has the same name; keep one of them")
+        images[stem] = folder / name
+    return images
+
+
+def _street_parameters(world: StreetParameters | Mapping[str, Any] | None) -> StreetParameters:
+    if isinstance(world, StreetParameters):
+        return world
+    try:
+        return StreetParameters(**(world or {}))
+    except TypeError as error:
+        raise InputError(f"data.world: {error}") from None

@@ -1,0 +1,257 @@
+"""What the members of a sweep have come to, side by side: a table, sweep.csv, sweep.json, and a plot, sweep.png.
+
+A member is a folder in the sweep's folder with member.json, which says how its config differs from the others' and
+whether it failed; what it measured is its own metrics.json.
+"""
+
+import csv
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+
+from cfexp.declaration import Shown
+from cfexp.errors import InputError
+from cfexp.evaluation.measure.base import FLOOR
+from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
+from cfexp.evaluation.report.table import short, table_of
+
+NOTE = "member.json"
+FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
+FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
+# So many values of a setting have a place each on the x axis; of more, it is a scale.
+MOST_PLACES = 12
+MOST_PANELS = 4  # beside each other in the plot
+
+
+class Measured(NamedTuple):
+    """A number of metrics.json; None for what is not known of it."""
+
+    value: float
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Member(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # of its folder
+    parameters: Mapping[str, str]  # what of the config it does not share with the others
+    metrics: Mapping[str, Measured]  # of the headline's group; empty where it has not finished
+    objective: float | None
+    error: str | None
+    columns: Mapping[str, Shown] = {}  # how the metrics that people look at first are shown
+
+    @property
+    def state(self) -> str:
+        """FINISHED, FAILED or UNFINISHED."""
+        return FAILED if self.error is not None else FINISHED if self.metrics else UNFINISHED
+
+
+def write_note(
+    folder: Path, parameters: Mapping[str, str], *, objective: float | None = None, error: str | None = None
+) -> None:
+    """Leave in a member's folder what its sweep wants to know."""
+    part = folder / f"{NOTE}.{os.getpid()}.partial"
+    content = {"parameters": dict(parameters), "objective": objective, "error": error}
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / NOTE)
+
+
+def forget_unfinished(sweep: Path) -> None:
+    """Before members run: those that failed or did not finish earlier are members only if they run again."""
+    for member in read_members(sweep):
+        if member.state != FINISHED:
+            (sweep / member.name / NOTE).unlink()
+
+
+def read_members(sweep: Path) -> list[Member]:
+    """All members in a sweep's folder, by their parameters; raises InputError for a damaged file."""
+    members = []
+    for path in sweep.glob(f"*/{NOTE}"):
+        note = _json(path)
+        metrics, columns = measured(path.parent), _shown(path.parent)
+        members.append(Member(name=path.parent.name, metrics=metrics, columns=columns, **note))
+    return sorted(members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)])
+
+
+def measured(run: Path) -> dict[str, Measured]:
+    """The headline group's numbers in a run's metrics.json, or a stage's figures; empty where there is none yet."""
+    path = run / "metrics.json"
+    if not path.is_file():
+        return {}
+    content = _json(path)
+    if "groups" in content:
+        rows: Mapping[str, Any] = next(iter(content["groups"].values()), {})
+        found = {name: Measured(row["value"], row["n"], row["low"], row["high"]) for name, row in rows.items()}
+    else:
+        found = {name: Measured(value) for name, value in content.items()}
+    return {name: row for name, row in found.items() if row.value is not None and math.isfinite(row.value)}
+
+
+def _shown(run: Path) -> dict[str, Shown]:
+    path = run / "metrics.json"
+    columns = _json(path).get("columns", []) if path.is_file() else []
+    return {column.pop("metric"): Shown(**column) for column in columns}
+
+
+def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:
+    """Write sweep.csv, sweep.json and sweep.png, print the table, and say what failed and where all of it lies."""
+    console = console or Console()
+    columns = _columns(members)
+    parameters = list(dict.fromkeys(name for member in members for name in member.parameters))
+    _save(sweep, members, parameters)
+    with_objective = any(member.objective is not None for member in members)
+    headers = [*(shown.header for _, shown in columns), *(["\nobjective"] if with_objective else [])]
+    first, *others = [short_name(name) for name in parameters] or ["member"]
+    table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
+    for member in members:
+        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
+        counts = [row.n for row in member.metrics.values() if row.n is not None]
+        numbers = [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
+        if with_objective:
+            numbers.append("—" if member.objective is None else f"{member.objective:.4g}")
+        if member.state != FINISHED:
+            numbers = [member.state, *[""] * (len(headers) - 1)]
+        style = None if member.state == FINISHED else "bold red"
+        table.add_row(*values, str(max(counts)) if counts else "", *numbers[: len(headers)], style=style)
+    console.print(table)
+    panels, ticks, setting = _panels(members, parameters, columns)
+    plot = sweep / "sweep.png"
+    plot.unlink(missing_ok=True)
+    if panels:
+        save_panels(plot, _title(sweep), panels, ticks, setting)
+    for member in members:
+        if member.state != FINISHED:
+            reason = f": {member.error}" if member.error else ""
+            console.print(f"{member.state}: {member.name}{reason}", style="red", markup=False, soft_wrap=True)
+    files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
+    print(f"the sweep lies in {shlex.quote(str(sweep))}: {files}, and a folder for each member")
+
+
+def _title(sweep: Path) -> str:
+    """The experiment's name; its folder holds the sweep's unless the user gave another."""
+    folder = sweep.resolve()
+    return folder.parent.name if folder.name.startswith(FOLDER) else folder.name
+
+
+def short_name(parameter: str) -> str:
+    """`proximity_weight` for explainer.proximity_weight."""
+    return parameter.rpartition(".")[2]
+
+
+def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
+    """The metrics that the members' own tables show first, or of a stage its test figures; and how."""
+    columns = {name: shown for member in members for name, shown in member.columns.items() if shown.sweep}
+    if not columns:
+        known = dict.fromkeys(name for member in members for name in member.metrics if name.startswith("test/"))
+        return [(name, Shown(f"\n{name.removeprefix('test/')}", 3, panel=name)) for name in known][:6]
+    found = []
+    for name, shown in columns.items():
+        found.append((name, shown))
+        if shown.floor and any(name + FLOOR in member.metrics for member in members):
+            found.append((name + FLOOR, Shown(shown.floor, shown.digits)))
+    return found
+
+
+def _cell(row: Measured | None, digits: int) -> str:
+    return "—" if row is None else f"{row.value:.{digits}f}"
+
+
+def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> None:
+    content = [
+        {
+            **{name: value for name, value in member._asdict().items() if name != "columns"},
+            "state": member.state,
+            "metrics": {name: row._asdict() for name, row in member.metrics.items()},
+        }
+        for member in members
+    ]
+    (sweep / "sweep.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    metrics = list(dict.fromkeys(name for member in members for name in member.metrics))
+    with (sweep / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["member", *parameters, "state", "objective", *metrics])
+        for member in members:
+            values = [member.metrics[name].value if name in member.metrics else "" for name in metrics]
+            objective = "" if member.objective is None else member.objective
+            own = [member.parameters.get(name, "") for name in parameters]
+            lines.writerow([member.name, *own, member.state, objective, *values])
+
+
+def _panels(
+    members: Sequence[Member], parameters: Sequence[str], columns: Sequence[tuple[str, Shown]]
+) -> tuple[list[Panel], list[tuple[float, str]], str]:
+    """A panel a metric over the parameter with the most values; a line for each combination of the others'."""
+    finished = [member for member in members if member.state == FINISHED]
+    values = {name: dict.fromkeys(member.parameters.get(name, "") for member in finished) for name in parameters}
+    setting = max(parameters, key=lambda name: len(values[name]), default=None)
+    if setting is None or not finished:
+        return [], [], ""
+    places, ticks = _places(sorted(values[setting], key=_order))
+    groups: dict[str, list[Member]] = {}
+    for member in finished:
+        others = [f"{short_name(name)}={member.parameters.get(name, '')}" for name in parameters if name != setting]
+        groups.setdefault(", ".join(others), []).append(member)
+    if len(groups) > len(COLORS):  # a cloud of trials
+        groups = {"": finished}
+    joined = len(groups) > 1 or len(parameters) == 1
+
+    def panel(title: str, metric: str) -> Panel:
+        lines = []
+        for (label, group), color in zip(groups.items(), COLORS, strict=False):
+            ordered = sorted(group, key=lambda member: places[member.parameters[setting]])
+            shown = [(places[member.parameters[setting]], _number(member, metric)) for member in ordered]
+            points = [Point(x, row.value, row.low, row.high) for x, row in shown if row is not None]
+            lines += [Line(label, points, color)] if joined else [Line("", [point], color) for point in points]
+            floors = [(places[member.parameters[setting]], member.metrics.get(metric + FLOOR)) for member in ordered]
+            known = [Point(x, row.value) for x, row in floors if row is not None]
+            if known and joined:
+                lines.append(Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True))
+        return Panel(title, lines)
+
+    panels = [panel(shown.panel, name) for name, shown in columns if shown.panel][:MOST_PANELS]
+    if any(member.objective is not None for member in finished):
+        panels.append(panel("objective", ""))
+    return panels, ticks, setting
+
+
+def _number(member: Member, metric: str) -> Measured | None:
+    """A metric, or for "" the objective."""
+    if metric:
+        return member.metrics.get(metric)
+    return None if member.objective is None else Measured(member.objective)
+
+
+def _places(values: Sequence[str]) -> tuple[dict[str, float], list[tuple[float, str]]]:
+    """Where each value lies on the x axis, and its ticks: a place for each, or of many numbers a scale."""
+    orders = [_order(value) for value in values]
+    if len(values) <= MOST_PLACES or any(kind for kind, _, _ in orders):
+        places = {value: number / max(len(values) - 1, 1) for number, value in enumerate(values)}
+        every = -(-len(values) // MOST_PLACES)
+        return places, [(places[value], value[:12]) for value in values[::every]]
+    low, high = orders[0][1], orders[-1][1]
+    places = {value: (number - low) / (high - low) for value, (_, number, _) in zip(values, orders, strict=True)}
+    return places, [(share / 4, short(low + share / 4 * (high - low))) for share in range(5)]
+
+
+def _order(value: str) -> tuple[int, float, str]:
+    """Numbers by size, before anything else by the alphabet."""
+    try:
+        return 0, float(value), ""
+    except ValueError:
+        return 1, 0, value
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

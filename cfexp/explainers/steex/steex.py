@@ -1,0 +1,358 @@
+"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a search a query,
+in the style codes of a frozen semantic-synthesis GAN.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import combinations, count
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfexp import losses
+from cfexp.data.base import QueryDataModule
+from cfexp.data.batch import ImageBatch
+from cfexp.declaration import Column, Declaration, Shown
+from cfexp.errors import InputError
+from cfexp.explainers.base import Explanation, eight_bit
+from cfexp.explainers.classifier import ClassifierExplainer
+from cfexp.explainers.memory import check_budget
+from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
+from cfexp.explainers.steex.search import (
+    StyleSearch,
+    nothing_moved,
+    search_candidates,
+    search_style_codes,
+)
+from cfexp.models.loading.pretrained import freeze
+from cfexp.models.sean.fast import FastSEAN, PreparedLayout
+from cfexp.models.sean.sean import SEAN
+
+# Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
+# the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
+NOISE_STRIDE = 0x9E3779B1
+_SEARCHES = "searches"
+_CODE_DISTANCE = Shown("code\ndistance", 2, panel="distance of the codes")
+
+
+class STEEX(ClassifierExplainer):
+    """Encodes the query, moves its style codes until the decision model decides otherwise, and decodes them.
+
+    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`. autoencoder: frozen here, too.
+    segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those that the data set gives.
+    regions: names of the regions that may change; None = all.
+    noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
+    resample_noise: draw it anew at every step, as published; from the query's seed still.
+    num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
+    sweep_regions: search each query in every region that it has by itself, too, and in `region_groups`, names to lists
+    of regions; whatever `regions` says. It takes some ten times as long: see `region_sweep.sweep_regions`.
+    num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
+    memory_budget: explain so many queries of a batch at once as one step of the search fits into it: bytes, "8GiB",
+    "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
+    """
+
+    called = "STEEX"
+    starts_from = "reconstruction"
+    columns = (
+        Column("query_codes", "the style codes of the query", ("R", "D")),
+        Column("style_codes", "the style codes of the counterfactual", ("R", "D")),
+        Column(
+            "reconstruction_class",
+            "what the decision model says of the reconstruction: if not `query_class`, nothing is explained",
+        ),
+        Column(
+            "code_distance",
+            "the l2 norm of the codes' change",
+            summary="mean",
+            counted=_SEARCHES,
+            shown=_CODE_DISTANCE,
+        ),
+        Column(
+            "flip_step",
+            "after how many steps the decision is the one asked for; -1 = never, or by the last step",
+            unit="steps",
+            summary="mean",
+            counted="successful searches",
+            successes_only=True,
+            known_from=0,
+            shown=Shown("steps to\nflip"),
+        ),
+        Column(
+            "region_change",
+            "the l2 norm of the change of each region's code, in the order of `region_names`",
+            ("R",),
+            by_region="region_codes_",
+        ),
+        Column("decision_curve", "the decision loss before each step", ("T",)),
+        Column("proximity_curve", "the proximity loss before each step, without its weight", ("T",)),
+        Column("regions_absent", "the query has none of the regions that may change", counted_apart=True),
+        Column("candidate_code_distance", "`code_distance` of each further candidate", ("N",)),
+        Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
+        Column("candidate_cosine", "the cosine of its edit with the nearest before it", ("N",)),
+        Column("candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of candidates"),
+        Column(
+            "sweep_success",
+            "of each region alone, then each group: 1 = flips as stored, 0 = does not, -1 = absent",
+            ("U",),
+        ),
+        Column("sweep_distance", "`code_distance` of those searches", ("U",)),
+        Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
+        Column("sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)),
+    )
+    needs_label_map = True
+    # Of 16-mixed's gradients no scale keeps the small ones here.
+    precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
+
+    def __init__(
+        self,
+        decision_model: nn.Module,
+        autoencoder: SEAN,
+        segmenter: nn.Module | None = None,
+        head: int | None = None,
+        class_names: Sequence[str] | None = None,
+        regions: Sequence[str] | None = None,
+        counter_class: str | int | None = None,
+        num_steps: int = 100,
+        learning_rate: float = 0.01,
+        proximity_weight: float = 0.3,
+        early_stop: bool = False,
+        noise: bool = True,
+        resample_noise: bool = False,
+        num_candidates: int = 1,
+        sweep_regions: bool = False,
+        region_groups: Mapping[str, Sequence[str]] | None = None,
+        memory_budget: str | int | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Raises InputError for a counter class that there is not, no candidate, no noise to redraw, or groups that
+        nothing sweeps.
+        """
+        super().__init__(decision_model, head, class_names, counter_class, label)
+        # The generator's images are channels_last; with weights of another format each convolution reorders its own.
+        self.decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autoencoder = freeze(autoencoder)
+        self.segmenter = None if segmenter is None else freeze(segmenter)
+        self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
+        self.early_stop, self.noise = early_stop, noise
+        if type(num_steps) is not int or num_steps < 0:
+            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
+        for name, value in (("learning_rate", learning_rate), ("proximity_weight", proximity_weight)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if resample_noise and not noise:
+            raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
+        if type(num_candidates) is not int or num_candidates < 1:
+            raise InputError(f"num_candidates must be a whole number of at least 1, got {num_candidates!r}")
+        self.resample_noise, self.num_candidates = resample_noise, num_candidates
+        if region_groups and not sweep_regions:
+            raise InputError("region_groups are for sweep_regions=true: regions=[...] says what one search may change")
+        self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
+        check_budget(memory_budget)
+        self.memory_budget = memory_budget
+        self.regions = None if regions is None else list(regions)
+        self.region_mask: Tensor | None = None
+        self.units: Tensor | None = None
+        self.generator: FastSEAN | None = None
+
+    @property
+    def declaration(self) -> Declaration:
+        """As always, with what was chosen for this run."""
+        return super().declaration._replace(
+            regions=None if self.regions is None else tuple(self.regions),
+            region_groups=tuple(self.region_groups),
+        )
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
+        seen: dict[str, Callable[[], object]] = {
+            "decision_model": lambda: self.decision_model(image),
+            "autoencoder": lambda: self.autoencoder(image, label_map),
+        }
+        if self.segmenter is not None:
+            segmenter = self.segmenter
+            seen["segmenter"] = lambda: segmenter(image)
+        return seen
+
+    def settle(self, data: QueryDataModule) -> None:
+        """Look the regions up; raises InputError as `let_change` and `unit_masks`."""
+        super().settle(data)
+        names = data.region_names
+        if self.sweep_regions:
+            self.units = unit_masks(names, self.region_groups)
+        self.let_change(self.regions, names)
+
+    def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
+        """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
+        several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
+        if regions is not None and not (several and all(isinstance(region, str) for region in regions)):
+            raise InputError(f"regions must be a list of names, got {regions!r}")
+        if regions is not None and len(regions) == 0:
+            raise InputError("regions names no region: nothing could change; leave it out (null) for all")
+        self.regions, self.region_mask = None if regions is None else list(regions), None
+        if self.regions is not None:
+            if unknown := [region for region in self.regions if region not in region_names]:
+                raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(region_names)}")
+            self.region_mask = torch.tensor([name in self.regions for name in region_names], device=self.device)
+
+    def queries_that_fit(self, batch: ImageBatch) -> int:
+        """As many as `memory_budget` allows; raises InputError for a budget that is too small for one."""
+        if self.memory_budget is not None:
+            self._folded()  # once, and not while memory is measured
+        return super().queries_that_fit(batch)
+
+    def explain_briefly(self, batch: ImageBatch) -> None:
+        """Explain by one step, without what follows the first answer."""
+        kept = self.num_steps, self.num_candidates, self.units, self.region_mask
+        self.num_steps, self.num_candidates, self.units, self.region_mask = 1, 1, None, None
+        try:
+            self.explain(batch)
+        finally:
+            self.num_steps, self.num_candidates, self.units, self.region_mask = kept
+
+    @torch.enable_grad()
+    def explain(self, batch: ImageBatch) -> Explanation:
+        """One counterfactual for each image of the batch.
+
+        Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R, D), before and after;
+        `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each region's; `flip_step`
+        (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where that is not the
+        query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
+        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`, `candidate_flip_step`
+        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it; and
+        `candidate_pairwise_cosine` (B,), the mean over all pairs of the N. Of a sweep: the fields of
+        `RegionSweep`, as `sweep_success` and so on.
+
+        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have none of them:
+        nothing can move there, and the counterfactual is the reconstruction. A batch of such queries takes no step.
+
+        Raises InputError for a counter class that the decision model does not have.
+        """
+        generator = self._folded()
+        with torch.no_grad():
+            label_map = batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
+            with torch.autocast(self.device.type, enabled=False):  # codes of eight bits are not the query's
+                codes = self.autoencoder.encode(batch.image, label_map)
+            layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
+            reconstruction = generator.decode(codes, layout)
+            query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
+        counter_class = self.asked_for(query_logits)
+        layouts = self._layouts(generator, layout, batch.key.tolist())
+        still = nothing_moved(codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps)
+        absent = self._regions_absent(label_map)
+        candidates = [still] * self.num_candidates
+        if not absent.all():
+            candidates = search_candidates(
+                lambda moved: generator.decode(moved, next(layouts)),
+                self.decision_model,
+                codes,
+                counter_class,
+                num_candidates=self.num_candidates,
+                seeds=batch.key,
+                region_mask=self.region_mask,
+                **self._settings,
+            )
+            if absent.any():  # noise that is redrawn would move their images
+                candidates = [_where(absent, still, candidate) for candidate in candidates]
+        found, *further = candidates
+        change = (found.style_codes - codes).norm(dim=2)
+        return Explanation(
+            query=batch.image,
+            reconstruction=reconstruction,
+            counterfactual=found.image,
+            query_logits=self.exclusive(query_logits),
+            counterfactual_logits=self.exclusive(found.logits),
+            counter_class=counter_class,
+            extras={
+                "label_map": label_map,
+                "query_codes": codes,
+                "style_codes": found.style_codes,
+                "reconstruction_class": self.exclusive(reconstruction_logits).argmax(1),
+                "code_distance": change.norm(dim=1),
+                "region_change": change,
+                "flip_step": found.flip_step,
+                "decision_curve": found.decision_curve,
+                "proximity_curve": found.proximity_curve,
+                **({} if self.region_mask is None else {"regions_absent": absent}),
+                **(_candidates(found, further, codes) if further else {}),
+                **self._sweep(generator, label_map, codes, counter_class, batch.key.tolist()),
+            },
+        )
+
+    def _folded(self) -> FastSEAN:
+        """The generator, folded at the first call."""
+        if self.generator is None:
+            self.generator = FastSEAN(self.autoencoder)
+        return self.generator
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What all searches share."""
+        names = "head", "num_steps", "learning_rate", "proximity_weight", "early_stop"
+        return {name: getattr(self, name) for name in names}
+
+    def _sweep(
+        self, generator: FastSEAN, label_map: Tensor, codes: Tensor, counter_class: Tensor, keys: list[int]
+    ) -> dict[str, Tensor]:
+        """What `sweep_regions` finds, if asked for; each search is what `regions` alone would make of the query."""
+        if self.units is None:
+            return {}
+
+        def search(row: int, masks: Tensor) -> StyleSearch:
+            same = [row] * len(masks)
+            of_row = [keys[row]] * len(masks)
+            layout = generator.prepare(label_map[same], of_row if self.noise else None)
+            layouts = self._layouts(generator, layout, of_row)
+            return search_style_codes(
+                lambda moved: generator.decode(moved, next(layouts)),
+                self.decision_model,
+                codes[same],
+                counter_class[same],
+                region_mask=masks,
+                **self._settings,
+            )
+
+        @torch.no_grad()
+        def margin(image: Tensor, row: int) -> Tensor:
+            logits = self.decide(eight_bit(image))
+            return losses.decision_margin(logits, counter_class[[row] * len(image)], self.head)
+
+        found = sweep_regions(search, margin, codes, self.units)
+        return {f"sweep_{name}": values for name, values in found._asdict().items()}
+
+    def _regions_absent(self, label_map: Tensor) -> Tensor:
+        """(B,) bool: of queries in which none of the regions that may change has a pixel."""
+        if self.region_mask is None:
+            return torch.zeros(len(label_map), dtype=torch.bool, device=label_map.device)
+        return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
+
+    def _layouts(self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]) -> Iterator[PreparedLayout]:
+        """The prepared layout of each step, with its noise: that of the reconstruction first."""
+        yield layout
+        for step in count(1):
+            seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
+            yield generator.redraw(layout, seeds) if self.resample_noise else layout
+
+
+def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:
+    """Of each of B queries what the one search found where the condition (B,) holds, else what the other did."""
+    pairs = zip(one, other, strict=True)
+    return StyleSearch(*(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:
+    """What is told of the candidates after the first, (B, N - 1, ...)."""
+    edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
+    pairs = [F.cosine_similarity(*pair) for pair in combinations(edits, 2)]
+    cosines = [
+        torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
+        for number, edit in enumerate(edits)
+        if number
+    ]
+    return {
+        "candidates": torch.stack([found.image for found in further], dim=1),
+        "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
+        "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
+        "candidate_cosine": torch.stack(cosines, dim=1),
+        "candidate_pairwise_cosine": torch.stack(pairs).mean(0),
+    }

@@ -1,0 +1,68 @@
+"""The stage that trains the segmenter, which predicts the layout of images that come without one."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from cfexp.data.batch import ImageBatch
+from cfexp.metrics.majority import MajorityShare
+from cfexp.training.stage import ScoredStage
+
+
+class SegmenterStage(ScoredStage):
+    """Cross-entropy at each pixel (STEEX, Jacob et al. 2022, section 4.1: DeepLabV3).
+
+    network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this region count for
+    nothing; None = all count. (The published script ignores region 0, which for faces is the background: a mistake.)
+    warmup, cooldown: see `by_step`; published: 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        ignore_region: int | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__(network, optimizer, warmup, cooldown)
+        self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
+        self.scores: dict[str, Any] = {}
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of images."""
+        losses = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum")
+        # torch's own mean is NaN for a batch of which nothing counts.
+        loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
+        return self.log_loss(loss, len(batch.image))
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; the logits must be of the label map's size."""
+        return {"network": lambda: F.cross_entropy(self.network(image), label_map)}
+
+    def score(self, batch: ImageBatch) -> None:
+        """Compare the layouts of a batch."""
+        logits = self.network(batch.image)
+        if not self.scores:
+            count, ignored = logits.shape[1], None if self.ignored < 0 else self.ignored
+            self.scores = {
+                "pixel_accuracy": MulticlassAccuracy(count, average="micro", ignore_index=ignored).to(self.device),
+                "mean_iou": MulticlassJaccardIndex(count, ignore_index=ignored).to(self.device),
+            }
+            self.majority = MajorityShare(count).to(self.device)
+        for score in self.scores.values():
+            score.update(logits.argmax(1), batch.label_map)
+        self.majority.update(batch.label_map[batch.label_map != self.ignored])
+
+    def log_scores(self, part: str) -> None:
+        """In percent: pixel accuracy, mean intersection over union of the regions that occur, and beside them
+        `pixel_majority`, the share of the most frequent region, which is the accuracy of a map that holds it alone.
+        """
+        for name, score in self.scores.items():
+            self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
+        self.log(f"{part}/pixel_majority", 100 * self.majority.compute()[-1])
+        self.scores = {}

@@ -1,0 +1,76 @@
+"""What every stage is beside its loss and its scores."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cfexp.training.schedule import by_step, whole_length
+
+
+class ScoredStage(LightningModule):
+    """Trains one network, `network`, which is validated and tested alike.
+
+    A subclass implements `training_step`, `score` and `log_scores`.
+
+    optimizer: a constructor that lacks the parameters. warmup, cooldown: see `by_step`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.optimizer, self.warmup, self.cooldown = optimizer, warmup, cooldown
+
+    def score(self, batch: Any) -> None:
+        """Collect what `log_scores` needs of a batch."""
+        raise NotImplementedError
+
+    def log_scores(self, part: str) -> None:
+        """Log the figures of all batches since the last time as `part`/..., and forget those batches."""
+        raise NotImplementedError
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """Of each network that sees images in training, by its attribute: what it does with these.
+
+        Whether it can take their size is tried so before the training, on images without content.
+        """
+        return {"network": lambda: self.network(image)}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The network alone, under its own names: whoever uses it needs nothing of how it was trained."""
+        return self.network.state_dict()
+
+    def log_loss(self, loss: Tensor, count: int) -> Tensor:
+        """Log the loss of a training batch of `count`, and show it; returns it."""
+        self.log("train/loss", loss, batch_size=count)
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect the scores of a batch."""
+        self.score(batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect the scores of a batch."""
+        self.score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self.log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores."""
+        self.log_scores("test")
+
+    def configure_optimizers(self) -> Any:
+        """The injected optimizer over what is not frozen, with the schedule by step."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        return by_step(optimizer, whole_length(self.trainer), self.warmup, self.cooldown)

@@ -1,0 +1,97 @@
+"""The stage that trains the VQA model which is explained later."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cfexp.data.base import data_of
+from cfexp.data.batch import VQABatch
+from cfexp.errors import InputError
+from cfexp.metrics.majority import MajorityShare
+from cfexp.metrics.vqa_accuracy import VQAAccuracy
+from cfexp.models.vqa.mlb import VQAModel
+from cfexp.training.stage import ScoredStage
+
+
+class VQAModelStage(ScoredStage):
+    """Cross-entropy on the consensus answer (specs of MLB's public code); what is validated is the official accuracy.
+
+    Deviation: the learning rate rises over the first `warmup` share of the steps and falls linearly over the last
+    `cooldown` share (both 0: constant, as published), and gradients are clipped by the trainer.
+
+    perturbation: what training images go through first; None = nothing.
+    """
+
+    def __init__(
+        self,
+        network: VQAModel,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        perturbation: nn.Module | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__(network, optimizer, warmup, cooldown)
+        self.perturbation = perturbation if perturbation is not None else nn.Identity()
+        self.accuracy: VQAAccuracy | None = None
+
+    def setup(self, stage: str) -> None:
+        """Raise InputError where all questions to train on have the same answer."""
+        if stage == "fit":
+            data: Any = data_of(self)
+            answers = data.dataset("train").answer
+            if len(answers) > 1 and (answers == answers[0]).all():
+                problem = (
+                    f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
+                )
+                raise InputError(f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)")
+
+    def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of questions; the backbone sees each distinct image once."""
+        image = self.perturbation(batch.image)
+        logits = self.network(image, batch.question, batch.question_length, batch.image_id)
+        loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
+        return self.log_loss(loss, len(batch.answer))
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base; each image is asked about in one word."""
+        question = torch.ones(len(image), 1, dtype=torch.int64, device=image.device)
+        return {"network": lambda: self.network(image, question, question[:, 0])}
+
+    def score(self, batch: VQABatch) -> None:
+        """Collect the answers of a batch."""
+        data: Any = data_of(self)
+        if self.accuracy is None:
+            self.accuracy = VQAAccuracy(data.question_types).to(self.device)
+            shape = data.facts["num_answers"], len(data.question_types)
+            self.majority = MajorityShare(*shape).to(self.device)
+        logits = self.network(batch.image, batch.question, batch.question_length, batch.image_id)
+        records = [data.question(question_id) for question_id in batch.question_id.tolist()]
+        self.accuracy.update(
+            [data.class_name(index) for index in logits.argmax(1).tolist()],
+            [record.answers for record in records],
+            [record.question_type for record in records],
+            [record.answer_type for record in records],
+            batch.question_id,
+        )
+        types = torch.tensor([data.question_types.index(record.question_type) for record in records])
+        self.majority.update(batch.answer, types.to(batch.answer.device))
+
+    def log_scores(self, part: str) -> None:
+        """Overall and for each question type, in percent: the official accuracy; and `majority`, the share of the most
+        frequent consensus answer of the vocabulary, which is about what always giving it would reach.
+        """
+        assert self.accuracy is not None  # a batch came first
+        data: Any = data_of(self)
+        *of_types, of_all = (100 * self.majority.compute()).tolist()
+        majorities = dict(zip(data.question_types, of_types, strict=True))
+        scores = self.accuracy.compute()
+        self.accuracy = None  # another stage may know other question types
+        self.log(f"{part}/accuracy", scores.overall.accuracy, prog_bar=True)
+        self.log(f"{part}/majority", of_all)
+        for name, score in scores.per_question_type.items():
+            self.log(f"{part}/accuracy/{name}", score.accuracy)
+            self.log(f"{part}/majority/{name}", majorities[name])

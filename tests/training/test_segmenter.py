@@ -1,0 +1,104 @@
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cfexp.models.segmenter import SmallSegmenter
+from cfexp.training.segmenter import SegmenterStage
+from tests.image_parts import EightImages, batch_of, trainer
+
+SKY = 0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> EightImages:
+    return EightImages(tmp_path_factory.mktemp("eight"))
+
+
+def stage(num_regions: int = 4, width: int = 4, **settings: object) -> SegmenterStage:
+    torch.manual_seed(0)
+    network = SmallSegmenter(num_regions, width=width, dilations=(1, 2))
+    return SegmenterStage(network, partial(torch.optim.Adam, lr=1e-2), **settings)  # type: ignore[arg-type]
+
+
+def scores(module: SegmenterStage, data: EightImages, folder: Path) -> dict[str, float]:
+    (found,) = trainer(folder).test(module, datamodule=data, verbose=False)
+    return dict(found)
+
+
+def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
+    # At half the width no ReLU is left for the post, a 64th of the pixels, in as many steps.
+    module = stage(width=16, warmup=0.1, cooldown=0.5)
+    trainer(tmp_path, epochs=80).fit(module, datamodule=data)
+    found = scores(module, data, tmp_path)
+    assert found["test/pixel_accuracy"] >= 99
+    assert found["test/mean_iou"] >= 97
+
+
+class Fixed(nn.Module):
+    """Predicts the given layouts of the eight images, one after the other."""
+
+    def __init__(self, label_map: Tensor, num_regions: int) -> None:
+        super().__init__()
+        self.label_map, self.num_regions, self.seen = label_map, num_regions, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = torch.arange(self.seen, self.seen + len(images)) % len(self.label_map)
+        self.seen += len(images)
+        return nn.functional.one_hot(self.label_map[rows], self.num_regions).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("ignored", [None, SKY])
+def test_the_scores_are_those_of_a_count_by_hand(data: EightImages, tmp_path: Path, ignored: int | None) -> None:
+    truth = batch_of(data).label_map
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.rand(truth.shape, generator=generator) < 0.2
+    predicted = torch.where(wrong, torch.randint(0, 4, truth.shape, generator=generator), truth)
+    module = stage(6, ignore_region=ignored)  # two regions more than occur
+    module.network = Fixed(predicted, 6)
+    counted = torch.ones_like(truth, dtype=torch.bool) if ignored is None else truth != ignored
+    right = (predicted == truth)[counted].double().mean()
+    overlaps = []
+    for region in range(4):
+        if region != ignored:
+            ours, theirs = (predicted == region) & counted, (truth == region) & counted
+            overlaps.append((ours & theirs).sum() / (ours | theirs).sum())
+    expected = {
+        "test/pixel_accuracy": 100 * float(right),
+        "test/mean_iou": 100 * float(torch.stack(overlaps).mean()),
+        "test/pixel_majority": 100 * float(truth[counted].bincount().max() / counted.sum()),
+    }
+    assert scores(module, data, tmp_path) == pytest.approx(expected)
+    assert scores(module, data, tmp_path) == pytest.approx(expected)  # nothing is left over
+
+
+def test_identical_layouts_score_100(data: EightImages, tmp_path: Path) -> None:
+    module = stage()
+    module.network = Fixed(batch_of(data).label_map, 4)
+    found = scores(module, data, tmp_path)
+    assert (found["test/pixel_accuracy"], found["test/mean_iou"]) == (100, 100)
+
+
+def test_pixels_of_the_ignored_region_count_for_nothing(data: EightImages) -> None:
+    module, batch = stage(ignore_region=SKY), batch_of(data)
+    log_probability = copy.deepcopy(module.network)(batch.image).log_softmax(1)
+    of_truth = log_probability.gather(1, batch.label_map[:, None])[:, 0]
+    torch.testing.assert_close(module.training_step(batch, 0), -of_truth[batch.label_map != SKY].mean())
+
+
+def test_a_batch_without_a_known_pixel_teaches_nothing(data: EightImages) -> None:
+    module, batch = stage(ignore_region=SKY), batch_of(data)
+    loss = module.training_step(batch._replace(label_map=torch.full_like(batch.label_map, SKY)), 0)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert loss == 0
+    assert all(each.grad is not None and (each.grad == 0).all() for each in module.network.parameters())
+
+
+def test_every_pixel_counts_unless_a_region_is_ignored(data: EightImages) -> None:
+    module, batch = stage(), batch_of(data)
+    log_probability = copy.deepcopy(module.network)(batch.image).log_softmax(1)
+    of_truth = log_probability.gather(1, batch.label_map[:, None])[:, 0]
+    torch.testing.assert_close(module.training_step(batch, 0), -of_truth.mean())

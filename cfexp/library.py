@@ -300,11 +300,11 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
             raise InputError(f"overrides are for experiments; {path} is a run, whose config is what it is")
         try:
             config = run_config(path)
+        except InputError:
+            raise
         except Exception as error:  # a damaged file makes the reader raise nearly anything
             reason = " ".join(str(error).split())
             raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None
-        if not isinstance(config, DictConfig):
-            raise InputError(f"{path / 'config.yaml'} holds no config of a run")
         return with_its_checkpoints(config, path)
     try:
         return compose("explain", overrides=[f"+experiment={run_or_experiment}", *overrides])

@@ -202,14 +202,14 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
 
 
 def run_config(folder: Path) -> DictConfig:
-    """The config in a run's folder; an empty one if there is none."""
+    """The config in a run's folder; an empty one if there is none. Raises InputError for another file of that name."""
     path = folder / "config.yaml"
     if not path.is_file():
         return OmegaConf.create()
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    config = OmegaConf.create(with_present_names(content))
-    assert isinstance(config, DictConfig)
-    return config
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no config of a run")
+    return OmegaConf.create(with_present_names(content))
 
 
 def run_setting(folder: Path, key: str) -> Any:

@@ -209,7 +209,8 @@ def run_config(folder: Path) -> DictConfig:
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no config of a run")
-    return OmegaConf.create(with_present_names(content))
+    config: DictConfig = OmegaConf.create(with_present_names(content))
+    return config
 
 
 def run_setting(folder: Path, key: str) -> Any:

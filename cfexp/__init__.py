@@ -4,6 +4,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from cfexp import _torchvision as _torchvision  # before anything imports torchvision: see there
+from cfexp._moved import let_old_names_be_imported
+
+let_old_names_be_imported()
 
 try:
     __version__ = version("cfexp")

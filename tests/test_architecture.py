@@ -24,7 +24,8 @@ class Rule(NamedTuple):
 
 # The longest name that fits a module rules it. `package` is cfexp itself: its version, and where it lies.
 RULES = {
-    "__init__": Rule("_torchvision library"),
+    "__init__": Rule("_torchvision _moved library"),
+    "_moved": Rule(),
     "_torchvision": Rule(),
     "errors": Rule(),
     # Leaves
@@ -46,7 +47,7 @@ RULES = {
     "training": Rule("models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack", files=True),
     # The machinery of a run, which knows of everything below
-    "run": Rule("data models losses evaluation explainers.base package", lightning=True, hydra=True, files=True),
+    "run": Rule("data models losses evaluation explainers.base _moved package", lightning=True, hydra=True, files=True),
     "run.command_line": Rule(hydra=True),
     "run.folder_names": Rule(hydra=True),
     "run.folder_lock": Rule(lightning=True, files=True),

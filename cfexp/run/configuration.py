@@ -21,10 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from cfexp._moved import with_present_names
 from cfexp.errors import InputError
 from cfexp.run.folder_names import folder_name, folders, under_one_name
 from cfexp.run.memory import keep_freed_memory
-from cfexp.run.moved import with_present_names
 from cfexp.run.same_run import why_neutral
 from cfexp.run.stage_networks import explained_output, explained_sides, stage_network
 

@@ -108,12 +108,13 @@ class _OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """The module as it is."""
         warnings.warn(f"{spec.name} is {MOVED[spec.name]} now", DeprecationWarning, stacklevel=2)
         module = importlib.import_module(MOVED[spec.name])
-        self._own = module.__spec__
+        spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing but to let the module have its own spec again: it has been executed."""
-        module.__spec__ = self._own
+        assert module.__spec__ is not None  # importlib has put that of the old name there
+        module.__spec__ = module.__spec__.loader_state
 
 
 def let_old_names_be_imported() -> None:

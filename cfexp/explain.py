@@ -39,12 +39,10 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.judging import judges_asked_for
     from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
-    from cfexp.run.stage_networks import leave_out_unused_stages
     from cfexp.run.stages import assemble, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
-    leave_out_unused_stages(config)
     require_explainer(config)
     own = asks_own(config)
     if own:

@@ -20,6 +20,7 @@ from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
 from cfexp.run.callbacks import succeeded
 from cfexp.run.checkpoints import with_its_checkpoints
+from cfexp.run.command_line import with_explainer_chosen
 from cfexp.run.configuration import one_line, register_resolvers, run_config
 from cfexp.run.explainer_stage import NAME, explainer_class, is_trained, load_trained, require_explainer
 from cfexp.run.feasibility import refuse_sizes
@@ -307,7 +308,9 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
             raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None
         return with_its_checkpoints(config, path)
     try:
-        return compose("explain", overrides=[f"+experiment={run_or_experiment}", *overrides])
+        return compose(
+            "explain", overrides=[f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)]
+        )
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: data=1 for a choice
         reason = str(error).strip().split("\n")[0]
         raise InputError(

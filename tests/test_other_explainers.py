@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from cfexp import explain
+from cfexp import explain, load_explainer
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess
 from tests.tiny_streets import DRIVING
@@ -31,6 +32,14 @@ def test_a_further_explainer_is_named_in_its_own_files_alone(name: str, word: st
     own = {file.format(name) for file in OWN_FILES}
     assert all((ROOT / file).is_file() for file in own)
     assert own >= set(listed.stdout.split()) - {THIS} > set()
+
+
+def test_the_library_takes_it_likewise(networks: list[str]) -> None:
+    decision = [each for each in networks if each.startswith("checkpoints.decision=")]
+    settings = ["explainer.epsilons=[8]", "explainer.num_steps=2", "checkpoints.autoencoder=nowhere.ckpt"]
+    explainer = load_explainer("steex_driving", [*DRIVING[1:], "+explainer=pgd", *decision, *settings])
+    found = explainer.explain(torch.full((3, 64, 128), -0.1))
+    assert found.extras["epsilon"].tolist() == [8]
 
 
 @pytest.mark.parametrize("name", ["pgd", "nearest_unlike"])

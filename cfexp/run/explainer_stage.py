@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
 from cfexp.models.loading.pretrained import check_fit, read_state_dict
+from cfexp.run.stage_networks import leave_out_unused_stages
 
 NAME = "explainer"  # among `requires` and `checkpoints`
 # What a training leaves, in its stage's folder and in its run's.
@@ -52,12 +53,13 @@ def explainer_class(config: DictConfig) -> type[Explainer]:
 
 
 def require_explainer(config: DictConfig, overrides: Sequence[str] | None = None) -> None:
-    """Name the training of a config's explainer among its stages; of a search this is a no-op.
+    """Require the stages of a config's explainer alone, and its own training among them if it is trained.
 
     config: of `cfexp.explain`, changed in place. overrides: what it was composed of, the experiment among it; None =
     what this command was given. Raises InputError where `checkpoints.explainer` holds no training's weights, or is
     given for a search, and where it is not given and there is no experiment that would train them.
     """
+    leave_out_unused_stages(config)
     given = config.checkpoints.get(NAME)
     if not is_trained(config):
         if given is not None:

@@ -51,11 +51,14 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
 
 
 def leave_out_unused_stages(config: DictConfig) -> None:
-    """Require no stage of which neither explainer nor data say a word: another explainer needs other networks."""
+    """Require no stage of which neither explainer nor data say a word: another explainer needs other networks.
+
+    But for `explainer`, the training of the explainer itself: see `explainer_stage`.
+    """
     written: Any = OmegaConf.to_container(config, resolve=False)
     said = str([each for key, each in written.items() if key not in ("requires", "checkpoints", "prefixes")])
     for name in list(config.requires or {}):
-        if not any(f"{by}{name}" in said for by in ("stage:", "checkpoints.")):
+        if name != "explainer" and not any(f"{by}{name}" in said for by in ("stage:", "checkpoints.")):
             with open_dict(config):
                 config.requires[name] = None
                 config.checkpoints.pop(str(name), None)

@@ -1,4 +1,6 @@
-"""Where the modules of cfexp 0.1 lie now: they can be imported by their old names, and configs may name them so."""
+"""Where the modules of cfexp 0.1 lie now: they can be imported by their old names, and configs may
+name them so.
+"""
 
 import importlib
 import importlib.abc
@@ -127,7 +129,8 @@ def with_present_names(content: Any) -> Any:
     """A plain config whose `_target_`s are those of today."""
     if isinstance(content, dict):
         return {
-            key: _present(value) if key == "_target_" else with_present_names(value) for key, value in content.items()
+            key: _present(value) if key == "_target_" else with_present_names(value)
+            for key, value in content.items()
         }
     return [with_present_names(each) for each in content] if isinstance(content, list) else content
 

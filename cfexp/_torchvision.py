@@ -1,13 +1,15 @@
-"""Let torchvision be imported beside a torch of another build (a CPU-only torch, a CUDA torchvision).
+"""Let torchvision be imported beside a torch of another build (a CPU-only torch, a CUDA
+torchvision).
 
-The registry's torchvision is a CUDA build. Beside a CPU-only torch its compiled library cannot load, and importing it
-fails with `operator torchvision::nms does not exist`, because it registers fake kernels for operators that were never
-defined; torchmetrics, and so Lightning, import any torchvision that they find. Defining the two schemas first makes the
-rest of it work (models, transforms.v2); the two operators themselves and torchvision.io stay unavailable.
+The registry's torchvision is a CUDA build. Beside a CPU-only torch its compiled library cannot
+load, and importing it fails with `operator torchvision::nms does not exist`, because it registers
+fake kernels for operators that were never defined; torchmetrics, and so Lightning, import any
+torchvision that they find. Defining the two schemas first makes the rest of it work (models,
+transforms.v2); the two operators themselves and torchvision.io stay unavailable.
 
-Importing this module costs nothing: it places a finder that acts when, and only when, torchvision is first imported.
-`make install` also places it in the virtual environment by a one-line .pth file, since the children of job launchers
-unpickle Lightning before they import cfexp.
+Importing this module costs nothing: it places a finder that acts when, and only when, torchvision
+is first imported. `make install` also places it in the virtual environment by a one-line .pth file,
+since the children of job launchers unpickle Lightning before they import cfexp.
 """
 
 import sys
@@ -26,7 +28,9 @@ _keep_alive: list[object] = []
 
 
 def define_missing_operators(package: Path) -> bool:
-    """Define torchvision's operators if its compiled library in folder `package` cannot load; True if it did so now."""
+    """Define torchvision's operators if its compiled library in folder `package` cannot load; True
+    if it did so now.
+    """
     import torch
 
     if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
@@ -56,5 +60,7 @@ class _BeforeTorchvision(MetaPathFinder):
         return None
 
 
-if "torchvision" not in sys.modules and not any(type(f).__name__ == "_BeforeTorchvision" for f in sys.meta_path):
+if "torchvision" not in sys.modules and not any(
+    type(f).__name__ == "_BeforeTorchvision" for f in sys.meta_path
+):
     sys.meta_path.insert(0, _BeforeTorchvision())

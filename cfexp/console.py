@@ -23,7 +23,9 @@ def main() -> None:
     if name in ("--help", "-h"):
         print(_USAGE, *(f"  {command:<20} {said}" for command, said in known.items()), sep="\n")
     elif name not in known:
-        print(f"error: cfexp {name}: no such command; there are {', '.join(known)}", file=sys.stderr)
+        print(
+            f"error: cfexp {name}: no such command; there are {', '.join(known)}", file=sys.stderr
+        )
         sys.exit(2)
     else:
         os.execv(sys.executable, [sys.executable, "-m", f"cfexp.{name}", *arguments])
@@ -31,11 +33,16 @@ def main() -> None:
 
 def commands() -> Iterator[tuple[str, str]]:
     """Every command's name and what it does, by its module's first line; the top level's first."""
-    modules = sorted(_PACKAGE.rglob("*.py"), key=lambda path: (len(path.relative_to(_PACKAGE).parts), path))
+    modules = sorted(
+        _PACKAGE.rglob("*.py"), key=lambda path: (len(path.relative_to(_PACKAGE).parts), path)
+    )
     for path in modules:
         text = path.read_text(encoding="utf-8")
         if _IS_COMMAND in text:
             # Not imported: that takes seconds.
             first = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].replace("\n", " ")
             said = re.sub(r"^`python -m [^`]*`: ", "", first).split(". ")[0].rstrip(".")
-            yield ".".join(path.relative_to(_PACKAGE).with_suffix("").parts), said[:1].upper() + said[1:]
+            yield (
+                ".".join(path.relative_to(_PACKAGE).with_suffix("").parts),
+                said[:1].upper() + said[1:],
+            )

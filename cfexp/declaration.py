@@ -1,6 +1,8 @@
-"""What an explainer says of its own explanations, for whoever stores, scores, shows or documents them.
+"""What an explainer says of its own explanations, for whoever stores, scores, shows or documents
+them.
 
-The declaration lies in the run folder (explainer.json): nothing after the explainer asks which method made a run.
+The declaration lies in the run folder (explainer.json): nothing after the explainer asks which
+method made a run.
 """
 
 from collections.abc import Mapping
@@ -27,12 +29,16 @@ class Column(NamedTuple):
     meaning: str  # one line, for the docs
     shape: tuple[str, ...] = ()  # of one query's value: () = a number, ("R",) = one number a region
     unit: str = ""
-    summary: Literal["mean", "rate", "none"] = "none"  # of which number the tables have; of a rate the column is bool
+    summary: Literal["mean", "rate", "none"] = (
+        "none"  # of which number the tables have; of a rate the column is bool
+    )
     counted: str = "queries"  # what n of that number counts
     successes_only: bool = False  # the number is of successes only
     known_from: float | None = None  # a smaller value says that there is none
     by_region: str = ""  # of shape ("R",): what the names of the regions' numbers begin with
-    counted_apart: bool = False  # bool: where it holds there is nothing to measure, and the query is counted apart
+    counted_apart: bool = (
+        False  # bool: where it holds there is nothing to measure, and the query is counted apart
+    )
     shown: Shown | None = None
 
 
@@ -40,15 +46,21 @@ class Declaration(NamedTuple):
     """What holds for all explanations of a run."""
 
     explainer: str = ""  # what people call the method
-    # What the edit starts from. An explainer that starts from the reconstruction declares `reconstruction_class`, too:
-    # a flip that the reconstruction brings explains nothing.
+    # What the edit starts from. An explainer that starts from the reconstruction declares
+    # `reconstruction_class`, too: a flip that the reconstruction brings explains nothing.
     starts_from: Start = "query"
     columns: tuple[Column, ...] = ()
-    by_direction: bool = False  # whether the tables tell each pair of classes, asked of and asked for, apart
+    by_direction: bool = (
+        False  # whether the tables tell each pair of classes, asked of and asked for, apart
+    )
     class_names: tuple[str, ...] = ()  # of the decision's classes; () = not known
-    label: str | None = None  # the label of the data set that the decision is about; None = not known
+    label: str | None = (
+        None  # the label of the data set that the decision is about; None = not known
+    )
     regions: tuple[str, ...] | None = None  # the regions that may change; None = all
-    region_groups: tuple[str, ...] = ()  # the groups of regions that were tried together, after the regions themselves
+    region_groups: tuple[
+        str, ...
+    ] = ()  # the groups of regions that were tried together, after the regions themselves
 
     def column(self, name: str) -> Column | None:
         """The column of that name; None where the explainer has none."""
@@ -56,7 +68,9 @@ class Declaration(NamedTuple):
 
     @property
     def region_column(self) -> Column | None:
-        """The column that says how far each region was moved; None where the explainer does not say."""
+        """The column that says how far each region was moved; None where the explainer does not
+        say.
+        """
         return next((column for column in self.columns if column.by_region), None)
 
     def to_json(self) -> dict[str, Any]:

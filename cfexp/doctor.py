@@ -1,4 +1,6 @@
-"""`python -m cfexp.doctor data=NAME data.root=PATH`: check a data set, and checkpoints, before a GPU hour is spent."""
+"""`python -m cfexp.doctor data=NAME data.root=PATH`: check a data set, and checkpoints, before a
+GPU hour is spent.
+"""
 
 import re
 import sys
@@ -52,12 +54,16 @@ def _check(config: DictConfig, findings: "Findings") -> None:
         _check_decision(config, findings)
         checked.append(f"decision, {config.decision.path}")
     if not checked:
-        raise InputError("nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)")
+        raise InputError(
+            "nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)"
+        )
     _print(findings, ", ".join(checked))
 
 
 def _check_data(config: DictConfig, findings: "Findings") -> str:
-    """Check the data set of the config, and fill in the facts that it determines; returns what was checked."""
+    """Check the data set of the config, and fill in the facts that it determines; returns what was
+    checked.
+    """
     from cfexp.data.checks.base import check_data
     from cfexp.data.questions.vqa import VQADataModule
     from cfexp.errors import InputError
@@ -78,7 +84,8 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
 
 
 def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
-    """What each given checkpoint is called, the config of its network, its path, and the prefix of its keys.
+    """What each given checkpoint is called, the config of its network, its path, and the prefix of
+    its keys.
 
     The network is None where the file only names the folder of what is read: predicted label maps.
     """
@@ -100,7 +107,12 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
             used.add(name)
             loader = OmegaConf.select(config, setting)
             yield f"checkpoints.{name}", loader.network, given[name], str(loader.get("prefix", ""))
-    beside = {name for _, node in _mappings(content) for value in node.values() for name in _BESIDE.findall(str(value))}
+    beside = {
+        name
+        for _, node in _mappings(content)
+        for value in node.values()
+        for name in _BESIDE.findall(str(value))
+    }
     for name in sorted(given.keys() & beside - used):
         yield f"checkpoints.{name}", None, given[name], ""
     if unused := sorted(given.keys() - used - beside):
@@ -119,7 +131,9 @@ def _check_decision(config: DictConfig, findings: "Findings") -> None:
 
 
 def _loaders(content: Any) -> Iterator[tuple[str, str]]:
-    """Where in a plain config a network is loaded from `checkpoints.NAME`: NAME, and the setting that loads it."""
+    """Where in a plain config a network is loaded from `checkpoints.NAME`: NAME, and the setting
+    that loads it.
+    """
     for where, node in _mappings(content):
         loads = node.get("_target_") == LOAD_NETWORK
         if loads and (match := _GIVEN.fullmatch(str(node.get("checkpoint")))):
@@ -133,7 +147,11 @@ def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, An
     """Every mapping within plain mappings and lists, and its place as `OmegaConf.select` takes it."""
     if isinstance(content, dict):
         yield where, content
-    children = content.items() if isinstance(content, dict) else enumerate(content if isinstance(content, list) else ())
+    children = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content if isinstance(content, list) else ())
+    )
     for key, child in children:
         yield from _mappings(child, f"{where}.{key}" if where else str(key))
 
@@ -146,9 +164,16 @@ def _check_index(path: Path, findings: "Findings") -> None:
 
 
 def _check_checkpoint(
-    name: str, network_config: Any, path: Path, prefix: str, released: str | None, findings: "Findings"
+    name: str,
+    network_config: Any,
+    path: Path,
+    prefix: str,
+    released: str | None,
+    findings: "Findings",
 ) -> None:
-    """Load a checkpoint into its network: every tensor must be there, have its shape, and hold finite numbers."""
+    """Load a checkpoint into its network: every tensor must be there, have its shape, and hold
+    finite numbers.
+    """
     from cfexp.errors import InputError
     from cfexp.models.loading.pretrained import check_fit, load_network, read_state_dict
     from cfexp.models.released import CONVERSIONS
@@ -170,7 +195,11 @@ def _check_checkpoint(
             shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
             findings.attempt(lambda: check_fit(shapes, state, str(path), type(network).__name__))
     if state is not None:
-        broken = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        broken = [
+            key
+            for key, tensor in state.items()
+            if tensor.is_floating_point() and not tensor.isfinite().all()
+        ]
         if broken:
             findings.error(f"{path}: {broken[0]} holds NaN or infinity", len(broken))
 

@@ -1,7 +1,9 @@
-"""`python -m cfexp.embedded_weights`: train every stage of the embedded worlds, and keep them as what cfexp ships.
+"""`python -m cfexp.embedded_weights`: train every stage of the embedded worlds, and keep them as
+what cfexp ships.
 
-Each becomes a file in cfexp/weights/ under its experiment's name and config hash, in half precision, with what made it
-and its test figures in the file's metadata. A stage uses a shipped file only where its config hash is the same.
+Each becomes a file in cfexp/weights/ under its experiment's name and config hash, in half
+precision, with what made it and its test figures in the file's metadata. A stage uses a shipped
+file only where its config hash is the same.
 """
 
 import argparse
@@ -32,10 +34,18 @@ WORLDS = (
 
 
 def main() -> None:
-    """Train what is missing in the cache, the worlds side by side; write the files, delete those of other configs."""
-    parser = argparse.ArgumentParser(prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--num-threads", type=int, help="of torch, for each world; by default half the cores")
-    parser.add_argument("--cache-dir", help="where stages are trained; those there already are not trained again")
+    """Train what is missing in the cache, the worlds side by side; write the files, delete those of
+    other configs.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--num-threads", type=int, help="of torch, for each world; by default half the cores"
+    )
+    parser.add_argument(
+        "--cache-dir", help="where stages are trained; those there already are not trained again"
+    )
     only = "train nothing: name the files as stages are named now, after a change that changes names and no number"
     parser.add_argument("--rename", action="store_true", help=only)
     arguments = parser.parse_args()
@@ -53,7 +63,9 @@ def main() -> None:
     for path in WEIGHTS.glob("*.safetensors"):
         if path not in made:
             path.unlink()
-    print(f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}")
+    print(
+        f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}"
+    )
 
 
 def wanted_stages() -> set[str]:
@@ -111,7 +123,10 @@ def _ship(checkpoint: Path, folder: Path) -> Path:
     """Write a trained stage's network, in half precision, with its figures and what made it."""
     state_dict = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # Whole numbers (batches counted) stay as they are.
-    halved = {name: (value.half() if value.is_floating_point() else value) for name, value in state_dict.items()}
+    halved = {
+        name: (value.half() if value.is_floating_point() else value)
+        for name, value in state_dict.items()
+    }
     provenance = json.loads((checkpoint.parent / "provenance.json").read_text(encoding="utf-8"))
     figures = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))
     path = folder / f"{checkpoint.parent.name}.safetensors"
@@ -125,7 +140,9 @@ def _ship(checkpoint: Path, folder: Path) -> Path:
         "machine": provenance["machine"],
         "test_figures": json.dumps(figures),
     }
-    safetensors.torch.save_file({name: value.contiguous() for name, value in halved.items()}, path, metadata)
+    safetensors.torch.save_file(
+        {name: value.contiguous() for name, value in halved.items()}, path, metadata
+    )
     path.chmod(0o644)  # safetensors makes files that only their owner can read
     print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB, {figures}")
     return path

@@ -1,4 +1,6 @@
-"""`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not needed."""
+"""`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not
+needed.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,8 +29,12 @@ def main(config: DictConfig) -> None:
     say_what_has_no_effect(config)
     use_threads(config.num_threads)
     provide_stages(config)
-    runs = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    goals = [{str(key): value for key, value in goal.items()} for goal in config.goals or config.figures]
+    runs = [
+        Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])
+    ]
+    goals = [
+        {str(key): value for key, value in goal.items()} for goal in config.goals or config.figures
+    ]
     if goals:
         _refuse_twice(runs)
     scores: dict[str, list[Any]] = {}
@@ -41,13 +47,17 @@ def main(config: DictConfig) -> None:
 
 
 def _refuse_twice(runs: Sequence[Path]) -> None:
-    """Raise InputError where two runs have one name and the same seeds: they are no repetition of one another."""
+    """Raise InputError where two runs have one name and the same seeds: they are no repetition of
+    one another.
+    """
     seen: dict[Any, Path] = {}
     for run in runs:
         which = experiment_of(run), run_setting(run, "seed"), run_setting(run, "data.world.seed")
         if (other := seen.setdefault(which, run)) is not run:
             problem = f"both are called {which[0]}, of seed {which[1]}"
-            raise InputError(f"{other} and {run}: {problem}; goals are of one each (name=NAME names a run)")
+            raise InputError(
+                f"{other} and {run}: {problem}; goals are of one each (name=NAME names a run)"
+            )
 
 
 def experiment_of(run: Path) -> str:
@@ -62,7 +72,8 @@ def score_and_show(
     measures: Sequence[Any] | None = None,
     loggers: Iterable[Any] = (),
 ) -> Any:
-    """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and print the table.
+    """Score the run in `folder`, leave metrics.json, metrics.csv and counterfactuals.png there, and
+    print the table.
 
     era: "2021", "2016", or the number, which is what Hydra makes of era=2016.
     """

@@ -1,4 +1,6 @@
-"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run folder."""
+"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run
+folder.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cfexp.run.command_line import typed
-from cfexp.run.configuration import CONFIG_PATH, StoppedBySigterm, one_line_errors, register_resolvers
+from cfexp.run.configuration import (
+    CONFIG_PATH,
+    StoppedBySigterm,
+    one_line_errors,
+    register_resolvers,
+)
 from cfexp.run.same_run import refuse_other_run
 from cfexp.sweep import as_member, sweepable
 
@@ -20,9 +27,11 @@ register_resolvers()
 @as_member
 @StoppedBySigterm()
 def main(config: DictConfig) -> None:
-    """Explain what is not explained yet, and score it all. Everything is left in Hydra's output folder.
+    """Explain what is not explained yet, and score it all. Everything is left in Hydra's output
+    folder.
 
-    Raises InputError for a folder that holds a run of another config, or that another process is at work in.
+    Raises InputError for a folder that holds a run of another config, or that another process is at
+    work in.
     """
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.run.folder_lock import claimed

@@ -22,28 +22,41 @@ from cfexp.run.callbacks import succeeded
 from cfexp.run.checkpoints import with_its_checkpoints
 from cfexp.run.command_line import with_explainer_chosen
 from cfexp.run.configuration import one_line, register_resolvers, run_config
-from cfexp.run.explainer_stage import NAME, explainer_class, is_trained, load_trained, require_explainer
+from cfexp.run.explainer_stage import (
+    NAME,
+    explainer_class,
+    is_trained,
+    load_trained,
+    require_explainer,
+)
 from cfexp.run.feasibility import refuse_sizes
 from cfexp.run.own_queries import data_set_without_files, predict_layouts
 from cfexp.run.stage_networks import composing
 from cfexp.run.stages import build, provide_stages
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
-_OF_THE_RUN_FOLDER = ("key", "seconds", "stored_logits")  # extras that the result has under other names, or not
+_OF_THE_RUN_FOLDER = (
+    "key",
+    "seconds",
+    "stored_logits",
+)  # extras that the result has under other names, or not
 
 
 class Explained(NamedTuple):
     """What became of B queries, of the size of the networks: float tensors on the CPU.
 
-    `extras` are what the explainer tells beside that, each (B, ...), by the names of the run folder's columns
-    (docs/run_folder.md). Those of a search have names of their own here, too: `label_map`, `codes` ...
+    `extras` are what the explainer tells beside that, each (B, ...), by the names of the run
+    folder's columns (docs/run_folder.md). Those of a search have names of their own here, too:
+    `label_map`, `codes` ...
     """
 
     query: Tensor  # (B, 3, H, W) in [-1, 1], the images as they were explained
     reconstruction: Tensor  # (B, 3, H, W), the query through the explainer with no edit
     counterfactual: Tensor  # (B, 3, H, W), on the 256 levels of a file
     success: Tensor  # (B,) bool, whether that is decided as was asked for
-    query_logits: Tensor  # (B, K) of classes that exclude each other; of a binary output 0 and its logit
+    query_logits: (
+        Tensor  # (B, K) of classes that exclude each other; of a binary output 0 and its logit
+    )
     logits: Tensor  # (B, K) on the counterfactual
     counter_class: Tensor  # (B,) int64, what was asked for; -1 = any class but the query's
     before: tuple[str, ...]  # B names of what is decided of the query: its class, or the answer
@@ -52,7 +65,9 @@ class Explained(NamedTuple):
 
     @property
     def label_map(self) -> Tensor:
-        """(B, H, W) int64, the region of each pixel; raises InputError where the explainer has no layouts."""
+        """(B, H, W) int64, the region of each pixel; raises InputError where the explainer has no
+        layouts.
+        """
         return self._told("label_map")
 
     @property
@@ -67,20 +82,25 @@ class Explained(NamedTuple):
 
     @property
     def curves(self) -> dict[str, Tensor]:
-        """The two losses before each step, "decision" and "proximity", (B, steps); raises where there are none."""
+        """The two losses before each step, "decision" and "proximity", (B, steps); raises where
+        there are none.
+        """
         return {name: self._told(f"{name}_curve") for name in ("decision", "proximity")}
 
     def _told(self, name: str) -> Tensor:
         if name not in self.extras:
-            raise InputError(f"this explainer tells no {name}; its extras are {', '.join(self.extras) or 'none'}")
+            raise InputError(
+                f"this explainer tells no {name}; its extras are {', '.join(self.extras) or 'none'}"
+            )
         return self.extras[name]
 
 
 class LoadedExplainer:
     """An explainer with its networks; made by `load_explainer`.
 
-    region_names: R names, of data sets that have layouts. class_names: of the decision, None where they have none; of a
-    VQA model its answers. image_size: (H, W) of the networks. asks_questions: whether a query has a question.
+    region_names: R names, of data sets that have layouts. class_names: of the decision, None where
+    they have none; of a VQA model its answers. image_size: (H, W) of the networks. asks_questions:
+    whether a query has a question.
     """
 
     def __init__(self, config: DictConfig, data_set: Any, explainer: Explainer) -> None:
@@ -90,11 +110,15 @@ class LoadedExplainer:
         self.image_size: tuple[int, int] = (side, side) if isinstance(side, int) else tuple(side)
         self.region_names: Sequence[str] = getattr(data_set, "region_names", ())
         self.class_names = (
-            data_set.vocabulary.answers if self.asks_questions else getattr(explainer, "class_names", None)
+            data_set.vocabulary.answers
+            if self.asks_questions
+            else getattr(explainer, "class_names", None)
         )
         self._asked = explainer.regions, explainer.counter_class
         self._segmenter: torch.nn.Module | None = getattr(explainer, "segmenter", None)
-        self._pictures = GivenPictures(self.region_names, self.image_size, square=self.asks_questions)
+        self._pictures = GivenPictures(
+            self.region_names, self.image_size, square=self.asks_questions
+        )
 
     def explain(
         self,
@@ -106,22 +130,30 @@ class LoadedExplainer:
     ) -> Explained:
         """A counterfactual for each image, or for each question about one.
 
-        images: a float tensor (B, 3, H, W) or (3, H, W) in [-1, 1], a uint8 array (B, H, W, 3) or (H, W, 3), or one or
-        several of PIL images, paths, tensors (3, H, W) and arrays (H, W, 3), of any size: they are resized to
-        `image_size`; of a VQA model the centred square. questions: one for each image, or one for all of them, or
-        several about a single image; only of a model that is asked some. label_maps: for each image the region of its
-        pixels, as a tensor or array (B, H, W) or (H, W) of integers, PIL images or paths; None = predicted by the
-        experiment's segmenter, which is trained first if it is not there, where the explainer needs any. regions,
-        counter_class: as in the config, which they replace; of an explainer that can be told.
+        images: a float tensor (B, 3, H, W) or (3, H, W) in [-1, 1], a uint8 array (B, H, W, 3) or
+        (H, W, 3), or one or several of PIL images, paths, tensors (3, H, W) and arrays (H, W, 3),
+        of any size: they are resized to `image_size`; of a VQA model the centred square. questions:
+        one for each image, or one for all of them, or several about a single image; only of a model
+        that is asked some. label_maps: for each image the region of its pixels, as a tensor or
+        array (B, H, W) or (H, W) of integers, PIL images or paths; None = predicted by the
+        experiment's segmenter, which is trained first if it is not there, where the explainer needs
+        any. regions, counter_class: as in the config, which they replace; of an explainer that can
+        be told.
 
-        Warns of tensors without any value below 0, which are likely in [0, 1], and of words that the model lacks.
+        Warns of tensors without any value below 0, which are likely in [0, 1], and of words that
+        the model lacks.
 
         Raises InputError for what cannot be used.
         """
-        given = [as_picture(image, f"images[{k}]") for k, image in enumerate(each_of(images, "images", 3))]
+        given = [
+            as_picture(image, f"images[{k}]")
+            for k, image in enumerate(each_of(images, "images", 3))
+        ]
         asked = self._questions(questions, len(given))
         given = given * len(asked) if len(given) == 1 < len(asked) else given
-        fitted = torch.stack([self._pictures.image(image, f"images[{k}]") for k, image in enumerate(given)])
+        fitted = torch.stack(
+            [self._pictures.image(image, f"images[{k}]") for k, image in enumerate(given)]
+        )
         tensors = [image for image in given if isinstance(image, Tensor)]
         if tensors and all(image.min() >= 0 for image in tensors):
             warnings.warn(
@@ -134,7 +166,11 @@ class LoadedExplainer:
         label_map = self._label_maps(label_maps, given)
         parts = []
         for rows in torch.split(torch.arange(len(fitted)), self._data_set.eval_batch_size):
-            batch = self._vqa_batch(fitted, asked, rows) if asked else self._image_batch(fitted, label_map, rows)
+            batch = (
+                self._vqa_batch(fitted, asked, rows)
+                if asked
+                else self._image_batch(fitted, label_map, rows)
+            )
             with torch.no_grad():
                 parts.append(self._told(explainer.predict_step(batch, 0)))
         return _joined(parts)
@@ -143,7 +179,9 @@ class LoadedExplainer:
         """One for each query; none of a model that is asked none."""
         if not self.asks_questions:
             if given is not None:
-                raise InputError("questions: this experiment's model decides about images alone; leave them out")
+                raise InputError(
+                    "questions: this experiment's model decides about images alone; leave them out"
+                )
             return []
         asked = [given] if isinstance(given, str) else list(given or ())
         if not asked or not all(isinstance(each, str) and each.strip() for each in asked):
@@ -156,7 +194,10 @@ class LoadedExplainer:
             if not known:
                 raise InputError(f"questions: the model knows no word of {question!r}")
             if unknown:
-                warnings.warn(f"questions: the model does not know {', '.join(unknown)} of {question!r}", stacklevel=3)
+                warnings.warn(
+                    f"questions: the model does not know {', '.join(unknown)} of {question!r}",
+                    stacklevel=3,
+                )
         return asked
 
     def _label_maps(self, label_maps: Any, images: Sequence[Picture]) -> Tensor:
@@ -186,7 +227,9 @@ class LoadedExplainer:
         data, text = self._data_set, tuple(questions[row] for row in rows.tolist())
         words, length = words_of(text, data.vocabulary, data.max_question_length)
         columns = (images[rows], words, length, torch.full((len(rows),), -1), rows, rows)
-        image, words, length, answer, image_id, key = (column.to(self._explainer.device) for column in columns)
+        image, words, length, answer, image_id, key = (
+            column.to(self._explainer.device) for column in columns
+        )
         return VQABatch(image, words, length, answer, image_id, key, text)
 
     def _told(self, explanation: Explanation) -> Explained:
@@ -212,7 +255,9 @@ class LoadedExplainer:
                 predict_layouts(self._config)
                 refuse_sizes(self._config)
                 provide_stages(self._config)
-                segmenter: torch.nn.Module = build(self._config.explainer.segmenter, "explainer.segmenter")
+                segmenter: torch.nn.Module = build(
+                    self._config.explainer.segmenter, "explainer.segmenter"
+                )
             self._segmenter = segmenter.to(self._explainer.device, torch.float32)
         return self._segmenter
 
@@ -220,16 +265,18 @@ class LoadedExplainer:
 def load_explainer(
     run_or_experiment: str | Path, overrides: Sequence[str] = (), device: str | torch.device = "cpu"
 ) -> LoadedExplainer:
-    """The explainer of an experiment ("steex_driving") or of the run in a folder, with its networks loaded.
+    """The explainer of an experiment ("steex_driving") or of the run in a folder, with its networks
+    loaded.
 
-    overrides: of an experiment's settings, as on the command line: ["explainer.num_steps=50", "+decision=torchscript",
-    "decision.path=model.pt", ...]. Stages whose weights are neither shipped nor in the cache are trained first; so is
-    an explainer that is trained ("vqa_color"), unless its run is given, or its weights (checkpoints.explainer=).
+    overrides: of an experiment's settings, as on the command line: ["explainer.num_steps=50",
+    "+decision=torchscript", "decision.path=model.pt", ...]. Stages whose weights are neither
+    shipped nor in the cache are trained first; so is an explainer that is trained ("vqa_color"),
+    unless its run is given, or its weights (checkpoints.explainer=).
 
     Warns of what `cfexp.doctor` notes about a model of a user's own.
 
-    Raises InputError for an experiment that there is not or that has no explainer, for a device that is not there, and
-    for whatever does not fit.
+    Raises InputError for an experiment that there is not or that has no explainer, for a device
+    that is not there, and for whatever does not fit.
     """
     place = _device(device)
     with _hydra(), _input_errors():
@@ -251,13 +298,21 @@ def load_explainer(
     return LoadedExplainer(config, data_set, explainer.eval().to(place, torch.float32))
 
 
-def _name_weights(config: DictConfig, run_or_experiment: str | Path, overrides: Sequence[str]) -> None:
-    """Say where the weights of an explainer that is trained lie: of a run of `cfexp.train`, in the run itself."""
+def _name_weights(
+    config: DictConfig, run_or_experiment: str | Path, overrides: Sequence[str]
+) -> None:
+    """Say where the weights of an explainer that is trained lie: of a run of `cfexp.train`, in the
+    run itself.
+    """
     run = Path(run_or_experiment).expanduser()
     with open_dict(config):
         if not OmegaConf.is_dict(config.get("checkpoints")):
             config.checkpoints = {}
-        if (run / "config.yaml").is_file() and is_trained(config) and config.checkpoints.get(NAME) is None:
+        if (
+            (run / "config.yaml").is_file()
+            and is_trained(config)
+            and config.checkpoints.get(NAME) is None
+        ):
             config.checkpoints[NAME] = str(run)
     require_explainer(config, [f"+experiment={run_or_experiment}", *overrides])
 
@@ -271,7 +326,9 @@ def _device(given: str | torch.device) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).strip().splitlines()[0].split(". ")[0]
-        raise InputError(f"device={given!r} cannot be used ({reason}): cpu can, and cuda where there is one") from None
+        raise InputError(
+            f"device={given!r} cannot be used ({reason}): cpu can, and cuda where there is one"
+        ) from None
     return device
 
 
@@ -292,13 +349,19 @@ def _hydra() -> Any:
 
 def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConfig:
     if not isinstance(run_or_experiment, str | Path) or not str(run_or_experiment):
-        raise InputError(f"give the name of an experiment or the folder of a run, got {run_or_experiment!r}")
+        raise InputError(
+            f"give the name of an experiment or the folder of a run, got {run_or_experiment!r}"
+        )
     if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
-        raise InputError(f'overrides must be a list of settings, such as ["explainer.num_steps=50"], got {overrides!r}')
+        raise InputError(
+            f'overrides must be a list of settings, such as ["explainer.num_steps=50"], got {overrides!r}'
+        )
     path = Path(run_or_experiment).expanduser()
     if (path / "config.yaml").is_file():
         if overrides:
-            raise InputError(f"overrides are for experiments; {path} is a run, whose config is what it is")
+            raise InputError(
+                f"overrides are for experiments; {path} is a run, whose config is what it is"
+            )
         try:
             config = run_config(path)
         except InputError:
@@ -309,9 +372,14 @@ def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConf
         return with_its_checkpoints(config, path)
     try:
         return compose(
-            "explain", overrides=[f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)]
+            "explain",
+            overrides=[f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)],
         )
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # the last: data=1 for a choice
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:  # the last: data=1 for a choice
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             f"{run_or_experiment} is no run (a folder with config.yaml), and as an experiment: {reason}"

@@ -1,7 +1,8 @@
 """The losses of the counterfactual generators and of SEAN, a function a term.
 
-Every one returns a scalar, a mean over the batch; those of a search, in which queries must not mix, return (B,). Each
-raises ValueError for tensors of other shapes or types than it names; see `cfexp.tensors`.
+Every one returns a scalar, a mean over the batch; those of a search, in which queries must not mix,
+return (B,). Each raises ValueError for tensors of other shapes or types than it names; see
+`cfexp.tensors`.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,9 @@ def log_one_minus_probability(logits: Tensor, answer: Tensor) -> Tensor:
 
 
 def flip_hinge(logits: Tensor, answer: Tensor, margin: float = 2.0) -> Tensor:
-    """relu(l_A - max_{a != A} l_a + margin): no further push once another answer leads by the margin."""
+    """relu(l_A - max_{a != A} l_a + margin): no further push once another answer leads by the
+    margin.
+    """
     _check_answers(logits, answer)
     score = logits.gather(1, answer[:, None]).squeeze(1)
     return F.relu(score - _others(logits, answer).amax(1) + margin).mean()
@@ -50,22 +53,27 @@ def _others(logits: Tensor, answer: Tensor) -> Tensor:
 
 
 def squared_l2(query: Tensor, counterfactual: Tensor) -> Tensor:
-    """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: SUM over an image, mean over the batch."""
+    """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: SUM over an image, mean
+    over the batch.
+    """
     check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
     return ((counterfactual - query) / 2).square().sum((1, 2, 3)).mean()
 
 
 def mask_area(mask: Tensor) -> Tensor:
-    """The minimal-edit loss on a mask (B, 1, H, W) in [0, 1]: the share of the image that is edited, 0..1."""
+    """The minimal-edit loss on a mask (B, 1, H, W) in [0, 1]: the share of the image that is
+    edited, 0..1.
+    """
     check_shapes(mask=(mask, "B 1 H W"))
     return mask.mean()
 
 
 def color_variation(color: Tensor, mask: Tensor) -> Tensor:
-    """Total variation of what is painted, color (B, 3, H, W), where mask (B, 1, H, W) paints it: mean over the pixels.
+    """Total variation of what is painted, color (B, 3, H, W), where mask (B, 1, H, W) paints it:
+    mean over the pixels.
 
-    Without it an object is painted half in one colour and half in another: to the VQA model that is change enough. The
-    mask is a constant here; how large it is, is `mask_area`'s business.
+    Without it an object is painted half in one colour and half in another: to the VQA model that is
+    change enough. The mask is a constant here; how large it is, is `mask_area`'s business.
     """
     check_shapes(color=(color, "B C H W"), mask=(mask, "B 1 H W"))
     mask = mask.detach()
@@ -75,11 +83,13 @@ def color_variation(color: Tensor, mask: Tensor) -> Tensor:
 
 
 def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
-    """Total variation of a mask (B, 1, H, W) in [0, 1] away from the edges of the query (B, 3, H, W) in [-1, 1]: mean
-    over the pixels. Edge-aware smoothness, as Godard et al. 2017 have it of disparities (equation 3).
+    """Total variation of a mask (B, 1, H, W) in [0, 1] away from the edges of the query (B, 3, H,
+    W) in [-1, 1]: mean over the pixels. Edge-aware smoothness, as Godard et al. 2017 have it of
+    disparities (equation 3).
 
-    Without it half an object is painted, or all but its rim: to the VQA model that is change enough, to a person it is
-    not. The mask may end without a price where the object does; a step counts e^(-10 g) beside an edge of g.
+    Without it half an object is painted, or all but its rim: to the VQA model that is change
+    enough, to a person it is not. The mask may end without a price where the object does; a step
+    counts e^(-10 g) beside an edge of g.
     """
     check_shapes(mask=(mask, "B 1 H W"), query=(query, "B C H W"))
     total = torch.zeros((), device=mask.device)
@@ -92,38 +102,59 @@ def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
-    """BCE(D(I'), 1), the non-saturating generator loss (Goodfellow et al. 2014), on the discriminator's logits."""
+    """BCE(D(I'), 1), the non-saturating generator loss (Goodfellow et al. 2014), on the
+    discriminator's logits.
+    """
     check_shapes(fake_logits=(fake_logits, "..."))
     return F.softplus(-fake_logits).mean()
 
 
-def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor, real_label: float = 0.9) -> Tensor:
-    """BCE with a soft label for the real and 0 for the generated (one-sided, Salimans et al. 2016, section 3.4)."""
+def discriminator_adversarial(
+    real_logits: Tensor, fake_logits: Tensor, real_label: float = 0.9
+) -> Tensor:
+    """BCE with a soft label for the real and 0 for the generated (one-sided, Salimans et al. 2016,
+    section 3.4).
+    """
     check_shapes(real_logits=(real_logits, "..."), fake_logits=(fake_logits, "..."))
     labels = torch.full_like(real_logits, real_label)
     return F.binary_cross_entropy_with_logits(real_logits, labels) + F.softplus(fake_logits).mean()
 
 
-def region_weighted_l1(query: Tensor, reconstruction: Tensor, label_map: Tensor, num_regions: int) -> Tensor:
-    """L1 of images (B, 3, H, W), in which each region of an image counts by the square root of its area.
+def region_weighted_l1(
+    query: Tensor, reconstruction: Tensor, label_map: Tensor, num_regions: int
+) -> Tensor:
+    """L1 of images (B, 3, H, W), in which each region of an image counts by the square root of its
+    area.
 
     label_map: (B, H, W) int64 in 0..R - 1.
     """
     check_shapes(
-        query=(query, "B C H W"), reconstruction=(reconstruction, "B C H W"), label_map=(label_map, "B H W int64")
+        query=(query, "B C H W"),
+        reconstruction=(reconstruction, "B C H W"),
+        label_map=(label_map, "B H W int64"),
     )
     area = torch.zeros(len(query), num_regions, device=query.device)
-    area.scatter_add_(1, label_map.flatten(1), torch.ones_like(label_map, dtype=area.dtype).flatten(1))
-    weight = area.clamp(min=1).rsqrt().gather(1, label_map.flatten(1)).view(len(query), 1, *label_map.shape[1:])
+    area.scatter_add_(
+        1, label_map.flatten(1), torch.ones_like(label_map, dtype=area.dtype).flatten(1)
+    )
+    weight = (
+        area.clamp(min=1)
+        .rsqrt()
+        .gather(1, label_map.flatten(1))
+        .view(len(query), 1, *label_map.shape[1:])
+    )
     return ((reconstruction - query).abs() * weight / weight.mean((2, 3), keepdim=True)).mean()
 
 
 def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
-    """mean(relu(1 - D(I))) + mean(relu(1 + D(G))), mean over the scales (Lim and Ye 2017, as in SEAN)."""
+    """mean(relu(1 - D(I))) + mean(relu(1 + D(G))), mean over the scales (Lim and Ye 2017, as in
+    SEAN).
+    """
     _check_each("real_scores", real_scores)
     _check_each("fake_scores", fake_scores)
     scales = [
-        F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in zip(real_scores, fake_scores, strict=True)
+        F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        for real, fake in zip(real_scores, fake_scores, strict=True)
     ]
     return torch.stack(scales).mean()
 
@@ -134,30 +165,41 @@ def hinge_generator(fake_scores: Sequence[Tensor]) -> Tensor:
     return torch.stack([-score.mean() for score in fake_scores]).mean()
 
 
-def feature_matching(real_features: Sequence[Sequence[Tensor]], fake_features: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean absolute difference of the discriminator's features, summed over the layers but the score, mean over scales.
+def feature_matching(
+    real_features: Sequence[Sequence[Tensor]], fake_features: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Mean absolute difference of the discriminator's features, summed over the layers but the
+    score, mean over scales.
 
-    As in Wang et al. 2018 (pix2pixHD) and SEAN: each scale has a list of features whose last is the score. No gradient
-    reaches the real ones.
+    As in Wang et al. 2018 (pix2pixHD) and SEAN: each scale has a list of features whose last is the
+    score. No gradient reaches the real ones.
     """
     if not real_features or min(map(len, real_features)) < 2:
-        raise ValueError("real_features must hold a scale or more, each with a layer or more before its score")
+        raise ValueError(
+            "real_features must hold a scale or more, each with a layer or more before its score"
+        )
     for real, fake in zip(real_features, fake_features, strict=True):
         _check_pairs("real_features", real[:-1], "fake_features", fake[:-1])
     scales = [
-        torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(real[:-1], fake[:-1], strict=True)]).sum()
+        torch.stack(
+            [F.l1_loss(f, r.detach()) for r, f in zip(real[:-1], fake[:-1], strict=True)]
+        ).sum()
         for real, fake in zip(real_features, fake_features, strict=True)
     ]
     return torch.stack(scales).mean()
 
 
 def perceptual(
-    network: Callable[[Tensor], Sequence[Tensor]], generated: Tensor, real: Tensor, weights: Sequence[float]
+    network: Callable[[Tensor], Sequence[Tensor]],
+    generated: Tensor,
+    real: Tensor,
+    weights: Sequence[float],
 ) -> Tensor:
-    """Weighted sum of the mean absolute differences of a frozen network's feature maps (Johnson et al. 2016).
+    """Weighted sum of the mean absolute differences of a frozen network's feature maps (Johnson et
+    al. 2016).
 
-    network: images (B, 3, H, W) in [-1, 1] to as many feature maps as there are weights. SEAN takes VGG19's at relu1_1
-        to relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
+    network: images (B, 3, H, W) in [-1, 1] to as many feature maps as there are weights. SEAN takes
+        VGG19's at relu1_1 to relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
     """
     check_shapes(generated=(generated, "B C H W"), real=(real, "B C H W"))
     with torch.no_grad():
@@ -178,16 +220,21 @@ def _check_each(name: str, scores: Sequence[Tensor]) -> None:
         check_shapes(**{f"{name}[{number}]": (score, "...")})
 
 
-def _check_pairs(name: str, real: Sequence[Tensor], other_name: str, fake: Sequence[Tensor]) -> None:
+def _check_pairs(
+    name: str, real: Sequence[Tensor], other_name: str, fake: Sequence[Tensor]
+) -> None:
     """Of other shapes one would be repeated along the other."""
     for number, (one, other) in enumerate(zip(real, fake, strict=True)):
         if one.shape != other.shape:
             came = f"{tuple(one.shape)} and {tuple(other.shape)}"
-            raise ValueError(f"{name}[{number}] and {other_name}[{number}] must have one shape, got {came}")
+            raise ValueError(
+                f"{name}[{number}] and {other_name}[{number}] must have one shape, got {came}"
+            )
 
 
 def exclusive_logits(logits: Tensor, head: int | None = None) -> Tensor:
-    """Logits of classes that exclude each other: of a binary head (B, 2), 0 and its logit; of K classes (B, K).
+    """Logits of classes that exclude each other: of a binary head (B, 2), 0 and its logit; of K
+    classes (B, K).
 
     logits: (B, K). head: as in `decision_loss`.
     """
@@ -201,33 +248,45 @@ def exclusive_logits(logits: Tensor, head: int | None = None) -> Tensor:
 def _check_head(logits: Tensor, head: int | None) -> None:
     sizes = check_shapes(logits=(logits, "B K"))
     if head is not None and not 0 <= head < sizes["K"]:
-        raise ValueError(f"head must be one of the {sizes['K']} outputs, 0..{sizes['K'] - 1}, got {head}")
+        raise ValueError(
+            f"head must be one of the {sizes['K']} outputs, 0..{sizes['K'] - 1}, got {head}"
+        )
 
 
 def decision_loss(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
     """-log p(counter_class), (B,), the decision term of STEEX (Jacob et al. 2022, equation 4).
 
     logits: (B, K). counter_class: (B,) int64, 0 or 1 where a binary head decides, else 0..K - 1.
-    head: which of K binary heads decides; None: the only one (K = 1), or K classes that exclude each other.
+    head: which of K binary heads decides; None: the only one (K = 1), or K classes that exclude
+    each other.
 
-    Taken from the logits: written out, its gradient is NaN once the probability rounds to 0 or 1 (a logit of 17).
+    Taken from the logits: written out, its gradient is NaN once the probability rounds to 0 or 1 (a
+    logit of 17).
     """
     check_shapes(logits=(logits, "B K"), counter_class=(counter_class, "B int64"))
     _check_head(logits, head)
     if head is None and logits.shape[1] > 1:
         return F.cross_entropy(logits, counter_class, reduction="none")
     logit = logits[:, head or 0]
-    return F.binary_cross_entropy_with_logits(logit, counter_class.to(logit.dtype), reduction="none")
+    return F.binary_cross_entropy_with_logits(
+        logit, counter_class.to(logit.dtype), reduction="none"
+    )
 
 
 def decision_margin(logits: Tensor, counter_class: Tensor, head: int | None = None) -> Tensor:
-    """By how much the decision is the counter class, (B,) in logits: positive once it is. Arguments as above."""
+    """By how much the decision is the counter class, (B,) in logits: positive once it is. Arguments
+    as above.
+    """
     check_shapes(logits=(logits, "B K"), counter_class=(counter_class, "B int64"))
     logits = exclusive_logits(logits, head)
-    return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(logits, counter_class).amax(1)
+    return logits.gather(1, counter_class[:, None]).squeeze(1) - _others(
+        logits, counter_class
+    ).amax(1)
 
 
 def proximity_loss(style_codes: Tensor, query_codes: Tensor) -> Tensor:
-    """sum_r ||z_r - z_r^0||^2 of style codes (B, R, D), (B,): the proximity term of STEEX (equation 5)."""
+    """sum_r ||z_r - z_r^0||^2 of style codes (B, R, D), (B,): the proximity term of STEEX (equation
+    5).
+    """
     check_shapes(style_codes=(style_codes, "B R D"), query_codes=(query_codes, "B R D"))
     return (style_codes - query_codes).square().sum((1, 2))

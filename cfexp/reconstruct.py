@@ -1,4 +1,6 @@
-"""`python -m cfexp.reconstruct +experiment=NAME`: what a search's autoencoder makes of images that it has not seen."""
+"""`python -m cfexp.reconstruct +experiment=NAME`: what a search's autoencoder makes of images that
+it has not seen.
+"""
 
 from pathlib import Path
 
@@ -34,13 +36,17 @@ def main(config: DictConfig) -> None:
     if explainer is None or "autoencoder" not in explainer:
         raise InputError("choose a search, e.g. +experiment=steex_smile (--help lists them)")
     if type(config.num_images) is not int or config.num_images < 1:
-        raise InputError(f"num_images must be a whole number of at least 1, got {config.num_images!r}")
+        raise InputError(
+            f"num_images must be a whole number of at least 1, got {config.num_images!r}"
+        )
     if not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
     refuse_sizes(config)
     networks = [name for name in ("autoencoder", "segmenter") if explainer.get(name) is not None]
     with open_dict(config):  # nothing else is needed, nor trained
-        config.requires = {name: stage for name, stage in (config.requires or {}).items() if name in networks}
+        config.requires = {
+            name: stage for name, stage in (config.requires or {}).items() if name in networks
+        }
     provide_stages(config)
     use_threads(config.num_threads)
     data = build(config.data, "data")
@@ -50,7 +56,9 @@ def main(config: DictConfig) -> None:
         config.facts = data.facts
     dataset = data.dataset(data.predict_part)
     batch = collate(dataset.__getitems__(range(min(config.num_images, len(dataset)))))
-    autoencoder, *segmenter = (build(explainer[name], f"explainer.{name}").eval() for name in networks)
+    autoencoder, *segmenter = (
+        build(explainer[name], f"explainer.{name}").eval() for name in networks
+    )
     with torch.inference_mode():
         layout = segmenter[0](batch.image).argmax(1) if segmenter else batch.label_map
         seeds = [config.seed] * len(layout)  # of the generator's noise

@@ -1,7 +1,9 @@
-"""`python -m cfexp.reproduce NAME`: a table or figure of the papers on the embedded worlds, held against the paper.
+"""`python -m cfexp.reproduce NAME`: a table or figure of the papers on the embedded worlds, held
+against the paper.
 
-`experiments/NAME/experiment.yaml` names the runs, what is measured of each and the paper's numbers. Runs that are
-finished are not run again, one that was stopped goes on; what comes out is left in `experiments/NAME/results.json`.
+`experiments/NAME/experiment.yaml` names the runs, what is measured of each and the paper's numbers.
+Runs that are finished are not run again, one that was stopped goes on; what comes out is left in
+`experiments/NAME/results.json`.
 """
 
 import argparse
@@ -29,19 +31,36 @@ KEYS = {"title", "note", "paper_commands", "runs", "evaluate", "rows"}
 ROW_KEYS = {"name", "run", "group", "metric", "paper", "better"}
 # What limits the queries of a run, by the command that makes it.
 LIMITS = {"explain": "data.max_test_images", "train": "data.max_test_questions"}
-REACHED, IN_PART, OPEN, MISSED, COMPARISON = "reached", "reached in part", "not told apart", "missed", "for comparison"
+REACHED, IN_PART, OPEN, MISSED, COMPARISON = (
+    "reached",
+    "reached in part",
+    "not told apart",
+    "missed",
+    "for comparison",
+)
 FROM_PROVENANCE = ("seed", "git_revision", "machine", "data_fingerprint", "checkpoints", "versions")
 
 
 def main() -> None:
     """Run one experiment, or list them."""
-    parser = argparse.ArgumentParser(prog="cfexp.reproduce", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="cfexp.reproduce", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("name", nargs="?", help="of the experiment; without one they are listed")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for each run, e.g. trainer.accelerator=cpu")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="for each run, e.g. trainer.accelerator=cpu",
+    )
     parser.add_argument("--queries", type=int, default=64, help="of each run; 64 by default")
     parser.add_argument("--num-threads", type=int, help="of torch; one for each core by default")
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs lie; runs/reproduce")
-    parser.add_argument("--experiments", type=Path, default=EXPERIMENTS, help="the folder of experiments")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/reproduce"), help="where runs lie; runs/reproduce"
+    )
+    parser.add_argument(
+        "--experiments", type=Path, default=EXPERIMENTS, help="the folder of experiments"
+    )
     arguments = parser.parse_intermixed_args()
     try:
         if arguments.name is None:
@@ -52,7 +71,9 @@ def main() -> None:
         folder = arguments.experiments / arguments.name
         experiment = read_experiment(folder)
         threads = "null" if arguments.num_threads is None else str(arguments.num_threads)
-        folders = run_all(experiment, arguments.runs, arguments.queries, threads, arguments.overrides)
+        folders = run_all(
+            experiment, arguments.runs, arguments.queries, threads, arguments.overrides
+        )
         results = results_of(experiment, folders, arguments.queries, arguments.overrides)
         path = folder / "results.json"
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -64,7 +85,9 @@ def main() -> None:
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What experiment.yaml in `folder` says; raises InputError where it is missing or says something else."""
+    """What experiment.yaml in `folder` says; raises InputError where it is missing or says
+    something else.
+    """
     path = folder / "experiment.yaml"
     if not path.is_file():
         known = ", ".join(names(folder.parent)) or "none: give a checkout's folder by --experiments"
@@ -74,13 +97,22 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not {"title", "runs", "rows"} <= set(content) <= KEYS:
-        raise InputError(f"{path} must have title, runs and rows, and else only {', '.join(sorted(KEYS))}")
+        raise InputError(
+            f"{path} must have title, runs and rows, and else only {', '.join(sorted(KEYS))}"
+        )
     for name, run in content["runs"].items():
         if not isinstance(run, list) or not run or run[0] not in LIMITS:
-            raise InputError(f"{path}: runs.{name} must begin with {' or '.join(LIMITS)}, got {run!r}")
+            raise InputError(
+                f"{path}: runs.{name} must begin with {' or '.join(LIMITS)}, got {run!r}"
+            )
     for row in content["rows"]:
-        if not {"name", "run", "group", "metric"} <= set(row) <= ROW_KEYS or row["run"] not in content["runs"]:
-            raise InputError(f"{path}: a row has name, run (one of runs), group, metric, paper, better; got {row}")
+        if (
+            not {"name", "run", "group", "metric"} <= set(row) <= ROW_KEYS
+            or row["run"] not in content["runs"]
+        ):
+            raise InputError(
+                f"{path}: a row has name, run (one of runs), group, metric, paper, better; got {row}"
+            )
     return content
 
 
@@ -92,12 +124,20 @@ def names(experiments: Path) -> list[str]:
 def run_all(
     experiment: Mapping[str, Any], runs: Path, queries: int, threads: str, overrides: Sequence[str]
 ) -> dict[str, Path]:
-    """The folder of each run, after running what is not finished and scoring it; exits as a command that fails."""
+    """The folder of each run, after running what is not finished and scoring it; exits as a command
+    that fails.
+    """
     folders = {}
     for name, (command, *arguments) in experiment["runs"].items():
         settings = [f"{LIMITS[command]}={queries}", *overrides]
         folders[name] = folder = runs / folder_name([name, *settings])
-        common = [*arguments, *settings, f"name={name}", f"num_threads={threads}", f"hydra.run.dir={quoted(folder)}"]
+        common = [
+            *arguments,
+            *settings,
+            f"name={name}",
+            f"num_threads={threads}",
+            f"hydra.run.dir={quoted(folder)}",
+        ]
         if command == "train":
             common.append("ckpt_path=last")
         if not (folder / "metrics.json").is_file():
@@ -109,7 +149,9 @@ def run_all(
 
 
 def call(command: str, arguments: Sequence[str]) -> None:
-    """Run `python -m cfexp.COMMAND ARGUMENTS` in this process; exits with its code where that is not 0."""
+    """Run `python -m cfexp.COMMAND ARGUMENTS` in this process; exits with its code where that is
+    not 0.
+    """
     print(f"python -m cfexp.{command} {shlex.join(arguments)}", flush=True)
     before = sys.argv
     sys.argv = [f"cfexp.{command}", *arguments]  # Hydra reads it, and the run's provenance says it
@@ -120,7 +162,10 @@ def call(command: str, arguments: Sequence[str]) -> None:
 
 
 def results_of(
-    experiment: Mapping[str, Any], folders: Mapping[str, Path], queries: int, overrides: Sequence[str]
+    experiment: Mapping[str, Any],
+    folders: Mapping[str, Path],
+    queries: int,
+    overrides: Sequence[str],
 ) -> dict[str, Any]:
     """What was measured, of what, and a verdict a row, as results.json has it."""
     metrics = {name: _json(folder / "metrics.json") for name, folder in folders.items()}
@@ -137,11 +182,16 @@ def results_of(
 
 
 def made_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json keeps of a run's provenance.json: of a checkpoint's path what is the same on every machine."""
+    """What results.json keeps of a run's provenance.json: of a checkpoint's path what is the same
+    on every machine.
+    """
     kept = {key: provenance.get(key) for key in FROM_PROVENANCE}
     checkpoints = (kept["checkpoints"] or {}).items()
     return kept | {
-        "checkpoints": {name: {**made, "path": "/".join(Path(made["path"]).parts[-2:])} for name, made in checkpoints}
+        "checkpoints": {
+            name: {**made, "path": "/".join(Path(made["path"]).parts[-2:])}
+            for name, made in checkpoints
+        }
     }
 
 
@@ -158,13 +208,16 @@ def result_of(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
 def verdict(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Whether a number is at least as good as the paper's: as all of them, as some, or as none.
 
-    Of the last the interval may still hold one of them, and without an interval nobody knows: then they are not told
-    apart. Without a number, or a direction that is better, it stands there for comparison.
+    Of the last the interval may still hold one of them, and without an interval nobody knows: then
+    they are not told apart. Without a number, or a direction that is better, it stands there for
+    comparison.
     """
     paper, better = list((row.get("paper") or {}).values()), row.get("better")
     if not paper or better is None:
         return COMPARISON
-    reached = [found["value"] >= each if better == "higher" else found["value"] <= each for each in paper]
+    reached = [
+        found["value"] >= each if better == "higher" else found["value"] <= each for each in paper
+    ]
     if any(reached):
         return REACHED if all(reached) else IN_PART
     low, high = found["low"], found["high"]
@@ -173,10 +226,20 @@ def verdict(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def print_results(title: str, results: Mapping[str, Any]) -> None:
     """Paper, ours, interval and verdict side by side."""
-    table = table_of(f"{title} ({results['world']}, {results['date']})", "", "paper", "ours", "95 %", "n", "verdict")
+    table = table_of(
+        f"{title} ({results['world']}, {results['date']})",
+        "",
+        "paper",
+        "ours",
+        "95 %",
+        "n",
+        "verdict",
+    )
     table.columns[-1].justify = "left"
     for row in results["rows"]:
-        paper = ", ".join(f"{value} ({of})" for of, value in (row.get("paper") or {}).items()) or "—"
+        paper = (
+            ", ".join(f"{value} ({of})" for of, value in (row.get("paper") or {}).items()) or "—"
+        )
         if row["value"] is None:
             table.add_row(row["name"], paper, "—", "—", "—", row["verdict"], style="dim")
             continue
@@ -189,7 +252,9 @@ def print_results(title: str, results: Mapping[str, Any]) -> None:
 def print_list(experiments: Path) -> None:
     """Every experiment, and what was measured last."""
     if not names(experiments):
-        raise InputError(f"no experiments in {experiments}: give a checkout's folder by --experiments")
+        raise InputError(
+            f"no experiments in {experiments}: give a checkout's folder by --experiments"
+        )
     table = table_of("python -m cfexp.reproduce NAME", "name", "last measured", "what it is")
     table.columns[-1].justify = "left"
     for name in names(experiments):

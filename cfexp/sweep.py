@@ -1,8 +1,9 @@
-"""`python -m cfexp.sweep FOLDER`: make the table of a sweep again, which `cfexp.explain -m` or `cfexp.train -m` ran.
+"""`python -m cfexp.sweep FOLDER`: make the table of a sweep again, which `cfexp.explain -m` or
+`cfexp.train -m` ran.
 
-Hydra runs the members, here or where its launcher says. A sweep's folder is named by what is swept, a member's by its
-own values: the same command again, also with further values, runs what is missing or has failed. A member that fails
-is reported, and the rest go on.
+Hydra runs the members, here or where its launcher says. A sweep's folder is named by what is swept,
+a member's by its own values: the same command again, also with further values, runs what is missing
+or has failed. A member that fails is reported, and the rest go on.
 """
 
 import argparse
@@ -33,7 +34,8 @@ from cfexp.run.folder_names import folder_name, under_one_name
 from cfexp.run.optuna_storage import go_on_by_storage
 from cfexp.run.same_run import refuse_other_run, why_neutral
 
-# What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs it.
+# What chooses a launcher or sweeper of Hydra's: the plugin, and the extra of cfexp that installs
+# it.
 PLUGINS = {
     "hydra/launcher=joblib": ("hydra_plugins.hydra_joblib_launcher", "sweeps"),
     "hydra/launcher=submitit_local": ("hydra_plugins.hydra_submitit_launcher", "sweeps"),
@@ -46,7 +48,9 @@ _begun: list[Path] = []  # the folder of this process's sweep, until it is concl
 
 
 class Sweep(Callback):
-    """Before a sweep: its folder. After it: the table, the plot, and exit code 1 if a member failed."""
+    """Before a sweep: its folder. After it: the table, the plot, and exit code 1 if a member
+    failed.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the folder for all members, wherever they will run."""
@@ -59,7 +63,9 @@ class Sweep(Callback):
 
 
 def _or_exit(function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call it; an InputError ends the command in one line. Of a callback's exceptions Hydra makes warnings."""
+    """Call it; an InputError ends the command in one line. Of a callback's exceptions Hydra makes
+    warnings.
+    """
     try:
         return function(argument)
     except InputError as error:
@@ -70,18 +76,22 @@ def _or_exit(function: Callable[[Any], Any], argument: Any) -> Any:
 def begin(config: DictConfig) -> Path:
     """Settle the sweep's folder and how its members are called; returns the folder.
 
-    config: Hydra's of all members, changed in place. Raises InputError for an Optuna sweep that has nothing to
-    optimise, and for a damaged member.json.
+    config: Hydra's of all members, changed in place. Raises InputError for an Optuna sweep that has
+    nothing to optimise, and for a damaged member.json.
     """
     hydra = config.hydra
     if "optuna" in hydra.sweeper._target_ and not config.get("objective"):
-        raise InputError("Optuna needs what to optimise: '+objective={METRIC: WEIGHT}', a sum of the run's metrics")
+        raise InputError(
+            "Optuna needs what to optimise: '+objective={METRIC: WEIGHT}', a sum of the run's metrics"
+        )
     parser = OverridesParser.create()
     given = parser.parse_overrides([*hydra.overrides.task])
     swept = {override.key_or_group for override in given if override.is_sweep_override()}
     swept |= set(hydra.sweeper.get("params") or {})
     fixed = [override for override in given if override.key_or_group not in swept]
-    own = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(each.key_or_group) for each in fixed)}]"]
+    own = [
+        f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(each.key_or_group) for each in fixed)}]"
+    ]
     if "optuna" in hydra.sweeper._target_ and hydra.sweeper.storage is not None:
         go_on_by_storage(hydra.sweeper, f"{config.name}/{_folder_name(swept, fixed)}")
     if not swept:
@@ -91,7 +101,9 @@ def begin(config: DictConfig) -> Path:
         own.append(f"hydra.sweep.dir={quoted(hydra.sweep.dir)}")
     hydra.overrides.hydra.extend(own)  # of each member
     folder = Path(hydra.sweep.dir)
-    from cfexp.evaluation.report.sweep_table import forget_unfinished  # late: a mistyped override answers at once
+    from cfexp.evaluation.report.sweep_table import (
+        forget_unfinished,
+    )  # late: a mistyped override answers at once
 
     forget_unfinished(folder)
     return folder
@@ -100,9 +112,12 @@ def begin(config: DictConfig) -> Path:
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
     from cfexp.evaluation.report.sweep_table import FOLDER
 
-    count = [str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None]
+    count = [
+        str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None
+    ]
     return FOLDER + (
-        folder_name([*sorted(map(under_one_name, swept)), *sorted(map(under_one_name, count))]) or "default"
+        folder_name([*sorted(map(under_one_name, swept)), *sorted(map(under_one_name, count))])
+        or "default"
     )
 
 
@@ -125,7 +140,9 @@ def conclude(folder: Path) -> bool:
 
 
 def as_member(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], float | None]:
-    """Let a member of a sweep return its objective, and not end it by an error; any other run is as it was."""
+    """Let a member of a sweep return its objective, and not end it by an error; any other run is as
+    it was.
+    """
 
     @functools.wraps(main)
     def wrapped(config: DictConfig) -> float | None:
@@ -138,7 +155,9 @@ def as_member(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], floa
 
 
 def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float | None:
-    """Run one member, unless it has finished before; returns its objective, None if it has none or failed."""
+    """Run one member, unless it has finished before; returns its objective, None if it has none or
+    failed.
+    """
     from cfexp.evaluation.report.sweep_table import write_note
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -158,10 +177,16 @@ def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float 
         expected = isinstance(error, InputError | OmegaConfBaseException)
         if not expected or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
-        line = one_line(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        line = (
+            one_line(error)
+            if expected
+            else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        )
         print(f"error: {folder.name}: {line}", file=sys.stderr)
         write_note(folder, parameters, error=line)
-        if "wandb" in sys.modules:  # else the next member, in this process, would go on with this one's run
+        if (
+            "wandb" in sys.modules
+        ):  # else the next member, in this process, would go on with this one's run
             sys.modules["wandb"].finish(exit_code=1)
         return None
     write_note(folder, parameters, objective=objective)
@@ -173,13 +198,22 @@ def _parameters() -> dict[str, str]:
     hydra = HydraConfig.get()
     shared = set(hydra.job.config.override_dirname.exclude_keys)
     overrides = OverridesParser.create().parse_overrides([*hydra.overrides.task])
-    own = (under_one_name(str(each.input_line)) for each in overrides if each.key_or_group not in shared)
-    return {key.lstrip("+"): value.strip("'\"") for key, _, value in (each.partition("=") for each in own)}
+    own = (
+        under_one_name(str(each.input_line))
+        for each in overrides
+        if each.key_or_group not in shared
+    )
+    return {
+        key.lstrip("+"): value.strip("'\"")
+        for key, _, value in (each.partition("=") for each in own)
+    }
 
 
 def _has_finished(config: DictConfig, folder: Path) -> bool:
     """Whether the run is there already; raises InputError where it is one of another config."""
-    if not (folder / "metrics.json").is_file() or any(config.get(name) is not None for name in ("image", "questions")):
+    if not (folder / "metrics.json").is_file() or any(
+        config.get(name) is not None for name in ("image", "questions")
+    ):
         return False
     from cfexp.run.explainer_stage import require_explainer
     from cfexp.run.stages import provide_stages
@@ -192,18 +226,24 @@ def _has_finished(config: DictConfig, folder: Path) -> bool:
 
 
 def _run_apart(folder: Path) -> None:
-    """Run a member that makes processes of its own in one: those repeat its command, which here is the whole sweep's.
+    """Run a member that makes processes of its own in one: those repeat its command, which here is
+    the whole sweep's.
 
-    Lightning kills the process whose child dies: that must not be the sweep's. Raises InputError with what a member
-    that fails said last.
+    Lightning kills the process whose child dies: that must not be the sweep's. Raises InputError
+    with what a member that fails said last.
     """
     hydra = HydraConfig.get()
     overrides = [*hydra.overrides.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
-    if hydra.job.config_name == "train" and not any(each.startswith("ckpt_path=") for each in overrides):
+    if hydra.job.config_name == "train" and not any(
+        each.startswith("ckpt_path=") for each in overrides
+    ):
         overrides.append("ckpt_path=last")
     command = [sys.executable, "-m", f"cfexp.{hydra.job.config_name}", *overrides]
     said = ""
-    with StoppedBySigterm(), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        StoppedBySigterm(),
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -214,23 +254,31 @@ def _run_apart(folder: Path) -> None:
             process.terminate()
             raise
     if process.returncode:
-        raise InputError(said.removeprefix("error: ") or f"ended with exit code {process.returncode}")
+        raise InputError(
+            said.removeprefix("error: ") or f"ended with exit code {process.returncode}"
+        )
 
 
 def _objective(config: DictConfig, folder: Path) -> float | None:
-    """The sum of the run's metrics that config.objective asks for; raises InputError for one that it does not have."""
+    """The sum of the run's metrics that config.objective asks for; raises InputError for one that
+    it does not have.
+    """
     from cfexp.evaluation.report.sweep_table import measured
 
     if not config.get("objective"):
         return None
     found = measured(folder)
     if missing := [name for name in config.objective if name not in found]:
-        raise InputError(f"objective: no {missing[0]!r} in {folder}/metrics.json; there are {', '.join(found)}")
+        raise InputError(
+            f"objective: no {missing[0]!r} in {folder}/metrics.json; there are {', '.join(found)}"
+        )
     return sum(float(weight) * found[str(name)].value for name, weight in config.objective.items())
 
 
 def sweepable(main: Callable[[], None]) -> Callable[[], None]:
-    """Say in one line what a launcher or sweeper wants installed, and conclude a sweep that its launcher gave up."""
+    """Say in one line what a launcher or sweeper wants installed, and conclude a sweep that its
+    launcher gave up.
+    """
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -254,7 +302,9 @@ def refuse_missing_plugins(arguments: Sequence[str]) -> None:
         module, extra = PLUGINS.get(choice, ("hydra", ""))
         # The namespace that holds the plugins is there with the first of them only.
         if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
-            raise InputError(f"{choice} is not installed: pip install 'cfexp[{extra}]' (see README, Sweeps)")
+            raise InputError(
+                f"{choice} is not installed: pip install 'cfexp[{extra}]' (see README, Sweeps)"
+            )
 
 
 def _chosen_by(argument: str) -> list[str]:
@@ -263,12 +313,16 @@ def _chosen_by(argument: str) -> list[str]:
         return []
     file = files("cfexp.conf") / "sweep" / f"{argument.partition('=')[2]}.yaml"
     content = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return [f"{group}={name}" for group, name in re.findall(r"override /(hydra/\w+): (\w+)", content)]
+    return [
+        f"{group}={name}" for group, name in re.findall(r"override /(hydra/\w+): (\w+)", content)
+    ]
 
 
 def main() -> None:
     """Print and write the table and the plot of a sweep again, finished or not."""
-    parser = argparse.ArgumentParser(prog="cfexp.sweep", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="cfexp.sweep", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("folder", type=Path, help="of the sweep: runs/NAME/sweep_...")
     if _or_exit(conclude, parser.parse_args().folder):
         sys.exit(1)

@@ -1,4 +1,6 @@
-"""`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set, score it."""
+"""`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set,
+score it.
+"""
 
 import shutil
 from pathlib import Path
@@ -30,7 +32,8 @@ register_resolvers()
 def main(config: DictConfig) -> None:
     """Train; then explain and score the test set. Everything is left in Hydra's output folder.
 
-    Raises InputError for a folder that holds a run of another config, or that another process is at work in.
+    Raises InputError for a folder that holds a run of another config, or that another process is at
+    work in.
     """
     # Imported late: --help and a mistyped override answer at once.
     from cfexp.run.folder_lock import claimed

@@ -1,4 +1,6 @@
-"""Writes what docs/run_folder.md says of the columns that each explainer declares: python docs/write_columns.py"""
+"""Writes what docs/run_folder.md says of the columns that each explainer declares: python
+docs/write_columns.py
+"""
 
 import importlib
 import pkgutil
@@ -9,7 +11,9 @@ from cfexp.declaration import Column
 from cfexp.explainers.base import Explainer
 
 PAGE = Path(__file__).parent / "run_folder.md"
-START, END = (f"<!-- {which}: python docs/write_columns.py -->" for which in ("columns", "end of columns"))
+START, END = (
+    f"<!-- {which}: python docs/write_columns.py -->" for which in ("columns", "end of columns")
+)
 
 
 def page() -> str:
@@ -33,7 +37,9 @@ def _declaring(kind: type[Explainer]) -> set[type[Explainer]]:
 
 def _table(explainer: type[Explainer]) -> str:
     stored = [column for column in explainer.columns if len(column.shape) < 2]
-    start = f"### Declared by {explainer.called}\n\nIts edits start from the {explainer.starts_from}.\n"
+    start = (
+        f"### Declared by {explainer.called}\n\nIts edits start from the {explainer.starts_from}.\n"
+    )
     if not stored:
         return start
     rows = [f"| `{column.name}` | {_type(column)} | {column.meaning} |" for column in stored]

@@ -15,7 +15,9 @@ from tests.tiny_streets import write_networks
 def in_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[InProcess]:
-    """Runs `python -m cfexp.NAME ARGUMENTS` in `tmp_path`, but within this process, which spares the imports."""
+    """Runs `python -m cfexp.NAME ARGUMENTS` in `tmp_path`, but within this process, which spares
+    the imports.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 

@@ -1,7 +1,7 @@
 """Weights that are a function of their names, so that golden outputs need no weights beside them.
 
-Each float tensor is standard normal noise from a generator seeded by the CRC-32 of its key, scaled by what its name
-says it is. The numbers in tests/golden/ were made with exactly these.
+Each float tensor is standard normal noise from a generator seeded by the CRC-32 of its key, scaled
+by what its name says it is. The numbers in tests/golden/ were made with exactly these.
 """
 
 import math
@@ -17,14 +17,22 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def read_shapes(key_file: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a published state dict, `key 1200x2400` or `key scalar` a line, from tests/golden/."""
+    """Names and shapes of a published state dict, `key 1200x2400` or `key scalar` a line, from
+    tests/golden/.
+    """
     lines = (line.split() for line in (GOLDEN / key_file).read_text().splitlines())
-    return {key: () if shape == "scalar" else tuple(map(int, shape.split("x"))) for key, shape in lines}
+    return {
+        key: () if shape == "scalar" else tuple(map(int, shape.split("x"))) for key, shape in lines
+    }
 
 
 def fill(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """A state dict with these names and shapes."""
-    filled = {key: _noise(key, shape) for key, shape in shapes.items() if not key.endswith((".weight_u", ".weight_v"))}
+    filled = {
+        key: _noise(key, shape)
+        for key, shape in shapes.items()
+        if not key.endswith((".weight_u", ".weight_v"))
+    }
     for key in shapes:
         if key.endswith(".weight_u"):
             layer = key.removesuffix("_u")
@@ -45,7 +53,9 @@ def _noise(key: str, shape: tuple[int, ...]) -> Tensor:
         "blending_beta": noise,
         "bias": 0.05 * noise,
     }
-    kernel_or_scale = noise * np.sqrt(2 / math.prod(shape[1:])) if len(shape) >= 2 else 1 + 0.1 * noise
+    kernel_or_scale = (
+        noise * np.sqrt(2 / math.prod(shape[1:])) if len(shape) >= 2 else 1 + 0.1 * noise
+    )
     return torch.from_numpy(np.asarray(by_kind.get(kind, kernel_or_scale), dtype=np.float32))
 
 

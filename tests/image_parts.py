@@ -1,4 +1,6 @@
-"""Small parts for tests of what works on images with layouts: eight drawn images in files, and networks for them."""
+"""Small parts for tests of what works on images with layouts: eight drawn images in files, and
+networks for them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ SIZE = (16, 32)
 
 
 class EightImages(LayoutDataModule):
-    """Eight images, the same in every part: a sky, a road, a box on it, and in each second image a post.
+    """Eight images, the same in every part: a sky, a road, a box on it, and in each second image a
+    post.
 
-    A green box says go, a red one does not; a light sky says bright. Image 5's brightness is not known.
+    A green box says go, a red one does not; a light sky says bright. Image 5's brightness is not
+    known.
     """
 
     region_names = ("sky", "road", "box", "post")
@@ -33,7 +37,13 @@ class EightImages(LayoutDataModule):
     reader = PngLayouts(REGIONS, unlabeled=1)
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        given = {"image_size": SIZE, "batch_size": 8, "eval_batch_size": 3, "horizontal_flip": 0.0, **settings}
+        given = {
+            "image_size": SIZE,
+            "batch_size": 8,
+            "eval_batch_size": 3,
+            "horizontal_flip": 0.0,
+            **settings,
+        }
         super().__init__(**given)
         self.folder = folder
 
@@ -62,7 +72,9 @@ class EightImages(LayoutDataModule):
         paths = self.folder / f"image{index}.png", self.folder / f"layout{index}.png"
         for pixels, path in zip((image, layout), paths, strict=True):
             Image.fromarray(pixels).save(path)
-        return LayoutRecord(f"image{index}", *paths, (float(go), float("nan") if index == 5 else float(bright)))
+        return LayoutRecord(
+            f"image{index}", *paths, (float(go), float("nan") if index == 5 else float(bright))
+        )
 
 
 def batch_of(data: EightImages, *rows: int, dtype: torch.dtype = torch.float32) -> ImageBatch:
@@ -85,10 +97,20 @@ def tiny_sean(num_regions: int = 4) -> SEAN:
 
 
 def trainer(folder: Path, epochs: int = 1, **settings: Any) -> Trainer:
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    options: dict[str, Any] = {"enable_checkpointing": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
+    quiet: dict[str, Any] = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+    }
+    options: dict[str, Any] = {
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "num_sanity_val_steps": 0,
+    }
     return Trainer(
-        max_epochs=epochs, default_root_dir=folder, **{**quiet, "limit_val_batches": 0, **options, **settings}
+        max_epochs=epochs,
+        default_root_dir=folder,
+        **{**quiet, "limit_val_batches": 0, **options, **settings},
     )
 
 
@@ -99,5 +121,9 @@ def values_of(network: nn.Module) -> dict[str, Tensor]:
 
 def unchanged(network: nn.Module, before: dict[str, Tensor]) -> bool:
     """Whether it is as it was, and no parameter has a gradient or takes one."""
-    takes_gradient = any(each.requires_grad or each.grad is not None for each in network.parameters())
-    return not takes_gradient and all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    takes_gradient = any(
+        each.requires_grad or each.grad is not None for each in network.parameters()
+    )
+    return not takes_gradient and all(
+        torch.equal(value, before[name]) for name, value in network.state_dict().items()
+    )

@@ -1,6 +1,7 @@
 """Disturbs a command at random moments, and starts it again until it has come to its end.
 
-The commands run in processes that a server forks, which has imported everything: a start takes a tenth of a second.
+The commands run in processes that a server forks, which has imported everything: a start takes a
+tenth of a second.
 """
 
 import errno
@@ -27,18 +28,21 @@ OF_THE_WAY = {".lock", ".hydra", "log.txt", "csv", "config.yaml", "provenance.js
 
 
 class Moment(NamedTuple):
-    """A disturbance, and when: a share in [0, 1) of the time, or of the file accesses, of an undisturbed run."""
+    """A disturbance, and when: a share in [0, 1) of the time, or of the file accesses, of an
+    undisturbed run.
+    """
 
     kind: str
     share: float
 
 
-# kill and term: the signals, at a time. write: SIGKILL between two accesses to files. disk: full from one of them on.
-# worker: SIGKILL, at a time, to a process that loads data.
+# kill and term: the signals, at a time. write: SIGKILL between two accesses to files. disk: full
+# from one of them on. worker: SIGKILL, at a time, to a process that loads data.
 KINDS = ("kill", "write", "term", "disk", "worker")
 
 
-# Seconds that a run may take at most, and the end of one that was sent SIGTERM, on a machine busy with other things.
+# Seconds that a run may take at most, and the end of one that was sent SIGTERM, on a machine busy
+# with other things.
 DEADLINE, PROMPT = 600, 60
 
 
@@ -75,7 +79,9 @@ class Command:
         self.accesses = int((home / "accesses").read_text())
 
     def survive(self, moments: Sequence[Moment]) -> int:
-        """Disturb it at each of the moments, from the start again where it ends before one; returns how many runs."""
+        """Disturb it at each of the moments, from the start again where it ends before one; returns
+        how many runs.
+        """
         runs, left = 0, list(moments)
         while True:
             folder = self.home / f"disturbed_{runs}"
@@ -101,7 +107,9 @@ class Command:
         process.join(DEADLINE)
         code = process.exitcode
         assert code is not None, f"still running: {said.read_text()}"
-        return Ended(code, said.read_text().splitlines(), time.monotonic() - (disturbed or began), code != 0)
+        return Ended(
+            code, said.read_text().splitlines(), time.monotonic() - (disturbed or began), code != 0
+        )
 
 
 def _disturb(process: ForkServerProcess, kind: str, when: float) -> float | None:
@@ -126,7 +134,11 @@ def _workers(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         program = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return [int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == program]
+        return [
+            int(child)
+            for child in children
+            if Path(f"/proc/{child}/cmdline").read_bytes() == program
+        ]
     except (FileNotFoundError, ProcessLookupError):
         return []
 
@@ -135,7 +147,9 @@ def _main(command: Command, folder: Path, said: Path, kind: str, at_access: int 
     """In the new process."""
     os.environ |= {"CFEXP_CACHE": str(command.cache), "OMP_NUM_THREADS": "1"}
     os.chdir(command.home)
-    multiprocessing.set_start_method("fork", force=True)  # of data workers: as in a process that a user starts
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # of data workers: as in a process that a user starts
     with said.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -147,7 +161,9 @@ def _main(command: Command, folder: Path, said: Path, kind: str, at_access: int 
 
 
 class _Accesses:
-    """Counts what a process does to the files of a run folder; at the one with number `at`, the disturbance comes."""
+    """Counts what a process does to the files of a run folder; at the one with number `at`, the
+    disturbance comes.
+    """
 
     def __init__(self, folder: Path, kind: str, at: int | None) -> None:
         self.folder, self.kind, self.at, self.count = str(folder), kind, at, 0
@@ -182,7 +198,11 @@ def _check(moment: Moment, ended: Ended) -> None:
         assert ended.code < 0 or last.startswith("stopped; the same command "), ended.said
         assert ended.seconds < PROMPT
     else:
-        expected = "error: No space left on device" if moment.kind == "disk" else "error: DataLoader worker (pid"
+        expected = (
+            "error: No space left on device"
+            if moment.kind == "disk"
+            else "error: DataLoader worker (pid"
+        )
         assert ended.code == 1, ended.said
         assert last.startswith(expected), ended.said
         assert "; then the same command " in last
@@ -217,7 +237,13 @@ def _tensors(content: Any, name: str = "") -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint by their place, but those of the callbacks."""
     if isinstance(content, torch.Tensor):
         return {name: content}
-    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    pairs = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if isinstance(content, list)
+        else ()
+    )
     found: dict[str, torch.Tensor] = {}
     for key, value in pairs:
         found |= {} if key == "callbacks" else _tensors(value, f"{name}.{key}")

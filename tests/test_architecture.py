@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 
 class Rule(NamedTuple):
-    """What a part of cfexp may use: parts of cfexp (besides itself and `errors`), and the four others."""
+    """What a part of cfexp may use: parts of cfexp (besides itself and `errors`), and the four
+    others.
+    """
 
     cfexp: str = ""
     lightning: bool = False
@@ -22,7 +24,8 @@ class Rule(NamedTuple):
     wandb: bool = False  # its images; the logger itself is Lightning's, named in conf/
 
 
-# The longest name that fits a module rules it. `package` is cfexp itself: its version, and where it lies.
+# The longest name that fits a module rules it. `package` is cfexp itself: its version, and where it
+# lies.
 RULES = {
     "__init__": Rule("_torchvision _moved library"),
     "_moved": Rule(),
@@ -42,12 +45,19 @@ RULES = {
     "models.released": Rule("models", files=True),
     # What is built of them
     "data": Rule("worlds", lightning=True, files=True),
-    "explainers": Rule("models losses data.base data.batch declaration pixel_attack", lightning=True),
+    "explainers": Rule(
+        "models losses data.base data.batch declaration pixel_attack", lightning=True
+    ),
     "explainers.memory": Rule(files=True),
     "training": Rule("models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack", files=True),
     # The machinery of a run, which knows of everything below
-    "run": Rule("data models losses evaluation explainers.base _moved package", lightning=True, hydra=True, files=True),
+    "run": Rule(
+        "data models losses evaluation explainers.base _moved package",
+        lightning=True,
+        hydra=True,
+        files=True,
+    ),
     "run.command_line": Rule(hydra=True),
     "run.folder_names": Rule(hydra=True),
     "run.folder_lock": Rule(lightning=True, files=True),
@@ -76,12 +86,22 @@ WANDB = {"wandb"}
 FILES = {"pickle", "pyarrow", "safetensors"}  # whoever imports these reads or writes files
 FILE_CALLS = (
     *("open", "*.open", "*.load", "*.save", "*.load_file", "*.save_file", "*.mkdir", "*.unlink"),
-    *("*.read_text", "*.read_bytes", "*.write_text", "*.write_bytes", "*.read_csv", "*.to_csv", "np.savez*"),
+    *(
+        "*.read_text",
+        "*.read_bytes",
+        "*.write_text",
+        "*.write_bytes",
+        "*.read_csv",
+        "*.to_csv",
+        "np.savez*",
+    ),
 )
 
 
 def module_name(path: Path) -> str:
-    """`data.base` for cfexp/data/base.py, `data` for cfexp/data/__init__.py, `__init__` for cfexp/__init__.py."""
+    """`data.base` for cfexp/data/base.py, `data` for cfexp/data/__init__.py, `__init__` for
+    cfexp/__init__.py.
+    """
     parts = path.relative_to(ROOT / "cfexp").with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -100,13 +120,24 @@ def imported(tree: ast.AST, name: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = f"cfexp.{name}" if (ROOT / "cfexp" / name).is_dir() else f"cfexp.{name}".rpartition(".")[0]
+            package = (
+                f"cfexp.{name}"
+                if (ROOT / "cfexp" / name).is_dir()
+                else f"cfexp.{name}".rpartition(".")[0]
+            )
             source = resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 is_module = f"{source}.{alias.name}".removeprefix("cfexp.") in MODULES
                 yield node.lineno, f"{source}.{alias.name}" if is_module else source
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            yield from ((node.lineno, str(arg.value)) for arg in node.args[:1] if isinstance(arg, ast.Constant))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
+            "import_module",
+            "__import__",
+        ):
+            yield from (
+                (node.lineno, str(arg.value))
+                for arg in node.args[:1]
+                if isinstance(arg, ast.Constant)
+            )
 
 
 def violations(name: str, source: str) -> Iterator[str]:
@@ -122,7 +153,9 @@ def violations(name: str, source: str) -> Iterator[str]:
     forbidden |= set() if rule.files else FILES
     for line, target in imported(tree, name):
         top, _, inner = target.partition(".")
-        if top in forbidden or (top == "cfexp" and not any(within(inner or "package", other) for other in allowed)):
+        if top in forbidden or (
+            top == "cfexp" and not any(within(inner or "package", other) for other in allowed)
+        ):
             yield f"{line}: imports {target}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and not rule.files:
@@ -142,7 +175,11 @@ def test_a_module_uses_only_what_its_part_may(path: Path) -> None:
         ("models.vqa.mlb", "from cfexp.data.batch import VQABatch", "1: imports cfexp.data.batch"),
         ("models.vqa.mlb", "from cfexp import losses", "1: imports cfexp.losses"),
         ("models.vqa.mlb", "from ... import losses", "1: imports cfexp.losses"),
-        ("models.vqa.mlb", "def f():\n    import cfexp.worlds.scenes", "2: imports cfexp.worlds.scenes"),
+        (
+            "models.vqa.mlb",
+            "def f():\n    import cfexp.worlds.scenes",
+            "2: imports cfexp.worlds.scenes",
+        ),
         ("models.vqa.mlb", "importlib.import_module('cfexp.train')", "1: imports cfexp.train"),
         ("models.vqa.mlb", "import cfexp", "1: imports cfexp"),
         ("models.vqa.mlb", "from lightning.pytorch import Trainer", "1: imports lightning.pytorch"),
@@ -155,16 +192,32 @@ def test_a_module_uses_only_what_its_part_may(path: Path) -> None:
             "1: imports cfexp.data.questions.vqa",
         ),
         ("explainers.base", "from cfexp import metrics", "1: imports cfexp.metrics"),
-        ("training.vqa_model", "from cfexp.explainers import base", "1: imports cfexp.explainers.base"),
-        ("evaluation.table", "from cfexp.explainers.base import Explanation", "1: imports cfexp.explainers.base"),
-        ("run.callbacks", "from cfexp.explainers.vqa_gan import X", "1: imports cfexp.explainers.vqa_gan"),
+        (
+            "training.vqa_model",
+            "from cfexp.explainers import base",
+            "1: imports cfexp.explainers.base",
+        ),
+        (
+            "evaluation.table",
+            "from cfexp.explainers.base import Explanation",
+            "1: imports cfexp.explainers.base",
+        ),
+        (
+            "run.callbacks",
+            "from cfexp.explainers.vqa_gan import X",
+            "1: imports cfexp.explainers.vqa_gan",
+        ),
         ("data.vqa", "from omegaconf import DictConfig", "1: imports omegaconf"),
         ("train", "import wandb", "1: imports wandb"),
         ("tools.plot", "", "cfexp.tools.plot is in no row of the table"),
         # And what is allowed:
         ("models.vqa.mlb", "from cfexp.models import pretrained", None),
         ("models.vqa.mlb", "from . import pretrained", None),
-        ("data.vqa", "from cfexp.errors import InputError\nfrom cfexp.worlds.scenes import SceneParameters", None),
+        (
+            "data.vqa",
+            "from cfexp.errors import InputError\nfrom cfexp.worlds.scenes import SceneParameters",
+            None,
+        ),
         ("explainers.base", "from cfexp import losses\nfrom cfexp.data import batch", None),
         ("models.loading.pretrained", "torch.load(path)", None),
         ("run.stages", "import cfexp, hydra, lightning", None),

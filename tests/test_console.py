@@ -19,9 +19,15 @@ def test_the_project_has_the_script() -> None:
     assert project["scripts"] == {"cfexp": "cfexp.console:main"}
 
 
-def test_every_command_of_the_readme_is_listed_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_readme_is_listed_with_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    used = {name for path in texts for name in re.findall(r"python -m cfexp\.([a-z_.]*[a-z_])", path.read_text())}
+    used = {
+        name
+        for path in texts
+        for name in re.findall(r"python -m cfexp\.([a-z_.]*[a-z_])", path.read_text())
+    }
     known = dict(console.commands())
     assert used <= known.keys()
     assert all(said and "\n" not in said and "`python -m" not in said for said in known.values())
@@ -37,9 +43,19 @@ def test_every_command_of_the_readme_is_listed_with_one_line(capsys: pytest.Capt
 def test_a_command_is_that_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     became = []
     monkeypatch.setattr("os.execv", lambda program, arguments: became.append((program, arguments)))
-    monkeypatch.setattr("sys.argv", ["/bin/cfexp", "train", "-m", "+experiment=vqa_color", "seed=0,1", "name=a b"])
+    monkeypatch.setattr(
+        "sys.argv", ["/bin/cfexp", "train", "-m", "+experiment=vqa_color", "seed=0,1", "name=a b"]
+    )
     console.main()
-    again = [sys.executable, "-m", "cfexp.train", "-m", "+experiment=vqa_color", "seed=0,1", "name=a b"]
+    again = [
+        sys.executable,
+        "-m",
+        "cfexp.train",
+        "-m",
+        "+experiment=vqa_color",
+        "seed=0,1",
+        "name=a b",
+    ]
     assert became == [(sys.executable, again)]
 
 
@@ -51,7 +67,11 @@ def test_it_says_what_the_module_says(command: list[str], tmp_path: Path) -> Non
         subprocess.run(each, cwd=tmp_path, capture_output=True, text=True, check=False)
         for each in ([*SCRIPT, *command], module)
     )
-    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (
+        theirs.returncode,
+        theirs.stdout,
+        theirs.stderr,
+    )
 
 
 def test_a_command_that_there_is_not() -> None:

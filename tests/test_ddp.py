@@ -1,4 +1,6 @@
-"""`trainer=ddp`: commands by two processes on this machine's CPUs, as a user starts them, on very small worlds."""
+"""`trainer=ddp`: commands by two processes on this machine's CPUs, as a user starts them, on very
+small worlds.
+"""
 
 import contextlib
 import os
@@ -23,15 +25,29 @@ from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
-VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_threads=1", "logger=csv"]
+VQA = [
+    "+experiment=vqa_color",
+    "+overlay=smoke",
+    "data.image_size=32",
+    "num_threads=1",
+    "logger=csv",
+]
 PICTURES = ("query", "reconstruction", "counterfactual", "layout", "truth_mask")
-PATIENCE = 600  # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
+PATIENCE = (
+    600  # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
+)
 
 
 @contextlib.contextmanager
-def started(verb: str, *arguments: str, cwd: Path, cache: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    verb: str, *arguments: str, cwd: Path, cache: Path, **more: str
+) -> Iterator[subprocess.Popen[str]]:
     """A command, which does not outlive this, nor do the processes that it starts."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CFEXP", "WANDB", "HYDRA"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CFEXP", "WANDB", "HYDRA"))
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", f"cfexp.{verb}", *arguments],
         cwd=cwd,
@@ -65,7 +81,9 @@ def run(verb: str, *arguments: str, cwd: Path, cache: Path, code: int = 0) -> li
 def alone(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     """Runs `python -m cfexp.VERB ARGUMENTS` within this process; the verb is the first argument."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    return lambda verb, *arguments: in_process({"explain": explain, "train": train}[verb].main, *arguments)
+    return lambda verb, *arguments: in_process(
+        {"explain": explain, "train": train}[verb].main, *arguments
+    )
 
 
 def only(folder: Path) -> Path:
@@ -88,11 +106,21 @@ def same_explanations(one: Path, other: Path, count: int) -> None:
 
 
 def search(networks: list[str], count: int) -> list[str]:
-    return [*DRIVING, *networks, "explainer.num_steps=2", f"data.max_test_images={count}", "name=search"]
+    return [
+        *DRIVING,
+        *networks,
+        "explainer.num_steps=2",
+        f"data.max_test_images={count}",
+        "name=search",
+    ]
 
 
-def test_two_processes_explain_what_one_explains(alone: Main, networks: list[str], tmp_path: Path, cache: Path) -> None:
-    """Five queries: the second process has one less. They find the folder of the command by themselves."""
+def test_two_processes_explain_what_one_explains(
+    alone: Main, networks: list[str], tmp_path: Path, cache: Path
+) -> None:
+    """Five queries: the second process has one less. They find the folder of the command by
+    themselves.
+    """
     command = search(networks, 5)
     printed = run("explain", *command, *TWO, cwd=tmp_path, cache=cache)
     (folder,) = (tmp_path / "runs" / "search").iterdir()
@@ -118,18 +146,33 @@ def test_fewer_queries_than_processes_and_as_many_for_each(
     assert alone("explain", *command, f"hydra.run.dir={tmp_path / 'alone'}")[0] == 0
     run("explain", *command, *TWO, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path, cache=cache)
     same_explanations(tmp_path / "alone", tmp_path / "two", count)
-    again = run("explain", *command, *TWO, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path, cache=cache)
-    assert len([line for line in again if line.startswith(f"goes on after {count} explanations: ")]) == 1
+    again = run(
+        "explain", *command, *TWO, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path, cache=cache
+    )
+    assert (
+        len([line for line in again if line.startswith(f"goes on after {count} explanations: ")])
+        == 1
+    )
 
 
 @pytest.mark.slow
-def test_two_nodes_explain_what_one_explains(alone: Main, networks: list[str], tmp_path: Path, cache: Path) -> None:
+def test_two_nodes_explain_what_one_explains(
+    alone: Main, networks: list[str], tmp_path: Path, cache: Path
+) -> None:
     """The same command on each; they start at once, and the second folder is the first."""
     command = [*search(networks, 5), f"hydra.run.dir={tmp_path / 'two'}"]
-    command += ["trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2", "trainer.accelerator=cpu"]
+    command += [
+        "trainer=ddp",
+        "trainer.devices=1",
+        "trainer.num_nodes=2",
+        "trainer.accelerator=cpu",
+    ]
     with socket.create_server(("127.0.0.1", 0)) as free:
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    nodes = [partial(started, "explain", *command, cwd=tmp_path, cache=cache, **meeting, NODE_RANK=k) for k in "01"]
+    nodes = [
+        partial(started, "explain", *command, cwd=tmp_path, cache=cache, **meeting, NODE_RANK=k)
+        for k in "01"
+    ]
     with nodes[0]() as first, nodes[1]() as second:
         assert sum("everything lies in" in line for line in [*said(first), *said(second)]) == 1
     assert alone("explain", *search(networks, 5), f"hydra.run.dir={tmp_path / 'alone'}")[0] == 0
@@ -158,17 +201,24 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(
     alone: Main, networks: list[str], tmp_path: Path, cache: Path
 ) -> None:
     command = [*search(networks, 6), "explainer.num_steps=40"]
-    with started("explain", *command, *TWO, "hydra.run.dir=two", cwd=tmp_path, cache=cache) as process:
+    with started(
+        "explain", *command, *TWO, "hydra.run.dir=two", cwd=tmp_path, cache=cache
+    ) as process:
         while not list((tmp_path / "two").glob("explanations/counterfactual/*.png")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (second,) = (child for child in children if b"cfexp" in Path(f"/proc/{child}/cmdline").read_bytes())
+        (second,) = (
+            child for child in children if b"cfexp" in Path(f"/proc/{child}/cmdline").read_bytes()
+        )
         os.kill(int(second), signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in output
     if process.returncode == 1:  # at the end it waited for the other
-        assert output.splitlines()[-1] == "error: another process of this run has ended; then the same command goes on"
+        assert (
+            output.splitlines()[-1]
+            == "error: another process of this run has ended; then the same command goes on"
+        )
     else:  # Lightning looks every five seconds, and kills all that are left
         assert process.returncode == -signal.SIGKILL
         assert f"Child process with PID {second} terminated with code -9" in output
@@ -180,34 +230,64 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(
 
 @pytest.mark.slow
 def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) -> None:
-    """Two epochs, so that after the first the discriminator is trained, too; its stage is trained first, by one."""
+    """Two epochs, so that after the first the discriminator is trained, too; its stage is trained
+    first, by one.
+    """
     printed = run("train", *VQA, *TWO, "trainer.max_epochs=2", cwd=tmp_path, cache=cache)
     assert len([line for line in printed if "is trained first" in line]) == 1
     folder = only(tmp_path / "runs" / "vqa_color")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    steps = [{int(state["step"]) for state in each["state"].values()} for each in checkpoint["optimizer_states"]]
+    steps = [
+        {int(state["step"]) for state in each["state"].values()}
+        for each in checkpoint["optimizer_states"]
+    ]
     assert steps == [{2}, {1}]  # of an epoch 59 questions each are one batch
     keys = timeless(folder)["key"].to_pylist()
-    assert len(set(keys)) == len(keys) == len(list((folder / "explanations" / "counterfactual").iterdir())) > 10
+    assert (
+        len(set(keys))
+        == len(keys)
+        == len(list((folder / "explanations" / "counterfactual").iterdir()))
+        > 10
+    )
     assert list((folder / "explanations").glob("records-*")) == []
     again = ["ckpt_path=last", "trainer.max_epochs=3"]
-    assert "goes on after 2 epochs" in "\n".join(run("train", *VQA, *TWO, *again, cwd=tmp_path, cache=cache))
-    assert progress_of(only(tmp_path / "runs" / "vqa_color") / "checkpoints" / "last.ckpt").epochs == 3
+    assert "goes on after 2 epochs" in "\n".join(
+        run("train", *VQA, *TWO, *again, cwd=tmp_path, cache=cache)
+    )
+    assert (
+        progress_of(only(tmp_path / "runs" / "vqa_color") / "checkpoints" / "last.ckpt").epochs == 3
+    )
 
 
 @pytest.mark.slow
 def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
     alone: Main, networks: list[str], tmp_path: Path, cache: Path
 ) -> None:
-    """Both optimizers, with statistics over the batches of both processes; by SGD, which rounding moves little."""
-    (features,) = (each.removeprefix("checkpoints.decision=") for each in networks if "decision" in each)
-    command = ["+experiment=street_autoencoder", "data.world.train_scenes=12", "data.world.val_scenes=3", "seed=1"]
+    """Both optimizers, with statistics over the batches of both processes; by SGD, which rounding
+    moves little.
+    """
+    (features,) = (
+        each.removeprefix("checkpoints.decision=") for each in networks if "decision" in each
+    )
+    command = [
+        "+experiment=street_autoencoder",
+        "data.world.train_scenes=12",
+        "data.world.val_scenes=3",
+        "seed=1",
+    ]
     command += ["data.holdout_images=2", "data.eval_batch_size=2", "num_threads=1", "logger=csv"]
     command += ["network.base_channels=4", "network.style_dim=8"]
     command += ["requires.features.overrides=['network.widths=[4,8]']"]
     command += [f"checkpoints.features={features}", "module.perceptual_layers=[1,1]"]
-    command += ["module.warmup=0", "module.cooldown=0", "+trainer.limit_train_batches=1", "trainer.max_epochs=1"]
-    discriminator = "{_target_:cfexp.models.discriminators.MultiscaleDiscriminator,num_regions:20,channels:4}"
+    command += [
+        "module.warmup=0",
+        "module.cooldown=0",
+        "+trainer.limit_train_batches=1",
+        "trainer.max_epochs=1",
+    ]
+    discriminator = (
+        "{_target_:cfexp.models.discriminators.MultiscaleDiscriminator,num_regions:20,channels:4}"
+    )
     sgd = "{_target_:torch.optim.SGD,_partial_:true,lr:0.1}"
     command += [f"module.discriminator={discriminator}", f"module.discriminator_optimizer={sgd}"]
     command += ["~module.generator_optimizer", f"+module.generator_optimizer={sgd}"]
@@ -215,10 +295,14 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
     for name, more in (("alone", ["data.batch_size=4"]), ("two", ["data.batch_size=2", *TWO])):
         run("train", *command, *more, f"hydra.run.dir={name}", cwd=tmp_path, cache=cache)
         assert (tmp_path / name / "metrics.json").is_file()
-        states[name] = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        states[name] = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)[
+            "state_dict"
+        ]
     assert states["alone"].keys() == states["two"].keys()
     for name, expected in states["alone"].items():
-        if name.endswith("noise_scale"):  # 0 in this step, but its gradient is by noise that each process draws itself
+        if name.endswith(
+            "noise_scale"
+        ):  # 0 in this step, but its gradient is by noise that each process draws itself
             continue
         torch.testing.assert_close(states["two"][name], expected, rtol=1e-3, atol=1e-5, msg=name)
 

@@ -25,7 +25,12 @@ EXPERIMENTS = sorted(
     for path in (CONF / "experiment").rglob("*.yaml")
     if "python -m cfexp.evaluate" not in path.read_text()
 )
-FACES = ["data=celebamask_hq", "data.first_test_id=20", "data.holdout_images=4", "data.image_size=[16,16]"]
+FACES = [
+    "data=celebamask_hq",
+    "data.first_test_id=20",
+    "data.holdout_images=4",
+    "data.image_size=[16,16]",
+]
 STREETS = ["data.world.train_scenes=3", "data.world.val_scenes=2", "data.holdout_images=1"]
 
 
@@ -36,7 +41,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(cache: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(cached_faces(FaceParameters(faces=24, image_size=32), cache), tmp_path / "faces"))
+    return Path(
+        shutil.copytree(
+            cached_faces(FaceParameters(faces=24, image_size=32), cache), tmp_path / "faces"
+        )
+    )
 
 
 @pytest.fixture
@@ -44,7 +53,9 @@ def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Runs `python -m cfexp.doctor ARGUMENTS` within this process, or another `verb`."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
 
-    def run(*arguments: str, verb: Callable[[], None] = doctor.main) -> tuple[int, list[str], list[str]]:
+    def run(
+        *arguments: str, verb: Callable[[], None] = doctor.main
+    ) -> tuple[int, list[str], list[str]]:
         return in_process(verb, *arguments)
 
     return run
@@ -74,7 +85,11 @@ def test_every_finding_is_one_line_and_errors_give_exit_code_1(main: Main, root:
     code, stdout, _ = main(*FACES, f"data.root={root}")
     assert code == 1
     assert stdout[0] == f"checked {root} (24 images): errors of 3 kinds, notes of 1"
-    assert stdout[1].split(maxsplit=2) == ["error", "1", f"{root / 'identity_CelebA.txt'}: the file is empty"]
+    assert stdout[1].split(maxsplit=2) == [
+        "error",
+        "1",
+        f"{root / 'identity_CelebA.txt'}: the file is empty",
+    ]
     _, times, rest = stdout[2].split(maxsplit=2)
     assert times == "2"
     assert rest.startswith(f"{root / 'CelebA-HQ-img' / '21.jpg'}: not a readable image")  # by name
@@ -85,8 +100,19 @@ def test_every_finding_is_one_line_and_errors_give_exit_code_1(main: Main, root:
 def test_a_training_on_the_same_root_stops_or_skips(main: Main, root: Path, tmp_path: Path) -> None:
     for number in (16, 21):
         (root / "CelebA-HQ-img" / f"{number}.jpg").write_bytes(b"")
-    settings = ["trainer.max_epochs=1", "logger=none", "data.batch_size=4", "network.widths=[4]", "num_threads=1"]
-    experiment = ["+experiment=face_decision", f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}", *FACES[1:]]
+    settings = [
+        "trainer.max_epochs=1",
+        "logger=none",
+        "data.batch_size=4",
+        "network.widths=[4]",
+        "num_threads=1",
+    ]
+    experiment = [
+        "+experiment=face_decision",
+        f"data.root={root}",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        *FACES[1:],
+    ]
     code, _, stderr = main(*experiment, *settings, verb=train.main)
     assert (code, len(stderr)) == (2, 1)
     assert stderr[0].startswith(f"error: {root / 'CelebA-HQ-img' / '16.jpg'}: not a readable image")
@@ -101,16 +127,36 @@ def test_a_training_on_the_same_root_stops_or_skips(main: Main, root: Path, tmp_
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ((), "error: nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)"),
+        (
+            (),
+            "error: nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)",
+        ),
         (("data=celeba",), "error: data.root must be given: data.root=VALUE"),
-        (("data=vqav1", "data.root=/nowhere"), "error: data.root=/nowhere is no folder; give the one that the"),
-        (("checkpoint=a.ckpt",), "error: checkpoint= is checked against a network: give network=NAME"),
-        (("network=smooth_classifier", "checkpoint=a.ckpt"), "error: Interpolation key 'facts.num_classes' not found"),
-        (("data=celebamask_hq", "data.root=.", "data.split=val"), "error: data.split must be one of paper, celeba"),
-        (("+checkpoints.decision=a.ckpt",), "error: checkpoints.decision: no network of this config is loaded from it"),
+        (
+            ("data=vqav1", "data.root=/nowhere"),
+            "error: data.root=/nowhere is no folder; give the one that the",
+        ),
+        (
+            ("checkpoint=a.ckpt",),
+            "error: checkpoint= is checked against a network: give network=NAME",
+        ),
+        (
+            ("network=smooth_classifier", "checkpoint=a.ckpt"),
+            "error: Interpolation key 'facts.num_classes' not found",
+        ),
+        (
+            ("data=celebamask_hq", "data.root=.", "data.split=val"),
+            "error: data.split must be one of paper, celeba",
+        ),
+        (
+            ("+checkpoints.decision=a.ckpt",),
+            "error: checkpoints.decision: no network of this config is loaded from it",
+        ),
     ],
 )
-def test_what_cannot_be_checked_is_one_line_and_exit_code_2(main: Main, arguments: tuple[str, ...], line: str) -> None:
+def test_what_cannot_be_checked_is_one_line_and_exit_code_2(
+    main: Main, arguments: tuple[str, ...], line: str
+) -> None:
     code, stdout, stderr = main(*arguments)
     assert (code, stdout) == (2, [])
     assert len(stderr) == 1
@@ -122,7 +168,9 @@ def test_a_checkpoint_is_held_against_its_network(main: Main, tmp_path: Path) ->
     network = SmoothClassifier(3, (16, 32, 64, 96))
     path = saved(network, tmp_path / "model.ckpt")
     assert main(*command, f"checkpoint={path}")[0] == 0
-    _, (first, line), _ = main("network=smooth_classifier", "+facts.num_classes=4", f"checkpoint={path}")
+    _, (first, line), _ = main(
+        "network=smooth_classifier", "+facts.num_classes=4", f"checkpoint={path}"
+    )
     assert first == f"checked {path}: errors of 1 kind, notes of 0"
     assert line.startswith("error")
     assert f"{path} does not fit SmoothClassifier: " in line
@@ -149,7 +197,10 @@ def test_a_checkpoint_of_others_is_converted_first(main: Main, tmp_path: Path) -
     assert len(stdout) == 2
     assert "missing" in stdout[1]
     code, _, stderr = main(*command, "released=gan")
-    assert (code, stderr) == (2, ["error: released must be one of mlb, sean, decision, segmenter, oracle, got 'gan'"])
+    assert (code, stderr) == (
+        2,
+        ["error: released must be one of mlb, sean, decision, segmenter, oracle, got 'gan'"],
+    )
 
 
 def test_the_checkpoints_of_an_experiment_are_held_against_the_networks_loaded_from_them(
@@ -200,7 +251,11 @@ def test_label_maps_given_by_their_index_are_checked(main: Main, tmp_path: Path)
 def test_explaining_skips_bad_images_however_often_it_is_called(main: Main, tmp_path: Path) -> None:
     register_resolvers()
     small = ["data.eval_batch_size=1", "data.cache_images=false", "num_threads=1"]
-    command = ["+experiment=steex_driving", *small, "+requires.decision.overrides=['network.widths=[4,8]']"]
+    command = [
+        "+experiment=steex_driving",
+        *small,
+        "+requires.decision.overrides=['network.widths=[4,8]']",
+    ]
     command.append("+requires.autoencoder.overrides=['network.base_channels=4']")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("explain", overrides=[*command, "+facts.num_regions=20"])
@@ -216,11 +271,15 @@ def test_explaining_skips_bad_images_however_often_it_is_called(main: Main, tmp_
         "explainer.num_steps=1",
     ]
     for _ in range(2):  # of which the second explains nothing but what is still missing
-        code, stdout, stderr = main(*command, f"hydra.run.dir={tmp_path / 'run'}", verb=explain.main)
+        code, stdout, stderr = main(
+            *command, f"hydra.run.dir={tmp_path / 'run'}", verb=explain.main
+        )
         assert code == 0, stderr
         assert "1 images of the test part were skipped" in "\n".join(stdout + stderr)
         records = RunFolder(tmp_path / "run").records()
-        assert [record["image_id"] for record in records] == [f"00000001-0000000{k}" for k in (0, 1, 3)]
+        assert [record["image_id"] for record in records] == [
+            f"00000001-0000000{k}" for k in (0, 1, 3)
+        ]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)

@@ -11,7 +11,8 @@ from cfexp.run.stages import WEIGHTS
 
 def test_every_stage_of_the_demos_is_shipped_and_nothing_else() -> None:
     wanted = {f"{name}.safetensors" for name in wanted_stages()}
-    # Where this fails, settings have changed: `make embedded-weights`, or with --rename if they change no number.
+    # Where this fails, settings have changed: `make embedded-weights`, or with --rename if they
+    # change no number.
     assert {path.name for path in WEIGHTS.glob("*")} == wanted
 
 
@@ -19,7 +20,9 @@ def test_a_change_of_names_alone_renames_what_is_shipped(tmp_path: Path) -> None
     for name in wanted_stages():
         (tmp_path / f"{name.rpartition('-')[0]}-000000000000.safetensors").write_text(name)
     rename(tmp_path)
-    assert {path.stem: path.read_text() for path in tmp_path.iterdir()} == {name: name for name in wanted_stages()}
+    assert {path.stem: path.read_text() for path in tmp_path.iterdir()} == {
+        name: name for name in wanted_stages()
+    }
 
 
 def test_shipped_weights_say_what_made_them() -> None:
@@ -29,6 +32,9 @@ def test_shipped_weights_say_what_made_them() -> None:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()
         assert metadata["command"] == "make embedded-weights"
-        # Of the same experiment: the rest of a name may have changed since, with no number of the network.
+        # Of the same experiment: the rest of a name may have changed since, with no number of the
+        # network.
         assert metadata["stage"].rpartition("-")[0] == path.stem.rpartition("-")[0]
-        assert all(isinstance(value, float) for value in json.loads(metadata["test_figures"]).values())
+        assert all(
+            isinstance(value, float) for value in json.loads(metadata["test_figures"]).values()
+        )

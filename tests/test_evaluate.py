@@ -1,4 +1,6 @@
-"""`python -m cfexp.evaluate` on hand-made run folders: identity, reports, and what a user has wrong."""
+"""`python -m cfexp.evaluate` on hand-made run folders: identity, reports, and what a user has
+wrong.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -51,8 +53,12 @@ def main(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Main:
     return partial(in_process, evaluate.main)
 
 
-def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float, **config: Any) -> Path:
-    """A run of two searches that turned grey into `shown`, one a bit less red, with the config that a run leaves."""
+def search(
+    folder: Path, name: str, shown: tuple[int, int, int], distance: float, **config: Any
+) -> Path:
+    """A run of two searches that turned grey into `shown`, one a bit less red, with the config that
+    a run leaves.
+    """
     known: Record = {
         "counter_class": 1,
         "query_class": 0,
@@ -60,11 +66,21 @@ def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float
         "stored_class": 1,
         "success": True,
     }
-    known |= {"stored_success": True, "flip_step": 3, "code_distance": distance, "region_change": [distance]}
+    known |= {
+        "stored_success": True,
+        "flip_step": 3,
+        "code_distance": distance,
+        "region_change": [distance],
+    }
     known |= {"answer_before": "not smiling", "answer_after": "smiling", "labels": {"Smiling": 0}}
     red, green, blue = shown
     rows = [
-        ({**known, "key": key, "image_id": str(key)}, picture(), picture((red - key, green, blue)), None)
+        (
+            {**known, "key": key, "image_id": str(key)},
+            picture(),
+            picture((red - key, green, blue)),
+            None,
+        )
         for key in (0, 1)
     ]
     write_run(folder, rows, data={"region_names": ["skin"]})
@@ -72,10 +88,15 @@ def search(folder: Path, name: str, shown: tuple[int, int, int], distance: float
     return folder
 
 
-def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_sweep_is_held_against_what_should_rise_and_fall(
+    main: Main, checkpoint: Path, tmp_path: Path
+) -> None:
     OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
     weights = {"0": (200, 30, 30), "0.1": (150, 60, 60), "1": (110, 90, 90)}
-    label = {"label": "Smiling", "explainer": {"regions": None, "class_names": ["not smiling", "smiling"]}}
+    label = {
+        "label": "Smiling",
+        "explainer": {"regions": None, "class_names": ["not smiling", "smiling"]},
+    }
     runs = [
         search(tmp_path / weight, f"steex_smile_{weight}", shown, 4 - float(weight), **label)
         for weight, shown in weights.items()
@@ -89,24 +110,39 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(main: Main, checkpoin
         f"{{name: young, run: steex_young, group: all, metric: success_kept, at_least: 99.5}}]"
     )
     code, stdout, stderr = main(
-        f"run=[{','.join(map(str, runs))}]", f"+checkpoints.identity={checkpoint}", goals, "num_threads=1"
+        f"run=[{','.join(map(str, runs))}]",
+        f"+checkpoints.identity={checkpoint}",
+        goals,
+        "num_threads=1",
     )
     assert code == 0, stderr
     table = stdout[stdout.index(next(line for line in stdout if line.startswith("Goals"))) :]
     verdicts = {line.split()[0]: line.split()[-1] for line in table if line.strip()}
-    assert [verdicts[name] for name in ("distance", "identity", "floor", "right")] == ["reached"] * 4
-    assert any(line.strip().startswith("young") and line.rstrip().endswith("not given: steex_young") for line in table)
+    assert [verdicts[name] for name in ("distance", "identity", "floor", "right")] == [
+        "reached"
+    ] * 4
+    assert any(
+        line.strip().startswith("young") and line.rstrip().endswith("not given: steex_young")
+        for line in table
+    )
     rows = pd.read_csv(runs[0] / "metrics.csv").set_index(["group", "metric"])
     cosines = [(red + 30 + 30) / (3 * (red**2 + 2 * 30**2)) ** 0.5 for red in (200, 199)]
-    assert rows.loc[("all", "identity_similarity"), "value"] == pytest.approx(sum(cosines) / 2, abs=1e-4)
+    assert rows.loc[("all", "identity_similarity"), "value"] == pytest.approx(
+        sum(cosines) / 2, abs=1e-4
+    )
     assert pd.isna(rows.loc[("all", "code_distance"), "low"])  # both are as far: no interval
     assert ("smiling -> not smiling", "success_kept") not in rows.index
     # What they were called before is understood.
-    code, stdout, stderr = main(f"run={runs[0]}", goals.replace("goals=", "figures="), "num_threads=1")
+    code, stdout, stderr = main(
+        f"run={runs[0]}", goals.replace("goals=", "figures="), "num_threads=1"
+    )
     assert (code, sum(line.startswith("Goals") for line in stdout)) == (0, 1), stderr
     code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", goals, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
-    assert (code, "both are called steex_smile_0, of seed None; goals are of one each" in line) == (2, True)
+    assert (code, "both are called steex_smile_0, of seed None; goals are of one each" in line) == (
+        2,
+        True,
+    )
 
 
 @pytest.mark.parametrize("name", ["steex_report", "steex_faces_report", "vqa_report"])

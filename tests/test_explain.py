@@ -1,4 +1,6 @@
-"""`python -m cfexp.explain` from end to end, as a user starts, kills, repeats and mistypes it, on few streets."""
+"""`python -m cfexp.explain` from end to end, as a user starts, kills, repeats and mistypes it, on
+few streets.
+"""
 
 import json
 import os
@@ -30,7 +32,11 @@ EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 
 
 def environment(cache: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CFEXP", "WANDB", "HYDRA"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CFEXP", "WANDB", "HYDRA"))
+    }
     return {**kept, "CFEXP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
 
 
@@ -61,9 +67,17 @@ def test_help_lists_what_explains(tmp_path: Path, cache: Path) -> None:
         assert (name in listed) == ("cfexp.explain" in path.read_text().splitlines()[1]), name
 
 
-def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, networks: list[str], tmp_path: Path) -> None:
+def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(
+    main: Main, networks: list[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    command = [*DRIVING, *networks, "explainer.num_steps=2", "data.max_test_images=5", f"hydra.run.dir={folder}"]
+    command = [
+        *DRIVING,
+        *networks,
+        "explainer.num_steps=2",
+        "data.max_test_images=5",
+        f"hydra.run.dir={folder}",
+    ]
     code, stdout, stderr = main(*command)
     assert code == 0, stderr
     assert "${" not in (folder / "config.yaml").read_text()
@@ -75,13 +89,19 @@ def test_a_run_leaves_all_that_is_needed_and_is_not_done_twice(main: Main, netwo
     records = RunFolder(folder).records()
     assert [record["image_id"] for record in records] == [f"00000001-{k:08x}" for k in range(5)]
     assert all(record["answer_before"] in ("stop", "go") for record in records)
-    assert all(record["truth"]["causal_regions"] and len(record["region_change"]) == 20 for record in records)
+    assert all(
+        record["truth"]["causal_regions"] and len(record["region_change"]) == 20
+        for record in records
+    )
     rows = pd.read_csv(folder / "metrics.csv")
     assert rows[(rows.metric == "reconstruction_kept") & (rows.group == "all")].n.tolist() == [5]
     assert rows[rows.metric == "decision_right"].n.tolist()[:1] == [5]
     assert (folder / "counterfactuals.png").is_file()
     assert stdout[-1].startswith(f"everything lies in {folder}: metrics.json")
-    table, scores = (folder / "explanations.parquet").read_bytes(), (folder / "metrics.csv").read_bytes()
+    table, scores = (
+        (folder / "explanations.parquet").read_bytes(),
+        (folder / "metrics.csv").read_bytes(),
+    )
     code, stdout, _ = main(*command)
     assert code == 0
     assert any(line.startswith("goes on after 5 explanations: ") for line in stdout)
@@ -108,15 +128,28 @@ def test_one_search_has_one_folder_however_its_settings_are_spelt(
     assert len([*(tmp_path / "runs" / "steex_driving").iterdir()]) == 1
 
 
-def test_the_page_of_the_run_folder_knows_every_column(main: Main, networks: list[str], tmp_path: Path) -> None:
+def test_the_page_of_the_run_folder_knows_every_column(
+    main: Main, networks: list[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     more = ["explainer.num_candidates=2", "explainer.sweep_regions=true", "data.max_test_images=1"]
-    code, _, stderr = main(*DRIVING, *networks, *more, "explainer.num_steps=1", f"hydra.run.dir={folder}")
+    code, _, stderr = main(
+        *DRIVING, *networks, *more, "explainer.num_steps=1", f"hydra.run.dir={folder}"
+    )
     assert code == 0, stderr
-    sections = "every explanation", "few classes", "images", "embedded streets", "further answers", "STEEX"
+    sections = (
+        "every explanation",
+        "few classes",
+        "images",
+        "embedded streets",
+        "further answers",
+        "STEEX",
+    )
     written = set(pd.read_parquet(folder / "explanations.parquet").columns)
     assert written == documented(*sections) - {"regions_absent"}  # all may change
-    assert set(json.loads((folder / "provenance.json").read_text())) == documented("provenance.json")
+    assert set(json.loads((folder / "provenance.json").read_text())) == documented(
+        "provenance.json"
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -145,9 +178,14 @@ def test_what_is_killed_goes_on_with_the_same_command(
     assert (disturbed / "metrics.csv").read_bytes() == (undisturbed / "metrics.csv").read_bytes()
     assert timeless(disturbed).equals(timeless(undisturbed))
     for name in ("query", "reconstruction", "counterfactual", "truth_mask"):
-        pictures = [sorted((folder / "explanations" / name).iterdir()) for folder in (disturbed, undisturbed)]
+        pictures = [
+            sorted((folder / "explanations" / name).iterdir())
+            for folder in (disturbed, undisturbed)
+        ]
         assert len(pictures[0]) == 8
-        assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*pictures, strict=True))
+        assert all(
+            one.read_bytes() == other.read_bytes() for one, other in zip(*pictures, strict=True)
+        )
 
 
 def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
@@ -166,19 +204,39 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
     code, _, stderr = main(*command, "explainer.regions=[car]", f"hydra.run.dir='{folder}'")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert code == 2
-    assert "holds a run of another config: explainer.regions=['car'] instead of None. Remove it, or choose" in line
-    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"} == content
+    assert (
+        "holds a run of another config: explainer.regions=['car'] instead of None. Remove it, or choose"
+        in line
+    )
+    assert {
+        path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"
+    } == content
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["explainer.regions=[trafic_light]"], "regions: 'trafic_light' is none of road, sidewalk, "),
-        (["explainer.counter_class=left"], "counter_class='left' is none of the classes ['stop', 'go']"),
-        (["checkpoints.decision=/nowhere.ckpt"], "checkpoints.decision=/nowhere.ckpt: no such file"),
+        (
+            ["explainer.regions=[trafic_light]"],
+            "regions: 'trafic_light' is none of road, sidewalk, ",
+        ),
+        (
+            ["explainer.counter_class=left"],
+            "counter_class='left' is none of the classes ['stop', 'go']",
+        ),
+        (
+            ["checkpoints.decision=/nowhere.ckpt"],
+            "checkpoints.decision=/nowhere.ckpt: no such file",
+        ),
         ([f"checkpoints.autoencoder={__file__}"], "test_explain.py is no readable checkpoint"),
-        (["++requires.decision.overrides=['network.widths=[4,6]']"], "decision.ckpt does not fit SmoothClassifier: "),
-        (["data.predict_part=everything"], "data.predict_part must be one of train, val, test, got 'everything'"),
+        (
+            ["++requires.decision.overrides=['network.widths=[4,6]']"],
+            "decision.ckpt does not fit SmoothClassifier: ",
+        ),
+        (
+            ["data.predict_part=everything"],
+            "data.predict_part must be one of train, val, test, got 'everything'",
+        ),
         (["data.root=/nowhere"], "/nowhere"),
         (
             ["data.image_size=[60,120]"],
@@ -187,7 +245,9 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_the_user_has_wrong_is_one_line(main: Main, networks: list[str], more: list[str], message: str) -> None:
+def test_what_the_user_has_wrong_is_one_line(
+    main: Main, networks: list[str], more: list[str], message: str
+) -> None:
     kept = [each for each in networks if not more[0].startswith(each.partition("=")[0])]
     code, _, stderr = main(*DRIVING, *kept, *more, "hydra.run.dir=wrong")
     (line,) = [line for line in stderr if line.startswith("error: ")]
@@ -201,7 +261,9 @@ def test_no_experiment_is_said_in_one_line(main: Main) -> None:
     assert (code, [line for line in stderr if "choose an experiment" in line]) == (2, stderr[-1:])
 
 
-def test_layouts_may_be_predicted_by_a_segmenter_of_ones_own(main: Main, networks: list[str], tmp_path: Path) -> None:
+def test_layouts_may_be_predicted_by_a_segmenter_of_ones_own(
+    main: Main, networks: list[str], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     segmenter = tmp_path / "segmenter.ckpt"
     torch.save(SmallSegmenter(20, width=4).state_dict(), segmenter)
@@ -216,15 +278,24 @@ def test_layouts_may_be_predicted_by_a_segmenter_of_ones_own(main: Main, network
         assert code == 0, stderr
     provenance = json.loads((tmp_path / "predicted" / "provenance.json").read_text())
     assert set(provenance["checkpoints"]) == {"decision", "autoencoder", "segmenter"}
-    given, other = (RunFolder(tmp_path / name).images("reconstruction", [0, 1]) for name in ("given", "predicted"))
+    given, other = (
+        RunFolder(tmp_path / name).images("reconstruction", [0, 1])
+        for name in ("given", "predicted")
+    )
     assert (given != other).any(1).float().mean() > 0.5
 
 
 @pytest.mark.parametrize(
     ("experiment", "stage"),
-    [("steex_driving", "street_segmenter"), ("steex_smile", "face_segmenter"), ("steex_young", "face_segmenter")],
+    [
+        ("steex_driving", "street_segmenter"),
+        ("steex_smile", "face_segmenter"),
+        ("steex_young", "face_segmenter"),
+    ],
 )
-def test_predicted_layouts_require_the_segmenter_of_the_same_world(experiment: str, stage: str) -> None:
+def test_predicted_layouts_require_the_segmenter_of_the_same_world(
+    experiment: str, stage: str
+) -> None:
     register_resolvers()
     with initialize_config_dir(str(EXPERIMENTS.parent), version_base="1.3"):
         chosen = [f"+experiment={experiment}", "data.world.seed=3"]
@@ -242,12 +313,21 @@ def test_stages_are_trained_first_and_once(main: Main, tmp_path: Path, cache: Pa
     """From nothing: three classifiers, two of which are one, an autoencoder, and the explanations."""
     # As many images as the default holdout of 200 leaves a batch of.
     world = ["data.world.train_scenes=236", "data.world.val_scenes=4", "data.eval_batch_size=2"]
-    short = ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
+    short = [
+        "trainer.max_epochs=1",
+        "+trainer.limit_train_batches=2",
+        "+trainer.limit_val_batches=1",
+    ]
     listed = ",".join(f"'{override}'" for override in short)
     inner = ",".join(f'"{override}"' for override in short)
-    nested = f"'requires.features.overrides=[\"seed=1\",{inner}]','+requires.judge.overrides=[{inner}]'"
+    nested = (
+        f"'requires.features.overrides=[\"seed=1\",{inner}]','+requires.judge.overrides=[{inner}]'"
+    )
     command = ["+experiment=steex_driving", *world, "explainer.num_steps=2", "num_threads=1"]
-    command += [f"+requires.decision.overrides=[{listed}]", f"+requires.autoencoder.overrides=[{listed},{nested}]"]
+    command += [
+        f"+requires.decision.overrides=[{listed}]",
+        f"+requires.autoencoder.overrides=[{listed},{nested}]",
+    ]
     command += ["hydra.run.dir=run"]
     code, _, stderr = main(*command)
     assert code == 0, "\n".join(stderr)

@@ -24,7 +24,12 @@ from tests.test_explain import environment
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "num_threads=1"]
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
-COLOR = ["+experiment=vqa_color", *SMALL, "data.eval_batch_size=1", "trainer.limit_predict_batches=1.0"]
+COLOR = [
+    "+experiment=vqa_color",
+    *SMALL,
+    "data.eval_batch_size=1",
+    "trainer.limit_predict_batches=1.0",
+]
 PICTURES = ("query", "reconstruction", "counterfactual", "truth_mask")
 
 
@@ -37,7 +42,11 @@ def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def pictures(folder: Path) -> dict[str, bytes]:
     found = folder / "explanations"
-    return {f"{name}/{path.name}": path.read_bytes() for name in PICTURES for path in (found / name).glob("*")}
+    return {
+        f"{name}/{path.name}": path.read_bytes()
+        for name in PICTURES
+        for path in (found / name).glob("*")
+    }
 
 
 def errors(lines: list[str]) -> list[str]:
@@ -67,19 +76,27 @@ def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
     assert pictures(tmp_path / "stage") == made
     for number, place in enumerate((last, tmp_path / "trained", stage)):
         folder = tmp_path / f"given_{number}"
-        code, stdout, stderr = main(*COLOR, *more, f"checkpoints.explainer={place}", f"hydra.run.dir={folder}")
+        code, stdout, stderr = main(
+            *COLOR, *more, f"checkpoints.explainer={place}", f"hydra.run.dir={folder}"
+        )
         assert code == 0, stderr
         assert not any("is trained first" in line for line in stdout)
         assert pictures(folder) == made
-    scores = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("stage", "trained", "given_0")]
+    scores = [
+        (tmp_path / name / "metrics.csv").read_bytes() for name in ("stage", "trained", "given_0")
+    ]
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_what_is_killed_goes_on_with_the_same_command(main: Main, cache: Path, tmp_path: Path) -> None:
+def test_what_is_killed_goes_on_with_the_same_command(
+    main: Main, cache: Path, tmp_path: Path
+) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert main(*COLOR, f"hydra.run.dir={undisturbed}")[0] == 0
     command = [sys.executable, "-m", "cfexp.explain", *COLOR, f"hydra.run.dir={disturbed}"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(cache), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(cache), stdout=subprocess.DEVNULL
+    )
     lines = disturbed / "explanations" / "records-0.jsonl"
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None
@@ -99,8 +116,18 @@ def test_what_is_killed_goes_on_with_the_same_command(main: Main, cache: Path, t
 @pytest.mark.parametrize(
     ("more", "same"),
     [
-        (["data.max_test_questions=3", "trainer.limit_predict_batches=1", "evaluate=['era=2016']"], True),
-        (["trainer=ddp", "trainer.devices=2", "name=mine", "logger=none", "callbacks=explain"], True),
+        (
+            [
+                "data.max_test_questions=3",
+                "trainer.limit_predict_batches=1",
+                "evaluate=['era=2016']",
+            ],
+            True,
+        ),
+        (
+            ["trainer=ddp", "trainer.devices=2", "name=mine", "logger=none", "callbacks=explain"],
+            True,
+        ),
         (["explainer.memory_budget=1GiB", "data.eval_batch_size=7", "num_threads=2"], True),
         (["+objective={flip_rate_right: 1}"], True),
         (["explainer.l2_weight=0.3"], False),
@@ -109,7 +136,10 @@ def test_what_is_killed_goes_on_with_the_same_command(main: Main, cache: Path, t
         (["trainer.max_epochs=2"], False),
         (["explainer.counter_answer=red"], False),
         (["+requires.explainer.overrides=['data.batch_size=8']"], False),
-        (["requires.vqa_model.experiment=vqa_model", "+requires.vqa_model.overrides=['seed=1']"], False),
+        (
+            ["requires.vqa_model.experiment=vqa_model", "+requires.vqa_model.overrides=['seed=1']"],
+            False,
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else str(value),
 )
@@ -130,14 +160,22 @@ def test_what_is_set_is_part_of_the_stages_name_if_it_trains(more: list[str], sa
     ("more", "message"),
     [
         (["checkpoints.explainer=/nowhere"], "checkpoints.explainer=/nowhere: no such file"),
-        (["checkpoints.explainer=."], "checkpoints.explainer=.: there is no model.ckpt or checkpoints/last.ckpt"),
-        (["checkpoints.explainer=other.ckpt"], "checkpoints.explainer=other.ckpt does not fit VQACounterfactualGAN"),
+        (
+            ["checkpoints.explainer=."],
+            "checkpoints.explainer=.: there is no model.ckpt or checkpoints/last.ckpt",
+        ),
+        (
+            ["checkpoints.explainer=other.ckpt"],
+            "checkpoints.explainer=other.ckpt does not fit VQACounterfactualGAN",
+        ),
         (["explainer.memory_budget=1KiB"], "explainer.memory_budget: a single query takes "),
         (["explainer.memory_budget=lots"], "explainer.memory_budget must be such as 8GiB or 500MB"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_the_user_has_wrong_is_one_line(main: Main, tmp_path: Path, more: list[str], message: str) -> None:
+def test_what_the_user_has_wrong_is_one_line(
+    main: Main, tmp_path: Path, more: list[str], message: str
+) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.ckpt")
     code, _, stderr = main(*COLOR, *more, "hydra.run.dir=wrong")
     (line,) = errors(stderr)
@@ -146,15 +184,21 @@ def test_what_the_user_has_wrong_is_one_line(main: Main, tmp_path: Path, more: l
 
 
 def test_a_search_has_no_weights_of_its_own(main: Main) -> None:
-    code, _, stderr = main("+experiment=steex_driving", "checkpoints.explainer=x.ckpt", "hydra.run.dir=wrong")
+    code, _, stderr = main(
+        "+experiment=steex_driving", "checkpoints.explainer=x.ckpt", "hydra.run.dir=wrong"
+    )
     assert (code, errors(stderr)) == (
         2,
-        ["error: checkpoints.explainer=x.ckpt: this experiment's explainer is not trained; leave it out"],
+        [
+            "error: checkpoints.explainer=x.ckpt: this experiment's explainer is not trained; leave it out"
+        ],
     )
 
 
 def test_a_budget_of_memory_makes_no_other_pictures(main: Main, tmp_path: Path) -> None:
-    larger = [each for each in COLOR if "eval_batch_size" not in each] + ["data.max_test_questions=20"]
+    larger = [each for each in COLOR if "eval_batch_size" not in each] + [
+        "data.max_test_questions=20"
+    ]
     assert main(*larger, "hydra.run.dir=whole")[0] == 0
     code, stdout, stderr = main(*larger, "explainer.memory_budget=4MiB", "hydra.run.dir=parts")
     assert code == 0, stderr
@@ -162,15 +206,21 @@ def test_a_budget_of_memory_makes_no_other_pictures(main: Main, tmp_path: Path) 
     assert 1 <= int(said.split()[3]) < 20
     whole, parts = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
     keys = sorted(whole.keys())
-    assert (whole.images("counterfactual", keys) - parts.images("counterfactual", keys)).abs().max() < 1.01 / 127.5
+    assert (
+        whole.images("counterfactual", keys) - parts.images("counterfactual", keys)
+    ).abs().max() < 1.01 / 127.5
 
 
-def test_a_training_goes_on_with_its_own_run(main: Main, in_process: InProcess, tmp_path: Path) -> None:
+def test_a_training_goes_on_with_its_own_run(
+    main: Main, in_process: InProcess, tmp_path: Path
+) -> None:
     """`ckpt_path=last` takes the newest training, not what was explained by its name."""
     few = [*COLOR, "data.max_test_questions=3"]
     assert main(*few)[0] == 0
     assert in_process(train.main, *few, "logger=csv")[0] == 0
-    (explained,) = (path for path in (tmp_path / "runs" / "vqa_color").iterdir() if not path.name[:4].isdigit())
+    (explained,) = (
+        path for path in (tmp_path / "runs" / "vqa_color").iterdir() if not path.name[:4].isdigit()
+    )
     before = (explained / "log.txt").read_bytes()
     code, stdout, _ = in_process(train.main, *few, "logger=csv", "ckpt_path=last")
     assert code == 0
@@ -211,6 +261,8 @@ def test_two_processes_explain_what_one_does(main: Main, cache: Path, tmp_path: 
     assert main(*few, "hydra.run.dir=one")[0] == 0
     command = [sys.executable, "-m", "cfexp.explain", *few, "trainer=ddp", "trainer.devices=2"]
     command += ["trainer.accelerator=cpu", f"hydra.run.dir={tmp_path / 'two'}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(cache), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(cache), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert pictures(tmp_path / "two") == pictures(tmp_path / "one")

@@ -1,4 +1,6 @@
-"""The memory of an explain run does not grow with its length: embedded streets, again and again, under new keys."""
+"""The memory of an explain run does not grow with its length: embedded streets, again and again,
+under new keys.
+"""
 
 import os
 import statistics
@@ -32,7 +34,11 @@ class LongStreets(BDD100kDataModule):
 
     def records(self, part: Part) -> list[LayoutRecord]:
         scenes = super().records(part)
-        return (scenes * (self.queries // len(scenes) + 1))[: self.queries] if part == "test" else scenes
+        return (
+            (scenes * (self.queries // len(scenes) + 1))[: self.queries]
+            if part == "test"
+            else scenes
+        )
 
 
 class Resident(Callback):
@@ -42,7 +48,9 @@ class Resident(Callback):
         self.every = every
         self.samples: list[float] = []
 
-    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *places: int) -> None:
+    def on_predict_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *places: int
+    ) -> None:
         """Places: of the batch, and of its loader."""
         if places[0] % self.every == 0:
             pages = int(STATM.read_text().split()[1])
@@ -53,11 +61,17 @@ def resident_memory(queries: int, folder: Path) -> list[float]:
     """A hundred samples over an explain run of so many queries, 8 a batch, of one step each."""
     torch.manual_seed(0)
     world = {"train_scenes": 3, "val_scenes": SCENES, "image_height": 48, "image_width": 96}
-    settings: dict[str, Any] = {"cache_dir": str(folder), "image_size": (48, 96), "holdout_images": 1}
+    settings: dict[str, Any] = {
+        "cache_dir": str(folder),
+        "image_size": (48, 96),
+        "holdout_images": 1,
+    }
     data = LongStreets(world=world, eval_batch_size=8, **settings)
     data.queries = queries
     data.setup("predict")
-    explainer = STEEX(SmoothClassifier(1, widths=(4, 8)), tiny_sean(len(data.region_names)), num_steps=1)
+    explainer = STEEX(
+        SmoothClassifier(1, widths=(4, 8)), tiny_sean(len(data.region_names)), num_steps=1
+    )
     resident = Resident(every=max(1, queries // 800))
     run = trainer(folder, callbacks=[ExplanationWriter(), resident], inference_mode=False)
     run.predict(explainer, data, return_predictions=False)
@@ -66,7 +80,9 @@ def resident_memory(queries: int, folder: Path) -> list[float]:
 
 
 def growth(samples: Sequence[float]) -> float:
-    """MiB from the second quarter to the last: the first fills caches and the allocator's free lists."""
+    """MiB from the second quarter to the last: the first fills caches and the allocator's free
+    lists.
+    """
     quarter = len(samples) // 4
     return statistics.mean(samples[-quarter:]) - statistics.mean(samples[quarter : 2 * quarter])
 

@@ -24,7 +24,9 @@ from cfexp.run.configuration import register_resolvers
 from tests.commands import InProcess
 from tests.tiny_streets import DRIVING, write_networks, write_segmenter
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "own_images_and_models.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[1] / "docs" / "own_images_and_models.md").read_text(
+    encoding="utf-8"
+)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 
@@ -43,7 +45,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     networks = tmp_path_factory.mktemp("networks")
     cache = f"cache_dir={networks / 'cache'}"
-    return [*DRIVING[1:], *write_networks(networks), write_segmenter(networks), "explainer.num_steps=2", cache]
+    return [
+        *DRIVING[1:],
+        *write_networks(networks),
+        write_segmenter(networks),
+        "explainer.num_steps=2",
+        cache,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +71,18 @@ def test_no_other_name_is_made_up() -> None:
 
 
 def test_a_result_is_what_the_command_stores(
-    explainer: LoadedExplainer, settings: list[str], folder: Path, in_process: InProcess, tmp_path: Path
+    explainer: LoadedExplainer,
+    settings: list[str],
+    folder: Path,
+    in_process: InProcess,
+    tmp_path: Path,
 ) -> None:
-    command = ["+experiment=steex_driving", *settings, f"image={folder / 'photo.jpg'}", "hydra.run.dir=run"]
+    command = [
+        "+experiment=steex_driving",
+        *settings,
+        f"image={folder / 'photo.jpg'}",
+        "hydra.run.dir=run",
+    ]
     code, _, stderr = in_process(explain.main, *command, "regions=[road,sky]", "counter_class=go")
     assert code == 0, stderr
     run = RunFolder(tmp_path / "run")
@@ -73,7 +90,9 @@ def test_a_result_is_what_the_command_stores(
     asked = {"regions": ["road", "sky"], "counter_class": "go"}
     for result in (
         explainer.explain(folder / "photo.jpg", regions=["road", "sky"], counter_class=1),
-        load_explainer(tmp_path / "run").explain(Image.open(folder / "photo.jpg")),  # asks as the run did
+        load_explainer(tmp_path / "run").explain(
+            Image.open(folder / "photo.jpg")
+        ),  # asks as the run did
         explainer.explain(run.images("query", [0]), **asked),  # type: ignore[arg-type]
     ):
         for name in ("query", "reconstruction", "counterfactual"):
@@ -81,13 +100,17 @@ def test_a_result_is_what_the_command_stores(
             torch.testing.assert_close(getattr(result, name), stored, atol=1.01 / 127.5, rtol=0)
         assert result.success.tolist() == [record["stored_success"]]
         assert result.logits[0].tolist() == pytest.approx(record["stored_logits"], abs=1e-3)
-        assert result.curves["decision"][0].tolist() == pytest.approx(record["decision_curve"], abs=1e-3)
+        assert result.curves["decision"][0].tolist() == pytest.approx(
+            record["decision_curve"], abs=1e-3
+        )
         change = (result.codes - result.query_codes)[0].norm(dim=1)
         assert change.tolist() == pytest.approx(record["region_change"], abs=1e-3)
         assert result.counter_class.tolist() == [1]
 
 
-def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplainer, folder: Path) -> None:
+def test_images_of_every_kind_with_layouts_of_every_kind(
+    explainer: LoadedExplainer, folder: Path
+) -> None:
     photo = Image.open(folder / "photo.jpg")
     tensor = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1) / 127.5 - 1).float()
     layout = torch.from_numpy(np.asarray(Image.open(folder / "mask.png")).copy()).long()
@@ -98,7 +121,9 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
     expected = layout.repeat_interleave(2, 0).repeat_interleave(2, 1)
     assert all(torch.equal(label_map, expected) for label_map in result.label_map)
     torch.testing.assert_close(result.query[0], result.query[1])
-    assert (result.query[0] - result.query[2]).abs().mean() < 0.02  # the same, but for rounding on the way
+    assert (
+        result.query[0] - result.query[2]
+    ).abs().mean() < 0.02  # the same, but for rounding on the way
     assert result.curves["proximity"].shape == (4, 2)
     # Without regions of its own a call is not bound by those of the last.
     assert (result.codes != result.query_codes).any(2).sum() > (
@@ -118,13 +143,37 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
             None,
             r"images\[0\]: a tensor must be float \(3, H, W\) in \[-1, 1",
         ),
-        (torch.full((3, 64, 128), 255.0), None, r"images\[0\]: a tensor must be float .* 255\.\.255"),
+        (
+            torch.full((3, 64, 128), 255.0),
+            None,
+            r"images\[0\]: a tensor must be float .* 255\.\.255",
+        ),
         (Image.new("RGB", (8, 8)), None, r"images\[0\]: is 8x8 pixels, too small"),
-        (torch.zeros(2, 3, 64, 128), torch.zeros(64, 128).long(), "label_maps must be one for each image: 1 for 2"),
-        (torch.zeros(3, 64, 128), torch.zeros(64, 128), r"label_maps\[0\]: a tensor must be whole numbers"),
-        (torch.full((3, 64, 128), torch.nan), None, r"images\[0\]: a tensor must be float .* with NaN or infinity"),
-        (torch.full((3, 64, 128), -torch.inf), None, r"images\[0\]: a tensor must be float .* with NaN or infinity"),
-        (torch.zeros(3, 64, 128, dtype=torch.complex64), None, r"images\[0\]: a tensor must be float"),
+        (
+            torch.zeros(2, 3, 64, 128),
+            torch.zeros(64, 128).long(),
+            "label_maps must be one for each image: 1 for 2",
+        ),
+        (
+            torch.zeros(3, 64, 128),
+            torch.zeros(64, 128),
+            r"label_maps\[0\]: a tensor must be whole numbers",
+        ),
+        (
+            torch.full((3, 64, 128), torch.nan),
+            None,
+            r"images\[0\]: a tensor must be float .* with NaN or infinity",
+        ),
+        (
+            torch.full((3, 64, 128), -torch.inf),
+            None,
+            r"images\[0\]: a tensor must be float .* with NaN or infinity",
+        ),
+        (
+            torch.zeros(3, 64, 128, dtype=torch.complex64),
+            None,
+            r"images\[0\]: a tensor must be float",
+        ),
         (torch.zeros(0, 3, 64, 128), None, "there is no image to explain"),
         (np.zeros((0, 64, 128, 3), np.uint8), None, "there is no image to explain"),
         (torch.zeros(3, 0, 128), None, r"images\[0\]: a tensor must be float"),
@@ -135,23 +184,55 @@ def test_images_of_every_kind_with_layouts_of_every_kind(explainer: LoadedExplai
             None,
             r"images\[0\]: an array must be uint8 \(H, W, 3\), .* got float64 \(64, 128, 3\)",
         ),
-        (np.zeros((3, 64, 128), np.uint8), None, r"images\[0\]: an array must be uint8 \(H, W, 3\)"),
-        (np.array(["photo.jpg"]), None, r"images\[0\]: an array must be uint8 \(H, W, 3\), .* got <U9 \(1,\);"),
-        (None, None, r"images\[0\]: expected a path, a PIL image, an array or a tensor, got NoneType$"),
+        (
+            np.zeros((3, 64, 128), np.uint8),
+            None,
+            r"images\[0\]: an array must be uint8 \(H, W, 3\)",
+        ),
+        (
+            np.array(["photo.jpg"]),
+            None,
+            r"images\[0\]: an array must be uint8 \(H, W, 3\), .* got <U9 \(1,\);",
+        ),
+        (
+            None,
+            None,
+            r"images\[0\]: expected a path, a PIL image, an array or a tensor, got NoneType$",
+        ),
         ([torch.zeros(3, 64, 128), 7], None, r"images\[1\]: expected a path, .* got int$"),
         ({"image": "photo.jpg"}, None, r"images\[0\]: expected a path, .* got dict$"),
         (torch.zeros(3, 64, 128), [], "label_maps is empty"),
         (torch.zeros(3, 64, 128), [None], r"label_maps\[0\]: expected a path, .* got NoneType$"),
-        (torch.zeros(3, 64, 128), np.zeros((64, 128)), r"label_maps\[0\]: an array must be whole numbers .* float64"),
+        (
+            torch.zeros(3, 64, 128),
+            np.zeros((64, 128)),
+            r"label_maps\[0\]: an array must be whole numbers .* float64",
+        ),
         (
             torch.zeros(3, 64, 128),
             np.full((64, 128), -1),
             r"label_maps\[0\]: a tensor must be whole numbers .* -1\.\.-1",
         ),
-        (torch.zeros(3, 64, 128), torch.zeros(64, 128).bool(), r"label_maps\[0\]: a tensor must be whole numbers"),
-        (torch.zeros(3, 64, 128), torch.zeros(0, 128).long(), r"label_maps\[0\]: a tensor must be whole numbers"),
-        (torch.zeros(3, 64, 128), torch.full((64, 128), 20), r"label_maps\[0\]: label id 20 is none of 0\.\.19, 255"),
-        (torch.zeros(3, 64, 128), torch.zeros(64, 64).long(), r"label_maps\[0\]: the label map is 64x64, its image"),
+        (
+            torch.zeros(3, 64, 128),
+            torch.zeros(64, 128).bool(),
+            r"label_maps\[0\]: a tensor must be whole numbers",
+        ),
+        (
+            torch.zeros(3, 64, 128),
+            torch.zeros(0, 128).long(),
+            r"label_maps\[0\]: a tensor must be whole numbers",
+        ),
+        (
+            torch.zeros(3, 64, 128),
+            torch.full((64, 128), 20),
+            r"label_maps\[0\]: label id 20 is none of 0\.\.19, 255",
+        ),
+        (
+            torch.zeros(3, 64, 128),
+            torch.zeros(64, 64).long(),
+            r"label_maps\[0\]: the label map is 64x64, its image",
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(
@@ -162,23 +243,38 @@ def test_what_cannot_be_explained_is_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_what_there_is_not_is_refused(explainer: LoadedExplainer, folder: Path, tmp_path: Path) -> None:
+def test_what_there_is_not_is_refused(
+    explainer: LoadedExplainer, folder: Path, tmp_path: Path
+) -> None:
     photo, mask = folder / "photo.jpg", folder / "mask.png"
     with pytest.raises(InputError, match=r"^regions: 'cars' is none of road, "):
         explainer.explain(photo, mask, regions=["cars"])
-    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"):
+    with pytest.raises(
+        InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"
+    ):
         explainer.explain(photo, mask, counter_class=2)
-    with pytest.raises(InputError, match=r"^nothing is no run \(a folder with config.yaml\), and as an experiment: "):
+    with pytest.raises(
+        InputError,
+        match=r"^nothing is no run \(a folder with config.yaml\), and as an experiment: ",
+    ):
         load_explainer("nothing")
-    (tmp_path / "config.yaml").write_text("data: {}\nexplainer: {_target_: cfexp.explainers.vqa_gan.X}\n")
+    (tmp_path / "config.yaml").write_text(
+        "data: {}\nexplainer: {_target_: cfexp.explainers.vqa_gan.X}\n"
+    )
     with pytest.raises(InputError, match=r"^explainer: .*'X'"):
         load_explainer(tmp_path)
-    with pytest.raises(InputError, match=r"^overrides are for experiments; .* is a run, whose config is what it is$"):
+    with pytest.raises(
+        InputError,
+        match=r"^overrides are for experiments; .* is a run, whose config is what it is$",
+    ):
         load_explainer(tmp_path, ["seed=1"])
 
 
 def test_arrays_are_taken_as_pictures_are(explainer: LoadedExplainer, folder: Path) -> None:
-    photo, layout = Image.open(folder / "photo.jpg"), np.asarray(Image.open(folder / "mask.png")).astype(np.uint16)
+    photo, layout = (
+        Image.open(folder / "photo.jpg"),
+        np.asarray(Image.open(folder / "mask.png")).astype(np.uint16),
+    )
     pixels, expected = np.asarray(photo), explainer.explain(photo, Image.open(folder / "mask.png"))
     for images, layouts in ((pixels, layout), (pixels[None], layout[None]), ([pixels], [layout])):
         result = explainer.explain(images, layouts)
@@ -189,7 +285,10 @@ def test_arrays_are_taken_as_pictures_are(explainer: LoadedExplainer, folder: Pa
 
 def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
     image, layout = torch.rand(3, 64, 128), torch.zeros(64, 128, dtype=torch.int64)
-    with pytest.warns(UserWarning, match=r"^images: no tensor has a value below 0; they are taken as in \[-1, 1\] .*$"):
+    with pytest.warns(
+        UserWarning,
+        match=r"^images: no tensor has a value below 0; they are taken as in \[-1, 1\] .*$",
+    ):
         explainer.explain(image, layout)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -211,7 +310,9 @@ def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
         ({"counter_class": "Go"}, "counter_class='Go' is none of the classes"),
     ],
 )
-def test_what_may_not_be_asked_for_is_one_line(explainer: LoadedExplainer, asked: dict[str, Any], line: str) -> None:
+def test_what_may_not_be_asked_for_is_one_line(
+    explainer: LoadedExplainer, asked: dict[str, Any], line: str
+) -> None:
     layout = torch.zeros(64, 128, dtype=torch.int64)
     with pytest.raises(InputError, match=f"^{line}"):
         explainer.explain(torch.rand(3, 64, 128) * 2 - 1, layout, **asked)
@@ -231,11 +332,23 @@ def test_what_may_not_be_asked_for_is_one_line(explainer: LoadedExplainer, asked
         ((None,), "give the name of an experiment or the folder of a run, got None"),
         (("steex_driving", "seed=1"), "overrides must be a list of settings, .*, got 'seed=1'"),
         (("steex_driving", [3]), r"overrides must be a list of settings, .*, got \[3\]"),
-        (("steex_driving", ["nothing=1"]), "steex_driving is no run .*: Could not override 'nothing'"),
+        (
+            ("steex_driving", ["nothing=1"]),
+            "steex_driving is no run .*: Could not override 'nothing'",
+        ),
         (("steex_driving", ["seed=1,2"]), "steex_driving is no run .*: Ambiguous value"),
-        (("steex_driving", ["explainer=null"]), "steex_driving is no run .*: Config group override must be"),
-        (("steex_driving", ["explainer.num_steps=many"]), "num_steps must be a whole number of at least 0, got 'many'"),
-        (("steex_driving", ["explainer.learning_rate=.nan"]), "learning_rate must be a finite number of at least 0"),
+        (
+            ("steex_driving", ["explainer=null"]),
+            "steex_driving is no run .*: Config group override must be",
+        ),
+        (
+            ("steex_driving", ["explainer.num_steps=many"]),
+            "num_steps must be a whole number of at least 0, got 'many'",
+        ),
+        (
+            ("steex_driving", ["explainer.learning_rate=.nan"]),
+            "learning_rate must be a finite number of at least 0",
+        ),
         (
             ("steex_driving", ["+decision=torchscript"]),
             "decision.class_names must be given: decision.class_names=VALUE",
@@ -247,8 +360,15 @@ def test_what_may_not_be_asked_for_is_one_line(explainer: LoadedExplainer, asked
         (("steex_driving", [], None), "device=None cannot be used"),
     ],
 )
-def test_what_cannot_be_loaded_is_one_line(given: tuple[Any, ...], line: str, settings: list[str]) -> None:
-    if len(given) > 1 and isinstance(given[1], list) and len(given[1]) == 1 and isinstance(given[1][0], str):
+def test_what_cannot_be_loaded_is_one_line(
+    given: tuple[Any, ...], line: str, settings: list[str]
+) -> None:
+    if (
+        len(given) > 1
+        and isinstance(given[1], list)
+        and len(given[1]) == 1
+        and isinstance(given[1][0], str)
+    ):
         given = (given[0], [*settings[1:], *given[1]])
     with pytest.raises(InputError, match=f"^{line}") as raised:
         load_explainer(*given)
@@ -277,10 +397,20 @@ class Softmax(torch.nn.Module):
 def test_what_the_doctor_notes_is_warned_of(settings: list[str], tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.jit.save(torch.jit.script(Softmax()), path)
-    own = ["+decision=torchscript", f"decision.path={path}", "decision.class_names=[a,b]", "decision.value_range=[0,1]"]
-    others = [setting for setting in settings if not setting.startswith(("checkpoints.decision", "+requires.decision"))]
+    own = [
+        "+decision=torchscript",
+        f"decision.path={path}",
+        "decision.class_names=[a,b]",
+        "decision.value_range=[0,1]",
+    ]
+    others = [
+        setting
+        for setting in settings
+        if not setting.startswith(("checkpoints.decision", "+requires.decision"))
+    ]
     with pytest.warns(
-        UserWarning, match=r"^decision: the model's outputs all lie in 0\.\.1; if they are probabilities"
+        UserWarning,
+        match=r"^decision: the model's outputs all lie in 0\.\.1; if they are probabilities",
     ):
         load_explainer("steex_driving", [*others, *own])
 
@@ -300,11 +430,17 @@ def test_every_command_of_the_guide_is_a_config(command: str) -> None:
     verb, *overrides = shlex.split(command.removeprefix("python -m cfexp."))
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose(verb, overrides=[with_text_quoted(override) for override in overrides])
-    assert "class_names" not in (config.explainer or {}) or config.explainer.class_names == config.decision.class_names
+    assert (
+        "class_names" not in (config.explainer or {})
+        or config.explainer.class_names == config.decision.class_names
+    )
 
 
 def test_the_guide_is_run(
-    explainer: LoadedExplainer, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    explainer: LoadedExplainer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert len(COMMANDS) > 10
     monkeypatch.chdir(folder)

@@ -14,11 +14,17 @@ def test_negated_cross_entropy_is_minus_cross_entropy() -> None:
     assert torch.allclose(losses.negated_cross_entropy(LOGITS, ANSWER), expected)
 
 
-def test_log_one_minus_probability_equals_its_definition_and_keeps_its_gradient_when_saturated() -> None:
+def test_log_one_minus_probability_equals_its_definition_and_keeps_its_gradient_when_saturated() -> (
+    None
+):
     probability = LOGITS.softmax(1).gather(1, ANSWER[:, None])
-    assert torch.allclose(losses.log_one_minus_probability(LOGITS, ANSWER), -(1 - probability).log().mean())
+    assert torch.allclose(
+        losses.log_one_minus_probability(LOGITS, ANSWER), -(1 - probability).log().mean()
+    )
     certain = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(losses.log_one_minus_probability(certain, ANSWER[:1]), certain)
+    (gradient,) = torch.autograd.grad(
+        losses.log_one_minus_probability(certain, ANSWER[:1]), certain
+    )
     assert math.isclose(gradient[0, 0].item(), 1.0, abs_tol=1e-6)  # written out, 1 - p is 0 here
 
 
@@ -26,7 +32,9 @@ def test_the_hinge_is_zero_once_another_answer_leads_by_the_margin() -> None:
     leading = torch.tensor([[0.0, 2.0, 1.0]])
     assert losses.flip_hinge(leading, torch.tensor([0]), margin=2.0) == 0
     assert losses.flip_hinge(leading, torch.tensor([0]), margin=2.5) == 0.5
-    assert losses.flip_hinge(leading, torch.tensor([1]), margin=0.0) == 1.0  # how far the answer itself leads
+    assert (
+        losses.flip_hinge(leading, torch.tensor([1]), margin=0.0) == 1.0
+    )  # how far the answer itself leads
 
 
 def test_squared_l2_sums_over_an_image_scaled_to_one_and_averages_over_the_batch() -> None:
@@ -40,9 +48,13 @@ def test_squared_l2_sums_over_an_image_scaled_to_one_and_averages_over_the_batch
 def test_adversarial_losses_equal_binary_cross_entropy_with_soft_real_labels() -> None:
     real, fake = torch.randn(4, 1, 2, 2), torch.randn(4, 1, 2, 2)
     bce = F.binary_cross_entropy
-    expected = bce(real.sigmoid(), torch.full_like(real, 0.9)) + bce(fake.sigmoid(), torch.zeros_like(fake))
+    expected = bce(real.sigmoid(), torch.full_like(real, 0.9)) + bce(
+        fake.sigmoid(), torch.zeros_like(fake)
+    )
     assert torch.allclose(losses.discriminator_adversarial(real, fake), expected, atol=1e-6)
-    assert torch.allclose(losses.generator_adversarial(fake), bce(fake.sigmoid(), torch.ones_like(fake)), atol=1e-6)
+    assert torch.allclose(
+        losses.generator_adversarial(fake), bce(fake.sigmoid(), torch.ones_like(fake)), atol=1e-6
+    )
 
 
 def test_mask_area_is_the_share_of_the_image() -> None:
@@ -59,7 +71,9 @@ def test_a_mask_ends_without_a_price_where_the_object_does() -> None:
     half, shifted = whole.clone(), torch.zeros_like(whole)
     half[..., 16:] = 0
     shifted[..., 9:25, 8:24] = 1  # beside the edge: the mask is blurred anyway
-    free, one_off, inside = (losses.outline_variation(mask, query) for mask in (whole, shifted, half))
+    free, one_off, inside = (
+        losses.outline_variation(mask, query) for mask in (whole, shifted, half)
+    )
     # Of its outline the half has one side of 16 pixels inside of the object.
     assert torch.isclose(inside, torch.tensor(16 / 32**2), rtol=0.01)
     assert free < 0.01 * inside

@@ -14,8 +14,12 @@ def test_the_hinge_pushes_only_within_the_margin_and_averages_over_scales() -> N
 
 
 def test_feature_matching_leaves_out_the_score_and_the_real_gradient() -> None:
-    real = [[torch.zeros(2, 3, requires_grad=True), torch.ones(2), torch.zeros(1)] for _ in range(2)]
-    fake = [[torch.full((2, 3), 0.5, requires_grad=True), torch.full((2,), 3.0), torch.full((1,), 99.0)]] * 2
+    real = [
+        [torch.zeros(2, 3, requires_grad=True), torch.ones(2), torch.zeros(1)] for _ in range(2)
+    ]
+    fake = [
+        [torch.full((2, 3), 0.5, requires_grad=True), torch.full((2,), 3.0), torch.full((1,), 99.0)]
+    ] * 2
     loss = losses.feature_matching(real, fake)
     assert loss == 0.5 + 2
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -27,7 +31,10 @@ def test_the_perceptual_loss_weighs_the_maps_and_has_no_gradient_towards_the_rea
     def network(images: Tensor) -> list[Tensor]:
         return [images, 2 * images]
 
-    real, generated = torch.zeros(1, 3, 2, 2, requires_grad=True), torch.ones(1, 3, 2, 2, requires_grad=True)
+    real, generated = (
+        torch.zeros(1, 3, 2, 2, requires_grad=True),
+        torch.ones(1, 3, 2, 2, requires_grad=True),
+    )
     loss = losses.perceptual(network, generated, real, (0.25, 1.0))
     assert loss == 0.25 + 2
     gradients = torch.autograd.grad(loss, [generated, real], allow_unused=True)
@@ -44,14 +51,20 @@ def test_the_decision_loss_is_the_published_one_and_finite_where_that_is_not() -
     expected = F.cross_entropy(logits, counter_class, reduction="none")
     torch.testing.assert_close(losses.decision_loss(logits, counter_class), expected)
     certain = torch.tensor([[-120.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(losses.decision_loss(certain, torch.tensor([1])).sum(), certain)
+    (gradient,) = torch.autograd.grad(
+        losses.decision_loss(certain, torch.tensor([1])).sum(), certain
+    )
     assert gradient.item() == -1
 
 
 def test_the_margin_is_positive_where_the_decision_is_the_counter_class() -> None:
     logits = torch.tensor([[0.3, -1.2, 0.1], [2.0, 0.7, 3.0]])
-    torch.testing.assert_close(losses.decision_margin(logits, torch.tensor([1, 0]), 0), torch.tensor([0.3, -2.0]))
-    torch.testing.assert_close(losses.decision_margin(logits, torch.tensor([0, 0])), torch.tensor([0.2, -1.0]))
+    torch.testing.assert_close(
+        losses.decision_margin(logits, torch.tensor([1, 0]), 0), torch.tensor([0.3, -2.0])
+    )
+    torch.testing.assert_close(
+        losses.decision_margin(logits, torch.tensor([0, 0])), torch.tensor([0.2, -1.0])
+    )
 
 
 def test_the_proximity_sums_over_regions_and_dimensions_of_each_query() -> None:

@@ -15,7 +15,11 @@ from tests.tiny_streets import DRIVING
 
 def printed(lines: list[str]) -> str:
     """The path that a run says last, as it stands there."""
-    (path,) = [found[1] for line in lines if (found := re.match(r"everything lies in (.+): metrics\.json", line))]
+    (path,) = [
+        found[1]
+        for line in lines
+        if (found := re.match(r"everything lies in (.+): metrics\.json", line))
+    ]
     return path
 
 
@@ -29,7 +33,14 @@ def test_a_run_is_found_by_what_it_printed_and_may_be_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    few = [*DRIVING, *networks, "explainer.num_steps=0", "data.max_test_images=2", "logger=none", *more]
+    few = [
+        *DRIVING,
+        *networks,
+        "explainer.num_steps=0",
+        "data.max_test_images=2",
+        "logger=none",
+        *more,
+    ]
     code, stdout, stderr = in_process(explain.main, *few)
     assert code == 0, stderr
     (argument,) = shlex.split(f"run={printed(stdout)}")  # as a shell hands it on

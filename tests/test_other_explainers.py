@@ -1,4 +1,6 @@
-"""A further explainer is one file, one config, one test and a line of the docs; every door takes it."""
+"""A further explainer is one file, one config, one test and a line of the docs; every door takes
+it.
+"""
 
 import json
 import subprocess
@@ -18,7 +20,9 @@ OWN_FILES = ("cfexp/explainers/{}.py", "conf/explainer/{}.yaml", "tests/explaine
 THIS = "tests/test_other_explainers.py"
 
 
-@pytest.mark.parametrize(("name", "word"), [("pgd", "explainers.pgd"), ("nearest_unlike", "nearest_unlike")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("pgd", "explainers.pgd"), ("nearest_unlike", "nearest_unlike")]
+)
 def test_a_further_explainer_is_named_in_its_own_files_alone(name: str, word: str) -> None:
     listed = subprocess.run(
         ["git", "grep", "-l", "--untracked", "-F", word, "--", "cfexp", "conf", "tests"],
@@ -36,8 +40,14 @@ def test_a_further_explainer_is_named_in_its_own_files_alone(name: str, word: st
 
 def test_the_library_takes_it_likewise(networks: list[str]) -> None:
     decision = [each for each in networks if each.startswith("checkpoints.decision=")]
-    settings = ["explainer.epsilons=[8]", "explainer.num_steps=2", "checkpoints.autoencoder=nowhere.ckpt"]
-    explainer = load_explainer("steex_driving", [*DRIVING[1:], "+explainer=pgd", *decision, *settings])
+    settings = [
+        "explainer.epsilons=[8]",
+        "explainer.num_steps=2",
+        "checkpoints.autoencoder=nowhere.ckpt",
+    ]
+    explainer = load_explainer(
+        "steex_driving", [*DRIVING[1:], "+explainer=pgd", *decision, *settings]
+    )
     found = explainer.explain(torch.full((3, 64, 128), -0.1))
     assert found.extras["epsilon"].tolist() == [8]
 
@@ -52,7 +62,11 @@ def test_the_command_line_takes_it_in_place_of_the_experiments_own(
     name: str,
 ) -> None:
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    more = ["explainer.num_steps=2", "explainer.epsilons=[8]"] if name == "pgd" else ["counter_class=stop"]
+    more = (
+        ["explainer.num_steps=2", "explainer.epsilons=[8]"]
+        if name == "pgd"
+        else ["counter_class=stop"]
+    )
     command = [*DRIVING, f"+explainer={name}", *SMALL, *networks, *more]
     code, _, stderr = in_process(explain.main, *command, f"hydra.run.dir={tmp_path}")
     assert code == 0, stderr
@@ -61,4 +75,6 @@ def test_the_command_line_takes_it_in_place_of_the_experiments_own(
     assert "success_stored" in json.loads((tmp_path / "metrics.json").read_text())["groups"]["all"]
     assert (tmp_path / "counterfactuals.png").is_file()
     # The generator of the experiment's own search is no business of it.
-    assert set(json.loads((tmp_path / "provenance.json").read_text())["checkpoints"]) == {"decision"}
+    assert set(json.loads((tmp_path / "provenance.json").read_text())["checkpoints"]) == {
+        "decision"
+    }

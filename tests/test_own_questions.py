@@ -13,15 +13,26 @@ from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
 from tests.test_explain_trained import SMALL, pictures
 
-COLOR = ["+experiment=vqa_color", *SMALL, "data.eval_batch_size=1", "trainer.limit_predict_batches=1.0"]
+COLOR = [
+    "+experiment=vqa_color",
+    *SMALL,
+    "data.eval_batch_size=1",
+    "trainer.limit_predict_batches=1.0",
+]
 
 
 @pytest.fixture
-def main(in_process: InProcess, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+def main(
+    in_process: InProcess, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Main:
     """Runs `python -m cfexp.explain ARGUMENTS` beside photo.png and other.jpg."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
     draw = np.random.default_rng(0)
-    for name, size in (("photo.png", (60, 90, 4)), ("other.jpg", (32, 32, 3)), ("small.png", (9, 9, 3))):
+    for name, size in (
+        ("photo.png", (60, 90, 4)),
+        ("other.jpg", (32, 32, 3)),
+        ("small.png", (9, 9, 3)),
+    ):
         Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / name)
     return partial(in_process, explain.main)
 
@@ -29,7 +40,12 @@ def main(in_process: InProcess, cache: Path, tmp_path: Path, monkeypatch: pytest
 def test_a_question_about_an_image_is_explained_into_a_run_folder(
     main: Main, in_process: InProcess, tmp_path: Path
 ) -> None:
-    command = [*COLOR, "image=photo.png", "question=What color is the zorp, really?", "hydra.run.dir=run"]
+    command = [
+        *COLOR,
+        "image=photo.png",
+        "question=What color is the zorp, really?",
+        "hydra.run.dir=run",
+    ]
     code, stdout, stderr = main(*command)
     assert code == 0, stderr
     assert "photo.png: 90x60, RGBA over white, its centred square reduced to 32x32" in stdout
@@ -41,29 +57,51 @@ def test_a_question_about_an_image_is_explained_into_a_run_folder(
     said = f"photo, What color is the zorp, really?: {record['answer_before']} -> {record['answer_after']}"
     assert sum(line.startswith(said) for line in stdout) == 1
     assert stdout[-1].startswith(f"everything lies in {tmp_path / 'run'}: ")
-    assert any(line.startswith("not computed: accuracy_before, accuracy_after (no questions with") for line in stdout)
-    model = json.loads((tmp_path / "run" / "provenance.json").read_text())["checkpoints"]["vqa_model"]["path"]
-    asked = ["attack=pgd", "attack.max_queries=1", "cout=true", "num_threads=1", f"+checkpoints.second_model={model}"]
+    assert any(
+        line.startswith("not computed: accuracy_before, accuracy_after (no questions with")
+        for line in stdout
+    )
+    model = json.loads((tmp_path / "run" / "provenance.json").read_text())["checkpoints"][
+        "vqa_model"
+    ]["path"]
+    asked = [
+        "attack=pgd",
+        "attack.max_queries=1",
+        "cout=true",
+        "num_threads=1",
+        f"+checkpoints.second_model={model}",
+    ]
     code, _, stderr = in_process(evaluate.main, "run=run", *asked)
     assert code == 0, stderr
     assert in_process(gallery.main, "run=run")[0] == 0
     code, stdout, _ = main(*command)
-    assert (code, any(line.startswith("goes on after 1 explanations: ") for line in stdout)) == (0, True)
+    assert (code, any(line.startswith("goes on after 1 explanations: ") for line in stdout)) == (
+        0,
+        True,
+    )
     Image.new("RGB", (90, 60)).save(tmp_path / "photo.png")
     code, _, stderr = main(*command)
     assert (code, "run holds a run of another config: data.fingerprint=" in stderr[-1]) == (2, True)
 
 
-def test_each_question_is_asked_about_each_image_and_a_table_says_the_same(main: Main, tmp_path: Path) -> None:
+def test_each_question_is_asked_about_each_image_and_a_table_says_the_same(
+    main: Main, tmp_path: Path
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("photo.png", "other.jpg"):
         (tmp_path / name).rename(folder / name)
-    code, _, stderr = main(*COLOR, "image=images", "question=[What color is it?, How many circles?]", "hydra.run.dir=a")
+    code, _, stderr = main(
+        *COLOR, "image=images", "question=[What color is it?, How many circles?]", "hydra.run.dir=a"
+    )
     assert code == 0, stderr
     records = RunFolder(tmp_path / "a").records()
     asked = [(record["image_id"], record["question"]) for record in records]
-    assert asked == [(name, text) for name in ("other", "photo") for text in ("What color is it?", "How many circles?")]
+    assert asked == [
+        (name, text)
+        for name in ("other", "photo")
+        for text in ("What color is it?", "How many circles?")
+    ]
     lines = [
         "\ufeffquestion,image",
         *(
@@ -78,17 +116,23 @@ def test_each_question_is_asked_about_each_image_and_a_table_says_the_same(main:
     assert pictures(tmp_path / "a") == pictures(tmp_path / "b")
 
 
-def test_an_image_of_the_data_set_is_explained_as_it_is_there(main: Main, cache: Path, tmp_path: Path) -> None:
+def test_an_image_of_the_data_set_is_explained_as_it_is_there(
+    main: Main, cache: Path, tmp_path: Path
+) -> None:
     few = [*COLOR, "data.max_test_questions=1"]
     assert main(*few, "hydra.run.dir=theirs")[0] == 0
     theirs = RunFolder(tmp_path / "theirs")
     record = theirs.records()[0]
     (file,) = cache.glob(f"scenes-*/val2014/*{record['image_id']:012d}.jpg")
-    code, _, stderr = main(*COLOR, f"image={file}", f"question={record['question']}", "hydra.run.dir=ours")
+    code, _, stderr = main(
+        *COLOR, f"image={file}", f"question={record['question']}", "hydra.run.dir=ours"
+    )
     assert code == 0, stderr
     ours = RunFolder(tmp_path / "ours")
     for name in ("query", "reconstruction"):
-        assert ours.picture(name, 0).read_bytes() == theirs.picture(name, record["key"]).read_bytes()
+        assert (
+            ours.picture(name, 0).read_bytes() == theirs.picture(name, record["key"]).read_bytes()
+        )
     assert ours.records()[0]["query_class"] == record["query_class"]
 
 
@@ -109,8 +153,13 @@ def test_a_counter_answer_is_what_the_generator_is_trained_for(main: Main, tmp_p
     assert code == 0, "\n".join(stderr)
     assert any(line.startswith("stage explainer is trained first (once): ") for line in stdout)
     (record,) = RunFolder(tmp_path / "run").records()
-    code, stdout, _ = main(*photo, "explainer.counter_answer=red", "hydra.run.dir=run")  # the same in other words
-    assert (code, any(line.startswith("goes on after 1 explanations") for line in stdout)) == (0, True)
+    code, stdout, _ = main(
+        *photo, "explainer.counter_answer=red", "hydra.run.dir=run"
+    )  # the same in other words
+    assert (code, any(line.startswith("goes on after 1 explanations") for line in stdout)) == (
+        0,
+        True,
+    )
     assert record["counter_class"] >= 0
     code, _, stderr = main(*photo, "counter_answer=mauve", "hydra.run.dir=wrong")
     (line,) = [line for line in stderr if line.startswith("error: ")]
@@ -121,19 +170,28 @@ def test_a_counter_answer_is_what_the_generator_is_trained_for(main: Main, tmp_p
     ("more", "message"),
     [
         (["image=photo.png"], "image= needs a question here: question='What color is the bus?'"),
-        (["question=What color is it?"], "question= is asked about image=: give both, or questions=FILE.csv"),
+        (
+            ["question=What color is it?"],
+            "question= is asked about image=: give both, or questions=FILE.csv",
+        ),
         (
             ["image=photo.png", "question=Zorp blorb?"],
             "question='Zorp blorb?': none of its words is in the VQA model's",
         ),
         (["image=photo.png", "question=[]"], "question= is empty"),
-        (["image=small.png", "question=Is it?"], "small.png: is 9x9 pixels, too small for networks of 32x32"),
+        (
+            ["image=small.png", "question=Is it?"],
+            "small.png: is 9x9 pixels, too small for networks of 32x32",
+        ),
         (["image=nowhere.jpg", "question=Is it?"], "image=nowhere.jpg: no such file or folder"),
         (
             ["image=photo.png", "questions=good.csv"],
             "questions= names images and questions: leave image= and question=",
         ),
-        (["image=photo.png", "question=Is it?", "label_map=photo.png"], "label_map= is for experiments that search in"),
+        (
+            ["image=photo.png", "question=Is it?", "label_map=photo.png"],
+            "label_map= is for experiments that search in",
+        ),
         (["questions=nowhere.csv"], "questions=nowhere.csv: no such file"),
         (
             ["questions=columns.csv"],
@@ -146,7 +204,9 @@ def test_a_counter_answer_is_what_the_generator_is_trained_for(main: Main, tmp_p
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_the_user_has_wrong_is_one_line(main: Main, tmp_path: Path, more: list[str], message: str) -> None:
+def test_what_the_user_has_wrong_is_one_line(
+    main: Main, tmp_path: Path, more: list[str], message: str
+) -> None:
     for name, content in {
         "good": "image,question\nphoto.png,Is it?\n",
         "columns": "image\nphoto.png\n",
@@ -163,5 +223,10 @@ def test_what_the_user_has_wrong_is_one_line(main: Main, tmp_path: Path, more: l
 
 
 def test_a_search_in_layouts_is_asked_no_question(main: Main) -> None:
-    code, _, stderr = main("+experiment=steex_driving", "image=photo.png", "question=Is it?", "hydra.run.dir=wrong")
-    assert (code, "question= is for experiments that ask questions (vqa_...)" in stderr[-1]) == (2, True)
+    code, _, stderr = main(
+        "+experiment=steex_driving", "image=photo.png", "question=Is it?", "hydra.run.dir=wrong"
+    )
+    assert (code, "question= is for experiments that ask questions (vqa_...)" in stderr[-1]) == (
+        2,
+        True,
+    )

@@ -28,7 +28,10 @@ def pins() -> dict[str, str]:
 
 
 def python_folders() -> set[str]:
-    return {str(path.parent.relative_to(ROOT)).replace(os.sep, ".") for path in (ROOT / "cfexp").rglob("*.py")}
+    return {
+        str(path.parent.relative_to(ROOT)).replace(os.sep, ".")
+        for path in (ROOT / "cfexp").rglob("*.py")
+    }
 
 
 def test_the_package_list_is_the_folders() -> None:
@@ -63,13 +66,17 @@ def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
     for name in filter(None, listed.stdout.decode().split("\0")):
         path = ROOT / name
         if path.is_file():  # else deleted but not yet committed
-            found += [f"{name}: {match.group().decode()}" for match in pattern.finditer(path.read_bytes())]
+            found += [
+                f"{name}: {match.group().decode()}" for match in pattern.finditer(path.read_bytes())
+            ]
     assert found == []
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy: building in place leaves folders from which the next wheel would take stale files."""
+    """A wheel built from a copy: building in place leaves folders from which the next wheel would
+    take stale files.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -90,13 +97,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_tests(
+    wheel: Path,
+) -> None:
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfexp").rglob("*.py")}
-    config = {f"cfexp/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
+    config = {
+        f"cfexp/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")
+    }
     assert "cfexp/conf/experiment/vqa_color.yaml" in config
-    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfexp" / "weights").glob("*.safetensors")}
+    weights = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "cfexp" / "weights").glob("*.safetensors")
+    }
     assert weights
     page = "cfexp/evaluation/templates/gallery.html"
     assert names == modules | config | weights | {page, "cfexp/py.typed", "cfexp/conf/__init__.py"}
@@ -104,7 +118,9 @@ def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_test
 
 def test_the_wheel_says_what_may_be_done_with_it(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
-        (licence,) = (name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE"))
+        (licence,) = (
+            name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")
+        )
         assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         assert b"License-Expression: Apache-2.0" in archive.read(metadata).splitlines()
@@ -120,32 +136,60 @@ def test_the_citation_is_of_this_version_and_names_both_papers() -> None:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The python of a new environment that holds the wheel, and sees this one's packages but not this checkout."""
+    """The python of a new environment that holds the wheel, and sees this one's packages but not
+    this checkout.
+    """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder)
     python = folder / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
     subprocess.run([*install, str(wheel)], check=True, timeout=300)
     paths = {"base": str(folder), "platbase": str(folder)}
-    # A .pth file's folder is searched, but the .pth files in that one (the editable cfexp's) are not read.
-    Path(sysconfig.get_path("purelib", vars=paths), "others.pth").write_text(sysconfig.get_path("purelib"))
+    # A .pth file's folder is searched, but the .pth files in that one (the editable cfexp's) are
+    # not read.
+    Path(sysconfig.get_path("purelib", vars=paths), "others.pth").write_text(
+        sysconfig.get_path("purelib")
+    )
     return python
 
 
 def run(python: Path, folder: Path, *arguments: str) -> str:
-    """Run a command in `folder`, in an environment that knows nothing of this checkout; what it printed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CFEXP"))}
+    """Run a command in `folder`, in an environment that knows nothing of this checkout; what it
+    printed.
+    """
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CFEXP"))
+    }
     environment |= {"CFEXP_CACHE": str(folder / "cache"), "WANDB_MODE": "offline"}
     done = subprocess.run(
-        [python, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+        [python, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_lists_its_experiments_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    where = run(installed, tmp_path, "-c", "import cfexp; print(cfexp.__file__, cfexp.__version__)").split()
+def test_an_installed_wheel_lists_its_experiments_from_any_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    where = run(
+        installed, tmp_path, "-c", "import cfexp; print(cfexp.__file__, cfexp.__version__)"
+    ).split()
     assert Path(where[0]).is_relative_to(installed.parents[1])
     assert where[1] == PROJECT["version"]
     assert "vqa_color " in run(installed, tmp_path, "-m", "cfexp.train", "--help")
@@ -153,7 +197,9 @@ def test_an_installed_wheel_lists_its_experiments_from_any_folder(installed: Pat
 
 @pytest.mark.slow
 def test_an_installed_wheel_trains_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    printed = run(installed, tmp_path, "-m", "cfexp.train", "+experiment=vqa_color", "+overlay=smoke")
+    printed = run(
+        installed, tmp_path, "-m", "cfexp.train", "+experiment=vqa_color", "+overlay=smoke"
+    )
     (folder,) = (tmp_path / "runs" / "vqa_color").iterdir()
     assert str(folder.relative_to(tmp_path)) in printed
     for name in ("config.yaml", "metrics.json", "metrics.csv", "counterfactuals.png"):

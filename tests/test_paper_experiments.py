@@ -1,6 +1,8 @@
-"""The experiments at the paper's scale: they compose, as do the stages they require; their networks are the paper's.
+"""The experiments at the paper's scale: they compose, as do the stages they require; their networks
+are the paper's.
 
-Each is composed by the command that stands in its file. Networks are built without memory (torch's meta device).
+Each is composed by the command that stands in its file. Networks are built without memory (torch's
+meta device).
 """
 
 import re
@@ -34,13 +36,29 @@ EXPERIMENTS = sorted(f"paper/{path.stem}" for path in FOLDER.glob("*.yaml"))
 VQA_FACTS = {"num_answers": 2000, "num_words": 14000}
 SIZES = {"celeba": (128, 128, 19), "celebamask_hq": (256, 256, 19), "bdd": (256, 512, 20)}
 SEARCHES = {
-    "paper/steex_celeba_smile": {"paper/celeba_decision", "paper/celeba_autoencoder", "paper/celebamask_hq_segmenter"},
-    "paper/steex_celeba_young": {"paper/celeba_decision", "paper/celeba_autoencoder", "paper/celebamask_hq_segmenter"},
+    "paper/steex_celeba_smile": {
+        "paper/celeba_decision",
+        "paper/celeba_autoencoder",
+        "paper/celebamask_hq_segmenter",
+    },
+    "paper/steex_celeba_young": {
+        "paper/celeba_decision",
+        "paper/celeba_autoencoder",
+        "paper/celebamask_hq_segmenter",
+    },
     "paper/steex_celebamask_hq_smile": {
-        *("paper/celebamask_hq_decision", "paper/celebamask_hq_autoencoder", "paper/celebamask_hq_segmenter"),
+        *(
+            "paper/celebamask_hq_decision",
+            "paper/celebamask_hq_autoencoder",
+            "paper/celebamask_hq_segmenter",
+        ),
     },
     "paper/steex_celebamask_hq_young": {
-        *("paper/celebamask_hq_decision", "paper/celebamask_hq_autoencoder", "paper/celebamask_hq_segmenter"),
+        *(
+            "paper/celebamask_hq_decision",
+            "paper/celebamask_hq_autoencoder",
+            "paper/celebamask_hq_segmenter",
+        ),
     },
     "paper/steex_bdd": {"paper/bdd_decision", "paper/bdd_autoencoder", "paper/bdd_segmenter"},
 }
@@ -56,7 +74,11 @@ def hydra() -> Iterator[None]:
 def command(experiment: str) -> list[str]:
     """What the second line of an experiment's file says: the entry point, then its arguments."""
     words = (
-        (FOLDER / f"{experiment.removeprefix('paper/')}.yaml").read_text().splitlines()[1].partition(" (or")[0].split()
+        (FOLDER / f"{experiment.removeprefix('paper/')}.yaml")
+        .read_text()
+        .splitlines()[1]
+        .partition(" (or")[0]
+        .split()
     )
     assert words[:3] == ["#", "python", "-m"]
     return [words[3].removeprefix("cfexp."), *words[4:]]
@@ -70,11 +92,15 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
 
 
 def with_facts(config: DictConfig) -> DictConfig:
-    """The same with its data's sizes, and nothing to be loaded: neither checkpoints nor weights to start from."""
+    """The same with its data's sizes, and nothing to be loaded: neither checkpoints nor weights to
+    start from.
+    """
     with open_dict(config):
         for name in config.checkpoints:
             config.checkpoints[name] = "given/label_maps.json" if name == "layouts" else None
-        for key in [key for key in config if str(key).endswith("_weights") and key != "use_shipped_weights"]:
+        for key in [
+            key for key in config if str(key).endswith("_weights") and key != "use_shipped_weights"
+        ]:
             config[key] = None
         config.facts = VQA_FACTS if "vqa" in config.name else instantiate(config.data).facts
     return config
@@ -93,8 +119,13 @@ def test_an_experiment_and_all_that_it_requires_compose(experiment: str) -> None
                 assert name.rpartition("-")[0] == stage.name
                 assert stage.data.num_workers == config.data.num_workers
                 waiting.append(stage)
-        assert seen == 1 + {"paper/steex_celeba_smile": 5, "paper/steex_celeba_young": 5, "paper/vqa_color": 1}.get(
-            experiment, 2 if experiment == "paper/celeba_autoencoder" else 3 * ("steex" in experiment)
+        assert seen == 1 + {
+            "paper/steex_celeba_smile": 5,
+            "paper/steex_celeba_young": 5,
+            "paper/vqa_color": 1,
+        }.get(
+            experiment,
+            2 if experiment == "paper/celeba_autoencoder" else 3 * ("steex" in experiment),
         ) + (experiment == "paper/celeba_layouts")
 
 
@@ -142,15 +173,23 @@ def test_sean_is_trained_as_published(data: str) -> None:
     config, module = stage(f"paper/{data}_autoencoder")
     assert isinstance(module, AutoencoderStage)
     height, width, regions = SIZES[data]
-    assert (config.facts.height, config.facts.width, config.facts.num_regions) == (height, width, regions)
-    # Published: 266,907,367 and 270,877,159, of which the 6 blending scalars of the last block are not used.
+    assert (config.facts.height, config.facts.width, config.facts.num_regions) == (
+        height,
+        width,
+        regions,
+    )
+    # Published: 266,907,367 and 270,877,159, of which the 6 blending scalars of the last block are
+    # not used.
     assert count(module.network) == {19: 266_907_361, 20: 270_877_153}[regions]
     if regions == 19:
         assert count(module.discriminator) == 1_364_098
     assert isinstance(module.feature_network, VGG19Features)
-    assert (module.adversarial_weight, module.matching_weight, module.perceptual_weight, module.l1_weight) == (
-        *(1.0, 10.0, 10.0, 0.0),
-    )
+    assert (
+        module.adversarial_weight,
+        module.matching_weight,
+        module.perceptual_weight,
+        module.l1_weight,
+    ) == (*(1.0, 10.0, 10.0, 0.0),)
     assert module.perceptual_layers == list(VGG19Features.WEIGHTS)
     epochs = config.trainer.max_epochs
     of_one_step = {"num_training_batches": 1, "accumulate_grad_batches": 1}
@@ -165,7 +204,11 @@ def test_sean_is_trained_as_published(data: str) -> None:
         assert rates[:51] == [1.0] * 51
         assert rates[51] == pytest.approx(0.98)
         assert rates[-1] == pytest.approx(0.02)
-    assert (config.data.batch_size, config.data.horizontal_flip, config.trainer.max_epochs) == (32, 0.5, 100)
+    assert (config.data.batch_size, config.data.horizontal_flip, config.trainer.max_epochs) == (
+        32,
+        0.5,
+        100,
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,21 +219,31 @@ def test_decision_models_are_trained_as_published(experiment: str, heads: int, b
     config, module = stage(f"paper/{experiment}")
     assert isinstance(module, ClassifierStage)
     assert count(module.network) == 6_953_856 + 1025 * heads
-    assert (config.data.batch_size, config.trainer.max_epochs, config.data.horizontal_flip) == (batch, 5, 0.0)
+    assert (config.data.batch_size, config.trainer.max_epochs, config.data.horizontal_flip) == (
+        batch,
+        5,
+        0.0,
+    )
     check_adam(module)
     with hydra():
         weights = composed(f"paper/{experiment}").network.weights
     assert weights == ("IMAGENET1K_V1" if experiment == "bdd_decision" else None)
 
 
-@pytest.mark.parametrize(("experiment", "ignored"), [("celebamask_hq_segmenter", None), ("bdd_segmenter", 19)])
+@pytest.mark.parametrize(
+    ("experiment", "ignored"), [("celebamask_hq_segmenter", None), ("bdd_segmenter", 19)]
+)
 def test_segmenters_are_trained_as_published(experiment: str, ignored: int | None) -> None:
     config, module = stage(f"paper/{experiment}")
     assert isinstance(module, SegmenterStage)
     # Published: 58.63 million with 19 regions.
     assert count(module.network) / 1e6 == pytest.approx(58.63, abs=0.01)
     assert module.ignored == (-100 if ignored is None else ignored)
-    assert (config.data.batch_size, config.trainer.max_epochs, config.data.horizontal_flip) == (8, 50, 0.5)
+    assert (config.data.batch_size, config.trainer.max_epochs, config.data.horizontal_flip) == (
+        8,
+        50,
+        0.5,
+    )
     check_adam(module)
 
 
@@ -225,17 +278,25 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
                 loader = config.explainer["decision_model" if name == "decision" else name]
                 loaded = loader.get("segmenter", loader).network
                 loaded.pop("weights", None)
-            trained, loaded = (OmegaConf.to_container(each, resolve=True) for each in (required.network, loaded))
+            trained, loaded = (
+                OmegaConf.to_container(each, resolve=True) for each in (required.network, loaded)
+            )
             assert trained == loaded
         if "celeba_" in experiment:
             # The layouts of the training are those of the search: one segmenter, trained once.
-            layouts, _ = compose_stage(stages["autoencoder"][0].requires.layouts, stages["autoencoder"][0])
+            layouts, _ = compose_stage(
+                stages["autoencoder"][0].requires.layouts, stages["autoencoder"][0]
+            )
             assert compose_stage(layouts.requires.segmenter, layouts)[1] == stages["segmenter"][1]
         config = with_facts(composed(experiment))
     with torch.device("meta"):
         explainer = instantiate(config.explainer)
     assert isinstance(explainer, STEEX)
-    assert (explainer.num_steps, explainer.learning_rate, explainer.proximity_weight) == (100, 0.01, 0.3)
+    assert (explainer.num_steps, explainer.learning_rate, explainer.proximity_weight) == (
+        100,
+        0.01,
+        0.3,
+    )
     assert explainer.head is not None
     assert explainer.class_names is not None
     data = instantiate(config.data)
@@ -246,5 +307,7 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
 def test_a_root_of_another_data_set_must_be_given() -> None:
     with hydra():
         config = composed("paper/celeba_layouts", "celebamask_hq_root=null")
-        with pytest.raises(InputError, match="celebamask_hq_root must be given: celebamask_hq_root=VALUE"):
+        with pytest.raises(
+            InputError, match="celebamask_hq_root must be given: celebamask_hq_root=VALUE"
+        ):
             compose_stage(config.requires.segmenter, config)

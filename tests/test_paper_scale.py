@@ -1,4 +1,5 @@
-"""The paper's own scale on this machine: full-size networks and pictures, two training batches, time and memory.
+"""The paper's own scale on this machine: full-size networks and pictures, two training batches,
+time and memory.
 
 `python -m pytest -m slow -s tests/test_paper_scale.py` prints what the README quotes.
 """
@@ -37,7 +38,8 @@ MEMORY = 24.0  # GB, of what the networks may be tried on at all
 
 
 class Steps(Callback):
-    """Prints the CPU seconds of each training step, and the highest resident memory of the training in GB.
+    """Prints the CPU seconds of each training step, and the highest resident memory of the training
+    in GB.
 
     CPU time, of one thread, since that is hardly longer on a busy machine.
     """
@@ -49,7 +51,9 @@ class Steps(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak of loading
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.started = time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -62,7 +66,9 @@ class Steps(Callback):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VQAv1's layout: 640 x 480 pictures with three questions each, every answer another, 14,000 words."""
+    """VQAv1's layout: 640 x 480 pictures with three questions each, every answer another, 14,000
+    words.
+    """
     folder = tmp_path_factory.mktemp("vqa")
     generator = np.random.default_rng(0)
     words = iter(range(10**6))
@@ -73,31 +79,65 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         questions: list[Json] = []
         annotations: list[Json] = []
         for image_id in range(first * 1000 + 1, first * 1000 + 1 + count):
-            os.link(folder / split / "one.jpg", folder / split / f"COCO_{split}_{image_id:012d}.jpg")
+            os.link(
+                folder / split / "one.jpg", folder / split / f"COCO_{split}_{image_id:012d}.jpg"
+            )
             for question_id in range(image_id * QUESTIONS, (image_id + 1) * QUESTIONS):
                 keys = {"question_id": question_id, "image_id": image_id}
                 unusual = " ".join(f"word{next(words)}" for _ in range(7))
                 answer = f"answer {question_id}"
-                answers = [{"answer": answer, "answer_confidence": "yes", "answer_id": n} for n in range(1, 11)]
-                kind = {"question_type": "what is", "answer_type": "other", "multiple_choice_answer": answer}
+                answers = [
+                    {"answer": answer, "answer_confidence": "yes", "answer_id": n}
+                    for n in range(1, 11)
+                ]
+                kind = {
+                    "question_type": "what is",
+                    "answer_type": "other",
+                    "multiple_choice_answer": answer,
+                }
                 questions.append({**keys, "question": f"What is {unusual}?"})
                 annotations.append({**keys, **kind, "answers": answers})
         header = {"info": {}, "data_type": "mscoco", "data_subtype": split, "license": {}}
-        dump(folder / f"OpenEnded_mscoco_{split}_questions.json", {**header, "questions": questions})
+        dump(
+            folder / f"OpenEnded_mscoco_{split}_questions.json", {**header, "questions": questions}
+        )
         dump(folder / f"mscoco_{split}_annotations.json", {**header, "annotations": annotations})
     return folder
 
 
 def two_steps(experiment: str, root: Path, folder: Path, *overrides: str) -> tuple[float, float]:
-    """Run an experiment for two batches: CPU seconds of the second step (the first sets up), peak memory in GB."""
-    command = [sys.executable, "-m", "cfexp.train", f"+experiment={experiment}", f"data.root={root}"]
-    command += ["num_threads=1", "resnet_weights=null", "trainer.precision=32-true", f"hydra.run.dir={folder}"]
+    """Run an experiment for two batches: CPU seconds of the second step (the first sets up), peak
+    memory in GB.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "cfexp.train",
+        f"+experiment={experiment}",
+        f"data.root={root}",
+    ]
+    command += [
+        "num_threads=1",
+        "resnet_weights=null",
+        "trainer.precision=32-true",
+        f"hydra.run.dir={folder}",
+    ]
     command += ["data.num_workers=0", f"data.holdout_images={HELD_OUT}", "data.eval_batch_size=2"]
-    command += ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
+    command += [
+        "trainer.max_epochs=1",
+        "+trainer.limit_train_batches=2",
+        "+trainer.limit_val_batches=1",
+    ]
     command += ["+trainer.limit_test_batches=1", "+trainer.limit_predict_batches=1", "logger=csv"]
-    command += ["callbacks.progress=null", "+callbacks.steps._target_=tests.test_paper_scale.Steps", *overrides]
+    command += [
+        "callbacks.progress=null",
+        "+callbacks.steps._target_=tests.test_paper_scale.Steps",
+        *overrides,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CFEXP_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=1800)
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, text=True, timeout=1800
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("STEPS ")]
     measured = json.loads(line.removeprefix("STEPS "))
@@ -116,7 +156,9 @@ def tell(name: str, settings: str, first: tuple[float, float], second: tuple[flo
 
 @pytest.fixture(scope="module")
 def vqa_model(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of `+experiment=paper/vqa_model` after two steps of one image's questions, then of two images'."""
+    """The checkpoint of `+experiment=paper/vqa_model` after two steps of one image's questions,
+    then of two images'.
+    """
     measured = {}
     folder = tmp_path_factory.mktemp("vqa_model")
     for images in (1, 2):
@@ -145,21 +187,29 @@ def test_the_sizes_are_the_papers() -> None:
     backbone, fusion = cast(ResNetBackbone, model.backbone), cast(MLBAttention, model.fusion)
     encoder = cast(QuestionEncoder, model.question_encoder)
     assert (backbone.image_size, backbone.feature_dim, backbone.checkpointing) == (448, 2048, True)
-    # ResNet-152 of torchvision has 60,192,808, 2,049,000 of them in the classifier that is left out.
+    # ResNet-152 of torchvision has 60,192,808, 2,049,000 of them in the classifier that is left
+    # out.
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 58_143_808
     assert (encoder.embedding.num_embeddings, encoder.hidden_dim) == (FACTS["num_words"], 2400)
     assert (fusion.attention_map.in_features, fusion.attention_map.out_features) == (1200, 2)
     assert fusion.classifier.weight.shape == (2000, 2 * 1200)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     parts = {"backbone": backbone, "question encoder": encoder, "fusion": fusion}
-    print("\nmillions of parameters:", ", ".join(f"{name} {parameters(part):.1f}" for name, part in parts.items()))
+    print(
+        "\nmillions of parameters:",
+        ", ".join(f"{name} {parameters(part):.1f}" for name, part in parts.items()),
+    )
     discriminator = cast(nn.Module, explainer.discriminator)
-    print(f"generator {parameters(explainer.generator):.1f}, discriminator {parameters(discriminator):.2f}")
+    print(
+        f"generator {parameters(explainer.generator):.1f}, discriminator {parameters(discriminator):.2f}"
+    )
     print(f"in all {parameters(explainer):.1f}")
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
-def test_two_steps_of_the_gan(checkpointing: bool, root: Path, vqa_model: Path, tmp_path: Path) -> None:
+def test_two_steps_of_the_gan(
+    checkpointing: bool, root: Path, vqa_model: Path, tmp_path: Path
+) -> None:
     vocabulary = json.loads((vqa_model.parent / "vocabulary.json").read_text())
     assert len(vocabulary["answers"]) == FACTS["num_answers"]
     assert len(vocabulary["words"]) >= FACTS["num_words"]
@@ -175,6 +225,8 @@ def test_two_steps_of_the_gan(checkpointing: bool, root: Path, vqa_model: Path, 
             "explainer.warmup_epochs=0",  # whose steps do without the VQA model
             "callbacks.grid=null",
         )
-        with Image.open(next((tmp_path / str(batch) / "explanations" / "counterfactual").iterdir())) as picture:
+        with Image.open(
+            next((tmp_path / str(batch) / "explanations" / "counterfactual").iterdir())
+        ) as picture:
             assert picture.size == (448, 448)
     tell("vqa_color", f"float32, checkpointing={checkpointing}", measured[1], measured[2])

@@ -1,7 +1,8 @@
-"""Two real steps of each of STEEX's stages and searches at the paper's scale: full-size networks, few images.
+"""Two real steps of each of STEEX's stages and searches at the paper's scale: full-size networks,
+few images.
 
-`python -m pytest -m slow -s tests/test_paper_steps.py` prints CPU seconds and memory. The roots are embedded worlds in
-the real sets' layouts, drawn at the size at which the networks see them.
+`python -m pytest -m slow -s tests/test_paper_steps.py` prints CPU seconds and memory. The roots are
+embedded worlds in the real sets' layouts, drawn at the size at which the networks see them.
 """
 
 import json
@@ -63,7 +64,9 @@ class Roots(dict[str, Path]):
         elif name == "celebamask_hq":
             write_celebamask_hq(FaceParameters(faces=16, image_size=256), root)
         else:
-            streets = StreetParameters(train_scenes=8, val_scenes=2, image_height=256, image_width=512)
+            streets = StreetParameters(
+                train_scenes=8, val_scenes=2, image_height=256, image_width=512
+            )
             write_streets(streets, root)
         self[name] = root
         return root
@@ -78,22 +81,42 @@ def data_of(experiment: str) -> str:
     return next(name for name in ("celebamask_hq", "celeba", "bdd") if name in experiment)
 
 
-def run(entry: str, experiment: str, roots: dict[str, Path], folder: Path, *overrides: str) -> list[str]:
+def run(
+    entry: str, experiment: str, roots: dict[str, Path], folder: Path, *overrides: str
+) -> list[str]:
     """Run an experiment on its tiny root; the lines that it prints."""
     data = data_of(experiment)
-    command = [sys.executable, "-m", f"cfexp.{entry}", f"+experiment=paper/{experiment}", f"data.root={roots[data]}"]
+    command = [
+        sys.executable,
+        "-m",
+        f"cfexp.{entry}",
+        f"+experiment=paper/{experiment}",
+        f"data.root={roots[data]}",
+    ]
     command += ["num_threads=1", f"hydra.run.dir={folder}", "data.num_workers=0", "logger=csv"]
     command += ["callbacks.progress=null", *HELD_OUT[data], *overrides]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CFEXP_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=3600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
 
-def two_steps(experiment: str, roots: dict[str, Path], folder: Path, batch: int, *overrides: str) -> None:
+def two_steps(
+    experiment: str, roots: dict[str, Path], folder: Path, batch: int, *overrides: str
+) -> None:
     """Train for two batches, validate and test on one; prints what the second step takes."""
-    steps = ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
-    steps += ["+trainer.limit_test_batches=1", "+trainer.enable_checkpointing=false", "callbacks.last=null"]
+    steps = [
+        "trainer.max_epochs=1",
+        "+trainer.limit_train_batches=2",
+        "+trainer.limit_val_batches=1",
+    ]
+    steps += [
+        "+trainer.limit_test_batches=1",
+        "+trainer.enable_checkpointing=false",
+        "callbacks.last=null",
+    ]
     steps += ["+callbacks.steps._target_=tests.test_paper_scale.Steps"]
     batches = [f"data.batch_size={batch}", "data.eval_batch_size=1"]
     lines = run("train", experiment, roots, folder, *steps, *batches, *overrides)
@@ -101,7 +124,9 @@ def two_steps(experiment: str, roots: dict[str, Path], folder: Path, batch: int,
     measured = json.loads(line.removeprefix("STEPS "))
     assert len(measured["seconds"]) == 2
     assert measured["peak"] < MEMORY
-    print(f"{experiment:<28} batch {batch}: {measured['seconds'][1]:6.1f} s a step, peak {measured['peak']:5.2f} GB")
+    print(
+        f"{experiment:<28} batch {batch}: {measured['seconds'][1]:6.1f} s a step, peak {measured['peak']:5.2f} GB"
+    )
     state = torch.load(folder / "model.ckpt", weights_only=True, mmap=True)
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
 
@@ -117,7 +142,9 @@ def untrained(search: str, roots: dict[str, Path], folder: Path) -> list[str]:
     register_resolvers()
     data = data_of(search)
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        config = compose("explain", overrides=[f"+experiment=paper/steex_{search}", f"data.root={roots[data]}"])
+        config = compose(
+            "explain", overrides=[f"+experiment=paper/steex_{search}", f"data.root={roots[data]}"]
+        )
     config.facts = instantiate(config.data).facts
     return untrained_networks(config, ("decision", "autoencoder", "segmenter"), folder)
 
@@ -138,6 +165,8 @@ def test_two_steps_of_a_search(search: str, roots: dict[str, Path], tmp_path: Pa
     few = ["data.eval_batch_size=1", "+trainer.limit_predict_batches=1", "explainer.num_steps=2"]
     run("explain", f"steex_{search}", roots, tmp_path, *given, *few)
     assert RunFolder(tmp_path).keys() == {0}
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9  # of all children so far
+    peak = (
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    )  # of all children so far
     assert peak < MEMORY
     print(f"{search:<28} batch 1: peak of this and earlier ones {peak:5.2f} GB")

@@ -1,6 +1,7 @@
 """Real photographs at 64 pixels: the segmenter and the autoencoder beat what takes no network.
 
-Each training takes a few minutes of one core. The images lie outside the repository, as they may not be passed on.
+Each training takes a few minutes of one core. The images lie outside the repository, as they may
+not be passed on.
 """
 
 import json
@@ -21,7 +22,10 @@ from tests.commands import InProcess
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "celebamask_hq_600_256"
 FIRST_TEST, HELD_OUT, REGIONS = 500, 20, 19
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here"),
+]
 
 
 class Faces(NamedTuple):
@@ -58,7 +62,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
     for number, image in enumerate(images):
         (folder / "CelebA-HQ-img" / f"{number}.jpg").symlink_to(image)
         (folder / "layouts" / f"{number}.png").symlink_to(REAL / "masks" / f"{image.stem}.png")
-    rows = [f"{number}.jpg -1 -1 -1" for number in range(len(images))]  # not known, and not asked for
+    rows = [
+        f"{number}.jpg -1 -1 -1" for number in range(len(images))
+    ]  # not known, and not asked for
     lines = [str(len(images)), "Male Smiling Young", *rows]
     (folder / "CelebAMask-HQ-attribute-anno.txt").write_text("\n".join(lines) + "\n")
     return Faces(folder)
@@ -66,7 +72,12 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
 
 def trained(in_process: InProcess, faces: Faces, folder: Path, *arguments: str) -> dict[str, float]:
     """Train a stage in `folder`; its test figures."""
-    run = [f"hydra.run.dir={folder}", "logger=none", "callbacks.progress=null", "data.horizontal_flip=0.5"]
+    run = [
+        f"hydra.run.dir={folder}",
+        "logger=none",
+        "callbacks.progress=null",
+        "data.horizontal_flip=0.5",
+    ]
     code, stdout, stderr = in_process(train.main, *arguments, *faces.arguments, *run)
     assert code == 0, "\n".join(stdout + stderr)
     return dict(json.loads((folder / "metrics.json").read_text()))
@@ -80,9 +91,13 @@ def test_the_segmenter_beats_each_pixels_most_frequent_region(
     guess = counts.argmax(0).expand_as(unseen)
     accuracy = 100 * float(MulticlassAccuracy(REGIONS, average="micro")(guess, unseen))
     mean_iou = 100 * float(MulticlassJaccardIndex(REGIONS)(guess, unseen))
-    found = trained(in_process, faces, tmp_path / "run", "+experiment=face_segmenter", "trainer.max_epochs=20")
+    found = trained(
+        in_process, faces, tmp_path / "run", "+experiment=face_segmenter", "trainer.max_epochs=20"
+    )
     with capsys.disabled():
-        print(f"\nsegmenter: {found}; most frequent region: accuracy {accuracy:.1f}, mean IoU {mean_iou:.1f}")
+        print(
+            f"\nsegmenter: {found}; most frequent region: accuracy {accuracy:.1f}, mean IoU {mean_iou:.1f}"
+        )
     assert accuracy == pytest.approx(65.7, abs=0.1)  # or it is another split
     assert found["test/pixel_accuracy"] >= accuracy + 10
     assert found["test/mean_iou"] >= mean_iou + 10
@@ -109,15 +124,20 @@ def test_the_autoencoder_beats_mean_colours(
         for image, label_map in zip(unseen.image, unseen.label_map, strict=True)
     ]
     of_training, of_itself = psnr(unseen.image, colors), psnr(unseen.image, torch.stack(own))
-    # Without a perceptual loss: the network that it sees with is trained on labels, of which there are none here.
+    # Without a perceptual loss: the network that it sees with is trained on labels, of which there
+    # are none here.
     alone = ["requires.features=null", "module.feature_network=null", "trainer.max_epochs=20"]
     found = trained(in_process, faces, tmp_path / "run", "+experiment=face_autoencoder", *alone)
     with capsys.disabled():
-        print(f"\nautoencoder: {found}; mean colours {of_training:.1f} dB, of each image itself {of_itself:.1f} dB")
+        print(
+            f"\nautoencoder: {found}; mean colours {of_training:.1f} dB, of each image itself {of_itself:.1f} dB"
+        )
     assert found["test/psnr"] >= of_training + 4
     assert found["test/psnr"] >= of_itself + 0.25  # which no training image can give
     given = [f"checkpoints.autoencoder={tmp_path / 'run' / 'model.ckpt'}", "num_images=4"]
-    code, stdout, stderr = in_process(reconstruct.main, "+experiment=steex_smile", *faces.arguments, *given)
+    code, stdout, stderr = in_process(
+        reconstruct.main, "+experiment=steex_smile", *faces.arguments, *given
+    )
     assert code == 0, stderr
     assert stdout[-1].startswith("4 images, PSNR ")
     assert np.isfinite(float(stdout[-1].split()[3]))

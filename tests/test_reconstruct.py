@@ -15,7 +15,10 @@ from cfexp.worlds.faces import FaceParameters, write_celebamask_hq
 from tests.commands import InProcess, Main
 from tests.tiny_streets import untrained_networks
 
-SMALL = ["+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']", "data.cache_images=false"]
+SMALL = [
+    "+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']",
+    "data.cache_images=false",
+]
 
 
 @pytest.fixture
@@ -29,9 +32,16 @@ def test_images_layouts_and_reconstructions_are_one_picture(main: Main, tmp_path
     register_resolvers()
     torch.manual_seed(0)
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        config = compose("reconstruct", overrides=["+experiment=steex_smile", *SMALL, "+facts.num_regions=19"])
+        config = compose(
+            "reconstruct", overrides=["+experiment=steex_smile", *SMALL, "+facts.num_regions=19"]
+        )
     given = untrained_networks(config, ["autoencoder"], tmp_path)
-    command = ["+experiment=steex_smile", *SMALL, f"data.root={tmp_path / 'faces'}", f"cache_dir={tmp_path / 'cache'}"]
+    command = [
+        "+experiment=steex_smile",
+        *SMALL,
+        f"data.root={tmp_path / 'faces'}",
+        f"cache_dir={tmp_path / 'cache'}",
+    ]
     command += ["data.first_test_id=8", "data.holdout_images=1", "num_threads=1"]
     command += [*given, "num_images=6"]
     shown = []
@@ -52,16 +62,26 @@ def test_every_region_has_its_colour() -> None:
     colors = region_colors(torch.tensor([[[0, 3], [18, 0]]]))
     assert colors.shape == (1, 3, 2, 2)
     for (row, column), region in {(0, 0): 0, (0, 1): 3, (1, 0): 18}.items():
-        assert ((colors[0, :, row, column] + 1) * 127.5).round().int().tolist() == list(region_color(region))
+        assert ((colors[0, :, row, column] + 1) * 127.5).round().int().tolist() == list(
+            region_color(region)
+        )
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ((), "error: choose a search, e.g. +experiment=steex_smile (--help lists them)"),
-        (("+experiment=steex_smile", "num_images=0"), "error: num_images must be a whole number of at least 1, got 0"),
-        (("+experiment=steex_smile", "output=no/a.png"), "error: output=no/a.png: there is no folder no"),
+        (
+            ("+experiment=steex_smile", "num_images=0"),
+            "error: num_images must be a whole number of at least 1, got 0",
+        ),
+        (
+            ("+experiment=steex_smile", "output=no/a.png"),
+            "error: output=no/a.png: there is no folder no",
+        ),
     ],
 )
-def test_a_wrong_command_line_is_one_line(main: Main, arguments: tuple[str, ...], line: str) -> None:
+def test_a_wrong_command_line_is_one_line(
+    main: Main, arguments: tuple[str, ...], line: str
+) -> None:
     assert main(*arguments) == (2, [], [line])

@@ -18,12 +18,24 @@ from tests.commands import InProcess, Main
 from tests.tiny_streets import untrained_networks
 
 CONF = Path(__file__).parents[1] / "conf"
-SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=4", "data.cache_images=false", "explainer.num_steps=1"]
+SMALL = [
+    "data.world.train_scenes=3",
+    "data.world.val_scenes=4",
+    "data.cache_images=false",
+    "explainer.num_steps=1",
+]
 TINY = [
     "+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']",
     "+requires.decision.overrides=['network.widths=[4,8]']",
 ]
-ALL = ["vqa_accuracy_drop", "steex_table1", "steex_table2", "steex_table3", "steex_table4", "steex_table5"]
+ALL = [
+    "vqa_accuracy_drop",
+    "steex_table1",
+    "steex_table2",
+    "steex_table3",
+    "steex_table4",
+    "steex_table5",
+]
 ALL += ["steex_figure5", "steex_figure13"]
 
 
@@ -41,7 +53,10 @@ def test_every_table_and_figure_is_there() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_commands_compose(name: str) -> None:
     experiment = read_experiment(EXPERIMENTS / name)
-    commands = [(command, [*rest, f"{reproduce.LIMITS[command]}=3"]) for command, *rest in experiment["runs"].values()]
+    commands = [
+        (command, [*rest, f"{reproduce.LIMITS[command]}=3"])
+        for command, *rest in experiment["runs"].values()
+    ]
     for run, given in experiment.get("evaluate", {}).items():
         assert run in experiment["runs"]
         commands.append(("evaluate", [*given, "run=nowhere"]))
@@ -56,23 +71,42 @@ def test_commands_compose(name: str) -> None:
             assert compose(command, overrides=overrides) is not None
 
 
-def test_a_tiny_run_is_held_against_the_paper(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_run_is_held_against_the_paper(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CFEXP_CACHE", str(tmp_path / "cache"))
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         given = [*SMALL, *TINY, "callbacks.progress=null"]
-        config = compose("explain", overrides=["+experiment=steex_driving", *given, "+facts.num_regions=20"])
+        config = compose(
+            "explain", overrides=["+experiment=steex_driving", *given, "+facts.num_regions=20"]
+        )
     given += untrained_networks(config, ("decision", "autoencoder"), tmp_path)
     folder = tmp_path / "experiments" / "tiny"
     folder.mkdir(parents=True)
-    rows: list[dict[str, Any]] = [{"name": "PSNR", "run": "streets", "group": "all", "metric": "reconstruction_psnr"}]
+    rows: list[dict[str, Any]] = [
+        {"name": "PSNR", "run": "streets", "group": "all", "metric": "reconstruction_psnr"}
+    ]
     rows += [
         {**rows[0], "name": "... wanted", "better": "lower", "paper": {"BDD100k": 1000}},
         {**rows[0], "metric": "x"},
     ]
-    content = {"title": "A tiny one", "runs": {"streets": ["explain", "+experiment=steex_driving"]}, "rows": rows}
+    content = {
+        "title": "A tiny one",
+        "runs": {"streets": ["explain", "+experiment=steex_driving"]},
+        "rows": rows,
+    }
     OmegaConf.save(OmegaConf.create(content), folder / "experiment.yaml")
-    command = ["tiny", *given, "--queries", "2", "--num-threads", "1", "--experiments", str(folder.parent)]
+    command = [
+        "tiny",
+        *given,
+        "--queries",
+        "2",
+        "--num-threads",
+        "1",
+        "--experiments",
+        str(folder.parent),
+    ]
     code, stdout, stderr = main(*command)
     assert code == 0, stderr
     results = json.loads((folder / "results.json").read_text())
@@ -85,7 +119,9 @@ def test_a_tiny_run_is_held_against_the_paper(main: Main, tmp_path: Path, monkey
     assert results["runs"]["streets"]["seed"] == 0
     checkpoints = results["runs"]["streets"]["checkpoints"]
     assert set(checkpoints) == {"decision", "autoencoder"}
-    assert checkpoints["decision"]["path"] == f"{tmp_path.name}/decision.ckpt"  # the same on every machine
+    assert (
+        checkpoints["decision"]["path"] == f"{tmp_path.name}/decision.ckpt"
+    )  # the same on every machine
     assert results["real_data"].startswith("not run")
     assert any("reached" in line and "1000 (BDD100k)" in line for line in stdout)
     (run,) = (tmp_path / "runs" / "reproduce").iterdir()
@@ -112,11 +148,15 @@ def test_a_tiny_run_is_held_against_the_paper(main: Main, tmp_path: Path, monkey
         (97, None, "higher", "for comparison"),
     ],
 )
-def test_verdicts(value: float, paper: dict[str, float] | None, better: str | None, expected: str) -> None:
+def test_verdicts(
+    value: float, paper: dict[str, float] | None, better: str | None, expected: str
+) -> None:
     found = {"value": value, "low": value - 2, "high": value + 2, "n": 10, "unit": "%"}
     assert verdict({"paper": paper, "better": better}, found) == expected
     alone = {**found, "low": None, "high": None}
-    assert verdict({"paper": paper, "better": better}, alone) == expected.replace("missed", "not told apart")
+    assert verdict({"paper": paper, "better": better}, alone) == expected.replace(
+        "missed", "not told apart"
+    )
 
 
 def test_why_a_number_is_missing_is_passed_on() -> None:
@@ -132,8 +172,16 @@ def test_why_a_number_is_missing_is_passed_on() -> None:
         (["broken", "--queries", "0"], None, "--queries must be at least 1, got 0"),
         (["broken"], "title: a", "must have title, runs and rows, and else only"),
         (["broken"], "title: [", "experiment.yaml: "),
-        (["broken"], "{title: a, runs: {b: [fly]}, rows: []}", r"runs\.b must begin with explain or train, got"),
-        (["broken"], "{title: a, runs: {b: [train]}, rows: [{name: c}]}", "a row has name, run .* got {'name': 'c'}"),
+        (
+            ["broken"],
+            "{title: a, runs: {b: [fly]}, rows: []}",
+            r"runs\.b must begin with explain or train, got",
+        ),
+        (
+            ["broken"],
+            "{title: a, runs: {b: [train]}, rows: [{name: c}]}",
+            "a row has name, run .* got {'name': 'c'}",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -148,5 +196,7 @@ def test_what_is_wrong_is_said_in_one_line(
     code, _, stderr = main("--experiments", str(tmp_path / "nowhere"))
     assert (code, stderr) == (
         2,
-        [f"error: no experiments in {tmp_path / 'nowhere'}: {'give a checkout'}'s folder by --experiments"],
+        [
+            f"error: no experiments in {tmp_path / 'nowhere'}: {'give a checkout'}'s folder by --experiments"
+        ],
     )

@@ -20,10 +20,22 @@ from tests.survival import KINDS, Command, Moment, assert_same, random_moments
 from tests.tiny_streets import DRIVING, write_networks
 
 # Two epochs of three batches, and two to validate; then two batches of explanations.
-VQA = ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "num_threads=1", "logger=csv", "ckpt_path=last"]
+VQA = [
+    "+experiment=vqa_color",
+    "+overlay=smoke",
+    "data.image_size=32",
+    "num_threads=1",
+    "logger=csv",
+    "ckpt_path=last",
+]
 VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "data.eval_batch_size=8"]
 # A stage whose learning rate has a schedule by step.
-STAGE = ["+experiment=street_decision", "data.world.train_scenes=24", "data.world.val_scenes=4", "data.batch_size=4"]
+STAGE = [
+    "+experiment=street_decision",
+    "data.world.train_scenes=24",
+    "data.world.val_scenes=4",
+    "data.batch_size=4",
+]
 STAGE += ["data.holdout_images=4", "network.widths=[4,8]", "trainer.max_epochs=2"]
 STAGE += ["num_threads=1", "logger=csv", "ckpt_path=last"]
 SEARCH = [*DRIVING, "explainer.num_steps=3", "data.max_test_images=6"]
@@ -33,7 +45,9 @@ SEARCH = [*DRIVING, "explainer.num_steps=3", "data.max_test_images=6"]
 def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     """Runs `python -m cfexp.VERB ARGUMENTS` within this process; the verb is the first argument."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    return lambda verb, *arguments: in_process({"train": train, "explain": explain}[verb].main, *arguments)
+    return lambda verb, *arguments: in_process(
+        {"train": train, "explain": explain}[verb].main, *arguments
+    )
 
 
 def search(tmp_path: Path, cache: Path, *more: str) -> Command:
@@ -46,15 +60,21 @@ def test_a_search_survives(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "count", "seed"), [("search", 12, 0), ("vqa", 12, 1), ("stage", 6, 2)])
-def test_thirty_random_moments(name: str, count: int, seed: int, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "seed"), [("search", 12, 0), ("vqa", 12, 1), ("stage", 6, 2)]
+)
+def test_thirty_random_moments(
+    name: str, count: int, seed: int, tmp_path: Path, cache: Path
+) -> None:
     workers = "data.num_workers=1"
     if name == "search":
         command = search(tmp_path, cache, workers)
     else:
         command = Command("train", [*(VQA if name == "vqa" else STAGE), workers], tmp_path, cache)
     runs = command.survive(random_moments(count, seed))
-    print(f"{name}: {count} moments of {', '.join(KINDS)} in {runs} runs of {command.seconds:.1f} s")
+    print(
+        f"{name}: {count} moments of {', '.join(KINDS)} in {runs} runs of {command.seconds:.1f} s"
+    )
 
 
 def test_sigterm_lets_a_training_go_on_with_the_very_next_batch(
@@ -96,7 +116,9 @@ with claimed(pathlib.Path({str(folder)!r})):
         print("held", flush=True)
     time.sleep(20)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -152,7 +174,9 @@ def test_a_training_in_the_folder_of_another_config_is_refused(main: Main, tmp_p
 def small_disk(tmp_path: Path) -> Any:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("needs a tmpfs, which root may mount")
     yield disk
@@ -160,7 +184,9 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on(main: Main, tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on(
+    main: Main, tmp_path: Path, small_disk: Path
+) -> None:
     command = [*SEARCH, *write_networks(tmp_path)]
     assert main("explain", *command, f"hydra.run.dir={tmp_path / 'undisturbed'}")[0] == 0
     folder, ballast = small_disk / "run", small_disk / "ballast"

@@ -1,4 +1,6 @@
-"""Sweeps as a user runs them: here, by launchers, by Optuna, with members that fail, again, and with more values."""
+"""Sweeps as a user runs them: here, by launchers, by Optuna, with members that fail, again, and
+with more values.
+"""
 
 import csv
 import json
@@ -27,7 +29,13 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """One query of untrained networks, which is decoded and not searched."""
     networks = write_networks(tmp_path_factory.mktemp("networks"))
     cache = f"cache_dir={tmp_path_factory.mktemp('cache')}"
-    return ["-m", *DRIVING, *networks, cache, *("data.max_test_images=1", "explainer.num_steps=0", "logger=none")]
+    return [
+        "-m",
+        *DRIVING,
+        *networks,
+        cache,
+        *("data.max_test_images=1", "explainer.num_steps=0", "logger=none"),
+    ]
 
 
 @pytest.fixture
@@ -105,21 +113,32 @@ def test_a_fault_of_ours_keeps_its_traceback_and_the_rest_go_on(
     code, _, stderr = main(*few, "explainer.proximity_weight=1,2", "hydra.sweep.dir=mine")
     assert code == 1
     assert sum(line.startswith("Traceback") for line in stderr) == 2
-    assert states(tmp_path / "mine") == {f"explainer.proximity_weight-{weight}": "failed" for weight in (1, 2)}
+    assert states(tmp_path / "mine") == {
+        f"explainer.proximity_weight-{weight}": "failed" for weight in (1, 2)
+    }
     notes = [json.loads(path.read_text()) for path in (tmp_path / "mine").glob("*/member.json")]
     assert [note["error"] for note in notes] == ["RuntimeError: out of memory"] * 2
 
 
-def test_the_papers_sweep_in_other_processes_by_joblib(main: Main, few: list[str], tmp_path: Path) -> None:
+def test_the_papers_sweep_in_other_processes_by_joblib(
+    main: Main, few: list[str], tmp_path: Path
+) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    command = [*few[1:], "+sweep=proximity_weight", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]  # -m is in it
+    command = [
+        *few[1:],
+        "+sweep=proximity_weight",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=1",
+    ]  # -m is in it
     code, stdout, stderr = main(*command)
     assert code == 0, stderr
     weights = ["0", "0.03", "0.1", "0.3", "1", "3"]
     found = rows(only_sweep(tmp_path))
     assert [row["explainer.proximity_weight"] for row in found.values()] == weights
     assert {row["state"] for row in found.values()} == {"finished"}
-    (title,) = [number for number, line in enumerate(stdout) if line.startswith("steex_driving: 6 members")]
+    (title,) = [
+        number for number, line in enumerate(stdout) if line.startswith("steex_driving: 6 members")
+    ]
     table = stdout[title:]
     assert [line.split()[0] for line in table if re.match(r" [\d.]+ +1 ", line)] == weights
     assert not any("identity" in line for line in table)  # it is not measured
@@ -154,7 +173,9 @@ def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path
         assert 0.01 <= float(row["explainer.learning_rate"]) <= 0.1
     best = (tmp_path / "found" / "optimization_results.yaml").read_text()
     assert re.search(rf"best_value: {row['objective']}\b", best)  # without a search all are equal
-    code, stdout, _ = main(*command, "+objective={rms_change: 2, ssim: -1}")  # a seed's trials are the same
+    code, stdout, _ = main(
+        *command, "+objective={rms_change: 2, ssim: -1}"
+    )  # a seed's trials are the same
     assert (code, sum(line.startswith("has finished before: ") for line in stdout)) == (0, 2)
     code, _, stderr = main(*command, "+objective={ssmi: 1}")
     assert code == 1
@@ -162,7 +183,9 @@ def test_optuna_is_told_the_objective(main: Main, few: list[str], tmp_path: Path
     assert set(states(tmp_path / "found").values()) == {"failed"}
 
 
-def test_a_mistyped_setting_is_said_before_any_member_runs(main: Main, few: list[str], tmp_path: Path) -> None:
+def test_a_mistyped_setting_is_said_before_any_member_runs(
+    main: Main, few: list[str], tmp_path: Path
+) -> None:
     code, _, stderr = main(*few, "explainer.proximity_wait=1,2")
     assert code == 1
     assert "Key 'proximity_wait' is not in struct" in "\n".join(stderr)
@@ -174,7 +197,10 @@ def test_a_mistyped_setting_is_said_before_any_member_runs(main: Main, few: list
     ("argument", "said"),
     [
         ("hydra/launcher=joblib", "launcher=joblib is not installed: pip install 'cfexp[sweeps]'"),
-        ("hydra/launcher=submitit_slurm", "launcher=submitit_slurm is not installed: pip install 'cfexp[sweeps]'"),
+        (
+            "hydra/launcher=submitit_slurm",
+            "launcher=submitit_slurm is not installed: pip install 'cfexp[sweeps]'",
+        ),
         ("hydra/launcher=ray", "launcher=ray is not installed: pip install 'cfexp[ray]'"),
         ("+sweep=vqa_loss_weights", "sweeper=optuna is not installed: pip install 'cfexp[sweeps]'"),
         ("+sweep=proximity_weight", None),
@@ -182,7 +208,11 @@ def test_a_mistyped_setting_is_said_before_any_member_runs(main: Main, few: list
 )
 @pytest.mark.parametrize("command", [explain, train])
 def test_a_launcher_that_is_not_installed_is_one_line(
-    in_process: InProcess, command: Any, argument: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+    in_process: InProcess,
+    command: Any,
+    argument: str,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sweep, "find_spec", lambda name: name if name == "hydra" else None)
     if said is None:
@@ -199,7 +229,9 @@ def test_the_table_can_be_made_again(in_process: InProcess, tmp_path: Path) -> N
     assert (code, stderr) == (2, ["error: no sweep in nowhere: expected nowhere/*/member.json"])
     member = tmp_path / "all" / "a=1"
     member.mkdir(parents=True)
-    (member / "member.json").write_text('{"parameters": {"a": "1"}, "objective": null, "error": null}')
+    (member / "member.json").write_text(
+        '{"parameters": {"a": "1"}, "objective": null, "error": null}'
+    )
     code, stdout, stderr = in_process(sweep.main, "all")
     assert code == 1
     assert "not finished: a=1" in stdout
@@ -222,15 +254,22 @@ def test_an_overlay_begins_with_its_command() -> None:
 
 
 @pytest.mark.slow
-def test_members_of_several_processes_each_run_alone(main: Main, few: list[str], tmp_path: Path) -> None:
-    """Their processes repeat a member's command, not the sweep's; that one's fails is its own affair."""
+def test_members_of_several_processes_each_run_alone(
+    main: Main, few: list[str], tmp_path: Path
+) -> None:
+    """Their processes repeat a member's command, not the sweep's; that one's fails is its own
+    affair.
+    """
     pair = ["trainer.accelerator=cpu", "trainer.devices=2", "+trainer.strategy=ddp"]
     more = ["data.max_test_images=3", "explainer.counter_class=left,go,stop"]
     code, _, stderr = main(*(each for each in few if "max_test_images" not in each), *pair, *more)
     folder = only_sweep(tmp_path)
     assert code == 1
     assert list(states(folder).values()) == ["finished", "failed", "finished"], stderr
-    assert "counter_class='left' is none of" in json.loads((folder / "sweep.json").read_text())[1]["error"]
+    assert (
+        "counter_class='left' is none of"
+        in json.loads((folder / "sweep.json").read_text())[1]["error"]
+    )
     for name in ("go", "stop"):
         assert RunFolder(folder / f"counter_class-{name}").keys() == {0, 1, 2}
     assert len(list((tmp_path / "runs" / "steex_driving").iterdir())) == 1
@@ -238,9 +277,18 @@ def test_members_of_several_processes_each_run_alone(main: Main, few: list[str],
 
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_says_how_to_go_on(few: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cfexp.explain", *few, "explainer.proximity_weight=1,2", "hydra.sweep.dir=mine"]
+    command = [
+        sys.executable,
+        "-m",
+        "cfexp.explain",
+        *few,
+        "explainer.proximity_weight=1,2",
+        "hydra.sweep.dir=mine",
+    ]
     command += ["explainer.num_steps=10000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     while not (tmp_path / "mine" / "explainer.proximity_weight-1" / "provenance.json").is_file():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -253,10 +301,19 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(few: list[str], tmp_path: Pat
 
 @pytest.mark.slow
 def test_faces_are_judged_by_who_they_are(main: Main, tmp_path: Path) -> None:
-    """With the shipped networks: the dearer the distance, the nearer the codes and the more the same person."""
-    small = ["data.max_test_images=2", "data.eval_batch_size=2", "num_threads=1", "explainer.num_steps=10"]
+    """With the shipped networks: the dearer the distance, the nearer the codes and the more the
+    same person.
+    """
+    small = [
+        "data.max_test_images=2",
+        "data.eval_batch_size=2",
+        "num_threads=1",
+        "explainer.num_steps=10",
+    ]
     weights = "explainer.proximity_weight=0,3"
-    code, stdout, stderr = main("-m", "+experiment=steex_smile", "+sweep=proximity_weight", weights, *small)
+    code, stdout, stderr = main(
+        "-m", "+experiment=steex_smile", "+sweep=proximity_weight", weights, *small
+    )
     assert code == 0, stderr
     (folder,) = (tmp_path / "runs" / "steex_smile").iterdir()
     none, dear = rows(folder).values()
@@ -271,8 +328,20 @@ def test_faces_are_judged_by_who_they_are(main: Main, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_loss_weights_of_the_vqa_gan_by_optuna(in_process: InProcess, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    small = ["+overlay=smoke", "data.image_size=32", "num_threads=1", "logger=none", f"cache_dir={tmp_path}"]
-    command = ["-m", "+experiment=vqa_color", "+sweep=vqa_loss_weights", *small, "hydra.sweeper.n_trials=2"]
+    small = [
+        "+overlay=smoke",
+        "data.image_size=32",
+        "num_threads=1",
+        "logger=none",
+        f"cache_dir={tmp_path}",
+    ]
+    command = [
+        "-m",
+        "+experiment=vqa_color",
+        "+sweep=vqa_loss_weights",
+        *small,
+        "hydra.sweeper.n_trials=2",
+    ]
     code, stdout, stderr = in_process(train.main, *command)
     assert code == 0, stderr
     (folder,) = (tmp_path / "runs" / "vqa_color").iterdir()

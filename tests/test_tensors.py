@@ -25,22 +25,54 @@ FEATURES = [[torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4)]]
 
 # What each takes; and what of it must not be taken, though torch would repeat, cut or round it.
 LOSSES: list[tuple[Callable[..., Tensor], tuple[Any, ...], list[tuple[int, Any]]]] = [
-    (losses.negated_cross_entropy, (LOGITS, ANSWER), [(0, LOGITS[0]), (1, ANSWER.float()), (1, ANSWER[:1])]),
+    (
+        losses.negated_cross_entropy,
+        (LOGITS, ANSWER),
+        [(0, LOGITS[0]), (1, ANSWER.float()), (1, ANSWER[:1])],
+    ),
     (losses.log_one_minus_probability, (LOGITS, ANSWER), [(0, LOGITS[:, :1]), (1, ANSWER.bool())]),
     (losses.flip_hinge, (LOGITS, ANSWER), [(0, LOGITS.long()), (1, ANSWER[:1])]),
-    (losses.squared_l2, (IMAGE, IMAGE), [(0, IMAGE[:1]), (1, IMAGE[:, :1]), (0, IMAGE[:0]), (0, IMAGE.byte())]),
+    (
+        losses.squared_l2,
+        (IMAGE, IMAGE),
+        [(0, IMAGE[:1]), (1, IMAGE[:, :1]), (0, IMAGE[:0]), (0, IMAGE.byte())],
+    ),
     (losses.mask_area, (MASK,), [(0, MASK.bool()), (0, MASK[0])]),
     (losses.color_variation, (IMAGE, MASK), [(1, IMAGE), (1, MASK[:1]), (1, MASK.bool())]),
-    (losses.outline_variation, (MASK, IMAGE), [(0, IMAGE), (0, MASK[:1]), (0, MASK.bool()), (1, IMAGE.byte())]),
+    (
+        losses.outline_variation,
+        (MASK, IMAGE),
+        [(0, IMAGE), (0, MASK[:1]), (0, MASK.bool()), (1, IMAGE.byte())],
+    ),
     (losses.generator_adversarial, (LOGITS,), [(0, LOGITS.long()), (0, LOGITS[:0])]),
     (losses.discriminator_adversarial, (LOGITS, LOGITS), [(0, LOGITS.long()), (1, LOGITS[:0])]),
-    (losses.region_weighted_l1, (IMAGE, IMAGE, LABELS, 3), [(1, IMAGE[:1]), (2, LABELS[:1]), (2, LABELS.float())]),
-    (losses.hinge_discriminator, ([LOGITS], [LOGITS]), [(0, []), (1, [LOGITS.long()]), (1, [LOGITS, LOGITS])]),
+    (
+        losses.region_weighted_l1,
+        (IMAGE, IMAGE, LABELS, 3),
+        [(1, IMAGE[:1]), (2, LABELS[:1]), (2, LABELS.float())],
+    ),
+    (
+        losses.hinge_discriminator,
+        ([LOGITS], [LOGITS]),
+        [(0, []), (1, [LOGITS.long()]), (1, [LOGITS, LOGITS])],
+    ),
     (losses.hinge_generator, ([LOGITS],), [(0, []), (0, [LOGITS[:0]])]),
-    (losses.feature_matching, (FEATURES, FEATURES), [(0, []), (1, [[IMAGE[:, :1], LOGITS]]), (0, [[LOGITS]])]),
-    (losses.perceptual, (lambda x: [x], IMAGE, IMAGE, [1.0]), [(1, IMAGE[:1]), (3, [1.0, 2.0]), (2, IMAGE.byte())]),
+    (
+        losses.feature_matching,
+        (FEATURES, FEATURES),
+        [(0, []), (1, [[IMAGE[:, :1], LOGITS]]), (0, [[LOGITS]])],
+    ),
+    (
+        losses.perceptual,
+        (lambda x: [x], IMAGE, IMAGE, [1.0]),
+        [(1, IMAGE[:1]), (3, [1.0, 2.0]), (2, IMAGE.byte())],
+    ),
     (losses.exclusive_logits, (LOGITS, 1), [(0, LOGITS[0]), (1, 4), (1, -1)]),
-    (losses.decision_loss, (LOGITS, ANSWER), [(1, ANSWER[:1]), (1, ANSWER.float()), (0, LOGITS[0])]),
+    (
+        losses.decision_loss,
+        (LOGITS, ANSWER),
+        [(1, ANSWER[:1]), (1, ANSWER.float()), (0, LOGITS[0])],
+    ),
     (losses.decision_margin, (LOGITS, ANSWER), [(1, ANSWER[:1]), (1, ANSWER.int())]),
     (losses.proximity_loss, (CODES, CODES), [(0, CODES[0]), (1, CODES[:1]), (1, CODES[:, :, :1])]),
 ]
@@ -64,22 +96,44 @@ METRICS: list[tuple[Callable[..., Any], tuple[Any, ...], list[tuple[int, Any]]]]
         (IMAGE, IMAGE, LABELS, 3),
         [*OF_IMAGES, (2, LABELS[:1]), (2, LABELS.float()), (2, LABELS - 1)],
     ),
-    (functional.edit_locality, (IMAGE, IMAGE, MASK.bool()), [*OF_IMAGES, (2, MASK), (2, MASK.bool()[:1])]),
+    (
+        functional.edit_locality,
+        (IMAGE, IMAGE, MASK.bool()),
+        [*OF_IMAGES, (2, MASK), (2, MASK.bool()[:1])],
+    ),
     (functional.checkerboard_score, (IMAGE, IMAGE), [(0, IMAGE[:1]), (0, NAN), (0, IMAGE.byte())]),
     (functional.language_sensitivity, (IMAGE, IMAGE), [(0, IMAGE[:1]), (1, NAN)]),
     (
         functional.nearest_color,
         (torch.zeros(4, 3), {"red": (255, 0, 0)}),
-        [(0, torch.zeros(4, 4)), (0, torch.full((4, 3), 255.0)), (0, torch.full((4, 3), torch.nan))],
+        [
+            (0, torch.zeros(4, 4)),
+            (0, torch.full((4, 3), 255.0)),
+            (0, torch.full((4, 3), torch.nan)),
+        ],
     ),
     (functional.vqa_accuracy, ("yes", ["yes"] * 10), [(0, None), (1, "yes, yes"), (1, [1] * 10)]),
-    (attributes_changed, (LOGITS, LOGITS), [(0, LOGITS[:1]), (1, torch.full_like(LOGITS, torch.nan)), (0, LOGITS > 0)]),
+    (
+        attributes_changed,
+        (LOGITS, LOGITS),
+        [(0, LOGITS[:1]), (1, torch.full_like(LOGITS, torch.nan)), (0, LOGITS > 0)],
+    ),
     (
         correlation_difference,
         (np.eye(4), np.eye(4), np.eye(4), 0),
-        [(1, np.eye(4)[:1]), (0, np.full((4, 4), np.nan)), (2, np.eye(4) * 3), (0, np.zeros((0, 4))), (3, 4)],
+        [
+            (1, np.eye(4)[:1]),
+            (0, np.full((4, 4), np.nan)),
+            (2, np.eye(4) * 3),
+            (0, np.zeros((0, 4))),
+            (3, 4),
+        ],
     ),
-    (frechet_distance, (np.eye(4), np.eye(4)), [(0, np.full((4, 4), np.inf)), (0, np.zeros((4, 0))), (1, np.eye(3))]),
+    (
+        frechet_distance,
+        (np.eye(4), np.eye(4)),
+        [(0, np.full((4, 4), np.inf)), (0, np.zeros((4, 0))), (1, np.eye(3))],
+    ),
     (kernel_interval, (np.eye(4), np.eye(4), np.arange(4)), [(2, np.arange(5)), (1, np.eye(3))]),
     (
         read_lamps,
@@ -89,9 +143,17 @@ METRICS: list[tuple[Callable[..., Any], tuple[Any, ...], list[tuple[int, Any]]]]
     (
         counterfactual_transition,
         (IMAGE, IMAGE, lambda images: torch.zeros(len(images), 2)),
-        [*OF_IMAGES, (2, lambda images: torch.zeros(len(images), 3)), (2, lambda images: torch.full((2, 2), 7.0))],
+        [
+            *OF_IMAGES,
+            (2, lambda images: torch.zeros(len(images), 3)),
+            (2, lambda images: torch.full((2, 2), 7.0)),
+        ],
     ),
-    (lambda *given: FeatureDistance(4).update([0, 1], *given), (LOGITS, LOGITS), [(0, LOGITS[:, :3]), (1, LOGITS[:1])]),
+    (
+        lambda *given: FeatureDistance(4).update([0, 1], *given),
+        (LOGITS, LOGITS),
+        [(0, LOGITS[:, :3]), (1, LOGITS[:1])],
+    ),
 ]
 
 
@@ -101,15 +163,23 @@ def test_what_does_not_fit_is_refused_in_one_line(
 ) -> None:
     function(*taken)
     for place, other in refused:
-        arguments = [other if number == place else argument for number, argument in enumerate(taken)]
+        arguments = [
+            other if number == place else argument for number, argument in enumerate(taken)
+        ]
         with pytest.raises(ValueError) as raised:  # noqa: PT011  # each says something of its own
             function(*arguments)
         assert "\n" not in str(raised.value)
 
 
 def test_every_loss_is_here() -> None:
-    public = {f for name, f in inspect.getmembers(losses, inspect.isfunction) if f.__module__ == losses.__name__}
-    assert {f for f in public if not f.__name__.startswith("_")} == {function for function, *_ in LOSSES}
+    public = {
+        f
+        for name, f in inspect.getmembers(losses, inspect.isfunction)
+        if f.__module__ == losses.__name__
+    }
+    assert {f for f in public if not f.__name__.startswith("_")} == {
+        function for function, *_ in LOSSES
+    }
 
 
 def test_losses_look_at_no_value() -> None:
@@ -126,7 +196,9 @@ def test_losses_look_at_no_value() -> None:
 
 
 def test_a_line_says_what_came() -> None:
-    with pytest.raises(ValueError, match=r"^a and b must have one shape \(B, 3\), got \(2, 3\) and \(1, 3\)$"):
+    with pytest.raises(
+        ValueError, match=r"^a and b must have one shape \(B, 3\), got \(2, 3\) and \(1, 3\)$"
+    ):
         check_shapes(a=(torch.zeros(2, 3), "B 3"), b=(torch.zeros(1, 3), "B 3"))
     with pytest.raises(ValueError, match=r"^mask must have shape \(2, 1\), got \(2, 3\)$"):
         check_shapes(a=(torch.zeros(2, 3), "B 3"), mask=(torch.zeros(2, 3), "B 1"))

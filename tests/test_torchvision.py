@@ -1,4 +1,6 @@
-"""The shim that lets a CUDA torchvision be imported beside a CPU-only torch, each time in a fresh process."""
+"""The shim that lets a CUDA torchvision be imported beside a CPU-only torch, each time in a fresh
+process.
+"""
 
 import subprocess
 import sys
@@ -10,11 +12,15 @@ import pytest
 import cfexp
 
 PTH = Path(sysconfig.get_path("purelib"), "cfexp_torchvision.pth")
-needs_pth = pytest.mark.skipif(not PTH.exists(), reason="this environment was not made by `make install`")
+needs_pth = pytest.mark.skipif(
+    not PTH.exists(), reason="this environment was not made by `make install`"
+)
 
 
 def run(program: str, *options: str) -> str:
-    done = subprocess.run([sys.executable, *options, "-c", program], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -39,7 +45,12 @@ def test_torchvision_can_be_imported_after_cfexp_without_the_pth() -> None:
 
 @needs_pth
 def test_starting_python_imports_no_torch() -> None:
-    assert run("import sys; print([name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules])") == "[]"
+    assert (
+        run(
+            "import sys; print([name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules])"
+        )
+        == "[]"
+    )
 
 
 def test_the_finder_is_placed_once_and_leaves_when_it_has_acted() -> None:

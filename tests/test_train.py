@@ -1,4 +1,6 @@
-"""The command line from end to end, as a user starts, mistypes, stops and resumes it, on a very small world."""
+"""The command line from end to end, as a user starts, mistypes, stops and resumes it, on a very
+small world.
+"""
 
 import json
 import os
@@ -27,7 +29,8 @@ from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
-# 32 pixels is the least for the generator's four halvings that leaves the VQA model a map of more than one cell.
+# 32 pixels is the least for the generator's four halvings that leaves the VQA model a map of more
+# than one cell.
 SMALL = ["+overlay=smoke", "data.image_size=32", "num_threads=1"]
 COLOR = ["+experiment=vqa_color", *SMALL]
 CSV = [*COLOR, "logger=csv"]
@@ -42,7 +45,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CFEXP", "WANDB", "HYDRA"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CFEXP", "WANDB", "HYDRA"))
+    }
     return {**kept, "CFEXP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
 
 
@@ -89,7 +96,10 @@ def test_help_lists_every_experiment_in_a_line_at_once(tmp_path: Path, cache: Pa
     stdout, _ = finish(start("train", "--help", cwd=tmp_path, cache=cache))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime < 3
-    experiments = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
+    experiments = {
+        path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+        for path in EXPERIMENTS.rglob("*.yaml")
+    }
     assert {"vqa_color", "paper/vqa_color"} <= experiments
     listed = dict(re.findall(r"^    (\S+) +(\S.*)$", stdout, re.MULTILINE))
     for name in experiments:
@@ -143,19 +153,28 @@ def test_the_loggers_have_the_figures_and_the_pictures(finished: tuple[Path, lis
 def main(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     """Runs `python -m cfexp.VERB ARGUMENTS` within this process; the verb is the first argument."""
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
-    return lambda verb, *arguments: in_process({"train": train, "evaluate": evaluate}[verb].main, *arguments)
+    return lambda verb, *arguments: in_process(
+        {"train": train, "evaluate": evaluate}[verb].main, *arguments
+    )
 
 
-def test_evaluate_gives_the_same_numbers_again(finished: tuple[Path, list[str]], main: Main) -> None:
+def test_evaluate_gives_the_same_numbers_again(
+    finished: tuple[Path, list[str]], main: Main
+) -> None:
     folder, printed = finished
-    before, table = json.loads((folder / "metrics.json").read_text()), (folder / "metrics.csv").read_text()
+    before, table = (
+        json.loads((folder / "metrics.json").read_text()),
+        (folder / "metrics.csv").read_text(),
+    )
     for name in ("metrics.json", "metrics.csv"):
         (folder / name).unlink()
     code, stdout, _ = main("evaluate", f"run={folder}")
     assert code == 0
     again = json.loads((folder / "metrics.json").read_text())
     assert (again["groups"], (folder / "metrics.csv").read_text()) == (before["groups"], table)
-    for group, reasons in before["not_computed"].items():  # beside those, what the judges need that were not given
+    for group, reasons in before[
+        "not_computed"
+    ].items():  # beside those, what the judges need that were not given
         assert reasons.items() <= again["not_computed"][group].items()
     assert stdout[-1] == printed[-1]
 
@@ -164,28 +183,48 @@ def test_evaluate_gives_the_same_numbers_again(finished: tuple[Path, list[str]],
     ("command", "message"),
     [
         ("train", "choose an experiment, e.g. +experiment=vqa_color"),
-        ("train +experiment=vqa_color data.root=/nowhere", "VQAv1 not found in data.root=/nowhere: expected /nowhere/"),
+        (
+            "train +experiment=vqa_color data.root=/nowhere",
+            "VQAv1 not found in data.root=/nowhere: expected /nowhere/",
+        ),
         ("train +experiment=paper/vqa_color", "data.root must be given: data.root=VALUE"),
         ("train +experiment=paper/vqa_model", "data.root must be given: data.root=VALUE"),
         (["train", *CSV, "ckpt_path=/nowhere.ckpt"], "ckpt_path=/nowhere.ckpt: no such file"),
         (["train", *CSV, f"ckpt_path={__file__}"], "test_train.py is no checkpoint of a training"),
-        (["train", *CSV, "checkpoints.vqa_model=/nowhere"], "checkpoints.vqa_model=/nowhere: no such file"),
-        (["train", *CSV, "explainer.counter_answer=mauve"], "counter_answer='mauve' is no answer of the VQA model: "),
+        (
+            ["train", *CSV, "checkpoints.vqa_model=/nowhere"],
+            "checkpoints.vqa_model=/nowhere: no such file",
+        ),
+        (
+            ["train", *CSV, "explainer.counter_answer=mauve"],
+            "counter_answer='mauve' is no answer of the VQA model: ",
+        ),
         (
             ["train", *PAPER, "explainer.mask_weight=1"],
             "mask_weight=1 needs a generator with mask=true",
         ),
-        (["train", *CSV, "data.batch_size=0"], "data.batch_size must be an integer of at least 1, got 0"),
-        (["train", *CSV, "data.image_size=50"], "data.image_size=50: sides must be multiples of 16 for the generator"),
+        (
+            ["train", *CSV, "data.batch_size=0"],
+            "data.batch_size must be an integer of at least 1, got 0",
+        ),
+        (
+            ["train", *CSV, "data.image_size=50"],
+            "data.image_size=50: sides must be multiples of 16 for the generator",
+        ),
         (["train", *CSV, "+explainer.foo=1"], "got an unexpected keyword argument 'foo'"),
         (["train", *CSV, "trainer.accelerator=gpux"], "trainer: Error in call to target"),
-        (["train", *CSV, "trainer.max_epochs=???"], "trainer.max_epochs must be given: trainer.max_epochs=VALUE"),
+        (
+            ["train", *CSV, "trainer.max_epochs=???"],
+            "trainer.max_epochs must be given: trainer.max_epochs=VALUE",
+        ),
         ("evaluate", "run must be given: run=VALUE"),
         ("evaluate run=/nowhere", "no explanations in /nowhere: expected "),
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1],
 )
-def test_what_the_user_has_wrong_is_one_line(main: Main, command: str | list[str], message: str) -> None:
+def test_what_the_user_has_wrong_is_one_line(
+    main: Main, command: str | list[str], message: str
+) -> None:
     code, _, stderr = main(*(command.split() if isinstance(command, str) else command))
     # Warnings come in two lines, the second of which is code.
     (line,) = [line for line in stderr if "Warning" not in line and not line.startswith("  ")]
@@ -201,7 +240,9 @@ def test_what_the_user_has_wrong_is_one_line(main: Main, command: str | list[str
         (["+experiment=vqa_colour"], "Could not find 'experiment/vqa_colour'"),
     ],
 )
-def test_what_hydra_does_not_know_is_said_without_a_traceback(main: Main, arguments: list[str], message: str) -> None:
+def test_what_hydra_does_not_know_is_said_without_a_traceback(
+    main: Main, arguments: list[str], message: str
+) -> None:
     code, _, stderr = main("train", *arguments)
     assert code == 1
     assert message in "\n".join(stderr)
@@ -209,7 +250,9 @@ def test_what_hydra_does_not_know_is_said_without_a_traceback(main: Main, argume
 
 
 def test_a_process_says_it_in_one_line_too(tmp_path: Path, cache: Path) -> None:
-    _, stderr = finish(start("train", "+experiment=vqa_color", "data.root=/nowhere", cwd=tmp_path, cache=cache), 2)
+    _, stderr = finish(
+        start("train", "+experiment=vqa_color", "data.root=/nowhere", cwd=tmp_path, cache=cache), 2
+    )
     assert re.fullmatch(r"error: VQAv1 not found in data.root=/nowhere: .*\n", stderr)
 
 
@@ -235,7 +278,10 @@ def test_what_is_killed_and_stopped_goes_on_to_the_same_weights(
         process = start("train", *LONG, *more, cwd=disturbed, cache=cache)
         found = (disturbed / "runs" / "vqa_color").glob
         wait_until(
-            process, lambda: any(progress_of(path).epochs >= epochs for path in found("*/checkpoints/last.ckpt"))
+            process,
+            lambda: any(
+                progress_of(path).epochs >= epochs for path in found("*/checkpoints/last.ckpt")
+            ),
         )
         process.send_signal(number)
         return finish(process, -number if number == signal.SIGKILL else 128 + number)
@@ -246,12 +292,17 @@ def test_what_is_killed_and_stopped_goes_on_to_the_same_weights(
     for number in (signal.SIGINT, signal.SIGTERM):
         done = progress_of(checkpoint).epochs
         stdout, stderr = stop(done + 1, number, "ckpt_path=last")
-        assert f"goes on after {done} epochs" in stdout  # and so many batches, where Ctrl-C came amid one
+        assert (
+            f"goes on after {done} epochs" in stdout
+        )  # and so many batches, where Ctrl-C came amid one
         epochs, batches = progress_of(checkpoint)
         said = f"stopped; the same command with ckpt_path=last goes on from epoch {epochs}"
         amid = f", after {batches} of its batches" if batches else ""
         assert (stderr.splitlines()[-1], "Traceback" in stderr) == (said + amid, False)
-        assert not any((folder / name).exists() for name in ("metrics.json", "explanations.parquet", "explanations"))
+        assert not any(
+            (folder / name).exists()
+            for name in ("metrics.json", "explanations.parquet", "explanations")
+        )
     monkeypatch.chdir(disturbed)
     assert main("train", *LONG, "ckpt_path=last")[0] == 0
     assert only(disturbed / "runs" / "vqa_color") == folder
@@ -265,25 +316,38 @@ def test_what_is_killed_and_stopped_goes_on_to_the_same_weights(
 def test_a_stage_that_is_killed_goes_on_and_is_never_used_by_halves(
     finished: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    undisturbed = Path(json.loads((finished[0] / "provenance.json").read_text())["checkpoints"]["vqa_model"]["path"])
+    undisturbed = Path(
+        json.loads((finished[0] / "provenance.json").read_text())["checkpoints"]["vqa_model"][
+            "path"
+        ]
+    )
     # Worker processes, as they are given their first indices early; that must make no difference.
     command = ["train", *CSV, "+requires.vqa_model.overrides=['data.num_workers=1']"]
     process = start(*command, cwd=tmp_path, cache=tmp_path)
-    wait_until(process, lambda: any((tmp_path / "stages").glob("vqa_model-*/checkpoints/last.ckpt")))
+    wait_until(
+        process, lambda: any((tmp_path / "stages").glob("vqa_model-*/checkpoints/last.ckpt"))
+    )
     process.kill()
     process.wait()
     stage = only(tmp_path / "stages")
     assert not (stage / "model.ckpt").exists()
-    (stage / "model.ckpt.1.partial").write_bytes(undisturbed.read_bytes()[:1000])  # as if killed while writing
-    # Not in this process, whose threads, which other tests have started, a forked loader may wait for in vain.
+    (stage / "model.ckpt.1.partial").write_bytes(
+        undisturbed.read_bytes()[:1000]
+    )  # as if killed while writing
+    # Not in this process, whose threads, which other tests have started, a forked loader may wait
+    # for in vain.
     stdout, _ = finish(start(*command, cwd=tmp_path, cache=tmp_path))
     assert any(re.match(r"goes on after \d+ epochs: ", line) for line in stdout.splitlines())
     assert stage.name == undisturbed.parent.name
-    expected, got = (torch.load(path, weights_only=True) for path in (undisturbed, stage / "model.ckpt"))
+    expected, got = (
+        torch.load(path, weights_only=True) for path in (undisturbed, stage / "model.ckpt")
+    )
     assert [name for name in expected if not torch.equal(got[name], expected[name])] == []
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint({"epoch": 0}, path)
 
@@ -298,7 +362,9 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
     assert progress_of(path) == (1, 0)
 
 
-def test_more_training_makes_the_explanations_anew(finished: tuple[Path, list[str]], main: Main) -> None:
+def test_more_training_makes_the_explanations_anew(
+    finished: tuple[Path, list[str]], main: Main
+) -> None:
     folder, _ = finished
     before = pd.read_parquet(folder / "explanations.parquet")
     again = [f"hydra.run.dir={folder}", "ckpt_path=last", "trainer.max_epochs=2"]
@@ -311,7 +377,9 @@ def test_more_training_makes_the_explanations_anew(finished: tuple[Path, list[st
 
 
 @pytest.mark.slow
-def test_every_job_of_a_sweep_has_a_folder_and_a_wandb_run_of_its_own(tmp_path: Path, cache: Path) -> None:
+def test_every_job_of_a_sweep_has_a_folder_and_a_wandb_run_of_its_own(
+    tmp_path: Path, cache: Path
+) -> None:
     finish(start("train", "-m", *COLOR, "explainer.l2_weight=0.1,0.2", cwd=tmp_path, cache=cache))
     sweep = only(tmp_path / "runs" / "vqa_color")
     for weight in (0.1, 0.2):

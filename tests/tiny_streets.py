@@ -1,4 +1,6 @@
-"""The experiment on streets with tiny untrained networks, which are given as a user gives trained ones."""
+"""The experiment on streets with tiny untrained networks, which are given as a user gives trained
+ones.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,12 @@ from cfexp.run.configuration import register_resolvers
 from cfexp.run.stage_networks import stage_network
 
 # One query a batch: only then does a run that was killed repeat an undisturbed one to the last bit.
-SMALL = ["data.world.train_scenes=3", "data.world.val_scenes=8", "data.eval_batch_size=1", "data.cache_images=false"]
+SMALL = [
+    "data.world.train_scenes=3",
+    "data.world.val_scenes=8",
+    "data.eval_batch_size=1",
+    "data.cache_images=false",
+]
 TINY = [
     "+requires.autoencoder.overrides=['network.base_channels=4','network.style_dim=8']",
     "+requires.decision.overrides=['network.widths=[4,8]']",
@@ -30,7 +37,9 @@ def write_networks(folder: Path) -> list[str]:
 
 
 def untrained_networks(config: DictConfig, stages: Sequence[str], folder: Path) -> list[str]:
-    """Write the networks of a config's stages, as a user gives checkpoints; returns the overrides that give them."""
+    """Write the networks of a config's stages, as a user gives checkpoints; returns the overrides
+    that give them.
+    """
     torch.manual_seed(0)
     for name in stages:
         network = instantiate(stage_network(name, _parent_=config, _root_=config).network)

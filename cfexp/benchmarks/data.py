@@ -1,13 +1,15 @@
-"""How many samples a second each data module gives, beside a plain torchvision ImageFolder of the same images.
+"""How many samples a second each data module gives, beside a plain torchvision ImageFolder of the
+same images.
 
-Both decode the same files and resize them to the same size, by as many worker processes, in batches of one size; ours
-reads the masks and labels, too. Embedded worlds are drawn at the real sets' sizes, in their layouts, into a folder that
-is removed at the end. Epochs of the two alternate, as many at once as last a second, and the ratio is the median over
-these pairs, so that what else the machine does counts for both alike. The epoch before them, in which masks are
-composed for the first time, has a column of its own.
+Both decode the same files and resize them to the same size, by as many worker processes, in batches
+of one size; ours reads the masks and labels, too. Embedded worlds are drawn at the real sets'
+sizes, in their layouts, into a folder that is removed at the end. Epochs of the two alternate, as
+many at once as last a second, and the ratio is the median over these pairs, so that what else the
+machine does counts for both alike. The epoch before them, in which masks are composed for the first
+time, has a column of its own.
 
-CPU milliseconds a sample are those of one process that reads by itself, measured in turn as well: what else the machine
-does hardly counts there.
+CPU milliseconds a sample are those of one process that reads by itself, measured in turn as well:
+what else the machine does hardly counts there.
 """
 
 import argparse
@@ -76,7 +78,9 @@ class Case(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Samples a second, of the clock or of the processor, epoch by epoch; the first epoch of ours apart."""
+    """Samples a second, of the clock or of the processor, epoch by epoch; the first epoch of ours
+    apart.
+    """
 
     first: float
     plain: list[float]
@@ -111,14 +115,19 @@ def celebamask_hq(folder: Path, count: int, **loading: Any) -> Case:
 
 
 def celeba(folder: Path, count: int, **loading: Any) -> Case:
-    """CelebA: aligned images of 178x218, the centred 150 shown at 128, with label maps of 128 as if predicted."""
+    """CelebA: aligned images of 178x218, the centred 150 shown at 128, with label maps of 128 as if
+    predicted.
+    """
     root, layouts, masked = folder / "celeba", folder / "celeba_layouts", folder / "celeba_masked"
     parameters = FaceParameters(faces=count, image_size=128)
     write_celeba(parameters, root)
     write_celebamask_hq(parameters, masked)
     layouts.mkdir()
     with_masks = CelebAMaskHQDataModule(str(masked), None, str(folder / "cache"), holdout_images=0)
-    names = [face["file"] for face in json.loads((root / "faces_truth.json").read_text(encoding="utf-8"))["faces"]]
+    names = [
+        face["file"]
+        for face in json.loads((root / "faces_truth.json").read_text(encoding="utf-8"))["faces"]
+    ]
     for record in with_masks.records("train"):
         label_map = with_masks.reader.label_map(record)
         assert label_map is not None
@@ -133,8 +142,12 @@ def celeba(folder: Path, count: int, **loading: Any) -> Case:
 def bdd100k(folder: Path, count: int, **loading: Any) -> Case:
     """BDD100k: frames and masks of 1280x720, shown at 256x512."""
     root = folder / "bdd100k"
-    write_streets(StreetParameters(train_scenes=count, val_scenes=1, image_height=720, image_width=1280), root)
-    data = BDD100kDataModule(str(root), image_size=(256, 512), holdout_images=1, horizontal_flip=0.0, **loading)
+    write_streets(
+        StreetParameters(train_scenes=count, val_scenes=1, image_height=720, image_width=1280), root
+    )
+    data = BDD100kDataModule(
+        str(root), image_size=(256, 512), holdout_images=1, horizontal_flip=0.0, **loading
+    )
     images = [record.image for record in data.records("train")]
     return Case(data, images, [transforms.Resize((256, 512), BICUBIC)])
 
@@ -151,7 +164,8 @@ def vqav1(folder: Path, count: int, **loading: Any) -> Case:
         path.write_text(json.dumps(content), encoding="utf-8")
     data = VQADataModule(str(root), image_size=448, holdout_images=0, **loading)
     images = [
-        root / "train2014" / image_name("train2014", number) for number in data.dataset("train").image_id.tolist()
+        root / "train2014" / image_name("train2014", number)
+        for number in data.dataset("train").image_id.tolist()
     ]
     for path in images:
         with Image.open(path) as image:
@@ -169,9 +183,14 @@ CASES: dict[str, Callable[..., Case]] = {
 
 
 def compare(
-    plain: Iterable[Any], ours: Iterable[Any], repeats: int, clock: Callable[[], float] = time.perf_counter
+    plain: Iterable[Any],
+    ours: Iterable[Any],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pairs:
-    """Epochs of both in turn, the one that is first changing each time, after one of each that is not counted."""
+    """Epochs of both in turn, the one that is first changing each time, after one of each that is
+    not counted.
+    """
 
     def rate(loader: Iterable[Any], least: float = LEAST_SECONDS) -> float:
         begun, count = clock(), 0
@@ -193,10 +212,20 @@ def compare(
 def report(given: argparse.Namespace) -> bool:
     """Measure and print, row by row; returns whether every ratio is at least `TO_REACH`."""
     keep_freed_memory()  # as every command does; it holds for both
-    loading = {"batch_size": given.batch, "num_workers": given.workers, "cache_images": False, "seed": 0}
-    print(f"{given.images} images a set, batches of {given.batch}, {given.workers} workers, ", end="")
+    loading = {
+        "batch_size": given.batch,
+        "num_workers": given.workers,
+        "cache_images": False,
+        "seed": 0,
+    }
+    print(
+        f"{given.images} images a set, batches of {given.batch}, {given.workers} workers, ", end=""
+    )
     print(f"medians of {given.repeats} measurements in turn; samples a second, masks included")
-    print(f"{'':<16}ImageFolder      ours    ours, first epoch    ours / ImageFolder (least to most)    ", end="")
+    print(
+        f"{'':<16}ImageFolder      ours    ours, first epoch    ours / ImageFolder (least to most)    ",
+        end="",
+    )
     print("CPU ms a sample: ImageFolder, ours (ratio)")
     reached = True
     with tempfile.TemporaryDirectory(prefix="cfexp_benchmark_") as temporary:
@@ -204,14 +233,21 @@ def report(given: argparse.Namespace) -> bool:
             folder = Path(temporary) / name
             folder.mkdir()
             case = CASES[name](folder, given.images, **loading)
-            pairs = compare(case.plain(folder / "plain", given.workers), case.ours(given.workers), given.repeats)
+            pairs = compare(
+                case.plain(folder / "plain", given.workers), case.ours(given.workers), given.repeats
+            )
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # as in a worker
-            cpu = compare(case.plain(folder / "plain", 0), case.ours(0), given.repeats, time.process_time)
+            cpu = compare(
+                case.plain(folder / "plain", 0), case.ours(0), given.repeats, time.process_time
+            )
             torch.set_num_threads(threads)
             plain, ours = (statistics.median(rates) for rates in (pairs.plain, pairs.ours))
             spread = f"({min(pairs.ratios):.2f} to {max(pairs.ratios):.2f})"
-            print(f"{name:<16}{plain:11.1f}  {ours:8.1f}  {pairs.first:19.1f}    {pairs.ratio:.2f} {spread}", end="")
+            print(
+                f"{name:<16}{plain:11.1f}  {ours:8.1f}  {pairs.first:19.1f}    {pairs.ratio:.2f} {spread}",
+                end="",
+            )
             plain, ours = (1000 / statistics.median(rates) for rates in (cpu.plain, cpu.ours))
             print(f"    {plain:.2f}, {ours:.2f} ({cpu.ratio:.2f})", flush=True)
             reached = reached and pairs.ratio >= TO_REACH
@@ -226,21 +262,34 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--sets", nargs="+", choices=tuple(CASES), default=tuple(CASES), help="which to measure")
     parser.add_argument(
-        "--images", type=int, default=400, help="drawn of each set; CelebA trains on four fifths of them"
+        "--sets", nargs="+", choices=tuple(CASES), default=tuple(CASES), help="which to measure"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=400,
+        help="drawn of each set; CelebA trains on four fifths of them",
     )
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--workers", type=int, default=2, help="processes that read")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each")
     given = parser.parse_args(arguments)
-    if min(given.batch, given.repeats) < 1 or given.workers < 0 or given.images < max(20, 2 * given.batch):
-        raise InputError("--batch and --repeats must be above 0, --images at least 20 and two batches")
+    if (
+        min(given.batch, given.repeats) < 1
+        or given.workers < 0
+        or given.images < max(20, 2 * given.batch)
+    ):
+        raise InputError(
+            "--batch and --repeats must be above 0, --images at least 20 and two batches"
+        )
     return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code: 1 where a ratio is too low, 2 where the command line is wrong."""
+    """Run the benchmark; returns the exit code: 1 where a ratio is too low, 2 where the command
+    line is wrong.
+    """
     return exit_code(lambda: report(parse(arguments)))
 
 

@@ -1,4 +1,6 @@
-"""One step of the search, and one of SEAN's training, in the published form and in ours, on the same weights."""
+"""One step of the search, and one of SEAN's training, in the published form and in ours, on the
+same weights.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -30,7 +32,9 @@ class Size(NamedTuple):
 
 
 def build_networks(size: Size) -> tuple[SEAN, DecisionModel]:
-    """SEAN and a DenseNet121 from seed 0, in evaluation mode: random, but with features of a plausible scale."""
+    """SEAN and a DenseNet121 from seed 0, in evaluation mode: random, but with features of a
+    plausible scale.
+    """
     torch.manual_seed(0)
     sean = SEAN(size.num_regions, size.base_channels, size.style_dim)
     for name, parameter in sean.named_parameters():
@@ -41,7 +45,9 @@ def build_networks(size: Size) -> tuple[SEAN, DecisionModel]:
 
 
 def draw_layouts(batch: int, size: Size) -> Tensor:
-    """Label maps (B, H, W): ellipses before a horizon, with about as much boundary as a face or a street."""
+    """Label maps (B, H, W): ellipses before a horizon, with about as much boundary as a face or a
+    street.
+    """
     y, x = torch.meshgrid(*[torch.linspace(0, 1, size.pixels)] * 2, indexing="ij")
     maps = []
     for number in range(batch):
@@ -49,7 +55,9 @@ def draw_layouts(batch: int, size: Size) -> Tensor:
         label_map = (y > 0.6).long()
         for ellipse in range(2, 3 * size.num_regions // 2):
             down, right, height, width = torch.rand(4, generator=generator).tolist()
-            inside = ((y - down) / (0.02 + height / 5)) ** 2 + ((x - right) / (0.02 + width / 5)) ** 2 < 1
+            inside = ((y - down) / (0.02 + height / 5)) ** 2 + (
+                (x - right) / (0.02 + width / 5)
+            ) ** 2 < 1
             label_map[inside] = ellipse % size.num_regions
         maps.append(label_map)
     return torch.stack(maps)
@@ -58,12 +66,20 @@ def draw_layouts(batch: int, size: Size) -> Tensor:
 def draw_codes(batch: int, size: Size) -> Tensor:
     """Style codes (B, R, D) in [-1, 1]."""
     shape = (size.num_regions, size.style_dim)
-    drawn = [torch.rand(shape, generator=torch.Generator().manual_seed(number)) for number in range(batch)]
+    drawn = [
+        torch.rand(shape, generator=torch.Generator().manual_seed(number))
+        for number in range(batch)
+    ]
     return torch.stack(drawn) * 2 - 1
 
 
 def search_step(
-    form: str, size: Size, batch: int, dtype: torch.dtype, device: str = "cpu", mixed: torch.dtype | None = None
+    form: str,
+    size: Size,
+    batch: int,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    mixed: torch.dtype | None = None,
 ) -> Step:
     """A step of the search in one of `FORMS`, that returns the image and the gradient by the codes.
 
@@ -72,7 +88,10 @@ def search_step(
     sean, decision_model = build_networks(size)
     sean.to(device, dtype)
     decision_model.to(device, dtype)
-    label_maps, codes = draw_layouts(batch, size).to(device), draw_codes(batch, size).to(device, dtype)
+    label_maps, codes = (
+        draw_layouts(batch, size).to(device),
+        draw_codes(batch, size).to(device, dtype),
+    )
     query_codes = codes.clone()
     codes = (codes + 0.01).requires_grad_()  # as after a step: the proximity has a gradient
     optimizer = torch.optim.Adam([codes], lr=0.01)
@@ -92,11 +111,17 @@ def search_step(
         decode = lambda codes: published_decode(sean, codes, label_maps)  # noqa: E731
 
     def step() -> tuple[Tensor, Tensor]:
-        image = decode(codes.view_as(codes))  # the operation counter cannot have a leaf go into a module
+        image = decode(
+            codes.view_as(codes)
+        )  # the operation counter cannot have a leaf go into a module
         with torch.autocast(device, mixed, enabled=mixed is not None):
             logits = decision_model(image).to(dtype)
-        loss = losses.decision_loss(logits, counter_class, head=1) + 0.3 * losses.proximity_loss(codes, query_codes)
-        if form == "published":  # which also fills the gradient of every weight, and never empties it
+        loss = losses.decision_loss(logits, counter_class, head=1) + 0.3 * losses.proximity_loss(
+            codes, query_codes
+        )
+        if (
+            form == "published"
+        ):  # which also fills the gradient of every weight, and never empties it
             codes.grad = None
             loss.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         else:
@@ -110,7 +135,9 @@ def search_step(
 
 
 def published_decode(sean: SEAN, style_codes: Tensor, label_maps: Tensor) -> Tensor:
-    """`SEAN.decode` as the published code goes about it: everything anew in every step, and one region at a time."""
+    """`SEAN.decode` as the published code goes about it: everything anew in every step, and one
+    region at a time.
+    """
     one_hot = F.one_hot(label_maps, sean.num_regions).permute(0, 3, 1, 2).to(style_codes.dtype)
     features = sean.head(F.interpolate(one_hot, scale_factor=1 / sean.strides[0], mode="nearest"))
     stride = sean.strides[0]
@@ -122,12 +149,16 @@ def published_decode(sean: SEAN, style_codes: Tensor, label_maps: Tensor) -> Ten
         if block.norm_s is not None and block.conv_s is not None:
             skip = block.conv_s(_published_norm(block.norm_s, features, style_codes, one_hot))
         middle = F.leaky_relu(_published_norm(block.norm_0, features, style_codes, one_hot), 0.2)
-        middle = F.leaky_relu(_published_norm(block.norm_1, block.conv_0(middle), style_codes, one_hot), 0.2)
+        middle = F.leaky_relu(
+            _published_norm(block.norm_1, block.conv_0(middle), style_codes, one_hot), 0.2
+        )
         features = skip + block.conv_1(middle)
     return torch.tanh(sean.to_rgb(F.leaky_relu(features, 0.2)))
 
 
-def _published_norm(norm: RegionNorm, features: Tensor, style_codes: Tensor, one_hot: Tensor) -> Tensor:
+def _published_norm(
+    norm: RegionNorm, features: Tensor, style_codes: Tensor, one_hot: Tensor
+) -> Tensor:
     batch, _, height, width = features.shape
     noise = torch.randn(batch, 1, height, width, device=features.device, dtype=features.dtype)
     features = norm.batch_norm(features + norm.noise_scale[:, None, None] * noise)
@@ -144,7 +175,11 @@ def _published_norm(norm: RegionNorm, features: Tensor, style_codes: Tensor, one
             area = int(mask.sum())
             if area > 0:
                 mapped = F.relu(
-                    F.linear(style_codes[image, region], norm.mapping_weight[region], norm.mapping_bias[region])
+                    F.linear(
+                        style_codes[image, region],
+                        norm.mapping_weight[region],
+                        norm.mapping_bias[region],
+                    )
                 )
                 broadcast[image].masked_scatter_(mask, mapped[:, None].expand(-1, area))
     gamma, beta = norm.blend(maps, norm.style(broadcast)).chunk(2, dim=1)
@@ -155,16 +190,20 @@ def _published_norm(norm: RegionNorm, features: Tensor, style_codes: Tensor, one
 def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:
     """A step of SEAN's training in one of `TRAINING_FORMS`, that returns the generator's loss.
 
-    Generator and discriminator, with all losses; the perceptual network is a VGG19 with random weights, which cost as
-    much as trained ones. As published the discriminator is shown another image, by the generator's new weights; ours,
-    as `AutoencoderStage` does, the one that the generator was judged by, unless it is drawn twice.
+    Generator and discriminator, with all losses; the perceptual network is a VGG19 with random
+    weights, which cost as much as trained ones. As published the discriminator is shown another
+    image, by the generator's new weights; ours, as `AutoencoderStage` does, the one that the
+    generator was judged by, unless it is drawn twice.
     """
     sean, _ = build_networks(size)
     sean.train()
     discriminator = MultiscaleDiscriminator(size.num_regions)
     vgg = VGG19Features().eval().requires_grad_(False)
     label_maps = draw_layouts(batch, size)
-    images = torch.rand(batch, 3, *label_maps.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = (
+        torch.rand(batch, 3, *label_maps.shape[1:], generator=torch.Generator().manual_seed(0)) * 2
+        - 1
+    )
     optimizers = [
         torch.optim.Adam(network.parameters(), lr=lr, betas=(0.0, 0.9))
         for network, lr in ((sean, 1e-4), (discriminator, 4e-4))
@@ -186,7 +225,9 @@ def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:
         generated = reconstruct()
         features = judge(generated)
         fake, real = ([[layer[side] for layer in scale] for scale in features] for side in (0, 1))
-        loss = losses.hinge_generator([scale[-1] for scale in fake]) + 10 * losses.feature_matching(real, fake)
+        loss = losses.hinge_generator([scale[-1] for scale in fake]) + 10 * losses.feature_matching(
+            real, fake
+        )
         loss = loss + 10 * losses.perceptual(vgg, generated, images, VGG19Features.WEIGHTS)
         _descend(optimizers[0], loss)
         discriminator.requires_grad_(True)

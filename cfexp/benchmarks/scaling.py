@@ -1,10 +1,12 @@
-"""How many queries a second the STEEX search answers with one and with several processes of one thread each.
+"""How many queries a second the STEEX search answers with one and with several processes of one
+thread each.
 
-The real command, `python -m cfexp.explain +experiment=steex_driving trainer=ddp trainer.devices=N`, explains the same
-queries with each number of processes in turn, the one that is first changing each time. A process's rate is that of
-its stored explanations after its first batch, so starting up, which every run does once, does not count, and reading
-and writing do. The ratio is the median over the repeats, so that what else the machine does counts for both alike; it
-says something only where each process has a core of its own.
+The real command, `python -m cfexp.explain +experiment=steex_driving trainer=ddp trainer.devices=N`,
+explains the same queries with each number of processes in turn, the one that is first changing each
+time. A process's rate is that of its stored explanations after its first batch, so starting up,
+which every run does once, does not count, and reading and writing do. The ratio is the median over
+the repeats, so that what else the machine does counts for both alike; it says something only where
+each process has a core of its own.
 """
 
 import argparse
@@ -26,11 +28,15 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def rate(folder: Path, processes: int, batch: int) -> float:
-    """Queries a second of a finished run over keys 0, 1, ...: the sum over its processes, each after its first batch.
+    """Queries a second of a finished run over keys 0, 1, ...: the sum over its processes, each
+    after its first batch.
 
     Process r of k explained the keys r, r + k, ... in this order.
     """
-    stored = {int(path.stem): path.stat().st_mtime for path in folder.glob("explanations/counterfactual/*.png")}
+    stored = {
+        int(path.stem): path.stat().st_mtime
+        for path in folder.glob("explanations/counterfactual/*.png")
+    }
     total = 0.0
     for rank in range(processes):
         ends = [stored[key] for key in range(rank, len(stored), processes)]
@@ -40,30 +46,57 @@ def rate(folder: Path, processes: int, batch: int) -> float:
 
 def explain(processes: int, folder: Path, given: argparse.Namespace) -> float:
     """Explain by so many processes; returns the rate. Raises InputError where the command fails."""
-    (decision,), (autoencoder,) = (WEIGHTS.glob(f"street_{name}-*") for name in ("decision", "autoencoder"))
+    (decision,), (autoencoder,) = (
+        WEIGHTS.glob(f"street_{name}-*") for name in ("decision", "autoencoder")
+    )
     arguments = [
-        *("+experiment=steex_driving", f"checkpoints.decision={decision}", f"checkpoints.autoencoder={autoencoder}"),
-        *("data.world.train_scenes=1", f"data.world.val_scenes={given.queries}", f"data.eval_batch_size={given.batch}"),
-        *(f"explainer.num_steps={given.steps}", "num_threads=1", f"cache_dir={folder.parent / 'cache'}"),
-        *("trainer=ddp", f"trainer.devices={processes}", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"),
+        *(
+            "+experiment=steex_driving",
+            f"checkpoints.decision={decision}",
+            f"checkpoints.autoencoder={autoencoder}",
+        ),
+        *(
+            "data.world.train_scenes=1",
+            f"data.world.val_scenes={given.queries}",
+            f"data.eval_batch_size={given.batch}",
+        ),
+        *(
+            f"explainer.num_steps={given.steps}",
+            "num_threads=1",
+            f"cache_dir={folder.parent / 'cache'}",
+        ),
+        *(
+            "trainer=ddp",
+            f"trainer.devices={processes}",
+            "trainer.accelerator=cpu",
+            f"hydra.run.dir={folder}",
+        ),
     ]
     command = [sys.executable, "-m", "cfexp.explain", *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     if done.returncode != 0:
         raise InputError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return rate(folder, processes, given.batch)
 
 
-def report(given: argparse.Namespace, measure: Callable[[int, Path, argparse.Namespace], float] = explain) -> bool:
+def report(
+    given: argparse.Namespace, measure: Callable[[int, Path, argparse.Namespace], float] = explain
+) -> bool:
     """Measure and print; returns whether each process keeps `TO_REACH` of the rate of one alone."""
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(
         f"STEEX on the embedded streets, {given.queries} queries of {given.steps} steps in batches of {given.batch}, ",
         end="",
     )
-    print(f"one thread a process, {cores} cores, load {load:.1f} before the start, torch {torch.__version__}")
+    print(
+        f"one thread a process, {cores} cores, load {load:.1f} before the start, torch {torch.__version__}"
+    )
     rates: dict[int, list[float]] = {count: [] for count in (1, given.processes)}
     with tempfile.TemporaryDirectory(prefix="cfexp_benchmark_") as temporary:
         for repeat in range(given.repeats):
@@ -71,10 +104,15 @@ def report(given: argparse.Namespace, measure: Callable[[int, Path, argparse.Nam
                 rates[count].append(measure(count, Path(temporary) / f"{count}-{repeat}", given))
     print("processes   queries a second   (of each repeat)")
     for count, found in rates.items():
-        print(f"{count:9}   {statistics.median(found):16.3f}   ({', '.join(f'{each:.3f}' for each in found)})")
+        print(
+            f"{count:9}   {statistics.median(found):16.3f}   ({', '.join(f'{each:.3f}' for each in found)})"
+        )
     ratios = [many / one for one, many in zip(*rates.values(), strict=True)]
     ratio, wanted = statistics.median(ratios), TO_REACH * given.processes
-    print(f"ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), wanted at least {wanted:.1f}: ", end="")
+    print(
+        f"ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), wanted at least {wanted:.1f}: ",
+        end="",
+    )
     print("yes" if ratio >= wanted else "no", flush=True)
     return bool(ratio >= wanted)
 
@@ -90,18 +128,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=48, help="explained in each run")
     parser.add_argument("--steps", type=int, default=100, help="of each search")
     parser.add_argument("--batch", type=int, default=1, help="queries searched at once")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each, of which the median counts"
+    )
     given = parser.parse_args(arguments)
     if min(given.steps, given.batch, given.repeats) < 1 or given.processes < 2:
         raise InputError("--processes must be at least 2, and every other number above 0")
     share = given.processes * given.batch
     if given.queries % share or given.queries < 2 * share:
-        raise InputError(f"--queries must be a multiple of {share}, two batches a process or more, got {given.queries}")
+        raise InputError(
+            f"--queries must be a multiple of {share}, two batches a process or more, got {given.queries}"
+        )
     return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code: 1 where the ratio is too low, 2 where something is wrong."""
+    """Run the benchmark; returns the exit code: 1 where the ratio is too low, 2 where something is
+    wrong.
+    """
     return exit_code(lambda: report(parse(arguments)))
 
 

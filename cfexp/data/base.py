@@ -1,4 +1,6 @@
-"""The contract of a data module, whatever it reads: what training, explaining and storing may ask of it."""
+"""The contract of a data module, whatever it reads: what training, explaining and storing may ask
+of it.
+"""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,10 +14,11 @@ Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
 
 
 class QueryDataModule(LightningDataModule):
-    """Queries that a model decides about, in three parts; each has an integer key that tells it from every other.
+    """Queries that a model decides about, in three parts; each has an integer key that tells it
+    from every other.
 
-    A subclass gives what raises NotImplementedError here, and Lightning's loaders. Its batches are named tuples of
-    tensors, see `cfexp.data.batch`.
+    A subclass gives what raises NotImplementedError here, and Lightning's loaders. Its batches are
+    named tuples of tensors, see `cfexp.data.batch`.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
@@ -40,12 +43,16 @@ class QueryDataModule(LightningDataModule):
 
     @property
     def facts(self) -> dict[str, int]:
-        """What sizes the networks: `num_regions`, `num_classes`, `num_words` and so on, as the data determine it."""
+        """What sizes the networks: `num_regions`, `num_classes`, `num_words` and so on, as the data
+        determine it.
+        """
         raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
-        """Which data this is: a short hash over the files that say it, or the embedded world's own key."""
+        """Which data this is: a short hash over the files that say it, or the embedded world's own
+        key.
+        """
         raise NotImplementedError
 
     @property
@@ -54,7 +61,9 @@ class QueryDataModule(LightningDataModule):
         raise NotImplementedError
 
     def dataset(self, part: Part) -> Any:
-        """The data set of one part, made on first use; raises InputError for whatever is wrong with the files."""
+        """The data set of one part, made on first use; raises InputError for whatever is wrong with
+        the files.
+        """
         raise NotImplementedError
 
     def class_name(self, index: int) -> str:
@@ -66,15 +75,21 @@ class QueryDataModule(LightningDataModule):
         self._left_out = set(keys)
 
     def describe(self, key: int) -> dict[str, Any]:
-        """What is known of a query, as JSON takes it, for its record: `image_id`, and what else the data set says."""
+        """What is known of a query, as JSON takes it, for its record: `image_id`, and what else the
+        data set says.
+        """
         raise NotImplementedError
 
     def truth_mask(self, key: int) -> NDArray[Any] | None:
-        """(H, W) bool, where what the query asks about, or the cause, is in its picture; None = nobody says."""
+        """(H, W) bool, where what the query asks about, or the cause, is in its picture; None =
+        nobody says.
+        """
         return None
 
     def save_vocabulary(self, folder: Path) -> None:
-        """Leave in `folder` what numbers words and answers, for whoever uses a network that was trained on this."""
+        """Leave in `folder` what numbers words and answers, for whoever uses a network that was
+        trained on this.
+        """
 
 
 def data_of(owner: LightningModule | Trainer) -> QueryDataModule:

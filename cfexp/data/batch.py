@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 class VQABatch(NamedTuple):
-    """B questions, each about one image; what every VQA dataloader yields and every VQA module takes."""
+    """B questions, each about one image; what every VQA dataloader yields and every VQA module
+    takes.
+    """
 
     image: Tensor  # (B, 3, H, W) float32 in [-1, 1], RGB
     question: Tensor  # (B, T) int64 word ids, 1..num_words - 1, right-padded with 0
@@ -15,7 +17,9 @@ class VQABatch(NamedTuple):
     answer: Tensor  # (B,) int64 in 0..num_answers - 1: the consensus answer; -1 = not in the answer vocabulary
     image_id: Tensor  # (B,) int64, COCO's; rows that share one share the picture
     question_id: Tensor  # (B,) int64, the key into everything else that is known of the question
-    text: tuple[str, ...] = ()  # B questions as they were asked, for models that read them themselves
+    text: tuple[
+        str, ...
+    ] = ()  # B questions as they were asked, for models that read them themselves
 
 
 class ImageBatch(NamedTuple):
@@ -30,7 +34,9 @@ class ImageBatch(NamedTuple):
 
 
 class ImageParcel(NamedTuple):
-    """An `ImageBatch` on its way from a worker process: a tensor costs a file and a connection, an array neither."""
+    """An `ImageBatch` on its way from a worker process: a tensor costs a file and a connection, an
+    array neither.
+    """
 
     image: Tensor  # the one part that is large enough
     label_map: NDArray[np.uint8]  # (B, H, W)
@@ -48,7 +54,13 @@ class ImageParcel(NamedTuple):
 
     def unpack(self) -> ImageBatch:
         """Where it arrives; the label map is pinned where the image is."""
-        label_map = torch.empty(self.label_map.shape, dtype=torch.int64, pin_memory=self.image.is_pinned())
-        np.copyto(label_map.numpy(), self.label_map)  # by one thread: several would take the workers' time
-        labels, identity, key = (torch.from_numpy(part) for part in (self.labels, self.identity, self.key))
+        label_map = torch.empty(
+            self.label_map.shape, dtype=torch.int64, pin_memory=self.image.is_pinned()
+        )
+        np.copyto(
+            label_map.numpy(), self.label_map
+        )  # by one thread: several would take the workers' time
+        labels, identity, key = (
+            torch.from_numpy(part) for part in (self.labels, self.identity, self.key)
+        )
         return ImageBatch(self.image, label_map, labels, identity, key, self.image_id)

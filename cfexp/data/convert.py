@@ -1,4 +1,6 @@
-"""`python -m cfexp.data.convert easy_vqa OUT`: write other data sets in the layouts that cfexp reads."""
+"""`python -m cfexp.data.convert easy_vqa OUT`: write other data sets in the layouts that cfexp
+reads.
+"""
 
 import argparse
 import json
@@ -15,7 +17,8 @@ from rich.progress import track
 from cfexp.data.questions.files import ANSWERS_PER_QUESTION, SPLITS, Split, image_path
 from cfexp.errors import InputError
 
-# The question types of VQAv1 (QuestionTypes/mscoco_question_types.txt) that begin an easy-VQA question.
+# The question types of VQAv1 (QuestionTypes/mscoco_question_types.txt) that begin an easy-VQA
+# question.
 _QUESTION_TYPES = (
     "does the",
     "is",
@@ -26,17 +29,19 @@ _QUESTION_TYPES = (
     "what is the",
     "what is the color of the",
 )
-# Ids must differ between the splits. easy-VQA counts each from 0 and has up to 21 questions an image.
+# Ids must differ between the splits. easy-VQA counts each from 0 and has up to 21 questions an
+# image.
 _FIRST_IMAGE_ID: dict[Split, int] = {"train2014": 1, "val2014": 100_001}
 _QUESTIONS_PER_IMAGE = 100
 
 
 def convert_easy_vqa(out: Path, limit: int | None = None) -> None:
-    """Write easy-VQA (Zhou 2019; the PyPI package `easy-vqa`) as VQAv1: its train set as train2014, test as val2014.
+    """Write easy-VQA (Zhou 2019; the PyPI package `easy-vqa`) as VQAv1: its train set as train2014,
+    test as val2014.
 
-    PNG images become JPEG of quality 95 without chroma subsampling. Each answer is given ten times, as by ten people
-    who agree. `limit` keeps the first images of each split only. `out` is complete or absent. Raises InputError if it
-    exists with something in it, or if easy-vqa is not installed.
+    PNG images become JPEG of quality 95 without chroma subsampling. Each answer is given ten times,
+    as by ten people who agree. `limit` keeps the first images of each split only. `out` is complete
+    or absent. Raises InputError if it exists with something in it, or if easy-vqa is not installed.
     """
     try:
         import easy_vqa
@@ -44,7 +49,9 @@ def convert_easy_vqa(out: Path, limit: int | None = None) -> None:
         raise InputError("easy-vqa is not installed; run: pip install 'cfexp[convert]'") from None
     out = out.expanduser().resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not an empty folder; give another one, or remove it")
+        raise InputError(
+            f"{out}: exists and is not an empty folder; give another one, or remove it"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{out.name}-", suffix=".partial", dir=out.parent))
     try:
@@ -68,7 +75,9 @@ def convert_easy_vqa(out: Path, limit: int | None = None) -> None:
 
 
 def question_type(question: str) -> str:
-    """VQAv1's rule: the longest of its question types that begins the question, else `none of the above`."""
+    """VQAv1's rule: the longest of its question types that begins the question, else `none of the
+    above`.
+    """
     text = question.lower() + " "
     fitting = [prefix for prefix in _QUESTION_TYPES if text.startswith(prefix + " ")]
     return max(fitting, key=len, default="none of the above")
@@ -100,17 +109,30 @@ def _write_questions(folder: Path, split: Split, rows: Iterable[tuple[str, str, 
                 "answer_type": answer_type(answer),
                 "multiple_choice_answer": answer,
                 # The official metric tells the ten apart by their answer_id.
-                "answers": [{"answer": answer, "answer_confidence": "yes", "answer_id": person} for person in people],
+                "answers": [
+                    {"answer": answer, "answer_confidence": "yes", "answer_id": person}
+                    for person in people
+                ],
             }
         )
     header: dict[str, Any] = {
-        "info": {"description": "easy-VQA as VQA v1.0", "url": "https://github.com/vzhou842/easy-VQA"},
-        "license": {"name": "MIT", "url": "https://github.com/vzhou842/easy-VQA/blob/master/LICENSE"},
+        "info": {
+            "description": "easy-VQA as VQA v1.0",
+            "url": "https://github.com/vzhou842/easy-VQA",
+        },
+        "license": {
+            "name": "MIT",
+            "url": "https://github.com/vzhou842/easy-VQA/blob/master/LICENSE",
+        },
         "data_type": "mscoco",
         "data_subtype": split,
     }
     files = {
-        f"OpenEnded_mscoco_{split}_questions.json": {**header, "task_type": "Open-Ended", "questions": questions},
+        f"OpenEnded_mscoco_{split}_questions.json": {
+            **header,
+            "task_type": "Open-Ended",
+            "questions": questions,
+        },
         f"mscoco_{split}_annotations.json": {**header, "annotations": annotations},
     }
     for name, content in files.items():
@@ -121,7 +143,9 @@ CONVERTERS: dict[str, Callable[[Path], None]] = {"easy_vqa": convert_easy_vqa}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit code: 2 after one line about what was wrong with the input."""
+    """The command line; returns its exit code: 2 after one line about what was wrong with the
+    input.
+    """
     parser = argparse.ArgumentParser(prog="python -m cfexp.data.convert", description=__doc__)
     commands = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     for name, convert in CONVERTERS.items():

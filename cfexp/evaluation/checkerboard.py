@@ -11,28 +11,36 @@ PERIODS = (2, 4)
 
 
 class PooledCheckerboard:
-    """Sums the power spectra of edits by group and by fold of images, and scores each group's mean spectrum.
+    """Sums the power spectra of edits by group and by fold of images, and scores each group's mean
+    spectrum.
 
-    `update` after `update`, `score` gives what `checkerboard_score(..., pooled=True)` gives of all edits at once.
+    `update` after `update`, `score` gives what `checkerboard_score(..., pooled=True)` gives of all
+    edits at once.
     """
 
     def __init__(self, num_groups: int) -> None:
         self.num_groups = num_groups
         self.size = (0, 0)
-        self.power = torch.zeros(0)  # (groups, folds, H * (W / 2 + 1)): a real picture's spectrum is symmetric
+        self.power = torch.zeros(
+            0
+        )  # (groups, folds, H * (W / 2 + 1)): a real picture's spectrum is symmetric
         self.count = torch.zeros(num_groups, FOLDS)
 
     def update(self, edits: Tensor, members: Tensor, fold: Tensor) -> None:
         """Add B edits (B, C, H, W), counterfactual - query of images in [-1, 1].
 
-        members: (groups, B) bool, the edits of each group; fold: (B,) int64 in 0..FOLDS - 1, one for each image.
+        members: (groups, B) bool, the edits of each group; fold: (B,) int64 in 0..FOLDS - 1, one
+        for each image.
         """
         height, width = (side - side % max(PERIODS) for side in edits.shape[-2:])
         if min(height, width) < MIN_SPECTRUM:
             return
         power = torch.fft.rfft2(edits[..., :height, :width]).abs().square().mean(1).flatten(1)
         if not len(self.power):
-            self.size, self.power = (height, width), power.new_zeros(self.num_groups, FOLDS, power.shape[1])
+            self.size, self.power = (
+                (height, width),
+                power.new_zeros(self.num_groups, FOLDS, power.shape[1]),
+            )
         in_fold = fold == torch.arange(FOLDS)[:, None]
         weights = (members[:, None] & in_fold).float()
         self.power += weights @ power
@@ -41,8 +49,9 @@ class PooledCheckerboard:
     def score(self, group: int, period: int) -> tuple[float, float, float, int]:
         """Score, 95 % interval (low, high) and number of edits of a group; NaN without an edit.
 
-        The score is no mean over queries, so the interval is the jackknife's over the folds (Efron & Stein 1981); NaN
-        if the edits lie in one fold, and where no fold's absence makes a difference.
+        The score is no mean over queries, so the interval is the jackknife's over the folds (Efron
+        & Stein 1981); NaN if the edits lie in one fold, and where no fold's absence makes a
+        difference.
         """
         count = self.count[group]
         # Leaving a fold out that holds no edit would only repeat the score.
@@ -63,4 +72,6 @@ class PooledCheckerboard:
         """The score of a spectrum: that of the picture that has it, with all phases zero."""
         amplitude = power.double().sqrt().view(1, 1, self.size[0], -1)
         picture = torch.fft.irfft2(amplitude, s=self.size)
-        return float(checkerboard_score(torch.zeros_like(picture), picture, period=period, pooled=True))
+        return float(
+            checkerboard_score(torch.zeros_like(picture), picture, period=period, pooled=True)
+        )

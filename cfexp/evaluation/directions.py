@@ -13,7 +13,9 @@ from cfexp.evaluation.run_folder import Record
 MAX_DIRECTIONS = 12
 
 
-def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()) -> dict[str, NDArray[np.bool_]]:
+def direction_members(
+    records: Sequence[Record], class_names: Sequence[str] = ()
+) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by direction, such as "stop -> go": the class decided, and the one asked for.
 
     Of two classes between which an edit went, both directions, though one may be empty; none at all
@@ -22,11 +24,17 @@ def direction_members(records: Sequence[Record], class_names: Sequence[str] = ()
     """
     names = dict(enumerate(class_names))
     for record in records:
-        names |= {record["query_class"]: record["answer_before"]} if "answer_before" in record else {}
-        names |= {record["stored_class"]: record["answer_after"]} if "answer_after" in record else {}
+        names |= (
+            {record["query_class"]: record["answer_before"]} if "answer_before" in record else {}
+        )
+        names |= (
+            {record["stored_class"]: record["answer_after"]} if "answer_after" in record else {}
+        )
     pairs = [(record["query_class"], record["counter_class"]) for record in records]
     found = {pair for pair in pairs if pair[0] != pair[1] and pair[1] >= 0}
-    both = sorted({direction for first, second in found for direction in ((first, second), (second, first))})
+    both = sorted(
+        {direction for first, second in found for direction in ((first, second), (second, first))}
+    )
     if len(both) > MAX_DIRECTIONS:
         return {}
     return {

@@ -22,7 +22,9 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (B, C, H, W) under a Gaussian of `sigma` pixels, cut at three of them; borders are reflected."""
+    """Images (B, C, H, W) under a Gaussian of `sigma` pixels, cut at three of them; borders are
+    reflected.
+    """
     radius = int(np.ceil(3 * sigma))
     weights = torch.exp(-((torch.arange(-radius, radius + 1) / sigma) ** 2) / 2)
     weights = (weights / weights.sum()).to(images)

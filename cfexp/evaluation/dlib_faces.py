@@ -12,17 +12,18 @@ from cfexp.evaluation.measure.base import See
 from cfexp.evaluation.run_folder import to_pixels
 
 DIMENSION = 128
-# dlib's detector finds faces from some 60 to 80 pixels on. Of 60 aligned faces of CelebA it finds 58 in pictures 178
-# pixels wide, 56 at 112, 3 at 88 and none at 80; where the picture is doubled once, 57 at any width down to 64. So
-# pictures smaller than `SMALLEST` are doubled.
+# dlib's detector finds faces from some 60 to 80 pixels on. Of 60 aligned faces of CelebA it finds
+# 58 in pictures 178 pixels wide, 56 at 112, 3 at 88 and none at 80; where the picture is doubled
+# once, 57 at any width down to 64. So pictures smaller than `SMALLEST` are doubled.
 SMALLEST, DOUBLINGS = 160, 1
 
 
 def descriptors() -> See:
-    """Images (B, 3, H, W) in [-1, 1] -> (B, 128), NaN for a picture in which dlib's detector finds no face.
+    """Images (B, 3, H, W) in [-1, 1] -> (B, 128), NaN for a picture in which dlib's detector finds
+    no face.
 
-    The largest face that is found counts, aligned by its five landmarks. Raises InputError where the packages are not
-    installed.
+    The largest face that is found counts, aligned by its five landmarks. Raises InputError where
+    the packages are not installed.
     """
     try:
         import dlib
@@ -31,7 +32,9 @@ def descriptors() -> See:
     models = _models()
     detect: Any = dlib.get_frontal_face_detector()
     landmarks: Any = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
-    network: Any = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+    network: Any = dlib.face_recognition_model_v1(
+        str(models / "dlib_face_recognition_resnet_model_v1.dat")
+    )
 
     def descriptor(pixels: Any) -> list[float]:
         faces = detect(pixels, DOUBLINGS if min(pixels.shape[:2]) < SMALLEST else 0)

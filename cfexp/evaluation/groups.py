@@ -17,10 +17,14 @@ def is_counted_apart(declaration: Declaration, record: Record) -> bool:
     """Whether there is nothing to measure of an explanation, by a column that its explainer
     declares for that.
     """
-    return any(column.counted_apart and bool(record.get(column.name)) for column in declaration.columns)
+    return any(
+        column.counted_apart and bool(record.get(column.name)) for column in declaration.columns
+    )
 
 
-def group_members(records: Sequence[Record], declaration: Declaration) -> dict[str, NDArray[np.bool_]]:
+def group_members(
+    records: Sequence[Record], declaration: Declaration
+) -> dict[str, NDArray[np.bool_]]:
     """(N,) bool by group: the union "what color", each question type, each answer type, "all".
 
     Of explanations that are told by direction: "all", and each direction; see `direction_members`.
@@ -28,7 +32,9 @@ def group_members(records: Sequence[Record], declaration: Declaration) -> dict[s
     name.
     """
     everything = {EVERYTHING: np.ones(len(records), dtype=bool)}
-    if declaration.by_direction and (directions := direction_members(records, declaration.class_names)):
+    if declaration.by_direction and (
+        directions := direction_members(records, declaration.class_names)
+    ):
         return everything | directions
     types = [record.get("question_type") or "" for record in records]
     answer_types = [record.get("answer_type") or "" for record in records]
@@ -36,7 +42,9 @@ def group_members(records: Sequence[Record], declaration: Declaration) -> dict[s
     unions = {COLORS, EVERYTHING, *answer_types}
     groups = {COLORS: is_color} if is_color.any() else {}
     for name in sorted(set(types) - {""}, key=lambda name: (not name.startswith(COLORS), name)):
-        groups[f"{name} (type)" if name in unions else name] = np.array([each == name for each in types])
+        groups[f"{name} (type)" if name in unions else name] = np.array(
+            [each == name for each in types]
+        )
     for name in sorted(set(answer_types) - {""}):
         groups[name] = np.array([each == name for each in answer_types])
     return groups | everything

@@ -49,7 +49,9 @@ class Measurements(NamedTuple):
     everyone: Mapping[str, Members]  # (N,) by group, the headline first
     measures: Mapping[str, Measure]  # by the name of the number
     values: Mapping[str, Values]  # (N,), or (N, 2) of ratios, by the name of the number
-    seen: Mapping[See, tuple[Features, ...]]  # (N, D) of queries, counterfactuals and reconstructions, by network
+    seen: Mapping[
+        See, tuple[Features, ...]
+    ]  # (N, D) of queries, counterfactuals and reconstructions, by network
     success: Members  # (N,)
 
     @property
@@ -76,7 +78,11 @@ class Measurements(NamedTuple):
 
 
 def measure(
-    run: RunFolder, measures: Sequence[Measures] | None = None, *, era: Era = "2021", count: int | None = None
+    run: RunFolder,
+    measures: Sequence[Measures] | None = None,
+    *,
+    era: Era = "2021",
+    count: int | None = None,
 ) -> Measurements:
     """Measure a run, or its first `count` explanations by image and key, a chunk of whole images at
     a time.
@@ -101,7 +107,9 @@ def measure(
             for see in networks:
                 # As floats of their own width: of a large run these are gigabytes.
                 pictures = (*chunk.seen(see), chunk.floor.seen(see)[1])
-                seen.setdefault(see, []).append(tuple(features.cpu().numpy() for features in pictures))
+                seen.setdefault(see, []).append(
+                    tuple(features.cpu().numpy() for features in pictures)
+                )
             for pool in pools:
                 pool.update(chunk)
     values = {name: np.concatenate(found) for name, found in parts.items()}
@@ -109,7 +117,9 @@ def measure(
     for each in chosen:
         if SUCCESSES in each.also and each.name in values:
             values[each.name + SUCCESSES] = np.where(success, values[each.name], np.nan)
-    features = {see: tuple(map(np.concatenate, zip(*found, strict=True))) for see, found in seen.items()}
+    features = {
+        see: tuple(map(np.concatenate, zip(*found, strict=True))) for see, found in seen.items()
+    }
     numbers = {number.name: number for each in chosen for number in each.numbers}
     return Measurements(facts, everyone, numbers, values, features, success)
 
@@ -136,7 +146,9 @@ def _values(each: Measure, chunk: Chunk) -> Iterator[tuple[str, Values]]:
 
 
 def _numpy(values: Tensor | Values) -> Values:
-    found: Values = values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
+    found: Values = (
+        values.double().cpu().numpy() if isinstance(values, Tensor) else values.astype(np.float64)
+    )
     return found
 
 
@@ -161,4 +173,6 @@ def _read(facts: Facts, rows: slice) -> Chunk:
     masked = [row for row, record in enumerate(records) if record.get("has_truth_mask")]
     if masked:
         mask[masked] = run.masks([keys[row] for row in masked])
-    return Chunk(facts, rows, records, query, reconstruction, counterfactual, mask, made=counterfactual)
+    return Chunk(
+        facts, rows, records, query, reconstruction, counterfactual, mask, made=counterfactual
+    )

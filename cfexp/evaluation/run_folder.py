@@ -8,9 +8,11 @@
     explainer.json                       what the explainer declares: its columns, and what its edits start from
     data.json                            what the data set says of all queries alike, such as its palette
 
-Version 1 had no explainer.json: such a folder is read by `version_1`, as is one of somebody else's images.
+Version 1 had no explainer.json: such a folder is read by `version_1`, as is one of somebody else's
+images.
 
-Whatever kills a writer leaves at most one torn last line a process: readers leave it out, the next writer cuts it off.
+Whatever kills a writer leaves at most one torn last line a process: readers leave it out, the next
+writer cuts it off.
 """
 
 import json
@@ -32,7 +34,9 @@ from cfexp.errors import InputError
 from cfexp.evaluation.version_1 import declaration_of
 
 Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
-Record = dict[str, Any]  # what is known of one explanation; "key" is the id of its query, "image_id" its picture's
+Record = dict[
+    str, Any
+]  # what is known of one explanation; "key" is the id of its query, "image_id" its picture's
 
 FORMAT_VERSION = 2
 READABLE = {"1", "2"}
@@ -40,7 +44,9 @@ VERSION_KEY = b"cfexp.format_version"  # in the Parquet file's metadata
 
 
 class RunFolder:
-    """The explanations under `path`, which need not be there yet; every method that reads raises InputError."""
+    """The explanations under `path`, which need not be there yet; every method that reads raises
+    InputError.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -71,18 +77,27 @@ class RunFolder:
     def palette(self) -> Palette | None:
         """The data set's colour names, from data.json; None if it has none."""
         palette = self.data.get("palette")
-        return None if palette is None else {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in palette.items()}
+        return (
+            None
+            if palette is None
+            else {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in palette.items()}
+        )
 
     def declare(self, declaration: Declaration) -> None:
         """Store what the explainer says of all explanations alike."""
         self.path.mkdir(parents=True, exist_ok=True)
         part = self.declared.with_suffix(".part")
-        part.write_text(json.dumps({"format": FORMAT_VERSION, **declaration.to_json()}, indent=2), encoding="utf-8")
+        part.write_text(
+            json.dumps({"format": FORMAT_VERSION, **declaration.to_json()}, indent=2),
+            encoding="utf-8",
+        )
         part.replace(self.declared)
 
     @property
     def declaration(self) -> Declaration:
-        """What the explainer said of all explanations alike; of a folder of version 1, what its records tell."""
+        """What the explainer said of all explanations alike; of a folder of version 1, what its
+        records tell.
+        """
         if not self.declared.is_file():
             return declaration_of(self.path, self._rows().values())
         try:
@@ -95,45 +110,58 @@ class RunFolder:
         return set(self._rows())
 
     def records(self) -> list[Record]:
-        """One record an explanation, in the order of the keys, of a finished run or of one that was stopped.
+        """One record an explanation, in the order of the keys, of a finished run or of one that was
+        stopped.
 
-        Raises InputError if `path` is no run, if nothing was explained in it yet, and for a damaged file.
+        Raises InputError if `path` is no run, if nothing was explained in it yet, and for a damaged
+        file.
         """
         rows = self._rows()
         if not rows and not self._lines():
             expected = f"{self.explanations / 'records-0.jsonl'} or {self.table}"
             raise InputError(f"no explanations in {self.path}: expected {expected}")
         if not rows:
-            raise InputError(f"{self.path}: the run was stopped before its first explanation; start it again")
+            raise InputError(
+                f"{self.path}: the run was stopped before its first explanation; start it again"
+            )
         return [rows[key] for key in sorted(rows)]
 
     def images(self, name: str, keys: Sequence[int]) -> Tensor:
-        """The pictures `name` ("query", "reconstruction", "counterfactual") of B keys: (B, 3, H, W) in [-1, 1].
+        """The pictures `name` ("query", "reconstruction", "counterfactual") of B keys: (B, 3, H, W)
+        in [-1, 1].
 
         Raises InputError for a missing or damaged file, and for one of another size than the first.
         """
         return from_pixels(self._pictures(name, keys, "RGB"))
 
     def masks(self, keys: Sequence[int]) -> Tensor:
-        """The truth masks of B keys whose record says has_truth_mask: (B, 1, H, W) bool; raises as `images`."""
+        """The truth masks of B keys whose record says has_truth_mask: (B, 1, H, W) bool; raises as
+        `images`.
+        """
         return torch.from_numpy(self._pictures("truth_mask", keys, "1"))[:, None]
 
     def layout(self, key: int) -> NDArray[np.uint8] | None:
-        """The region of each pixel (H, W), as in data.json's region_names; None where none is stored.
+        """The region of each pixel (H, W), as in data.json's region_names; None where none is
+        stored.
 
         Raises InputError for a damaged file.
         """
-        return self._pictures("layout", [key], "L")[0] if self.picture("layout", key).is_file() else None
+        return (
+            self._pictures("layout", [key], "L")[0]
+            if self.picture("layout", key).is_file()
+            else None
+        )
 
     def writer(self, rank: int = 0) -> "ExplanationStore":
         """What one process appends its explanations with."""
         return ExplanationStore(self, rank)
 
     def finish(self) -> None:
-        """Merge the records of all processes, which must have closed their writers, into explanations.parquet.
+        """Merge the records of all processes, which must have closed their writers, into
+        explanations.parquet.
 
-        The lines go when the table is in place, so a kill in between loses nothing; without lines this is a no-op.
-        Raises as `records`.
+        The lines go when the table is in place, so a kill in between loses nothing; without lines
+        this is a no-op. Raises as `records`.
         """
         if not self._lines():
             return
@@ -141,7 +169,9 @@ class RunFolder:
         columns = dict.fromkeys(name for record in records for name in record)
         content = pa.table({name: [record.get(name) for record in records] for name in columns})
         part = self.table.with_suffix(".part")
-        pq.write_table(content.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()}), part)
+        pq.write_table(
+            content.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()}), part
+        )
         part.replace(self.table)
         for path in self._lines():
             path.unlink()
@@ -170,16 +200,21 @@ class RunFolder:
         pictures = [_read_png(self.picture(name, key), mode) for key in keys]
         for key, picture in zip(keys, pictures, strict=True):
             if picture.shape != pictures[0].shape:
-                (height, width), (first_height, first_width) = picture.shape[:2], pictures[0].shape[:2]
+                (height, width), (first_height, first_width) = (
+                    picture.shape[:2],
+                    pictures[0].shape[:2],
+                )
                 problem = f"is {width}x{height} pixels, {self.picture(name, keys[0])} {first_width}x{first_height}"
                 raise InputError(f"{self.picture(name, key)} {problem}; a run has one size")
         return np.stack(pictures)
 
 
 class ExplanationStore:
-    """Appends the explanations of one process to a run folder. `keys`: those that the folder holds, of all processes.
+    """Appends the explanations of one process to a run folder. `keys`: those that the folder holds,
+    of all processes.
 
-    What is left of a line that a killed process did not finish is cut off. Raises InputError as `RunFolder.keys`.
+    What is left of a line that a killed process did not finish is cut off. Raises InputError as
+    `RunFolder.keys`.
     """
 
     def __init__(self, run: RunFolder, rank: int) -> None:
@@ -191,7 +226,8 @@ class ExplanationStore:
         self._file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, record: Record, images: Mapping[str, NDArray[Any]]) -> None:
-        """Store an explanation: its pictures, (H, W, 3) or (H, W) uint8 or (H, W) bool by name, and then its record.
+        """Store an explanation: its pictures, (H, W, 3) or (H, W) uint8 or (H, W) bool by name, and
+        then its record.
 
         Raises ValueError for a key that is there already, and for other pictures.
         """
@@ -199,7 +235,11 @@ class ExplanationStore:
         if key in self.keys:
             raise ValueError(f"key {key} is stored already")
         for name, pixels in images.items():
-            if (pixels.dtype.name, pixels.shape[2:]) not in (("uint8", (3,)), ("uint8", ()), ("bool", ())):
+            if (pixels.dtype.name, pixels.shape[2:]) not in (
+                ("uint8", (3,)),
+                ("uint8", ()),
+                ("bool", ()),
+            ):
                 kinds = "(H, W, 3) uint8, (H, W) uint8 or (H, W) bool"
                 raise ValueError(f"{name} must be {kinds}, got {pixels.shape} {pixels.dtype}")
             path = self.run.picture(name, key)
@@ -219,7 +259,10 @@ class ExplanationStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -238,15 +281,21 @@ def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
 
 def _read_lines(path: Path) -> list[Record]:
     """The whole lines of a records file; raises InputError for a damaged one that is not the last."""
-    *lines, _ = path.read_bytes().split(b"\n")  # what follows the last line feed is nothing, or a torn line
+    *lines, _ = path.read_bytes().split(
+        b"\n"
+    )  # what follows the last line feed is nothing, or a torn line
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{path}: line {number} is damaged ({error}); delete that line, and start again") from None
+            raise InputError(
+                f"{path}: line {number} is damaged ({error}); delete that line, and start again"
+            ) from None
         if not isinstance(row, dict) or type(row.get("key")) is not int:
-            raise InputError(f"{path}: line {number} is no record with an integer key; delete that line")
+            raise InputError(
+                f"{path}: line {number} is no record with an integer key; delete that line"
+            )
         rows.append(row)
     return rows
 
@@ -270,5 +319,9 @@ def _read_png(path: Path, mode: str) -> NDArray[Any]:
             return np.asarray(image.convert(mode))
     except FileNotFoundError:
         raise InputError(f"{path} is missing, though the run's records name it") from None
-    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError is Pillow's for a broken chunk
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:  # SyntaxError is Pillow's for a broken chunk
         raise InputError(f"{path}: damaged PNG ({error})") from None

@@ -1,6 +1,8 @@
-"""Run folders of version 1, and of somebody else's images: what such a folder declares, by its records and its config.
+"""Run folders of version 1, and of somebody else's images: what such a folder declares, by its
+records and its config.
 
-Its explainers were the VQA generator, which edits the query, and STEEX, whose records have a `code_distance`.
+Its explainers were the VQA generator, which edits the query, and STEEX, whose records have a
+`code_distance`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,9 +36,20 @@ _OF_SEARCHES = (
     Column("reconstruction_class", "what the decision model says of the reconstruction"),
     _DISTANCE,
     _STEP,
-    Column("region_change", "the l2 norm of each region's code's change", ("R",), by_region="region_codes_"),
-    Column("regions_absent", "the query has none of the regions that may change", counted_apart=True),
-    Column("sweep_success", "of each region alone, and each group: flips; -1 = the query has none", ("U",)),
+    Column(
+        "region_change",
+        "the l2 norm of each region's code's change",
+        ("R",),
+        by_region="region_codes_",
+    ),
+    Column(
+        "regions_absent", "the query has none of the regions that may change", counted_apart=True
+    ),
+    Column(
+        "sweep_success",
+        "of each region alone, and each group: flips; -1 = the query has none",
+        ("U",),
+    ),
     Column("sweep_distance", "`code_distance` of those searches", ("U",)),
     Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
     Column("sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)),
@@ -44,7 +57,9 @@ _OF_SEARCHES = (
 
 
 def declaration_of(folder: Path, records: Iterable[Mapping[str, Any]]) -> Declaration:
-    """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that cannot be read."""
+    """The declaration of a run in `folder` that has none; raises InputError for a config.yaml that
+    cannot be read.
+    """
     if not any(record.get("code_distance") is not None for record in records):
         with suppress(InputError):  # somebody else's folder may hold any file of that name
             return Declaration(label=_config(folder / "config.yaml").get("label"))

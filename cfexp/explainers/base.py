@@ -13,7 +13,13 @@ from torch import Tensor
 from cfexp.data.base import QueryDataModule, data_of
 from cfexp.declaration import Column, Declaration, Start
 from cfexp.errors import InputError
-from cfexp.explainers.memory import check_budget, is_out_of_memory, memory_at_hand, memory_taken, queries_that_fit
+from cfexp.explainers.memory import (
+    check_budget,
+    is_out_of_memory,
+    memory_at_hand,
+    memory_taken,
+    queries_that_fit,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -27,17 +33,26 @@ class Explanation(NamedTuple):
     query_logits: Tensor  # (B, K) of the model that is explained, on the query
     counterfactual_logits: Tensor  # (B, K) on the counterfactual
     counter_class: Tensor  # (B,) int64, the class asked for; -1 = any but the original
-    # What this explainer tells beyond that, each (B, ...): the columns that it declares, `label_map` (B, H, W), and
-    # `candidates` (B, N, 3, H, W), further counterfactuals.
+    # What this explainer tells beyond that, each (B, ...): the columns that it declares,
+    # `label_map` (B, H, W), and `candidates` (B, N, 3, H, W), further counterfactuals.
     extras: dict[str, Tensor]
 
 
-# What `predict_step` adds to an explanation's extras, beside the columns that an explainer declares.
-OF_EVERY_EXPLAINER = {"key", "seconds", "stored_logits", "label_map", "candidates", "candidate_stored_logits"}
+# What `predict_step` adds to an explanation's extras, beside the columns that an explainer
+# declares.
+OF_EVERY_EXPLAINER = {
+    "key",
+    "seconds",
+    "stored_logits",
+    "label_map",
+    "candidates",
+    "candidate_stored_logits",
+}
 
 
 class Explainer(LightningModule):
-    """Something that turns queries into explanations. A subclass implements `explain`, `logits` and `keys`.
+    """Something that turns queries into explanations. A subclass implements `explain`, `logits` and
+    `keys`.
 
     called, starts_from, columns, by_direction: what it declares of itself, see `Declaration`.
     """
@@ -46,11 +61,16 @@ class Explainer(LightningModule):
     starts_from: Start = "query"
     columns: tuple[Column, ...] = ()
     by_direction: bool = False
-    at_once: int | None = None  # no more queries of a batch than so many are explained at once; None = not known yet
-    # So many of a batch as fit into it are explained at once: bytes, "8GiB", "auto"; None = the whole batch.
+    at_once: int | None = (
+        None  # no more queries of a batch than so many are explained at once; None = not known yet
+    )
+    # So many of a batch as fit into it are explained at once: bytes, "8GiB", "auto"; None = the
+    # whole batch.
     memory_budget: str | int | None = None
 
-    needs_label_map = False  # whether a query's layout is part of it: that of the batch, or one that is predicted
+    needs_label_map = (
+        False  # whether a query's layout is part of it: that of the batch, or one that is predicted
+    )
     regions: list[str] | None = None  # the names of those that may change; None = all of the image
     counter_class: int | None = None  # what is asked for; None or -1 = another than the present one
 
@@ -64,7 +84,9 @@ class Explainer(LightningModule):
         raise NotImplementedError
 
     def logits(self, image: Tensor, batch: Any) -> Tensor:
-        """Logits (B, K) of the model that is explained, on other images (B, 3, H, W) for the same batch."""
+        """Logits (B, K) of the model that is explained, on other images (B, 3, H, W) for the same
+        batch.
+        """
         raise NotImplementedError
 
     def keys(self, batch: Any) -> Tensor:
@@ -72,9 +94,11 @@ class Explainer(LightningModule):
         raise NotImplementedError
 
     def settle(self, data: QueryDataModule) -> None:
-        """Look up in the data module what the settings name; raises InputError for what is not there.
+        """Look up in the data module what the settings name; raises InputError for what is not
+        there.
 
-        A Trainer's `setup` calls it, and so does who explains without one. A subclass goes on from here.
+        A Trainer's `setup` calls it, and so does who explains without one. A subclass goes on from
+        here.
         """
         self._data = data
 
@@ -83,32 +107,45 @@ class Explainer(LightningModule):
         self.settle(data_of(self))
 
     def class_name(self, index: int) -> str:
-        """What class `index` of the model that is explained is called; the data set's name, unless overridden."""
+        """What class `index` of the model that is explained is called; the data set's name, unless
+        overridden.
+        """
         name: str = self._data.class_name(index)
         return name
 
     def ask_for(self, counter_class: str | int | None) -> None:
-        """Choose what is asked for, by name or number; raises InputError where that cannot be chosen any more."""
+        """Choose what is asked for, by name or number; raises InputError where that cannot be
+        chosen any more.
+        """
         if counter_class != self.counter_class:
-            raise InputError(f"counter_class={counter_class!r}: {type(self).__name__} asks for what it was made for")
+            raise InputError(
+                f"counter_class={counter_class!r}: {type(self).__name__} asks for what it was made for"
+            )
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
         """Choose the regions that may change; raises InputError where none can be chosen."""
         if regions is not None:
-            raise InputError(f"regions={regions!r}: {type(self).__name__} changes whole images, whatever is in them")
+            raise InputError(
+                f"regions={regions!r}: {type(self).__name__} changes whole images, whatever is in them"
+            )
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The weights that a training leaves, by name: all but those that have a checkpoint of their own."""
+        """The weights that a training leaves, by name: all but those that have a checkpoint of
+        their own.
+        """
         checkpoint: dict[str, Any] = {"state_dict": self.state_dict()}
         self.on_save_checkpoint(checkpoint)
         return dict(checkpoint["state_dict"])
 
     def explain_briefly(self, batch: Any) -> object:
-        """Take as much memory as explaining a batch takes at its peak, in as little time; `explain`, by default."""
+        """Take as much memory as explaining a batch takes at its peak, in as little time;
+        `explain`, by default.
+        """
         return self.explain(batch)
 
     def queries_that_fit(self, batch: Any) -> int:
-        """How many queries such as a batch's are explained at once: as many as `memory_budget` allows.
+        """How many queries such as a batch's are explained at once: as many as `memory_budget`
+        allows.
 
         Raises InputError for a budget that is too small for one.
         """
@@ -126,13 +163,15 @@ class Explainer(LightningModule):
         return fitting
 
     def predict_step(self, batch: Any, batch_idx: int) -> Explanation:
-        """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model again.
+        """Explain, round the counterfactuals to 8 bit as they will be stored, and ask the model
+        again.
 
-        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being written to disk; and
-        `seconds` (B,), what `explain` took, shared alike among those that were explained at once. With `candidates`
-        they gain `candidate_stored_logits` (B, N, K), too.
+        The extras gain `key` (B,) and `stored_logits` (B, K): success is what survives being
+        written to disk; and `seconds` (B,), what `explain` took, shared alike among those that were
+        explained at once. With `candidates` they gain `candidate_stored_logits` (B, N, K), too.
 
-        Where memory ends, half as many are explained at once from there on. A batch is a named tuple.
+        Where memory ends, half as many are explained at once from there on. A batch is a named
+        tuple.
 
         Raises TypeError for extras that the explainer does not declare.
         """
@@ -143,7 +182,9 @@ class Explainer(LightningModule):
         while done < count or not parts:
             rows = range(done, min(done + self.at_once, count))
             try:
-                parts.append(self._predict(batch if len(rows) == count else queries_of(batch, rows)))
+                parts.append(
+                    self._predict(batch if len(rows) == count else queries_of(batch, rows))
+                )
                 done += len(rows)
                 continue
             except (RuntimeError, MemoryError) as error:
@@ -161,13 +202,24 @@ class Explainer(LightningModule):
         explanation = self.explain(batch)
         if explanation.counterfactual.is_cuda:
             torch.cuda.synchronize()  # else the kernels would only have been sent off
-        if undeclared := explanation.extras.keys() - OF_EVERY_EXPLAINER - {column.name for column in self.columns}:
+        if (
+            undeclared := explanation.extras.keys()
+            - OF_EVERY_EXPLAINER
+            - {column.name for column in self.columns}
+        ):
             raise TypeError(f"{type(self).__name__} declares no column {sorted(undeclared)}")
         key = self.keys(batch)
-        seconds = torch.full((len(key),), (time.perf_counter() - start) / len(key), dtype=torch.float64)
+        seconds = torch.full(
+            (len(key),), (time.perf_counter() - start) / len(key), dtype=torch.float64
+        )
         stored = eight_bit(explanation.counterfactual)
         stored_logits = self.logits(stored, batch)
-        extras = {**explanation.extras, "key": key, "seconds": seconds, "stored_logits": stored_logits}
+        extras = {
+            **explanation.extras,
+            "key": key,
+            "seconds": seconds,
+            "stored_logits": stored_logits,
+        }
         if "candidates" in extras:
             extras["candidates"] = eight_bit(extras["candidates"])
             logits = [self.logits(candidate, batch) for candidate in extras["candidates"].unbind(1)]
@@ -179,7 +231,9 @@ def queries_of(batch: Any, rows: Sequence[int]) -> Any:
     """Some queries of a batch, whose columns are tensors and tuples."""
     chosen = list(rows)
     columns = (
-        column[chosen] if isinstance(column, Tensor) else tuple(column[row] for row in chosen if column)
+        column[chosen]
+        if isinstance(column, Tensor)
+        else tuple(column[row] for row in chosen if column)
         for column in batch
     )
     return type(batch)(*columns)

@@ -1,4 +1,6 @@
-"""How many queries fit into memory at once: by a budget that is given, and by what torch says of its end."""
+"""How many queries fit into memory at once: by a budget that is given, and by what torch says of
+its end.
+"""
 
 import re
 import weakref
@@ -16,7 +18,8 @@ from cfexp.errors import InputError
 
 _UNITS = {"": 1, "B": 1, **{f"{k}B": 1000**n for n, k in enumerate("KMGT", 1)}}
 _UNITS |= {f"{k}iB": 1024**n for n, k in enumerate("KMGT", 1)}
-# Of what is free, under `auto`: the rest is for what others allocate later, and for what no measurement foresees.
+# Of what is free, under `auto`: the rest is for what others allocate later, and for what no
+# measurement foresees.
 AUTO_SHARE = 0.8
 # Of a process's peak and its tensors': 20 and 14 MiB a query, with SEAN on images of 64 x 128.
 CPU_FACTOR = 1.5
@@ -30,9 +33,13 @@ def check_budget(budget: str | int | None) -> int | None:
     if budget is None or budget == "auto":
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)?", str(budget))
-    amount = int(float(match[1]) * _UNITS[match[2] or ""]) if match and (match[2] or "") in _UNITS else 0
+    amount = (
+        int(float(match[1]) * _UNITS[match[2] or ""]) if match and (match[2] or "") in _UNITS else 0
+    )
     if amount < 1:
-        raise InputError(f"explainer.memory_budget must be such as 8GiB or 500MB, auto or null, got {budget!r}")
+        raise InputError(
+            f"explainer.memory_budget must be such as 8GiB or 500MB, auto or null, got {budget!r}"
+        )
     return amount
 
 
@@ -49,7 +56,8 @@ def queries_that_fit(measure: Callable[[int], int], budget: int) -> int:
 def memory_taken(run: Callable[[], object], weights: Sequence[Tensor], device: torch.device) -> int:
     """Bytes that `run` needs at its peak, with the weights.
 
-    On a GPU what torch's allocator has given out. On a CPU the tensors, times what convolutions take for themselves.
+    On a GPU what torch's allocator has given out. On a CPU the tensors, times what convolutions
+    take for themselves.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -71,7 +79,10 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(found):
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in self._seen:
+            if (
+                isinstance(tensor, Tensor)
+                and (storage := tensor.untyped_storage())._cdata not in self._seen
+            ):
                 self._seen.add(storage._cdata)
                 self._now += storage.nbytes()
                 self.most = max(self.most, self._now)
@@ -109,11 +120,20 @@ def _free_on_the_machine() -> int:
     """Bytes of memory that a process may still take: by Linux, and by the limit of its container."""
     free = []
     with suppress(OSError, AttributeError):
-        said = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+        said = re.search(
+            r"^MemAvailable: +(\d+) kB",
+            Path("/proc/meminfo").read_text(encoding="ascii"),
+            re.MULTILINE,
+        )
         free.append(int(said[1]) * 1024)  # type: ignore[index]  # suppressed: an older Linux
     with suppress(OSError, ValueError):  # no such limit, or none at all: `max`
-        most, now = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        most, now = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii")
+            for name in ("max", "current")
+        )
         free.append(int(most) - int(now))
     if not free:
-        raise InputError("explainer.memory_budget=auto: this system does not tell what is free; give an amount")
+        raise InputError(
+            "explainer.memory_budget=auto: this system does not tell what is free; give an amount"
+        )
     return max(min(free), 0)

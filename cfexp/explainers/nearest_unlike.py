@@ -1,6 +1,8 @@
-"""The nearest unlike neighbour: the training image most like the query that the model decides otherwise.
+"""The nearest unlike neighbour: the training image most like the query that the model decides
+otherwise.
 
-It is the oldest counterfactual (Dasarathy 1995, "Nearest unlike neighbor (NUN)"): a real image, but of another scene.
+It is the oldest counterfactual (Dasarathy 1995, "Nearest unlike neighbor (NUN)"): a real image, but
+of another scene.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ AT_ONCE = 64  # training images
 
 
 class NearestUnlike(ClassifierExplainer):
-    """Looks through the training images of the data module, by the l2 distance of their pixels or of an embedding.
+    """Looks through the training images of the data module, by the l2 distance of their pixels or
+    of an embedding.
 
     Args:
         embedding: images (B, 3, H, W) in [-1, 1] -> (B, D), frozen here; None = the pixels.
@@ -46,17 +49,30 @@ class NearestUnlike(ClassifierExplainer):
     )
 
     def __init__(
-        self, *, embedding: nn.Module | None = None, max_train_images: int | None = None, **settings: Any
+        self,
+        *,
+        embedding: nn.Module | None = None,
+        max_train_images: int | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         if max_train_images is not None and max_train_images < 1:
-            raise InputError(f"explainer.max_train_images must be at least 1, got {max_train_images}")
-        self.embedding, self.max_train_images = None if embedding is None else freeze(embedding), max_train_images
+            raise InputError(
+                f"explainer.max_train_images must be at least 1, got {max_train_images}"
+            )
+        self.embedding, self.max_train_images = (
+            None if embedding is None else freeze(embedding),
+            max_train_images,
+        )
         self._dataset: Any = None
-        self._classes: Tensor | None = None  # (N,) int64, what the decision model says of each training image
+        self._classes: Tensor | None = (
+            None  # (N,) int64, what the decision model says of each training image
+        )
 
     def settle(self, data: QueryDataModule) -> None:
-        """Take the training images of the data module; raises InputError for what is wrong with their files."""
+        """Take the training images of the data module; raises InputError for what is wrong with
+        their files.
+        """
         super().settle(data)
         self._dataset = data.dataset("train")
 
@@ -77,9 +93,13 @@ class NearestUnlike(ClassifierExplainer):
         )
 
     def _nearest(self, query: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Of B queries (B, D) the place and the distance, both (B,), of the nearest image of the class `wanted`."""
+        """Of B queries (B, D) the place and the distance, both (B,), of the nearest image of the
+        class `wanted`.
+        """
         if self._classes is None:
-            self._classes = torch.cat([self.logits(image, None).argmax(1) for image in self._train_images()])
+            self._classes = torch.cat(
+                [self.logits(image, None).argmax(1) for image in self._train_images()]
+            )
         if missing := set(wanted.tolist()) - set(self._classes.tolist()):
             name = self.class_name(missing.pop())
             raise InputError(
@@ -96,7 +116,9 @@ class NearestUnlike(ClassifierExplainer):
         return place, distance
 
     def _seen(self, image: Tensor) -> Tensor:
-        see: Callable[[Tensor], Tensor] = torch.nn.Identity() if self.embedding is None else self.embedding
+        see: Callable[[Tensor], Tensor] = (
+            torch.nn.Identity() if self.embedding is None else self.embedding
+        )
         return see(image).flatten(1)
 
     def _train_images(self) -> Iterator[Tensor]:

@@ -18,12 +18,14 @@ from cfexp.pixel_attack import projected_gradient, success_margin
 
 
 class PGD(ClassifierExplainer):
-    """Attacks each query with the smallest of several epsilons that changes the decision of the 8-bit image.
+    """Attacks each query with the smallest of several epsilons that changes the decision of the
+    8-bit image.
 
     Args:
-        epsilons: the largest change of a value, in grey levels of 255; ascending. Where none suffices the last counts.
-        num_steps: of the attack, for each epsilon; see `projected_gradient`, also for what deviates from the paper.
-        settings: see `ClassifierExplainer`.
+        epsilons: the largest change of a value, in grey levels of 255; ascending. Where none
+        suffices the last counts. num_steps: of the attack, for each epsilon; see
+        `projected_gradient`, also for what deviates from the paper. settings: see
+        `ClassifierExplainer`.
 
     Raises:
         InputError: for epsilons that are not ascending and above 0, and for less than one step.
@@ -44,12 +46,22 @@ class PGD(ClassifierExplainer):
     )
 
     def __init__(
-        self, *, epsilons: Sequence[float] = (1, 2, 4, 8, 16, 32), num_steps: int = 40, **settings: Any
+        self,
+        *,
+        epsilons: Sequence[float] = (1, 2, 4, 8, 16, 32),
+        num_steps: int = 40,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.epsilons, self.num_steps = list(epsilons), num_steps
-        if not self.epsilons or self.epsilons != sorted(set(self.epsilons)) or self.epsilons[0] <= 0:
-            raise InputError(f"explainer.epsilons must be ascending and above 0, got {self.epsilons}")
+        if (
+            not self.epsilons
+            or self.epsilons != sorted(set(self.epsilons))
+            or self.epsilons[0] <= 0
+        ):
+            raise InputError(
+                f"explainer.epsilons must be ascending and above 0, got {self.epsilons}"
+            )
         if num_steps < 1:
             raise InputError(f"explainer.num_steps must be at least 1, got {num_steps}")
 
@@ -65,7 +77,11 @@ class PGD(ClassifierExplainer):
         for epsilon in self.epsilons:
             asked = query_class[left], counter_class[left]
             found[left] = projected_gradient(
-                self._decisions, batch.image[left], *asked, epsilon=epsilon, num_steps=self.num_steps
+                self._decisions,
+                batch.image[left],
+                *asked,
+                epsilon=epsilon,
+                num_steps=self.num_steps,
             )
             epsilons[left] = epsilon
             failed = success_margin(self.logits(eight_bit(found[left]), batch), *asked) <= 0

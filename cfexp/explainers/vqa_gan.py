@@ -1,5 +1,5 @@
-"""The question-conditioned counterfactual GAN for VQA (Pan, Goyal, Lee 2019, "Question-conditional counterfactual
-image generation for VQA"): trained once, then one forward pass a query.
+"""The question-conditioned counterfactual GAN for VQA (Pan, Goyal, Lee 2019, "Question-conditional
+counterfactual image generation for VQA"): trained once, then one forward pass a query.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,23 +29,25 @@ _COSTS = {"l2", "mask", "color", "outline"}  # the terms that an edit costs
 class VQACounterfactualGAN(Explainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
 
-        L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1)
-              + mask_weight mean(m) + color_weight TV(painted colour) + outline_weight TV(m off edges)
-                                                                           the last three with a mask, ours
+        L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1) +
+              mask_weight mean(m) + color_weight TV(painted colour) + outline_weight TV(m off edges)
+                                                                           the last three with a
+                                                                           mask, ours
         L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
 
-    Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing of the question seen.
-    Over the next `ramp_epochs` the weights of an edit's cost (l2, mask, colour, outline) rise from `ramp_start` of
-    themselves to all of it: dear edits keep a generator that does not know the question from changing every object, but
-    dear from the start they keep any generator from learning to edit at all.
-    The answer A is the consensus where the vocabulary has it, else the VQA model's own.
+    Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing
+    of the question seen. Over the next `ramp_epochs` the weights of an edit's cost (l2, mask,
+    colour, outline) rise from `ramp_start` of themselves to all of it: dear edits keep a generator
+    that does not know the question from changing every object, but dear from the start they keep
+    any generator from learning to edit at all. The answer A is the consensus where the vocabulary
+    has it, else the VQA model's own.
 
-    decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen here.
-    generator, discriminator_optimizer, ...: constructors
-    that lack only what the VQA model (its two sizes) or the networks (their parameters) determine.
-    counterfactual_loss: logits (B, K), answers (B,) -> scalar; one of cfexp.losses.
-    discriminator: images -> logits; None trains without one. perturbation: what the VQA model's input goes through in
-    training. counter_answer: aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
+    decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen
+    here. generator, discriminator_optimizer, ...: constructors that lack only what the VQA model
+    (its two sizes) or the networks (their parameters) determine. counterfactual_loss: logits (B,
+    K), answers (B,) -> scalar; one of cfexp.losses. discriminator: images -> logits; None trains
+    without one. perturbation: what the VQA model's input goes through in training. counter_answer:
+    aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
     memory_budget: explain so many queries of a batch at once as fit into it; see `Explainer`.
     """
 
@@ -79,19 +81,32 @@ class VQACounterfactualGAN(Explainer):
         self.memory_budget = memory_budget
         self.automatic_optimization = False
         self.decision_model = freeze(decision_model)
-        self.generator = generator(decision_model.question_dim, decision_model.answer_embeddings.shape[1])
+        self.generator = generator(
+            decision_model.question_dim, decision_model.answer_embeddings.shape[1]
+        )
         self.discriminator = discriminator
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.counterfactual_loss = counterfactual_loss
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.generator_optimizer, self.discriminator_optimizer = (
+            generator_optimizer,
+            discriminator_optimizer,
+        )
         self.scheduler = scheduler
-        self.l2_weight, self.adversarial_weight, self.mask_weight = l2_weight, adversarial_weight, mask_weight
+        self.l2_weight, self.adversarial_weight, self.mask_weight = (
+            l2_weight,
+            adversarial_weight,
+            mask_weight,
+        )
         self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
         self.counter_answer = counter_answer
         self.counter_answer_id = -1  # any but the present one
-        weights = {"mask_weight": mask_weight, "color_weight": color_weight, "outline_weight": outline_weight}
+        weights = {
+            "mask_weight": mask_weight,
+            "color_weight": color_weight,
+            "outline_weight": outline_weight,
+        }
         for name, weight in weights.items():
             if weight > 0 and not self.generator.mask:
                 raise InputError(f"{name}={weight} needs a generator with mask=true")
@@ -116,7 +131,9 @@ class VQACounterfactualGAN(Explainer):
             answers = data.class_names
             if self.counter_answer not in answers:
                 known = ", ".join(answers[:20])
-                raise InputError(f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ...")
+                raise InputError(
+                    f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ..."
+                )
             self.counter_answer_id = answers.index(self.counter_answer)
 
     def explain(self, batch: VQABatch) -> Explanation:
@@ -137,7 +154,9 @@ class VQACounterfactualGAN(Explainer):
 
     def logits(self, image: Tensor, batch: VQABatch) -> Tensor:
         """The VQA model's logits (B, K) on other images for the batch's questions."""
-        return self._decide(image, self.decision_model.ask(batch.question, batch.question_length, batch.text))
+        return self._decide(
+            image, self.decision_model.ask(batch.question, batch.question_length, batch.text)
+        )
 
     def keys(self, batch: VQABatch) -> Tensor:
         """The question ids."""
@@ -149,8 +168,11 @@ class VQACounterfactualGAN(Explainer):
         generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         with torch.no_grad():
             question = self.decision_model.ask(batch.question, batch.question_length, batch.text)
-        # Training questions without a known answer are dropped by the data module: batch.answer >= 0 here.
-        after_warmup = self.current_epoch + batch_idx / self.trainer.num_training_batches - self.warmup_epochs
+        # Training questions without a known answer are dropped by the data module: batch.answer >=
+        # 0 here.
+        after_warmup = (
+            self.current_epoch + batch_idx / self.trainer.num_training_batches - self.warmup_epochs
+        )
         warmup = after_warmup < 0
         edited = self._edit(batch.image, question, batch.answer, unconditioned=warmup)
         terms = {"l2": self.l2_weight * losses.squared_l2(batch.image, edited.image)}
@@ -164,12 +186,17 @@ class VQACounterfactualGAN(Explainer):
         if self.discriminator is not None and not warmup:
             terms["discriminator"] = self._discriminator_loss(batch.image, edited.image.detach())
             self._step(others[0], self.discriminator, terms["discriminator"])
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(batch.image))
+        self.log_dict(
+            {f"train/{name}": term.detach() for name, term in terms.items()},
+            batch_size=len(batch.image),
+        )
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the gradients: by now mixed precision has taken its scale off them."""
-        self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+        self.clip_gradients(
+            optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm"
+        )
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rates: under manual optimisation nobody else does."""
@@ -180,7 +207,10 @@ class VQACounterfactualGAN(Explainer):
     def validation_step(self, batch: VQABatch, batch_idx: int) -> None:
         """How many answers the edits change, of those that were right, and how far they go."""
         explanation = self.explain(batch)
-        before, after = explanation.query_logits.argmax(1), explanation.counterfactual_logits.argmax(1)
+        before, after = (
+            explanation.query_logits.argmax(1),
+            explanation.counterfactual_logits.argmax(1),
+        )
         right = before == batch.answer
         scores = {
             "val/accuracy_before": right.float().mean(),
@@ -198,7 +228,11 @@ class VQACounterfactualGAN(Explainer):
         optimizers = [self.generator_optimizer(self.generator.parameters())]
         if self.discriminator is not None:
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        return optimizers if self.scheduler is None else (optimizers, [self.scheduler(each) for each in optimizers])
+        return (
+            optimizers
+            if self.scheduler is None
+            else (optimizers, [self.scheduler(each) for each in optimizers])
+        )
 
     def train(self, mode: bool = True) -> "VQACounterfactualGAN":
         """As always, but the VQA model stays in evaluation mode."""
@@ -209,7 +243,9 @@ class VQACounterfactualGAN(Explainer):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the VQA model out: it has a checkpoint of its own."""
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {key: state[key] for key in state if not key.startswith("decision_model.")}
+        checkpoint["state_dict"] = {
+            key: state[key] for key in state if not key.startswith("decision_model.")
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the VQA model back in, so that everything else is still loaded strictly."""
@@ -219,15 +255,23 @@ class VQACounterfactualGAN(Explainer):
     def _decide(self, image: Tensor, question: Question) -> Tensor:
         return self.decision_model.decide(image, question)
 
-    def _edit(self, image: Tensor, question: Question, answer: Tensor, *, unconditioned: bool = False) -> Edited:
+    def _edit(
+        self, image: Tensor, question: Question, answer: Tensor, *, unconditioned: bool = False
+    ) -> Edited:
         embedding = self.decision_model.answer_embeddings[answer]
-        edited: Edited = self.generator(image, question.vector, embedding, unconditioned=unconditioned)
+        edited: Edited = self.generator(
+            image, question.vector, embedding, unconditioned=unconditioned
+        )
         return edited
 
-    def _generator_terms(self, query: Tensor, question: Question, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
+    def _generator_terms(
+        self, query: Tensor, question: Question, answer: Tensor, edited: Edited
+    ) -> dict[str, Tensor]:
         logits = self._decide(self.perturbation(edited.image), question)
         if self.counter_answer_id >= 0:
-            counterfactual = F.cross_entropy(logits, torch.full_like(answer, self.counter_answer_id))
+            counterfactual = F.cross_entropy(
+                logits, torch.full_like(answer, self.counter_answer_id)
+            )
         else:
             counterfactual = self.counterfactual_loss(logits, answer)
         terms = {"counterfactual": counterfactual}

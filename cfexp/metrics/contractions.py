@@ -1,8 +1,9 @@
-"""The contraction table of the official VQA evaluator, row for row, as `vqa_text` applies it to lower-case words.
+"""The contraction table of the official VQA evaluator, row for row, as `vqa_text` applies it to
+lower-case words.
 
-It is a table in Python because files are not read in cfexp.metrics. It is irregular, and must stay so, or scores differ
-from the published ones: "lets" and "shes" are no keys, "somebody'd" loses its apostrophe, and the keys with capitals
-never match.
+It is a table in Python because files are not read in cfexp.metrics. It is irregular, and must stay
+so, or scores differ from the published ones: "lets" and "shes" are no keys, "somebody'd" loses its
+apostrophe, and the keys with capitals never match.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,12 @@
-"""Pure functions that score explanations: of a batch of images, of a list of numbers, of one answer.
+"""Pure functions that score explanations: of a batch of images, of a list of numbers, of one
+answer.
 
-Images are (B, C, H, W) floats in [-1, 1], as in an explanation; what is measured of them has the unit named in each
-function. A result of shape (B,) has one score an image, NaN where the score means nothing (no edit, no mask).
+Images are (B, C, H, W) floats in [-1, 1], as in an explanation; what is measured of them has the
+unit named in each function. A result of shape (B,) has one score an image, NaN where the score
+means nothing (no edit, no mask).
 
-Every function raises ValueError for tensors of other shapes, types or ranges than it names, and for NaN and infinity;
-see `cfexp.tensors`.
+Every function raises ValueError for tensors of other shapes, types or ranges than it names, and for
+NaN and infinity; see `cfexp.tensors`.
 """
 
 from collections.abc import Mapping
@@ -39,13 +41,16 @@ __all__ = [
 
 # A pixel counts as changed from the 11th of 255 grey levels on.
 CHANGED_LEVELS = 10
-# 8-bit images in float32 differ from whole levels by about 1e-5; this keeps a change of exactly ten levels unchanged.
+# 8-bit images in float32 differ from whole levels by about 1e-5; this keeps a change of exactly ten
+# levels unchanged.
 LEVEL_TOLERANCE = 1e-3
-# Frequencies 60 dB below an edit's mean power are taken as empty. Rounding to 8 bit leaves more (1/12 of a squared
-# level, of at most 255 squared), float32 far less: an edit without high frequencies scores 1, not noise over noise.
+# Frequencies 60 dB below an edit's mean power are taken as empty. Rounding to 8 bit leaves more
+# (1/12 of a squared level, of at most 255 squared), float32 far less: an edit without high
+# frequencies scores 1, not noise over noise.
 SPECTRAL_FLOOR = 1e-6
-# The distance of the neighbouring bins from a Nyquist point, as a share of the spectrum: nearer ones belong to the
-# point's own peak, which is 1/16 wide for a checkerboard that fills 16 pixels; farther ones are other frequencies.
+# The distance of the neighbouring bins from a Nyquist point, as a share of the spectrum: nearer
+# ones belong to the point's own peak, which is 1/16 wide for a checkerboard that fills 16 pixels;
+# farther ones are other frequencies.
 NEIGHBOURS = (1 / 16, 1 / 8)
 MIN_SPECTRUM = 16
 # Scores are computed in float32, which keeps seven digits: such that differ by less are equal.
@@ -53,7 +58,9 @@ ROUNDING = 1e-6
 
 
 def _edit(query: Tensor, counterfactual: Tensor) -> Tensor:
-    """The counterfactual minus the query, of images scaled to [0, 1]: (B, C, H, W) in [-1, 1], float32 or wider."""
+    """The counterfactual minus the query, of images scaled to [0, 1]: (B, C, H, W) in [-1, 1],
+    float32 or wider.
+    """
     _check_images(query, counterfactual)
     return (counterfactual - query).to(torch.promote_types(query.dtype, torch.float32)) / 2
 
@@ -83,7 +90,8 @@ def l1_change(query: Tensor, counterfactual: Tensor) -> Tensor:
 
 
 def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_regions: int) -> Tensor:
-    """`rms_change` within each region: (B, R) in grey levels, 0..255, NaN for a region without a pixel.
+    """`rms_change` within each region: (B, R) in grey levels, 0..255, NaN for a region without a
+    pixel.
 
     layout: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
     """
@@ -91,7 +99,9 @@ def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_region
     check_shapes(power=(power, "B H W"), layout=(layout, "B H W integers"))
     check_values(0, torch.inf, layout=layout)
     place = layout.flatten(1).long().clamp(max=num_regions)
-    sums, counts = torch.zeros(2, len(power), num_regions + 1, dtype=power.dtype, device=power.device)
+    sums, counts = torch.zeros(
+        2, len(power), num_regions + 1, dtype=power.dtype, device=power.device
+    )
     sums.scatter_add_(1, place, power.flatten(1))
     counts.scatter_add_(1, place, torch.ones_like(power).flatten(1))
     rms: Tensor = 255 * (sums / counts)[:, :num_regions].sqrt()
@@ -99,13 +109,17 @@ def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_region
 
 
 def changed_fraction(query: Tensor, counterfactual: Tensor) -> Tensor:
-    """Share of the pixels of which some channel changed by more than 10 of 255 grey levels: (B,) in 0..1."""
+    """Share of the pixels of which some channel changed by more than 10 of 255 grey levels: (B,) in
+    0..1.
+    """
     levels = 255 * _edit(query, counterfactual).abs().amax(1)
     return (levels > CHANGED_LEVELS + LEVEL_TOLERANCE).float().mean((1, 2))
 
 
 def psnr(query: Tensor, counterfactual: Tensor) -> Tensor:
-    """(B,) peak signal-to-noise ratio in dB; at most 59, since equal 8-bit pictures may differ by their rounding."""
+    """(B,) peak signal-to-noise ratio in dB; at most 59, since equal 8-bit pictures may differ by
+    their rounding.
+    """
     squares = _edit(query, counterfactual).square().mean((1, 2, 3))
     # The variance of rounding to steps of 1 / 255 is a twelfth of their square.
     return -10 * squares.clamp(min=1 / 255**2 / 12).log10()
@@ -114,17 +128,21 @@ def psnr(query: Tensor, counterfactual: Tensor) -> Tensor:
 def ssim(query: Tensor, counterfactual: Tensor) -> Tensor:
     """SSIM (Wang et al. 2004, Gaussian window, borders reflected): (B,) in -1..1, 1 = equal.
 
-    On images scaled to [0, 1]: its luminance term is wrong for images of mean 0, whatever `data_range` says.
+    On images scaled to [0, 1]: its luminance term is wrong for images of mean 0, whatever
+    `data_range` says.
     """
     _check_images(query, counterfactual)
     images = (counterfactual + 1) / 2, (query + 1) / 2
     score = structural_similarity_index_measure(*images, data_range=1.0, reduction="none")
-    assert isinstance(score, Tensor)  # not a tuple: no full image and no contrast term was asked for
+    assert isinstance(
+        score, Tensor
+    )  # not a tuple: no full image and no contrast term was asked for
     return score
 
 
 def edit_locality(query: Tensor, counterfactual: Tensor, mask: Tensor) -> Tensor:
-    """Share of the edit's squared energy inside `mask` (B, 1, H, W) bool, e.g. of the object asked about: (B,) in 0..1.
+    """Share of the edit's squared energy inside `mask` (B, 1, H, W) bool, e.g. of the object asked
+    about: (B,) in 0..1.
 
     NaN where nothing was edited or the mask is empty. Chance is the mask's share of the area.
     """
@@ -134,22 +152,28 @@ def edit_locality(query: Tensor, counterfactual: Tensor, mask: Tensor) -> Tensor
     return share.masked_fill(~mask.any(3).any(2).any(1), torch.nan)
 
 
-def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2, pooled: bool = False) -> Tensor:
-    """Checkerboard artefacts (Odena et al. 2016) in the edit: (B,) in 0..inf, 1 = none, NaN = no edit.
+def checkerboard_score(
+    query: Tensor, counterfactual: Tensor, *, period: int = 2, pooled: bool = False
+) -> Tensor:
+    """Checkerboard artefacts (Odena et al. 2016) in the edit: (B,) in 0..inf, 1 = none, NaN = no
+    edit.
 
-    The edit's power spectrum (mean over channels) at the Nyquist points of upsampling by `period`, over the power of
-    neighbouring bins; mean over the three points. With w = 2 pi / period, the points are (w, 0), (0, w) and (w, w). The
-    neighbours of a point lie 1/16 to 1/8 of the spectrum away from it in its own row and its own column; the larger of
-    the row's and the column's median counts. Off the row and column there is less power for reasons that are no
-    checkerboard (edges parallel to the axes, borders that do not wrap round), so a square window would give a smooth
+    The edit's power spectrum (mean over channels) at the Nyquist points of upsampling by `period`,
+    over the power of neighbouring bins; mean over the three points. With w = 2 pi / period, the
+    points are (w, 0), (0, w) and (w, w). The neighbours of a point lie 1/16 to 1/8 of the spectrum
+    away from it in its own row and its own column; the larger of the row's and the column's median
+    counts. Off the row and column there is less power for reasons that are no checkerboard (edges
+    parallel to the axes, borders that do not wrap round), so a square window would give a smooth
     ramp a score above 1e5.
 
-    White, smooth and natural edits score about 1 or below, strided deconvolution tens to thousands, the more the larger
-    the image. A point is a single bin, so one image of white noise scores anything from 0.1 to 3: judge by many images,
-    or with `pooled` average the spectra over the batch first; the result is then one number, of shape (). Images are
-    cropped to multiples of `period`.
+    White, smooth and natural edits score about 1 or below, strided deconvolution tens to thousands,
+    the more the larger the image. A point is a single bin, so one image of white noise scores
+    anything from 0.1 to 3: judge by many images, or with `pooled` average the spectra over the
+    batch first; the result is then one number, of shape (). Images are cropped to multiples of
+    `period`.
 
-    Raises InputError for a period other than 2 and 4, ValueError for images of under 16 pixels a side.
+    Raises InputError for a period other than 2 and 4, ValueError for images of under 16 pixels a
+    side.
     """
     if period not in (2, 4):
         raise InputError(f"period must be 2 or 4, got {period}")
@@ -157,7 +181,9 @@ def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2
     check_values(query=query, counterfactual=counterfactual)
     height, width = (size - size % period for size in query.shape[-2:])
     if min(height, width) < MIN_SPECTRUM:
-        raise ValueError(f"checkerboard_score needs {MIN_SPECTRUM} pixels a side, got {tuple(query.shape)}")
+        raise ValueError(
+            f"checkerboard_score needs {MIN_SPECTRUM} pixels a side, got {tuple(query.shape)}"
+        )
     # No score depends on the unit: it need not be that of images.
     edit = (counterfactual - query)[..., :height, :width]
     power = torch.fft.fft2(edit).abs().square().mean(1)
@@ -166,7 +192,11 @@ def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2
     mean_power = power.mean((1, 2))
     floor = SPECTRAL_FLOOR * mean_power
     ratios = []
-    for row, column in ((height // period, 0), (0, width // period), (height // period, width // period)):
+    for row, column in (
+        (height // period, 0),
+        (0, width // period),
+        (height // period, width // period),
+    ):
         in_row = power[:, row, _neighbours(column, width)].quantile(0.5, dim=1)
         in_column = power[:, _neighbours(row, height), column].quantile(0.5, dim=1)
         ratios.append((power[:, row, column] + floor) / (torch.maximum(in_row, in_column) + floor))
@@ -175,17 +205,21 @@ def checkerboard_score(query: Tensor, counterfactual: Tensor, *, period: int = 2
 
 
 def _neighbours(bin_index: int, size: int) -> Tensor:
-    """Indices (N,) of the bins at the distances `NEIGHBOURS` to both sides of a bin, in a spectrum of `size` bins."""
+    """Indices (N,) of the bins at the distances `NEIGHBOURS` to both sides of a bin, in a spectrum
+    of `size` bins.
+    """
     near, far = (int(size * share) for share in NEIGHBOURS)
     distance = torch.arange(near, far + 1)
     return (bin_index + torch.cat([-distance, distance])) % size
 
 
 def language_sensitivity(edits_a: Tensor, edits_b: Tensor) -> Tensor:
-    """How far the question steers the edit of one image: |a - b| over the mean of |a| and |b|, l2 norms: (B,) in 0..2.
+    """How far the question steers the edit of one image: |a - b| over the mean of |a| and |b|, l2
+    norms: (B,) in 0..2.
 
-    edits_a, edits_b: (B, C, H, W) counterfactual - query, in any unit. 0 = the same edit whatever was asked, sqrt(2) =
-    unrelated edits of one size, 2 = opposite ones or only one; NaN = no edit for either question.
+    edits_a, edits_b: (B, C, H, W) counterfactual - query, in any unit. 0 = the same edit whatever
+    was asked, sqrt(2) = unrelated edits of one size, 2 = opposite ones or only one; NaN = no edit
+    for either question.
     """
     check_shapes(edits_a=(edits_a, "B C H W"), edits_b=(edits_b, "B C H W"))
     check_values(edits_a=edits_a, edits_b=edits_b)
@@ -193,10 +227,11 @@ def language_sensitivity(edits_a: Tensor, edits_b: Tensor) -> Tensor:
 
 
 def nearest_color(pixels: Tensor, palette: Mapping[str, tuple[int, int, int]]) -> str:
-    """The name of the palette colour nearest to the per-channel median of `pixels`, in RGB Euclidean distance.
+    """The name of the palette colour nearest to the per-channel median of `pixels`, in RGB
+    Euclidean distance.
 
-    pixels: (N, 3) in [0, 1], N >= 1; palette: name -> RGB in 0..255; of equally near colours the first. Raises
-    ValueError for other shapes, InputError for an empty palette.
+    pixels: (N, 3) in [0, 1], N >= 1; palette: name -> RGB in 0..255; of equally near colours the
+    first. Raises ValueError for other shapes, InputError for an empty palette.
     """
     check_shapes(pixels=(pixels, "N 3"))
     check_values(-0.001, 1.001, pixels=pixels)
@@ -231,21 +266,26 @@ def bootstrap_interval(
     groups: ArrayLike | None = None,
     bounds: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`; (nan, nan) = no interval.
+    """Percentile bootstrap of a mean (Efron 1979): (low, high) in the unit of `values`; (nan, nan)
+    = no interval.
 
-    values: (N,); groups: (N,) labels. With groups, such as the image of each question, whole groups are resampled, for
-    answers about one image are not independent. bounds: what no value can lie beyond, such as (0, 100) of percent.
+    values: (N,); groups: (N,) labels. With groups, such as the image of each question, whole groups
+    are resampled, for answers about one image are not independent. bounds: what no value can lie
+    beyond, such as (0, 100) of percent.
 
-    There is no interval of fewer than two values or groups, nor where all groups have one mean (but for the rounding of
-    float32): every resample then has it, too, which says nothing of the values that were not drawn. Where that mean is
-    one of the `bounds`, the interval is Wilson's of as many trials as there are groups, all of which ended alike. There
-    is none either where a value is not finite: leave those out first, and say how many are left. Raises InputError for
-    a confidence outside (0, 1) or no resamples, ValueError for other shapes.
+    There is no interval of fewer than two values or groups, nor where all groups have one mean (but
+    for the rounding of float32): every resample then has it, too, which says nothing of the values
+    that were not drawn. Where that mean is one of the `bounds`, the interval is Wilson's of as many
+    trials as there are groups, all of which ended alike. There is none either where a value is not
+    finite: leave those out first, and say how many are left. Raises InputError for a confidence
+    outside (0, 1) or no resamples, ValueError for other shapes.
     """
     samples = np.asarray(values, dtype=np.float64)
     labels = np.arange(samples.size) if groups is None else np.asarray(groups)
     if samples.ndim != 1 or labels.shape != samples.shape:
-        raise ValueError(f"values and groups must have one shape (N,), got {samples.shape} and {labels.shape}")
+        raise ValueError(
+            f"values and groups must have one shape (N,), got {samples.shape} and {labels.shape}"
+        )
     if n_resamples < 1:
         raise InputError(f"n_resamples must be at least 1, got {n_resamples}")
     tail = (1 - _checked(confidence)) / 2
@@ -257,7 +297,9 @@ def bootstrap_interval(
         return _interval_of_equals(float(sums[0] / counts[0]), len(counts), confidence, bounds)
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
-    for resample in range(n_resamples):  # one at a time: all draws of a validation set would take gigabytes
+    for resample in range(
+        n_resamples
+    ):  # one at a time: all draws of a validation set would take gigabytes
         drawn = rng.integers(len(counts), size=len(counts))
         means[resample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [tail, 1 - tail])

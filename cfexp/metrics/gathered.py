@@ -1,6 +1,8 @@
-"""The pure functions as torchmetrics classes, right under DDP: rows are gathered, and each query counts once.
+"""The pure functions as torchmetrics classes, right under DDP: rows are gathered, and each query
+counts once.
 
-Once, also where a distributed sampler repeats samples to even the shards: of several rows of a query the last counts.
+Once, also where a distributed sampler repeats samples to even the shards: of several rows of a
+query the last counts.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,8 +45,8 @@ class QueryRows(Metric):
         self.reset()
 
     def reset(self) -> None:
-        """Forget every query. The states start with no rows rather than as empty lists, which torchmetrics would gather
-        as float32 from a process that saw no query.
+        """Forget every query. The states start with no rows rather than as empty lists, which
+        torchmetrics would gather as float32 from a process that saw no query.
         """
         super().reset()
         self._append(torch.zeros(0), torch.zeros(0, self.width))
@@ -52,23 +54,27 @@ class QueryRows(Metric):
     def _append(self, keys: Tensor | Sequence[int], rows: Tensor) -> None:
         if len(keys) != len(rows) or rows.shape[1:] != (self.width,):
             expected = (len(keys), self.width)
-            raise ValueError(f"{type(self).__name__} needs rows of shape {expected}, got {tuple(rows.shape)}")
+            raise ValueError(
+                f"{type(self).__name__} needs rows of shape {expected}, got {tuple(rows.shape)}"
+            )
         self.keys.append(torch.as_tensor(keys, device=self.device).to(torch.int64, copy=True))
         self.rows.append(rows.detach().to(self.device, torch.float64, copy=True))
 
     def gathered(self) -> Tensor:
         """(N, width), one row a query, in the order of the keys."""
         keys, order = dim_zero_cat(self.keys).cpu().sort(stable=True)
-        is_last = torch.cat([keys[1:] != keys[:-1], keys.new_ones(min(len(keys), 1), dtype=torch.bool)])
+        is_last = torch.cat(
+            [keys[1:] != keys[:-1], keys.new_ones(min(len(keys), 1), dtype=torch.bool)]
+        )
         return dim_zero_cat(self.rows).cpu()[order[is_last]]
 
 
 class MeanOverQueries(QueryRows):
     """Mean of a measure over the queries for which it means something, with its interval.
 
-    measure: the arguments of `update` after the keys -> (B,), such as `ssim` of queries and counterfactuals, or
-    `attributes_changed` of logits, whose mean is MNAC. is_rate: its values are false or true; percent are returned,
-    with Wilson's interval, else that of the seeded bootstrap.
+    measure: the arguments of `update` after the keys -> (B,), such as `ssim` of queries and
+    counterfactuals, or `attributes_changed` of logits, whose mean is MNAC. is_rate: its values are
+    false or true; percent are returned, with Wilson's interval, else that of the seeded bootstrap.
     """
 
     def __init__(self, measure: Callable[..., Tensor], is_rate: bool = False) -> None:
@@ -91,8 +97,9 @@ class MeanOverQueries(QueryRows):
 
 
 class FeatureDistance(QueryRows):
-    """A distance of the features (D,) of all counterfactuals from those of all queries: `frechet_distance`, or with
-    kernel `kernel_distance` of pairs. FID and KID if the features are Inception's. NaN for fewer than two queries.
+    """A distance of the features (D,) of all counterfactuals from those of all queries:
+    `frechet_distance`, or with kernel `kernel_distance` of pairs. FID and KID if the features are
+    Inception's. NaN for fewer than two queries.
     """
 
     higher_is_better = False
@@ -108,7 +115,9 @@ class FeatureDistance(QueryRows):
 
     def compute(self) -> float:
         """Of all queries so far, of all processes."""
-        query, counterfactual = self.gathered().numpy().reshape(-1, 2, self.width // 2).swapaxes(0, 1)
+        query, counterfactual = (
+            self.gathered().numpy().reshape(-1, 2, self.width // 2).swapaxes(0, 1)
+        )
         if len(query) < 2:
             return float("nan")
         if self.kernel:
@@ -117,8 +126,8 @@ class FeatureDistance(QueryRows):
 
 
 class CorrelationDifference(QueryRows):
-    """CD of an oracle's decisions on K attributes, see `correlation_difference`; its decisions on the queries are the
-    labels. attribute: the one that was asked for. NaN for no query.
+    """CD of an oracle's decisions on K attributes, see `correlation_difference`; its decisions on
+    the queries are the labels. attribute: the one that was asked for. NaN for no query.
     """
 
     higher_is_better = False

@@ -11,18 +11,25 @@ from cfexp.tensors import IMAGE_RANGE, check_shapes, check_values
 
 @torch.no_grad()
 def counterfactual_transition(
-    query: Tensor, counterfactual: Tensor, probabilities: Callable[[Tensor], Tensor], *, steps: int = 50
+    query: Tensor,
+    counterfactual: Tensor,
+    probabilities: Callable[[Tensor], Tensor],
+    *,
+    steps: int = 50,
 ) -> Tensor:
-    """Counterfactual transition, COUT (Khorram & Fuxin 2022, section 3.4): (B,) in [-1, 1], the higher the better.
+    """Counterfactual transition, COUT (Khorram & Fuxin 2022, section 3.4): (B,) in [-1, 1], the
+    higher the better.
 
-    Pixels of the counterfactual replace the query's, those with the largest change (summed over channels) first, in
-    `steps` equal parts. COUT is the area under the probability of the class asked for less that of the original class,
-    by the trapezoidal rule over the share of pixels. The published code takes the last part for a full one, and so
-    passes 1 where the number of pixels is no multiple of `steps`; this does not. Without an edit it is the difference
-    of the two probabilities, about -1.
+    Pixels of the counterfactual replace the query's, those with the largest change (summed over
+    channels) first, in `steps` equal parts. COUT is the area under the probability of the class
+    asked for less that of the original class, by the trapezoidal rule over the share of pixels. The
+    published code takes the last part for a full one, and so passes 1 where the number of pixels is
+    no multiple of `steps`; this does not. Without an edit it is the difference of the two
+    probabilities, about -1.
 
-    query, counterfactual: (B, C, H, W) in [-1, 1]; probabilities: images -> (B, 2), of the original class and of the
-    other one. Raises InputError for fewer steps than one, ValueError for other shapes, ranges, NaN and infinity.
+    query, counterfactual: (B, C, H, W) in [-1, 1]; probabilities: images -> (B, 2), of the original
+    class and of the other one. Raises InputError for fewer steps than one, ValueError for other
+    shapes, ranges, NaN and infinity.
     """
     check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
     check_values(*IMAGE_RANGE, query=query, counterfactual=counterfactual)

@@ -18,7 +18,9 @@ class Score(NamedTuple):
 
 
 class VQAScores(NamedTuple):
-    """What `VQAAccuracy.compute` returns: only types that occurred, in the order the constructor was given."""
+    """What `VQAAccuracy.compute` returns: only types that occurred, in the order the constructor
+    was given.
+    """
 
     overall: Score
     per_question_type: dict[str, Score]
@@ -26,11 +28,13 @@ class VQAScores(NamedTuple):
 
 
 class VQAAccuracy(Metric):
-    """VQA accuracy over a data set (Antol et al. 2015): overall, per question type and per answer type.
+    """VQA accuracy over a data set (Antol et al. 2015): overall, per question type and per answer
+    type.
 
-    A micro-average over questions, each scored by `vqa_accuracy`; to join types, weight them by their n. The official
-    evaluator's tables are these numbers rounded to two decimals. Every question counts once, also where a distributed
-    sampler repeats samples to even the shards: of several predictions for a question_id the last counts.
+    A micro-average over questions, each scored by `vqa_accuracy`; to join types, weight them by
+    their n. The official evaluator's tables are these numbers rounded to two decimals. Every
+    question counts once, also where a distributed sampler repeats samples to even the shards: of
+    several predictions for a question_id the last counts.
 
     question_types, answer_types: the names that may occur. era: see `vqa_accuracy`.
     """
@@ -61,8 +65,9 @@ class VQAAccuracy(Metric):
     def reset(self) -> None:
         """Forget every question.
 
-        The states start with no rows rather than as empty lists: where torchmetrics gathers from a process that saw no
-        question, it takes an empty list for float32, and the others' ids and types come out wrong.
+        The states start with no rows rather than as empty lists: where torchmetrics gathers from a
+        process that saw no question, it takes an empty list for float32, and the others' ids and
+        types come out wrong.
         """
         super().reset()
         self._append([], [], [], [])
@@ -75,13 +80,17 @@ class VQAAccuracy(Metric):
         answer_types: Sequence[str],
         question_ids: Tensor | Sequence[int],
     ) -> None:
-        """Score B questions: the predicted answer, the ten human answers, the two types and the id of each.
+        """Score B questions: the predicted answer, the ten human answers, the two types and the id
+        of each.
 
-        Raises InputError for a type that the constructor did not name, ValueError where the lengths differ.
+        Raises InputError for a type that the constructor did not name, ValueError where the lengths
+        differ.
         """
         columns = (predictions, answers, question_types, answer_types, question_ids)
         if len({len(column) for column in columns}) > 1:
-            raise ValueError(f"update needs as many of each argument, got {[len(column) for column in columns]}")
+            raise ValueError(
+                f"update needs as many of each argument, got {[len(column) for column in columns]}"
+            )
         self._append(
             [
                 vqa_accuracy(prediction, human, era=self.era)
@@ -100,9 +109,13 @@ class VQAAccuracy(Metric):
         question_id: Tensor | Sequence[int],
     ) -> None:
         self.accuracy.append(torch.tensor(accuracy, dtype=torch.float32, device=self.device))
-        self.question_type.append(torch.tensor(question_type, dtype=torch.int64, device=self.device))
+        self.question_type.append(
+            torch.tensor(question_type, dtype=torch.int64, device=self.device)
+        )
         self.answer_type.append(torch.tensor(answer_type, dtype=torch.int64, device=self.device))
-        self.question_id.append(torch.as_tensor(question_id, dtype=torch.int64, device=self.device).clone())
+        self.question_id.append(
+            torch.as_tensor(question_id, dtype=torch.int64, device=self.device).clone()
+        )
 
     def compute(self) -> VQAScores:
         """The scores of all questions so far, of all processes."""
@@ -129,4 +142,6 @@ def _score(accuracy: Tensor) -> Score:
 
 
 def _score_by(names: tuple[str, ...], index: Tensor, accuracy: Tensor) -> dict[str, Score]:
-    return {name: _score(accuracy[index == i]) for i, name in enumerate(names) if (index == i).any()}
+    return {
+        name: _score(accuracy[index == i]) for i, name in enumerate(names) if (index == i).any()
+    }

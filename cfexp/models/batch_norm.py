@@ -1,4 +1,6 @@
-"""Batch normalisation by the statistics of all processes, on CPUs: torch's own, `nn.SyncBatchNorm`, refuses them."""
+"""Batch normalisation by the statistics of all processes, on CPUs: torch's own, `nn.SyncBatchNorm`,
+refuses them.
+"""
 
 from typing import Any
 
@@ -10,7 +12,9 @@ _KINDS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Batch
 
 
 class SyncBatchNorm(_BatchNorm):
-    """In training over the batches of all processes, which exchange their sums for the mean, then for the variance."""
+    """In training over the batches of all processes, which exchange their sums for the mean, then
+    for the variance.
+    """
 
     kind: int  # of `_KINDS`, which it was
 
@@ -44,7 +48,9 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module) -> None:
-    """Let every batch normalisation in a module be a `SyncBatchNorm`, with the parameters and buffers that it has."""
+    """Let every batch normalisation in a module be a `SyncBatchNorm`, with the parameters and
+    buffers that it has.
+    """
     for each in module.modules():
         if type(each) in _KINDS:
             kind = _KINDS.index(type(each))

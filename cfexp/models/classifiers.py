@@ -1,4 +1,6 @@
-"""Models that decide something of an image: the decision model, which is explained, and the oracle, which measures."""
+"""Models that decide something of an image: the decision model, which is explained, and the oracle,
+which measures.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,16 +13,18 @@ from torch import Tensor, nn
 from cfexp.errors import InputError
 from cfexp.models.backbones import torchvision_network
 
-# Images come in [-1, 1], so this mean and standard deviation of RGB in [0, 1] leave them as they are.
+# Images come in [-1, 1], so this mean and standard deviation of RGB in [0, 1] leave them as they
+# are.
 AS_IT_COMES = (0.5, 0.5, 0.5)
 
 
 class DecisionModel(nn.Module):
-    """A torchvision classifier from pixels; STEEX (Jacob et al. 2022, section 4.1) explains a DenseNet121.
+    """A torchvision classifier from pixels; STEEX (Jacob et al. 2022, section 4.1) explains a
+    DenseNet121.
 
-    arch: a name in torchvision.models. num_outputs: K heads, or classes.
-    weights: to start from, see `torchvision_network`; all but the last layer is used.
-    mean, std: of RGB in [0, 1], by which images are normalised; STEEX's models take them as they come, in [-1, 1].
+    arch: a name in torchvision.models. num_outputs: K heads, or classes. weights: to start from,
+    see `torchvision_network`; all but the last layer is used. mean, std: of RGB in [0, 1], by which
+    images are normalised; STEEX's models take them as they come, in [-1, 1].
     """
 
     scale: Tensor
@@ -37,7 +41,11 @@ class DecisionModel(nn.Module):
         """Raises InputError as `torchvision_network`, and for an arch that is no classifier."""
         super().__init__()
         self.network = torchvision_network(arch, weights)
-        linear = [(name, layer) for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
+        linear = [
+            (name, layer)
+            for name, layer in self.network.named_modules()
+            if isinstance(layer, nn.Linear)
+        ]
         if not linear:
             raise InputError(f"arch must be a classifier that ends in a linear layer, got {arch}")
         path, last = linear[-1]
@@ -45,7 +53,9 @@ class DecisionModel(nn.Module):
         setattr(self.network.get_submodule(parent), name, nn.Linear(last.in_features, num_outputs))
         deviation = torch.tensor(std)[:, None, None]
         self.register_buffer("scale", 0.5 / deviation, persistent=False)
-        self.register_buffer("shift", (0.5 - torch.tensor(mean)[:, None, None]) / deviation, persistent=False)
+        self.register_buffer(
+            "shift", (0.5 - torch.tensor(mean)[:, None, None]) / deviation, persistent=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W) in [-1, 1]."""
@@ -56,14 +66,15 @@ class DecisionModel(nn.Module):
 class SmoothClassifier(nn.Module):
     """A small classifier for the embedded worlds that has a gradient everywhere.
 
-    A 3x3 convolution at full size and then one more per width, each halving the size, with GELU (no ReLU), then
-    evidence at each position and a smooth pooling of it: with ReLU and max pooling there is no gradient towards a cause
-    that is not there yet, such as a red lamp that is off.
+    A 3x3 convolution at full size and then one more per width, each halving the size, with GELU (no
+    ReLU), then evidence at each position and a smooth pooling of it: with ReLU and max pooling
+    there is no gradient towards a cause that is not there yet, such as a red lamp that is off.
 
-    pooling: "mean" of the positions' logits, or "logsumexp", log(mean(exp(sharpness * x))) / sharpness, of the evidence
-        for each output less that of the evidence against it: either counts wherever it is, and one pooling alone could
-        not say that something is nowhere.
-    with_coordinates: the network is also given where each pixel is: a braking car matters in one lane only.
+    pooling: "mean" of the positions' logits, or "logsumexp", log(mean(exp(sharpness * x))) /
+        sharpness, of the evidence for each output less that of the evidence against it: either
+        counts wherever it is, and one pooling alone could not say that something is nowhere.
+    with_coordinates: the network is also given where each pixel is: a braking car matters in one
+    lane only.
     """
 
     def __init__(
@@ -85,15 +96,21 @@ class SmoothClassifier(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.GELU(),
             )
-            for depth, (before, after) in enumerate(pairwise((5 if with_coordinates else 3, *widths)))
+            for depth, (before, after) in enumerate(
+                pairwise((5 if with_coordinates else 3, *widths))
+            )
         )
         maps = num_outputs if pooling == "mean" else 2 * num_outputs
         self.head = nn.Sequential(
-            nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.GELU(), nn.Conv2d(widths[-1], maps, 1)
+            nn.Conv2d(widths[-1], widths[-1], 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(widths[-1], maps, 1),
         )
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """What each block makes of images (B, 3, H, W) in [-1, 1]: (B, widths[k], H / 2 ** k, W / 2 ** k)."""
+        """What each block makes of images (B, 3, H, W) in [-1, 1]: (B, widths[k], H / 2 ** k, W / 2
+        ** k).
+        """
         if self.with_coordinates:
             images = torch.cat([images, coordinates(images)], dim=1)
         maps = [images.contiguous(memory_format=torch.channels_last)]  # faster on a CPU
@@ -112,27 +129,36 @@ class SmoothClassifier(nn.Module):
 
 
 def coordinates(images: Tensor) -> Tensor:
-    """Y and x of each pixel, both in [-1, 1], as two more channels: (B, 2, H, W) for images (B, C, H, W)."""
+    """Y and x of each pixel, both in [-1, 1], as two more channels: (B, 2, H, W) for images (B, C,
+    H, W).
+    """
     y = torch.linspace(-1, 1, images.shape[2], device=images.device, dtype=images.dtype)
     x = torch.linspace(-1, 1, images.shape[3], device=images.device, dtype=images.dtype)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")).expand(len(images), -1, -1, -1)
 
 
 class SmallResNet(nn.Module):
-    """A residual network (He et al. 2016) for the embedded faces, in which positions count; only metrics use it.
+    """A residual network (He et al. 2016) for the embedded faces, in which positions count; only
+    metrics use it.
 
-    Each 2x2 pixels become one position of 12 channels, so that nothing is lost before the first convolution; then one
-    basic block a width, halving the size from the second on, and a linear layer on what is there at each of `grid` x
-    `grid` places: faces are aligned, and an eyebrow is no hair. Batch norm and ReLU are DenseNet's and ResNet's, not
-    those of `SmoothClassifier`: what measures a search should not share the explained model's form.
+    Each 2x2 pixels become one position of 12 channels, so that nothing is lost before the first
+    convolution; then one basic block a width, halving the size from the second on, and a linear
+    layer on what is there at each of `grid` x `grid` places: faces are aligned, and an eyebrow is
+    no hair. Batch norm and ReLU are DenseNet's and ResNet's, not those of `SmoothClassifier`: what
+    measures a search should not share the explained model's form.
     """
 
-    def __init__(self, num_outputs: int, widths: tuple[int, ...] = (32, 64, 96, 128), grid: int = 4) -> None:
+    def __init__(
+        self, num_outputs: int, widths: tuple[int, ...] = (32, 64, 96, 128), grid: int = 4
+    ) -> None:
         super().__init__()
         self.grid = grid
         first = widths[0]
         self.stem = nn.Sequential(
-            nn.PixelUnshuffle(2), nn.Conv2d(12, first, 3, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU()
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(12, first, 3, padding=1, bias=False),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
         )
         blocks = [_Basic(first, first, stride=1)]
         blocks += [_Basic(before, after, stride=2) for before, after in pairwise(widths)]
@@ -140,22 +166,33 @@ class SmallResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1] * grid**2, num_outputs)
 
     def maps(self, images: Tensor) -> Tensor:
-        """(B, widths[-1], ...) of images (B, 3, H, W) in [-1, 1], H and W even: what the last block makes of them."""
-        maps: Tensor = self.blocks(self.stem(images.contiguous(memory_format=torch.channels_last)))  # faster on a CPU
+        """(B, widths[-1], ...) of images (B, 3, H, W) in [-1, 1], H and W even: what the last block
+        makes of them.
+        """
+        maps: Tensor = self.blocks(
+            self.stem(images.contiguous(memory_format=torch.channels_last))
+        )  # faster on a CPU
         return maps
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, widths[-1]), the means of `maps` over all positions: few numbers, as a Frechet distance wants them."""
+        """(B, widths[-1]), the means of `maps` over all positions: few numbers, as a Frechet
+        distance wants them.
+        """
         return self.maps(images).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, num_outputs) of images (B, 3, H, W) in [-1, 1]: logits, or what the stage makes of them."""
-        outputs: Tensor = self.classifier(F.adaptive_avg_pool2d(self.maps(images), self.grid).flatten(1))
+        """(B, num_outputs) of images (B, 3, H, W) in [-1, 1]: logits, or what the stage makes of
+        them.
+        """
+        outputs: Tensor = self.classifier(
+            F.adaptive_avg_pool2d(self.maps(images), self.grid).flatten(1)
+        )
         return outputs
 
 
 class IdentityNetwork(nn.Module):
-    """Whose face it is, as a direction: two faces are of one person where the cosine of their features is high.
+    """Whose face it is, as a direction: two faces are of one person where the cosine of their
+    features is high.
 
     backbone: images (B, 3, H, W) in [-1, 1] -> (B, D), of any length.
     """
@@ -174,17 +211,21 @@ class IdentityNetwork(nn.Module):
 
 
 class Oracle(nn.Module):
-    """The attribute oracle of STEEX's MNAC: VGGFace2's ResNet50 (Cao et al. 2018) with a linear layer behind it.
+    """The attribute oracle of STEEX's MNAC: VGGFace2's ResNet50 (Cao et al. 2018) with a linear
+    layer behind it.
 
-    The network's form is Caffe's: the stride of a block is on its first 1x1 convolution, and the maximum pooling has no
-    padding and rounds up.
+    The network's form is Caffe's: the stride of a block is on its first 1x1 convolution, and the
+    maximum pooling has no padding and rounds up.
 
-    num_outputs: 40 attributes, or 8631 identities. `features` is what identity is measured in (face verification).
+    num_outputs: 40 attributes, or 8631 identities. `features` is what identity is measured in (face
+    verification).
     """
 
     def __init__(self, num_outputs: int = 40) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+        )
         stages: list[nn.Module] = []
         before = 64
         for stage, depth in enumerate((3, 4, 6, 3)):
@@ -197,7 +238,9 @@ class Oracle(nn.Module):
         self.classifier = nn.Linear(before, num_outputs)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 2048), not negative, of images (B, 3, H, W); they are resized to 224x224, the only size it knows."""
+        """(B, 2048), not negative, of images (B, 3, H, W); they are resized to 224x224, the only
+        size it knows.
+        """
         if images.shape[2:] != (224, 224):
             images = F.interpolate(images, (224, 224), mode="bicubic", antialias=True).clamp(-1, 1)
         features: Tensor = self.stages(F.max_pool2d(self.stem(images), 3, stride=2, ceil_mode=True))
@@ -213,8 +256,12 @@ class _Bottleneck(nn.Module):
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
         after = 4 * width
-        self.reduce = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.reduce = nn.Sequential(
+            nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.middle = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.increase = nn.Sequential(nn.Conv2d(width, after, 1, bias=False), nn.BatchNorm2d(after))
         self.project = (
             nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
@@ -231,12 +278,20 @@ class _Basic(nn.Module):
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+            nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
         )
-        self.second = nn.Sequential(nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
+        self.second = nn.Sequential(
+            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
+        )
         same = stride == 1 and before == after
         self.project = (
-            None if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            None
+            if same
+            else nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
         )
 
     def forward(self, features: Tensor) -> Tensor:

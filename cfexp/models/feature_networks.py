@@ -9,7 +9,9 @@ from cfexp.models.classifiers import SmoothClassifier
 
 
 class ClassifierFeatures(nn.Module):
-    """The maps of every block of a small classifier; one trained on the task sees what the task is about."""
+    """The maps of every block of a small classifier; one trained on the task sees what the task is
+    about.
+    """
 
     def __init__(self, classifier: SmoothClassifier) -> None:
         super().__init__()
@@ -21,8 +23,8 @@ class ClassifierFeatures(nn.Module):
 
 
 class VGG19Features(nn.Module):
-    """VGG19's feature maps at relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, as SEAN's training compares them (Zhu et
-    al. 2020).
+    """VGG19's feature maps at relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1, as SEAN's training
+    compares them (Zhu et al. 2020).
 
     As published, images are fed as they come, in [-1, 1], without ImageNet's normalisation.
 
@@ -36,12 +38,16 @@ class VGG19Features(nn.Module):
         """Raises InputError as `torchvision_network`."""
         super().__init__()
         layers = list(torchvision_network("vgg19", weights).get_submodule("features").children())
-        self.parts = nn.ModuleList(nn.Sequential(*layers[first:last]) for first, last in pairwise(self.LAYERS))
+        self.parts = nn.ModuleList(
+            nn.Sequential(*layers[first:last]) for first, last in pairwise(self.LAYERS)
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Five feature maps of images (B, 3, H, W) in [-1, 1], the first of their size."""
         maps: list[Tensor] = []
         for part in self.parts:
-            images = part(images)  # begins with a convolution, so that its ReLU in place spares what was returned
+            images = part(
+                images
+            )  # begins with a convolution, so that its ReLU in place spares what was returned
             maps.append(images)
         return maps

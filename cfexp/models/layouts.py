@@ -1,12 +1,14 @@
-"""Convolutions of maps that are constant within a region, done once per distinct neighbourhood instead of per pixel.
+"""Convolutions of maps that are constant within a region, done once per distinct neighbourhood
+instead of per pixel.
 
-A label map has few distinct 3x3 neighbourhoods (some hundred at 256x256), and what a 3x3 convolution makes of a map
-that is constant within each region depends on that neighbourhood alone. So it is computed as a table with a row for
-each, and pixels look theirs up: the same sums as the convolution, exactly, at a fraction of the work. Two convolutions
-in a row need the distinct 5x5 neighbourhoods, and their table is made from the first one's in the same way.
+A label map has few distinct 3x3 neighbourhoods (some hundred at 256x256), and what a 3x3
+convolution makes of a map that is constant within each region depends on that neighbourhood alone.
+So it is computed as a table with a row for each, and pixels look theirs up: the same sums as the
+convolution, exactly, at a fraction of the work. Two convolutions in a row need the distinct 5x5
+neighbourhoods, and their table is made from the first one's in the same way.
 
-Neighbourhoods count per image, so that a batch is one table and no loop. What lies outside the image is zero, as a
-convolution's padding is.
+Neighbourhoods count per image, so that a batch is one table and no loop. What lies outside the
+image is zero, as a convolution's padding is.
 """
 
 from typing import Any, NamedTuple
@@ -15,19 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's second-level cache:
-# measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once took four times as long.
+# How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's
+# second-level cache: measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once
+# took four times as long.
 CHUNK = 2**17
 
 
 class Grid(NamedTuple):
-    """The distinct neighbourhoods of B label maps of one size. Rows of tables are numbered through all B images."""
+    """The distinct neighbourhoods of B label maps of one size. Rows of tables are numbered through
+    all B images.
+    """
 
     label_map: Tensor  # (B, h, w) int64 in 0..R - 1
-    present: Tensor  # (N,) int64: image * R + label of every region that has a pixel, in ascending order
+    present: (
+        Tensor  # (N,) int64: image * R + label of every region that has a pixel, in ascending order
+    )
     inner: Tensor  # (P, 9) int64: for each distinct 3x3 neighbourhood the row of `present` of its pixels; N = outside
     outer: Tensor  # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` in it; P = outside
-    inner_of_outer: Tensor  # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
+    inner_of_outer: (
+        Tensor  # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
+    )
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
     order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
     start: Tensor  # (Q,) int64: where in `order` the pixels of each neighbourhood start
@@ -47,21 +56,32 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
 
 
 def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's row (B, h, w)."""
+    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's
+    row (B, h, w).
+    """
     padded = F.pad(ids, (1, 1, 1, 1), value=outside)
     height, width = ids.shape[1:]
-    # First the distinct triples of a row, then the distinct triples of those: nine ids in one number would overflow.
-    _, triple = torch.unique(_in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:]), return_inverse=True)
+    # First the distinct triples of a row, then the distinct triples of those: nine ids in one
+    # number would overflow.
+    _, triple = torch.unique(
+        _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:]), return_inverse=True
+    )
     keys = _in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:])
     distinct, row = torch.unique(keys, return_inverse=True)
-    taps = torch.stack([padded[:, y : y + height, x : x + width].flatten() for y in range(3) for x in range(3)], dim=1)
+    taps = torch.stack(
+        [padded[:, y : y + height, x : x + width].flatten() for y in range(3) for x in range(3)],
+        dim=1,
+    )
     neighbourhoods = taps.new_empty(len(distinct), 9)
-    neighbourhoods[row.flatten()] = taps  # whichever pixel comes last, its neighbourhood is the same
+    neighbourhoods[row.flatten()] = (
+        taps  # whichever pixel comes last, its neighbourhood is the same
+    )
     return neighbourhoods, row
 
 
 def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    # Ids are below the number of pixels of a batch plus two, so the third power fits for 2 million of them.
+    # Ids are below the number of pixels of a batch plus two, so the third power fits for 2 million
+    # of them.
     base = torch.stack([first.amax(), second.amax(), third.amax()]).amax() + 1
     return (first * base + second) * base + third
 
@@ -73,7 +93,9 @@ def kernel_rows(weight: Tensor) -> Tensor:
 
 
 class _KernelRows(torch.autograd.Function):
-    """Transposes matrices: torch copies one several times faster than any other permutation, there and back."""
+    """Transposes matrices: torch copies one several times faster than any other permutation, there
+    and back.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
@@ -86,21 +108,25 @@ class _KernelRows(torch.autograd.Function):
 
 
 def convolve_rows(values: Tensor, kernel: Tensor, neighbourhoods: Tensor) -> Tensor:
-    """A 3x3 convolution, without bias, of a map that takes the value of one row at each pixel: (P, out).
+    """A 3x3 convolution, without bias, of a map that takes the value of one row at each pixel: (P,
+    out).
 
-    values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`.
-    neighbourhoods: (P, 9) int64 in 0..N, the rows around each pixel that is to be computed; N = outside, zero.
+    values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. neighbourhoods: (P, 9)
+    int64 in 0..N, the rows around each pixel that is to be computed; N = outside, zero.
     """
     return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, neighbourhoods)
 
 
 def sum_rows(products: Tensor, neighbourhoods: Tensor) -> Tensor:
-    """(P, out): for each neighbourhood (P, 9) of rows 0..N - 1 the sum of what they contribute, each at its tap.
+    """(P, out): for each neighbourhood (P, 9) of rows 0..N - 1 the sum of what they contribute,
+    each at its tap.
 
     products: (N, 9 * out), what each row contributes at each tap.
     """
     of_tap = products.reshape(9 * len(products), -1)
-    return F.embedding_bag(neighbourhoods * 9 + torch.arange(9, device=neighbourhoods.device), of_tap, mode="sum")
+    return F.embedding_bag(
+        neighbourhoods * 9 + torch.arange(9, device=neighbourhoods.device), of_tap, mode="sum"
+    )
 
 
 def pixel_rows(image: Tensor) -> Tensor:
@@ -109,25 +135,33 @@ def pixel_rows(image: Tensor) -> Tensor:
 
 
 def as_image(rows: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `pixel_rows`: (B, any number of channels, h, w), channels_last; like: (B, h, w)."""
+    """The inverse of `pixel_rows`: (B, any number of channels, h, w), channels_last; like: (B, h,
+    w).
+    """
     return rows.view(*like.shape, -1).permute(0, 3, 1, 2)
 
 
 def chunks(rows: Tensor) -> list[slice]:
-    """Parts of the pixels, of rows (B * h * w, C), to work on one after another; all at once on a GPU."""
+    """Parts of the pixels, of rows (B * h * w, C), to work on one after another; all at once on a
+    GPU.
+    """
     size = len(rows) if rows.is_cuda else max(1, CHUNK // rows.shape[1])
     return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
 def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
     """(Q, C): the sum of rows (B * h * w, C) over the pixels of each distinct neighbourhood."""
-    if rows.is_cuda:  # there a bag is summed by one warp, and the inside of a large region is one bag
+    if (
+        rows.is_cuda
+    ):  # there a bag is summed by one warp, and the inside of a large region is one bag
         return rows.new_zeros(len(grid.start), rows.shape[1]).index_add_(0, grid.pixel, rows)
     return F.embedding_bag(grid.order, rows, grid.start, mode="sum")
 
 
 def modulate(image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-    """Modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and tables (Q, C)."""
+    """Modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and
+    tables (Q, C).
+    """
     modulated: Tensor = _Modulate.apply(image, scale, shift, grid)  # type: ignore[no-untyped-call]  # torch's own
     return modulated
 
@@ -156,7 +190,9 @@ class _Modulate(torch.autograd.Function):
         by_scale = torch.empty_like(rows) if ctx.needs_input_grad[1] else None
         for pixels in chunks(rows):
             if by_image is not None:
-                torch.mul(rows[pixels], scale.index_select(0, grid.pixel[pixels]), out=by_image[pixels])
+                torch.mul(
+                    rows[pixels], scale.index_select(0, grid.pixel[pixels]), out=by_image[pixels]
+                )
             if by_scale is not None:
                 torch.mul(rows[pixels], of_image[pixels], out=by_scale[pixels])
         return (

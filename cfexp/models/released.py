@@ -1,7 +1,8 @@
-"""Checkpoints and vocabularies released by others, converted to ours; what does not fit exactly is refused.
+"""Checkpoints and vocabularies released by others, converted to ours; what does not fit exactly is
+refused.
 
-On the command line, `python -m cfexp.models.released mlb best_model.pth.tar mlb.safetensors` writes a file that
-`cfexp.models.loading.pretrained.load_network` reads.
+On the command line, `python -m cfexp.models.released mlb best_model.pth.tar mlb.safetensors` writes
+a file that `cfexp.models.loading.pretrained.load_network` reads.
 """
 
 import argparse
@@ -43,24 +44,33 @@ __all__ = [
 
 
 def mlb_from_released(
-    state_dict: Mapping[str, Tensor], *, attention_activation: bool = True, classifier_activation: bool = True
+    state_dict: Mapping[str, Tensor],
+    *,
+    attention_activation: bool = True,
+    classifier_activation: bool = True,
 ) -> MLBAttention | MLBNoAttention:
     """The fusion network of a vqa.pytorch checkpoint (its MLBAtt or MLBNoAtt), in evaluation mode.
 
-    state_dict: published names. Which of the two networks it is and every size are read off the tensors; the question
-        encoder's (`seq2vec.*`) are passed over.
-    attention_activation, classifier_activation: see `MLBAttention`. The tensors do not tell: a network trained in
-        Torch7 has neither. Measure the accuracy before trusting either choice.
+    state_dict: published names. Which of the two networks it is and every size are read off the
+        tensors; the question encoder's (`seq2vec.*`) are passed over.
+    attention_activation, classifier_activation: see `MLBAttention`. The tensors do not tell: a
+        network trained in Torch7 has neither. Measure the accuracy before trusting either choice.
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
-    state_dict = {key: tensor for key, tensor in state_dict.items() if not key.startswith("seq2vec.")}
+    state_dict = {
+        key: tensor for key, tensor in state_dict.items() if not key.startswith("seq2vec.")
+    }
     num_answers = shape_of(state_dict, "linear_classif.weight", (2000, 4800))[0]
     if any(key.startswith("fusion.") for key in state_dict):
         hidden_dim, feature_dim = shape_of(state_dict, "fusion.linear_v.weight", (1200, 2048))
         question_dim = shape_of(state_dict, "fusion.linear_q.weight", (1200, 2400))[1]
         plain = MLBNoAttention(
-            feature_dim, question_dim, hidden_dim, num_answers, classifier_activation=classifier_activation
+            feature_dim,
+            question_dim,
+            hidden_dim,
+            num_answers,
+            classifier_activation=classifier_activation,
         )
         layers = {
             "fusion.linear_v": plain.feature,
@@ -91,19 +101,26 @@ def mlb_from_released(
             "linear_classif": network.classifier,
         }
     )
-    for convolution in ("conv_v_att.weight", "conv_att.weight"):  # 1x1: our linear layers over positions
+    for convolution in (
+        "conv_v_att.weight",
+        "conv_att.weight",
+    ):  # 1x1: our linear layers over positions
         places[convolution] = places[convolution][..., None, None]
     for key, stacked in parameters_of({"": network.feature}).items():
         for glimpse, part in enumerate(stacked.chunk(glimpses)):
-            places[f"list_linear_v_fusion.{glimpse}{key}"] = part.flatten(1) if part.ndim > 1 else part
+            places[f"list_linear_v_fusion.{glimpse}{key}"] = (
+                part.flatten(1) if part.ndim > 1 else part
+            )
     fill_places(places, state_dict, "MLBAtt")
     return network.eval()
 
 
 def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> QuestionEncoder:
-    """The question encoder (`seq2vec.*`) of a vqa.pytorch checkpoint, in evaluation mode; sizes are read off.
+    """The question encoder (`seq2vec.*`) of a vqa.pytorch checkpoint, in evaluation mode; sizes are
+    read off.
 
-    The published GRU has a linear layer per gate and no bias on the hidden side; nn.GRU stacks the gates.
+    The published GRU has a linear layer per gate and no bias on the hidden side; nn.GRU stacks the
+    gates.
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
@@ -116,7 +133,9 @@ def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> Question
     gru = parameters_of({"": encoder.gru})
     places = {"seq2vec.embedding.weight": encoder.embedding.weight.detach()}
     for gate, input_weight, input_bias, hidden_weight in zip(
-        "rin", *(gru[f".{name}_l0"].chunk(3) for name in ("weight_ih", "bias_ih", "weight_hh")), strict=True
+        "rin",
+        *(gru[f".{name}_l0"].chunk(3) for name in ("weight_ih", "bias_ih", "weight_hh")),
+        strict=True,
     ):
         places[f"{cell}i{gate}.weight"] = input_weight
         places[f"{cell}i{gate}.bias"] = input_bias
@@ -128,27 +147,39 @@ def question_encoder_from_released(state_dict: Mapping[str, Tensor]) -> Question
 def question_encoder_from_skipthoughts(
     table: str | Path, dictionary: str | Path, weights: str | Path, words: Sequence[str]
 ) -> QuestionEncoder:
-    """A question encoder that starts from the released uni-skip vectors (Kiros et al. 2015), in evaluation mode.
+    """A question encoder that starts from the released uni-skip vectors (Kiros et al. 2015), in
+    evaluation mode.
 
-    table: `utable.npy` (N, 620): row n is the embedding of line n of `dictionary`, `dictionary.txt`.
-    weights: `uni_skip.npz`: encoder_W (620, 4800), encoder_U (2400, 4800) and encoder_b (4800,) of the two gates,
+    table: `utable.npy` (N, 620): row n is the embedding of line n of `dictionary`,
+    `dictionary.txt`. weights: `uni_skip.npz`: encoder_W (620, 4800), encoder_U (2400, 4800) and
+    encoder_b (4800,) of the two gates,
         encoder_Wx, encoder_Ux and encoder_bx of the candidate state.
-    words: the vocabulary; word i becomes row i + 1 of the embedding. All that `dictionary` lacks get its row "UNK".
+    words: the vocabulary; word i becomes row i + 1 of the embedding. All that `dictionary` lacks
+    get its row "UNK".
 
-    Raises InputError for a file that is missing, holds Python objects or has other shapes, and where "UNK" is needed
-    but lacking.
+    Raises InputError for a file that is missing, holds Python objects or has other shapes, and
+    where "UNK" is needed but lacking.
     """
     with _open(table, "array of numbers") as file:
         vectors = torch.from_numpy(np.load(file, allow_pickle=False))
     with _open(dictionary, "list of words in UTF-8") as file:
-        row = {word: number for number, word in enumerate(file.read().decode().rstrip("\n").split("\n"))}
+        row = {
+            word: number
+            for number, word in enumerate(file.read().decode().rstrip("\n").split("\n"))
+        }
     if vectors.ndim != 2 or len(vectors) != len(row):
-        raise InputError(f"{table} has shape {list(vectors.shape)}, but {dictionary} has {len(row)} different lines")
+        raise InputError(
+            f"{table} has shape {list(vectors.shape)}, but {dictionary} has {len(row)} different lines"
+        )
     if unknown := [word for word in words if word not in row and "UNK" not in row]:
         raise InputError(f"{dictionary} has neither {unknown[0]!r} nor UNK")
     with _open(weights, "archive of arrays of numbers") as file:
         archive = np.load(file, allow_pickle=False)
-        names = [f"encoder_{name}" for name in ("W", "U", "b", "Wx", "Ux", "bx") if f"encoder_{name}" in archive]
+        names = [
+            f"encoder_{name}"
+            for name in ("W", "U", "b", "Wx", "Ux", "bx")
+            if f"encoder_{name}" in archive
+        ]
         arrays = {name: torch.from_numpy(archive[name]) for name in names}
 
     hidden_dim = shape_of(arrays, "encoder_Ux", (2400, 2400))[0]
@@ -169,29 +200,38 @@ def question_encoder_from_skipthoughts(
 
 
 class ReleasedVocabulary(NamedTuple):
-    """The meaning of a released network's ids, which cannot be regenerated: their order is that of one run's dict."""
+    """The meaning of a released network's ids, which cannot be regenerated: their order is that of
+    one run's dict.
+    """
 
     words: tuple[str, ...]  # word id i is words[i - 1]; 0 is the padding
     answers: tuple[str, ...]  # answer id k is answers[k]
 
 
 def read_released_vocabulary(folder: str | Path) -> ReleasedVocabulary:
-    """The vocabulary in a processed-data folder of vqa.pytorch: `wid_to_word.pickle` and `aid_to_ans.pickle`.
+    """The vocabulary in a processed-data folder of vqa.pytorch: `wid_to_word.pickle` and
+    `aid_to_ans.pickle`.
 
-    Raises InputError for a file that is missing, holds Python objects, or is no numbering of strings.
+    Raises InputError for a file that is missing, holds Python objects, or is no numbering of
+    strings.
     """
     word_of = read_vocabulary_pickle(Path(folder) / "wid_to_word.pickle")
     answers = read_vocabulary_pickle(Path(folder) / "aid_to_ans.pickle")
     if not isinstance(word_of, dict) or set(word_of) != set(range(1, len(word_of) + 1)):
-        raise InputError(f"{folder}/wid_to_word.pickle must hold a dict with the keys 1 to its length")
+        raise InputError(
+            f"{folder}/wid_to_word.pickle must hold a dict with the keys 1 to its length"
+        )
     words = [word_of[number] for number in range(1, len(word_of) + 1)]
     if not isinstance(answers, list) or not all(isinstance(text, str) for text in words + answers):
-        raise InputError(f"{folder} must hold words and answers as strings, the answers (aid_to_ans.pickle) in a list")
+        raise InputError(
+            f"{folder} must hold words and answers as strings, the answers (aid_to_ans.pickle) in a list"
+        )
     return ReleasedVocabulary(tuple(words), tuple(answers))
 
 
 def read_vocabulary_pickle(path: str | Path) -> object:
-    """The lists, dicts, strings and numbers of a pickle, Python 2's included; nothing in it is imported or called.
+    """The lists, dicts, strings and numbers of a pickle, Python 2's included; nothing in it is
+    imported or called.
 
     Raises InputError for a missing file and for one that is damaged or names anything to import.
     """
@@ -201,12 +241,16 @@ def read_vocabulary_pickle(path: str | Path) -> object:
 
 class _BuiltinsOnly(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it would import {module_name}.{global_name}, which was refused")
+        raise pickle.UnpicklingError(
+            f"it would import {module_name}.{global_name}, which was refused"
+        )
 
 
 @contextmanager
 def _open(path: str | Path, expected: str) -> Iterator[BinaryIO]:
-    """Open a file to read what should be `expected` of it; raises InputError whatever goes wrong inside."""
+    """Open a file to read what should be `expected` of it; raises InputError whatever goes wrong
+    inside.
+    """
     try:
         with Path(path).open("rb") as file:
             yield file
@@ -214,13 +258,18 @@ def _open(path: str | Path, expected: str) -> Iterator[BinaryIO]:
         raise InputError(f"no file at {path}: expected the {expected}") from None
     # A foreign, truncated or hostile file makes the readers raise nearly anything.
     except Exception as error:
-        raise InputError(f"{path} is not the expected {expected}: {error or type(error).__name__}") from None
+        raise InputError(
+            f"{path} is not the expected {expected}: {error or type(error).__name__}"
+        ) from None
 
 
 def _convert_mlb(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A vqa.pytorch checkpoint, to load with the prefixes `question_encoder.` and `fusion.`."""
     network = nn.ModuleDict(
-        {"question_encoder": question_encoder_from_released(state_dict), "fusion": mlb_from_released(state_dict)}
+        {
+            "question_encoder": question_encoder_from_released(state_dict),
+            "fusion": mlb_from_released(state_dict),
+        }
     )
     return cast(dict[str, Tensor], network.state_dict())
 
@@ -241,7 +290,9 @@ def _convert_segmenter(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _convert_oracle(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """STEEX's oracle_attribute/*/checkpoint.tar, or VGGFace2's resnet50_ft_dag.pth, to load into an `Oracle`."""
+    """STEEX's oracle_attribute/*/checkpoint.tar, or VGGFace2's resnet50_ft_dag.pth, to load into an
+    `Oracle`.
+    """
     return cast(dict[str, Tensor], oracle_from_released(state_dict).state_dict())
 
 
@@ -255,26 +306,36 @@ CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert a released checkpoint into a .safetensors file; returns the exit code, 2 where the input is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m cfexp.models.released", description=main.__doc__)
+    """Convert a released checkpoint into a .safetensors file; returns the exit code, 2 where the
+    input is wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m cfexp.models.released", description=main.__doc__
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind, conversion in CONVERSIONS.items():
         arguments_of_kind = kinds.add_parser(kind, help=conversion.__doc__)
         arguments_of_kind.add_argument("checkpoint", type=Path)
         arguments_of_kind.add_argument("output", type=Path, help="ends in .safetensors")
         arguments_of_kind.add_argument(
-            "--prefix", default="", help="of the file's names, as in `model.NAME`; module. and _orig_mod. need none"
+            "--prefix",
+            default="",
+            help="of the file's names, as in `model.NAME`; module. and _orig_mod. need none",
         )
     given = parser.parse_args(arguments)
     try:
         if given.output.suffix != ".safetensors" or not given.output.parent.is_dir():
-            raise InputError(f"output must be a .safetensors file in an existing folder, got {given.output}")
+            raise InputError(
+                f"output must be a .safetensors file in an existing folder, got {given.output}"
+            )
         converted = CONVERSIONS[given.kind](read_state_dict(given.checkpoint, given.prefix))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     safetensors.torch.save_file(converted, given.output)
-    print(f"wrote {given.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} numbers")
+    print(
+        f"wrote {given.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} numbers"
+    )
     return 0
 
 

@@ -1,4 +1,6 @@
-"""The four networks of a released STEEX pipeline (Jacob et al. 2022), from their published names to our modules."""
+"""The four networks of a released STEEX pipeline (Jacob et al. 2022), from their published names to
+our modules.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,10 +16,11 @@ from cfexp.models.segmenter import Segmenter
 
 
 def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:
-    """SEAN, style encoder and generator, from its or STEEX's `latest_net_G.pth`, in evaluation mode.
+    """SEAN, style encoder and generator, from its or STEEX's `latest_net_G.pth`, in evaluation
+    mode.
 
-    Every size is read off the tensors. Buffers and scalars that the published network holds but never uses must be
-    there, and are dropped.
+    Every size is read off the tensors. Buffers and scalars that the published network holds but
+    never uses must be there, and are dropped.
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
@@ -25,7 +28,9 @@ def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:
     up_blocks = len({key.split(".")[0] for key in state_dict if key.startswith("up_")}) or 4
     encoder_channels = shape_of(state_dict, "Zencoder.model.1.weight", (32, 3, 3, 3))[0]
     style_dim = shape_of(state_dict, "Zencoder.model.14.weight", (512, 256, 3, 3))[0]
-    spade_channels = shape_of(state_dict, "head_0.ace_0.Spade.mlp_shared.0.weight", (128, 19, 3, 3))[0]
+    spade_channels = shape_of(
+        state_dict, "head_0.ace_0.Spade.mlp_shared.0.weight", (128, 19, 3, 3)
+    )[0]
     base_channels = max(1, start // 2**up_blocks)
     # Every tensor is filled below, so none is initialised.
     with torch.device("meta"):
@@ -37,8 +42,15 @@ def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:
     network.to_empty(device="cpu")
 
     layers: dict[str, nn.Module] = {"fc": network.head, "conv_img": network.to_rgb}
-    convolutions = [layer for layer in network.encoder.layers if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    layers |= {f"Zencoder.model.{number}": layer for number, layer in zip((1, 4, 7, 10, 14), convolutions, strict=True)}
+    convolutions = [
+        layer
+        for layer in network.encoder.layers
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    layers |= {
+        f"Zencoder.model.{number}": layer
+        for number, layer in zip((1, 4, 7, 10, 14), convolutions, strict=True)
+    }
     places = parameters_of(layers)
     names = ["head_0", "G_middle_0", "G_middle_1", *(f"up_{number}" for number in range(up_blocks))]
     for name, block in zip(names, network.blocks, strict=True):
@@ -51,7 +63,9 @@ def sean_from_released(state_dict: Mapping[str, Tensor]) -> SEAN:
 
 
 def _spectral_places(name: str, convolution: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The published spectral norm (weight_orig, _u, _v) in torch's parametrisation: W = weight_orig / (u . W v)."""
+    """The published spectral norm (weight_orig, _u, _v) in torch's parametrisation: W = weight_orig
+    / (u . W v).
+    """
     tensors = convolution.state_dict()
     if "bias" in tensors:
         yield f"{name}.bias", tensors["bias"]
@@ -69,7 +83,9 @@ def _norm_places(name: str, norm: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield f"{name}.Spade.mlp_shared.0.weight", norm.spade_shared.weight.detach()
     yield f"{name}.Spade.mlp_shared.0.bias", bias_of(norm.spade_shared).detach()
     yield from _gamma_and_beta(f"{name}.Spade.mlp_", norm.spade)
-    blending = norm.blending.detach() if norm.styled else norm.noise_scale.new_empty(2)  # without style never used
+    blending = (
+        norm.blending.detach() if norm.styled else norm.noise_scale.new_empty(2)
+    )  # without style never used
     yield f"{name}.blending_gamma", blending[:1]
     yield f"{name}.blending_beta", blending[1:]
     if norm.styled:
@@ -87,7 +103,8 @@ def _gamma_and_beta(name: str, convolution: nn.Conv2d) -> Iterator[tuple[str, Te
 
 
 def decision_from_released(state_dict: Mapping[str, Tensor]) -> DecisionModel:
-    """STEEX's decision model, a DenseNet121, in evaluation mode: images (B, 3, H, W) in [-1, 1] to logits (B, K).
+    """STEEX's decision model, a DenseNet121, in evaluation mode: images (B, 3, H, W) in [-1, 1] to
+    logits (B, K).
 
     K is 3 for faces (Male, Smiling, Young) and 4 for streets (forward, stop or slow, left, right).
 
@@ -103,14 +120,18 @@ def decision_from_released(state_dict: Mapping[str, Tensor]) -> DecisionModel:
 
 
 def segmenter_from_released(state_dict: Mapping[str, Tensor]) -> Segmenter:
-    """STEEX's DeepLabV3, in evaluation mode; the backbone's depth and the number of regions are read off.
+    """STEEX's DeepLabV3, in evaluation mode; the backbone's depth and the number of regions are
+    read off.
 
     The released one for streets has region 0 for what is unknown and the 19 classes behind it.
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     # The third of four stages has 6 blocks in a ResNet50 and 23 in a ResNet101.
-    is_small = "backbone.layer3.5.conv1.weight" in state_dict and "backbone.layer3.6.conv1.weight" not in state_dict
+    is_small = (
+        "backbone.layer3.5.conv1.weight" in state_dict
+        and "backbone.layer3.6.conv1.weight" not in state_dict
+    )
     num_regions = shape_of(state_dict, "classifier.4.weight", (19, 256, 1, 1))[0]
     segmenter = Segmenter(num_regions, "resnet50" if is_small else "resnet101")
     fill_places(segmenter.network.state_dict(), state_dict, "DeepLabV3")
@@ -118,13 +139,16 @@ def segmenter_from_released(state_dict: Mapping[str, Tensor]) -> Segmenter:
 
 
 def oracle_from_released(state_dict: Mapping[str, Tensor]) -> Oracle:
-    """The oracle of STEEX's MNAC, or VGGFace2's `resnet50_ft_dag.pth` with its 8631 identities, in evaluation mode.
+    """The oracle of STEEX's MNAC, or VGGFace2's `resnet50_ft_dag.pth` with its 8631 identities, in
+    evaluation mode.
 
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     of_oracle = any(key.startswith("feat_extract.") for key in state_dict)
     prefix = "feat_extract." if of_oracle else ""
-    head = shape_of(state_dict, "classifier.weight", (40, 2048) if of_oracle else (8631, 2048, 1, 1))
+    head = shape_of(
+        state_dict, "classifier.weight", (40, 2048) if of_oracle else (8631, 2048, 1, 1)
+    )
     oracle = Oracle(head[0])
     classifier = oracle.classifier.weight.detach()
     places = {
@@ -149,8 +173,8 @@ def oracle_from_released(state_dict: Mapping[str, Tensor]) -> Oracle:
 def vggface2_oracle(num_outputs: int = 40, weights: str | None = None) -> Oracle:
     """An oracle to train: VGGFace2's network, with a linear layer of its own behind it, as STEEX's.
 
-    weights: its released file, `resnet50_ft_dag.pth` (or an oracle's, whose last layer is left out, too); None = a
-        random start, or a file loaded later.
+    weights: its released file, `resnet50_ft_dag.pth` (or an oracle's, whose last layer is left out,
+        too); None = a random start, or a file loaded later.
 
     Raises InputError for a file that is missing or does not fit.
     """
@@ -161,4 +185,9 @@ def vggface2_oracle(num_outputs: int = 40, weights: str | None = None) -> Oracle
     return oracle
 
 
-_CAFFE_NAMES = {"reduce": "1x1_reduce", "middle": "3x3", "increase": "1x1_increase", "project": "1x1_proj"}
+_CAFFE_NAMES = {
+    "reduce": "1x1_reduce",
+    "middle": "3x3",
+    "increase": "1x1_increase",
+    "project": "1x1_proj",
+}

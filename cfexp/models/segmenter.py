@@ -14,24 +14,32 @@ from cfexp.models.classifiers import coordinates
 
 
 class Segmenter(nn.Module):
-    """torchvision's DeepLabV3 (Chen et al. 2017), the E_seg of STEEX (Jacob et al. 2022, section 4.1).
+    """torchvision's DeepLabV3 (Chen et al. 2017), the E_seg of STEEX (Jacob et al. 2022, section
+    4.1).
 
-    backbone: "resnet50" or "resnet101". weights: the backbone's, see `torchvision_network`; None for a random start
-        or a file loaded later.
+    backbone: "resnet50" or "resnet101". weights: the backbone's, see `torchvision_network`; None
+        for a random start or a file loaded later.
     """
 
     def __init__(
-        self, num_regions: int, backbone: Literal["resnet50", "resnet101"] = "resnet101", weights: str | None = None
+        self,
+        num_regions: int,
+        backbone: Literal["resnet50", "resnet101"] = "resnet101",
+        weights: str | None = None,
     ) -> None:
         """Raises InputError for another backbone, and as `torchvision_network`."""
         super().__init__()
         if backbone not in ("resnet50", "resnet101"):
             raise InputError(f"backbone must be resnet50 or resnet101, got {backbone}")
         build = getattr(torchvision.models.segmentation, f"deeplabv3_{backbone}")
-        self.network = build(weights=None, weights_backbone=None, num_classes=num_regions, aux_loss=False)
+        self.network = build(
+            weights=None, weights_backbone=None, num_classes=num_regions, aux_loss=False
+        )
         if weights is not None:
             body = torchvision_network(backbone, weights).state_dict()
-            self.network.backbone.load_state_dict({key: body[key] for key in self.network.backbone.state_dict()})
+            self.network.backbone.load_state_dict(
+                {key: body[key] for key in self.network.backbone.state_dict()}
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1]."""
@@ -42,14 +50,18 @@ class Segmenter(nn.Module):
 class ResizingSegmenter(nn.Module):
     """A segmenter of images of another size, or with its regions in another order.
 
-    image_size: (H, W) at which it segments; its images are resized bicubically, its logits back by the nearest pixel,
-    as label maps are. STEEX's layouts of CelebA, 128 pixels, are predicted at 256 by CelebAMask-HQ's; None = as they
-    come. regions: for each of our regions the segmenter's output that means it; None = the same. (The released one for
-    streets begins with what is unlabeled, our last.)
+    image_size: (H, W) at which it segments; its images are resized bicubically, its logits back by
+    the nearest pixel, as label maps are. STEEX's layouts of CelebA, 128 pixels, are predicted at
+    256 by CelebAMask-HQ's; None = as they come. regions: for each of our regions the segmenter's
+    output that means it; None = the same. (The released one for streets begins with what is
+    unlabeled, our last.)
     """
 
     def __init__(
-        self, segmenter: nn.Module, image_size: Sequence[int] | None = None, regions: Sequence[int] | None = None
+        self,
+        segmenter: nn.Module,
+        image_size: Sequence[int] | None = None,
+        regions: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
@@ -60,33 +72,48 @@ class ResizingSegmenter(nn.Module):
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1]."""
         size = images.shape[2:]
         if self.image_size not in (None, size):
-            images = F.interpolate(images, self.image_size, mode="bicubic", antialias=True).clamp(-1, 1)
+            images = F.interpolate(images, self.image_size, mode="bicubic", antialias=True).clamp(
+                -1, 1
+            )
         logits: Tensor = self.segmenter(images)
         if self.regions is not None:
             logits = logits[:, self.regions]
-        return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode="nearest-exact")
+        return (
+            logits
+            if logits.shape[2:] == size
+            else F.interpolate(logits, size, mode="nearest-exact")
+        )
 
 
 class SmallSegmenter(nn.Module):
     """The same idea for the embedded worlds' small images, on a backbone of four convolutions.
 
-    Parallel dilated convolutions at a quarter of the size, as in DeepLabV3, then up again past the features of the half
-    and the full size: in images this small a region may be two pixels wide.
+    Parallel dilated convolutions at a quarter of the size, as in DeepLabV3, then up again past the
+    features of the half and the full size: in images this small a region may be two pixels wide.
     """
 
     def __init__(
-        self, num_regions: int, width: int = 24, dilations: tuple[int, ...] = (1, 2, 4), with_coordinates: bool = True
+        self,
+        num_regions: int,
+        width: int = 24,
+        dilations: tuple[int, ...] = (1, 2, 4),
+        with_coordinates: bool = True,
     ) -> None:
         """width: channels at full size; twice as many at each halving.
 
-        with_coordinates: the network is also given where each pixel is: left and right eye look alike.
+        with_coordinates: the network is also given where each pixel is: left and right eye look
+        alike.
         """
         super().__init__()
         self.with_coordinates = with_coordinates
         self.full_size = _convolution(5 if with_coordinates else 3, width)
-        self.half_size = nn.Sequential(_convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width))
+        self.half_size = nn.Sequential(
+            _convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width)
+        )
         self.quarter_size = _convolution(2 * width, 4 * width, stride=2)
-        self.parallel = nn.ModuleList(_convolution(4 * width, 2 * width, dilation=dilation) for dilation in dilations)
+        self.parallel = nn.ModuleList(
+            _convolution(4 * width, 2 * width, dilation=dilation) for dilation in dilations
+        )
         self.decode_half = _convolution((2 * len(dilations) + 2) * width, 2 * width)
         self.decode_full = _convolution(3 * width, width)
         self.classifier = nn.Conv2d(width, num_regions, 1)
@@ -95,7 +122,9 @@ class SmallSegmenter(nn.Module):
         """Logits (B, R, H, W) of images (B, 3, H, W) in [-1, 1], H and W divisible by 4."""
         if self.with_coordinates:
             images = torch.cat([images, coordinates(images)], dim=1)
-        full = self.full_size(images.contiguous(memory_format=torch.channels_last))  # faster on a CPU
+        full = self.full_size(
+            images.contiguous(memory_format=torch.channels_last)
+        )  # faster on a CPU
         half = self.half_size(full)
         quarter = self.quarter_size(half)
         context = torch.cat([branch(quarter) for branch in self.parallel], dim=1)
@@ -106,5 +135,7 @@ class SmallSegmenter(nn.Module):
 
 
 def _convolution(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(before, after, 3, stride, padding=dilation, dilation=dilation, bias=False)
+    convolution = nn.Conv2d(
+        before, after, 3, stride, padding=dilation, dilation=dilation, bias=False
+    )
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())

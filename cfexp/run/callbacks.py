@@ -1,4 +1,6 @@
-"""What watches a run: the writer of its run folder, and the grid of pictures that a training leaves each epoch."""
+"""What watches a run: the writer of its run folder, and the grid of pictures that a training leaves
+each epoch.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +18,14 @@ from cfexp.evaluation.report.sheet import explanation_grid, one_an_image
 from cfexp.evaluation.run_folder import ExplanationStore, Record, RunFolder, to_pixels
 from cfexp.explainers.base import Explainer, Explanation, queries_of
 
-# Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run folder, so that of
-# more than so many only the highest are stored.
+# Heads of attributes have a few logits, answer vocabularies thousands: those would be most of a run
+# folder, so that of more than so many only the highest are stored.
 MAX_LOGITS, TOP_LOGITS = 16, 5
 
 
 class ExplanationWriter(BasePredictionWriter):
-    """Stores what `trainer.predict` explains in a run folder, each query once: what is there already is left alone.
+    """Stores what `trainer.predict` explains in a run folder, each query once: what is there
+    already is left alone.
 
     path: the run folder; None = the trainer's `default_root_dir`.
     At the end the first process merges the records of all. Raises InputError as `RunFolder`.
@@ -54,7 +57,10 @@ class ExplanationWriter(BasePredictionWriter):
         assert self.store is not None
         data = data_of(trainer)
         explainer = cast(Explainer, pl_module)
-        images = {name: to_pixels(getattr(prediction, name)) for name in ("query", "reconstruction", "counterfactual")}
+        images = {
+            name: to_pixels(getattr(prediction, name))
+            for name in ("query", "reconstruction", "counterfactual")
+        }
         if "label_map" in prediction.extras:
             images["layout"] = prediction.extras["label_map"].to(torch.uint8).cpu().numpy()
         if "candidates" in prediction.extras:
@@ -78,14 +84,18 @@ class ExplanationWriter(BasePredictionWriter):
             self.store.add(record, pictures)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Merge the records of all processes: here, as predicting calls no hook in one that has no query."""
+        """Merge the records of all processes: here, as predicting calls no hook in one that has no
+        query.
+        """
         if stage == "predict":
             self._close()
             trainer.strategy.barrier()
             if trainer.is_global_zero:
                 self._run(trainer).finish()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Close the run folder; the same command goes on with it."""
         self._close()
 
@@ -98,29 +108,41 @@ class ExplanationWriter(BasePredictionWriter):
 
 
 class SeedEachEpoch(Callback):
-    """Seed torch anew at each epoch, by (seed, epoch): a run resumed at epoch k draws what an undisturbed one does.
+    """Seed torch anew at each epoch, by (seed, epoch): a run resumed at epoch k draws what an
+    undisturbed one does.
 
     So does one that is resumed amid an epoch; of several processes, the first.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._amid: dict[str, Tensor] | None = None  # what torch's generators held when the run was stopped
+        self._amid: dict[str, Tensor] | None = (
+            None  # what torch's generators held when the run was stopped
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """What torch's generators hold."""
-        return {"cpu": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state()} if _on_gpu() else {})}
+        return {
+            "cpu": torch.get_rng_state(),
+            **({"cuda": torch.cuda.get_rng_state()} if _on_gpu() else {}),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Let the generators hold that again, before the next batch unless that is an epoch's first."""
+        """Let the generators hold that again, before the next batch unless that is an epoch's
+        first.
+        """
         self._amid = state_dict
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed for this epoch, each process for itself: other seeds, epochs and processes draw other numbers.
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed for this epoch, each process for itself: other seeds, epochs and processes draw
+        other numbers.
 
         Within the 32 bits that torch's generator on a CPU looks at.
 
-        At its first batch, since the loader draws a number of its own, before or after the epoch's start hook.
+        At its first batch, since the loader draws a number of its own, before or after the epoch's
+        start hook.
         """
         amid, self._amid = self._amid, None
         if batch_idx == 0 or (amid is not None and trainer.global_rank > 0):
@@ -133,31 +155,41 @@ class SeedEachEpoch(Callback):
 
 
 class SaveWhenStopped(Callback):
-    """Saves a training that ends amid an epoch, as a checkpoint that goes on with the very next batch.
+    """Saves a training that ends amid an epoch, as a checkpoint that goes on with the very next
+    batch.
 
-    It ends so by `max_steps` or `max_time`; by a signal, between two batches; or by an error there, of the disk or a
-    data worker. An error amid a batch leaves weights that no whole step has made: the epoch's start is what is left.
+    It ends so by `max_steps` or `max_time`; by a signal, between two batches; or by an error there,
+    of the disk or a data worker. An error amid a batch leaves weights that no whole step has made:
+    the epoch's start is what is left.
 
-    path: of the checkpoint. One that is stopped in a validation does all of that again. No process waits for another
-    here: the first writes what is alike in all of them.
+    path: of the checkpoint. One that is stopped in a validation does all of that again. No process
+    waits for another here: the first writes what is alike in all of them.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._gradients: dict[str, Tensor] = {}  # that were accumulated when the training was stopped
+        self._gradients: dict[
+            str, Tensor
+        ] = {}  # that were accumulated when the training was stopped
         self._saved_at = -1  # the step
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Save, unless nothing was learned since the end of an epoch, which has its checkpoint."""
         if trainer.state.fn != TrainerFn.FITTING or not trainer.is_global_zero:
             return
         batches = trainer.fit_loop.epoch_loop.batch_progress.current
         if batches.ready == batches.completed and (trainer.validating or batches_amid(trainer)):
-            with suppress(OSError, RuntimeError):  # of a full disk, which is what ended the training
+            with suppress(
+                OSError, RuntimeError
+            ):  # of a full disk, which is what ended the training
                 self._save(trainer, in_validation=trainer.validating)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what is over amid an epoch before the validation that ends it, which draws random numbers."""
+        """Save what is over amid an epoch before the validation that ends it, which draws random
+        numbers.
+        """
         if trainer.state.fn == TrainerFn.FITTING and _is_over(trainer) and batches_amid(trainer):
             self._save(trainer)
             self._saved_at = trainer.global_step
@@ -168,12 +200,18 @@ class SaveWhenStopped(Callback):
             return
         path = Path(self.path)
         for each in trainer.checkpoint_callbacks:
-            if isinstance(each, ModelCheckpoint) and each.dirpath is not None and path.parent == Path(each.dirpath):
+            if (
+                isinstance(each, ModelCheckpoint)
+                and each.dirpath is not None
+                and path.parent == Path(each.dirpath)
+            ):
                 each._last_global_step_saved = trainer.global_step  # so it has nothing to save
         if self._saved_at != trainer.global_step:
             self._save(trainer, epoch_is_over=True)
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Keep the gradients that were being accumulated."""
         self._gradients = checkpoint.get("gradients", {})
 
@@ -184,7 +222,9 @@ class SaveWhenStopped(Callback):
             parameter.grad = gradient.to(parameter)
         self._gradients = {}
 
-    def _save(self, trainer: Trainer, *, in_validation: bool = False, epoch_is_over: bool = False) -> None:
+    def _save(
+        self, trainer: Trainer, *, in_validation: bool = False, epoch_is_over: bool = False
+    ) -> None:
         if not trainer.is_global_zero:
             return
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
@@ -194,13 +234,18 @@ class SaveWhenStopped(Callback):
         loops = checkpoint["loops"]["fit_loop"]
         if batches % trainer.accumulate_grad_batches:
             of_module = trainer.lightning_module.named_parameters()
-            checkpoint["gradients"] = {name: each.grad for name, each in of_module if each.grad is not None}
+            checkpoint["gradients"] = {
+                name: each.grad for name, each in of_module if each.grad is not None
+            }
         if epoch_is_over:  # as if it were not: its hooks are still to come
             for count in ("total", "current"):
                 loops["epoch_progress"][count]["processed"] -= 1
         if trainer.validating:
             # As Lightning reads it: stopped in the first batch, or not begun.
-            begun = dict.fromkeys(("ready", "started"), int(in_validation)) | {"processed": 0, "completed": 0}
+            begun = dict.fromkeys(("ready", "started"), int(in_validation)) | {
+                "processed": 0,
+                "completed": 0,
+            }
             of_validation = loops["epoch_loop.val_loop.batch_progress"]
             of_validation |= {"total": dict(begun), "current": dict(begun), "is_last_batch": False}
         trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.path)
@@ -222,10 +267,11 @@ def _on_gpu() -> bool:
 
 
 class ImageGrid(Callback):
-    """Shows what the explainer does to `num_images` queries of the first validation batch, every so many epochs.
+    """Shows what the explainer does to `num_images` queries of the first validation batch, every so
+    many epochs.
 
-    The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers that take images.
-    The batches must be named tuples, with `image_id` among their tensors.
+    The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers
+    that take images. The batches must be named tuples, with `image_id` among their tensors.
     """
 
     def __init__(self, every_n_epochs: int = 1, num_images: int = 8) -> None:
@@ -260,16 +306,19 @@ class ImageGrid(Callback):
 
     def _is_due(self, trainer: Trainer) -> bool:
         return (
-            trainer.is_global_zero and not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0
+            trainer.is_global_zero
+            and not trainer.sanity_checking
+            and trainer.current_epoch % self.every_n_epochs == 0
         )
 
 
 def decisions(explanation: Explanation) -> list[Record]:
-    """What the explained model said of each of B queries, before, after, and after rounding to 8 bit.
+    """What the explained model said of each of B queries, before, after, and after rounding to 8
+    bit.
 
-    The probabilities are the softmax's for the original class. A success is another class than that, or the class that
-    was asked for; `stored_success` is what survives being written to disk, and `candidate_stored_success` likewise of
-    each further candidate, where there are any.
+    The probabilities are the softmax's for the original class. A success is another class than
+    that, or the class that was asked for; `stored_success` is what survives being written to disk,
+    and `candidate_stored_success` likewise of each further candidate, where there are any.
     """
     logits = {
         "query": explanation.query_logits,
@@ -286,8 +335,12 @@ def decisions(explanation: Explanation) -> list[Record]:
         if values.shape[1] <= MAX_LOGITS:
             columns[f"{name}_logits"] = values
         else:
-            columns[f"{name}_top_logits"], columns[f"{name}_top_classes"] = values.topk(TOP_LOGITS, dim=1)
-    edit = (explanation.counterfactual - explanation.query).detach().float().cpu() / 2  # of images in [0, 1]
+            columns[f"{name}_top_logits"], columns[f"{name}_top_classes"] = values.topk(
+                TOP_LOGITS, dim=1
+            )
+    edit = (
+        explanation.counterfactual - explanation.query
+    ).detach().float().cpu() / 2  # of images in [0, 1]
     columns["pixel_distance"] = edit.flatten(1).norm(dim=1)
     columns["success"] = succeeded(classes["counterfactual"], query_class, counter_class)
     columns["stored_success"] = succeeded(classes["stored"], query_class, counter_class)

@@ -15,8 +15,9 @@ from cfexp.run.stages import WEIGHTS
 def with_its_checkpoints(config: DictConfig, run: Path) -> DictConfig:
     """The config in a run's folder with its checkpoints where they lie now.
 
-    Shipped weights lie elsewhere in another installation, and stages in another cache. Of those the files of the same
-    experiment are looked at; where there is none, the path stays, and who opens it says that it is not there.
+    Shipped weights lie elsewhere in another installation, and stages in another cache. Of those the
+    files of the same experiment are looked at; where there is none, the path stays, and who opens
+    it says that it is not there.
     """
     path = run / "provenance.json"
     made = json.loads(path.read_text(encoding="utf-8"))["checkpoints"] if path.is_file() else {}
@@ -35,7 +36,10 @@ def with_its_checkpoints(config: DictConfig, run: Path) -> DictConfig:
 def _lies_now(checkpoint: Path, digest: str | None, config: dict[str, Any]) -> Path:
     name = checkpoint.parent.name if checkpoint.name == "model.ckpt" else checkpoint.stem
     like = f"{name.rpartition('-')[0]}-*"
-    caches = {os.environ.get("CFEXP_CACHE", "~/.cache/cfexp"), config.get("cache_dir") or "~/.cache/cfexp"}
+    caches = {
+        os.environ.get("CFEXP_CACHE", "~/.cache/cfexp"),
+        config.get("cache_dir") or "~/.cache/cfexp",
+    }
     stages = (Path(cache).expanduser().glob(f"stages/**/{like}/model.ckpt") for cache in caches)
     found = chain(WEIGHTS.glob(f"{like}.safetensors"), *stages)
     return next((path for path in found if file_hash(path) == digest), checkpoint)

@@ -1,4 +1,6 @@
-"""What is typed: paths as another command prints them, texts, and an explainer in place of the experiment's."""
+"""What is typed: paths as another command prints them, texts, and an explainer in place of the
+experiment's.
+"""
 
 import functools
 import re
@@ -37,7 +39,9 @@ def quoted(text: str | Path) -> str:
 
 
 def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
-    """Let a command of Hydra's take paths and questions as they are, with `=`, commas, spaces and brackets in them."""
+    """Let a command of Hydra's take paths and questions as they are, with `=`, commas, spaces and
+    brackets in them.
+    """
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -49,7 +53,9 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def with_explainer_chosen(argument: str) -> str:
-    """`explainer=NAME` for `+explainer=NAME`: an experiment has one already, of which Hydra would tell."""
+    """`explainer=NAME` for `+explainer=NAME`: an experiment has one already, of which Hydra would
+    tell.
+    """
     return argument.removeprefix("+") if argument.startswith("+explainer=") else argument
 
 
@@ -59,7 +65,12 @@ def with_text_quoted(argument: str) -> str:
     Of several questions in brackets, each is in quotation marks or ends in a question mark.
     """
     key, _, value = argument.partition("=")
-    if key.lstrip("+") not in _TEXTS or value in ("", "null", "???") or value[0] in "'\"" or "${" in value:
+    if (
+        key.lstrip("+") not in _TEXTS
+        or value in ("", "null", "???")
+        or value[0] in "'\""
+        or "${" in value
+    ):
         return argument
     if key.lstrip("+") != _QUESTION or (value[0], value[-1]) != ("[", "]"):
         return f"{key}={quoted(value)}"
@@ -70,10 +81,11 @@ def with_text_quoted(argument: str) -> str:
 
 
 def with_path_quoted(argument: str) -> str:
-    """`KEY=PATH` as Hydra's grammar has it; any other argument, and a path that needs no quoting, as it is.
+    """`KEY=PATH` as Hydra's grammar has it; any other argument, and a path that needs no quoting,
+    as it is.
 
-    A path that is there counts as one, whatever its name means in that grammar. What is not there is left to the
-    grammar, and taken as a path where that cannot read it.
+    A path that is there counts as one, whatever its name means in that grammar. What is not there
+    is left to the grammar, and taken as a path where that cannot read it.
     """
     key, _, value = argument.partition("=")
     written = key in _WRITTEN
@@ -81,8 +93,12 @@ def with_path_quoted(argument: str) -> str:
         return argument
     meaning = _meaning(argument)
     if not written and _is_there(value):
-        return argument if meaning == value and "${" not in value else f"{key}={_quoted_path(value)}"
-    if meaning is not _NO_MEANING and not (written and isinstance(meaning, Sweep | float | int | list)):
+        return (
+            argument if meaning == value and "${" not in value else f"{key}={_quoted_path(value)}"
+        )
+    if meaning is not _NO_MEANING and not (
+        written and isinstance(meaning, Sweep | float | int | list)
+    ):
         return argument
     if key in _LISTS and value[0] == "[" and value[-1] == "]":
         return f"{key}=[{','.join(map(_quoted_path, _paths_in(value[1:-1])))}]"
@@ -107,7 +123,11 @@ def _quoted_path(path: str) -> str:
 def _is_there(path: str) -> bool:
     try:
         return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # a name that is too long, or of a user that there is not
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # a name that is too long, or of a user that there is not
         return False
 
 

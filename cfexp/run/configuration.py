@@ -1,4 +1,6 @@
-"""What the entry points share: finding experiments and run folders, and telling a user what is wrong in one line."""
+"""What the entry points share: finding experiments and run folders, and telling a user what is
+wrong in one line.
+"""
 
 import errno
 import functools
@@ -28,15 +30,17 @@ from cfexp.run.memory import keep_freed_memory
 from cfexp.run.same_run import why_neutral
 from cfexp.run.stage_networks import explained_output, explained_sides, stage_network
 
-# Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two threads on two cores
-# seven times slower than one as soon as anything else runs (360 against 51 ms a step of the VQA model); threads that
-# wait at once lose a quarter of a GAN step (282 against 215 ms) to waking up. So: spin for a moment, then wait.
+# Read by OpenMP when torch is loaded, which is later. Idle threads that spin without end make two
+# threads on two cores seven times slower than one as soon as anything else runs (360 against 51 ms
+# a step of the VQA model); threads that wait at once lose a quarter of a GAN step (282 against 215
+# ms) to waking up. So: spin for a moment, then wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 # wandb's own dozen lines would stand below the results; where its files lie is said in the README.
 os.environ.setdefault("WANDB_SILENT", "true")
 
-# A full disk is said once, at the end; log.txt is on it, too, and every line for that would bring a traceback.
+# A full disk is said once, at the end; log.txt is on it, too, and every line for that would bring a
+# traceback.
 logging.raiseExceptions = False
 
 CONFIG_PATH = "pkg://cfexp.conf"
@@ -44,11 +48,17 @@ RUNS = Path("runs")
 _TIME = "%Y-%m-%d_%H-%M-%S"  # what a training's folder is called
 _BY_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # gloo, gloo, NCCL
+_PEER_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process exited",
+)  # gloo, gloo, NCCL
 
 
 def register_resolvers() -> None:
-    """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called first."""
+    """Make `${run_dir:...}` and the other resolvers of conf/ known to OmegaConf; to be called
+    first.
+    """
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("folders", folders, replace=True)
     OmegaConf.register_new_resolver("named_by_overrides", _named_by_overrides, replace=True)
@@ -62,11 +72,12 @@ def register_resolvers() -> None:
 
 
 def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or SIGTERM (143).
+    """Say in one line what is wrong (InputError, exit code 2) or how to go on after Ctrl-C (130) or
+    SIGTERM (143).
 
-    So too of a full disk, and of a data worker or a process beside this one that was killed (exit code 1).
-    Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input errors, too. What is run keeps its
-    freed memory: see run/memory.py.
+    So too of a full disk, and of a data worker or a process beside this one that was killed (exit
+    code 1). Every other exception keeps its traceback; HYDRA_FULL_ERROR=1 leaves it to input
+    errors, too. What is run keeps its freed memory: see run/memory.py.
     """
 
     @functools.wraps(main)
@@ -84,11 +95,18 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             reason = _of_the_machine(error)
             if reason is None:
                 raise
-            print(f"error: {reason}; then the same command {_how_to_go_on(config)}", file=sys.stderr)
+            print(
+                f"error: {reason}; then the same command {_how_to_go_on(config)}", file=sys.stderr
+            )
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as stop:
-            # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with none.
-            number = signal.SIGTERM if isinstance(stop, SystemExit) and stop.code is None else signal.SIGINT
+            # Lightning ends the process by itself: at Ctrl-C with exit code 1, at SIGTERM with
+            # none.
+            number = (
+                signal.SIGTERM
+                if isinstance(stop, SystemExit) and stop.code is None
+                else signal.SIGINT
+            )
             print(f"stopped; the same command {_how_to_go_on(config)}", file=sys.stderr)
             sys.exit(128 + number)
 
@@ -96,20 +114,24 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
 
 
 def _keep_run_dir() -> None:
-    """Let Hydra's run.dir be the folder that this run has, for the processes that Lightning starts and gives it to.
+    """Let Hydra's run.dir be the folder that this run has, for the processes that Lightning starts
+    and gives it to.
 
     Resolved once more, it would name a later time.
     """
     hydra: Any = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         with read_write(hydra):
-            hydra.run.dir = hydra.runtime.output_dir.replace('"', '\\"')  # Lightning puts it in quotation marks
+            hydra.run.dir = hydra.runtime.output_dir.replace(
+                '"', '\\"'
+            )  # Lightning puts it in quotation marks
 
 
 class StoppedBySigterm(ContextDecorator):
     """Let SIGTERM stop what is within, or a function so decorated, at once.
 
-    Lightning would go on to the end of a batch, which may take minutes, and beyond; what is explained is on disk.
+    Lightning would go on to the end of a batch, which may take minutes, and beyond; what is
+    explained is on disk.
     """
 
     def __enter__(self) -> None:
@@ -143,7 +165,9 @@ def _of_the_machine(error: BaseException | None) -> str | None:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             where = f" for {error.filename}" if error.filename else ""
             return f"{os.strerror(error.errno)}{where}: make room"
-        if isinstance(error, RuntimeError) and str(error).startswith("PytorchStreamWriter failed writing"):
+        if isinstance(error, RuntimeError) and str(error).startswith(
+            "PytorchStreamWriter failed writing"
+        ):
             return f"{str(error).splitlines()[0]}: make room"
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
             return f"{str(error).splitlines()[0].rstrip('. ')}: give it more memory, or fewer data.num_workers"
@@ -164,7 +188,9 @@ def _how_to_go_on(config: DictConfig) -> str:
         return "starts again" if began else "goes on"
     epoch, batches = progress_of(checkpoint)
     amid = f", after {batches} of its batches" if batches else ""
-    where = f"from epoch {epoch}{amid}" if epoch < config.trainer.max_epochs else "after its last epoch"
+    where = (
+        f"from epoch {epoch}{amid}" if epoch < config.trainer.max_epochs else "after its last epoch"
+    )
     return f"with ckpt_path=last goes on {where}"
 
 
@@ -184,11 +210,14 @@ def progress_of(checkpoint: Path) -> Progress:
         return Progress(int(content["epoch"]) + 1, int(content.get("batches_done", 0)))
     # A foreign or truncated file makes the reader raise nearly anything.
     except Exception as error:
-        raise InputError(f"{checkpoint} is no checkpoint of a training ({type(error).__name__})") from None
+        raise InputError(
+            f"{checkpoint} is no checkpoint of a training ({type(error).__name__})"
+        ) from None
 
 
 def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
-    """The checkpoint that a run in `folder` goes on from; `last` in a folder without one starts from the beginning.
+    """The checkpoint that a run in `folder` goes on from; `last` in a folder without one starts
+    from the beginning.
 
     Raises InputError for a path at which there is none, or another file.
     """
@@ -196,13 +225,17 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     if path is None or (ckpt_path == "last" and not Path(path).is_file()):
         return None
     if not Path(path).is_file():
-        raise InputError(f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment")
+        raise InputError(
+            f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment"
+        )
     progress_of(Path(path))  # before stages are trained
     return Path(path)
 
 
 def run_config(folder: Path) -> DictConfig:
-    """The config in a run's folder; an empty one if there is none. Raises InputError for another file of that name."""
+    """The config in a run's folder; an empty one if there is none. Raises InputError for another
+    file of that name.
+    """
     path = folder / "config.yaml"
     if not path.is_file():
         return OmegaConf.create()
@@ -220,22 +253,30 @@ def run_setting(folder: Path, key: str) -> Any:
 
 
 def _run_dir(name: str, ckpt_path: str | None) -> str:
-    """runs/NAME/TIME; with ckpt_path=last the newest training there: `cfexp.explain` has its folders beside them."""
+    """runs/NAME/TIME; with ckpt_path=last the newest training there: `cfexp.explain` has its
+    folders beside them.
+    """
     parent = RUNS / folders(name)
     if ckpt_path == "last":
         begun = (path for path in parent.glob("*") if (path / "config.yaml").is_file())
-        runs = sorted(path for path in begun if _BY_TIME.fullmatch(path.name) or (path / "checkpoints").is_dir())
+        runs = sorted(
+            path
+            for path in begun
+            if _BY_TIME.fullmatch(path.name) or (path / "checkpoints").is_dir()
+        )
         if runs:
             return str(runs[-1])
     return str(parent / time.strftime(_TIME))
 
 
 def _named_by_overrides() -> str:
-    """A folder's name for what this command sets that changes a number; the same command has the same.
+    """A folder's name for what this command sets that changes a number; the same command has the
+    same.
 
     Of a member of a sweep it is what it does not share with the others, see sweep.py.
     """
-    # As they were typed: an interpolation in a value is part of the command, not to be looked up here.
+    # As they were typed: an interpolation in a value is part of the command, not to be looked up
+    # here.
     content: Any = OmegaConf.to_container(HydraConfig.instance().cfg, resolve=False)
     hydra = content["hydra"]
     shared = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
@@ -244,7 +285,11 @@ def _named_by_overrides() -> str:
     own = [
         under_one_name(str(each.input_line))
         for each in given
-        if (each.key_or_group not in shared if is_member else why_neutral(each.key_or_group, "folder") is None)
+        if (
+            each.key_or_group not in shared
+            if is_member
+            else why_neutral(each.key_or_group, "folder") is None
+        )
     ]
     return folder_name(sorted(own)) or "default"
 
@@ -260,7 +305,9 @@ def _if_given(value: Any, then: Any, otherwise: Any) -> Any:
 
 
 def _missing(key: str) -> None:
-    """For a setting that has a default elsewhere: OmegaConf lets no `???` take the place of a value."""
+    """For a setting that has a default elsewhere: OmegaConf lets no `???` take the place of a
+    value.
+    """
     raise InputError(_must_be_given(key))
 
 
@@ -273,7 +320,11 @@ def _experiments(command: str) -> str:
     root = importlib.resources.files("cfexp.conf") / "experiment"
     lines = []
     for name, file in _yaml_files(root):
-        comments = [line[2:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        comments = [
+            line[2:].strip()
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line.startswith("# ")
+        ]
         usage, description = comments[1], comments[2]
         if command in usage:
             lines.append(f"    {name:<24} {description}")

@@ -1,4 +1,6 @@
-"""The model that a run explained, by the run's own config, and one trained like it but independently."""
+"""The model that a run explained, by the run's own config, and one trained like it but
+independently.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,11 @@ from cfexp.run.configuration import run_config
 from cfexp.run.stages import build, provide_stages
 
 _log = logging.getLogger(__name__)
-# Where what loads a decision model says which file it reads; a classifier of a user's own holds a network that does.
+# Where what loads a decision model says which file it reads; a classifier of a user's own holds a
+# network that does.
 _FILE_SETTINGS = ("checkpoint", "network.checkpoint", "network.path")
-# Whether it is the model that was explained is asked of so many queries; another machine rounds some otherwise.
+# Whether it is the model that was explained is asked of so many queries; another machine rounds
+# some otherwise.
 ASKED, AT_ONCE, MAX_DISAGREEMENT = 32, 8, 0.1
 
 
@@ -40,11 +44,12 @@ class _Explained(NamedTuple):
 def attack_on(folder: str | Path, config: DictConfig) -> Attack:
     """What `config.attack` asks of the run in `folder`.
 
-    config.checkpoints.explained: of the model that was explained; None = where the run's config says. second_model: of
-    another model for the same decision; None = the explained model's stage with the overrides attack.second_model,
-    trained first where it is missing. Where there is neither, or it decides between other classes, what is asked of it
-    is left out. Raises InputError for a run that does not say what it explained, for a setting that there is not, and
-    for files that are missing, were changed since, or do not fit.
+    config.checkpoints.explained: of the model that was explained; None = where the run's config
+    says. second_model: of another model for the same decision; None = the explained model's stage
+    with the overrides attack.second_model, trained first where it is missing. Where there is
+    neither, or it decides between other classes, what is asked of it is left out. Raises InputError
+    for a run that does not say what it explained, for a setting that there is not, and for files
+    that are missing, were changed since, or do not fit.
     """
     explained = _explained(Path(folder), config)
     if not config.attack.get("epsilons", [1]) or not config.attack.get("max_queries", 1):
@@ -59,7 +64,8 @@ def attack_on(folder: str | Path, config: DictConfig) -> Attack:
 
 
 def explained_model(folder: str | Path, config: DictConfig) -> Decide:
-    """The model that the run in `folder` explained; config.checkpoints.explained and errors as in `attack_on`.
+    """The model that the run in `folder` explained; config.checkpoints.explained and errors as in
+    `attack_on`.
 
     Raises InputError, too, for a model that decides the run's queries otherwise.
     """
@@ -71,10 +77,14 @@ def explained_model(folder: str | Path, config: DictConfig) -> Decide:
     for start in range(0, len(records), AT_ONCE):
         images, asked = _queries(run, records[start : start + AT_ONCE])
         found = decide(images, asked).argmax(1).tolist()
-        differ += sum(each != record["query_class"] for each, record in zip(found, asked, strict=True))
+        differ += sum(
+            each != record["query_class"] for each, record in zip(found, asked, strict=True)
+        )
     if differ > MAX_DISAGREEMENT * len(records):
         problem = f"decides {differ} of {len(records)} queries otherwise than the run says"
-        raise InputError(f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained")
+        raise InputError(
+            f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained"
+        )
     return decide
 
 
@@ -87,11 +97,15 @@ def _explained(folder: Path, config: DictConfig) -> _Explained:
     given = config.checkpoints.get("explained")
     if not named:
         if given is not None:
-            raise InputError(f"checkpoints.explained: {folder} explained a model whose class brings its weights")
+            raise InputError(
+                f"checkpoints.explained: {folder} explained a model whose class brings its weights"
+            )
         return _Explained(folder, run, loader, None, None)
     path = Path(given or OmegaConf.select(loader, named[0]))
     if not path.is_file():
-        raise InputError(f"{path}, which {folder} explained, is not there: give checkpoints.explained=PATH")
+        raise InputError(
+            f"{path}, which {folder} explained, is not there: give checkpoints.explained=PATH"
+        )
     if given is None:
         _check_unchanged(folder, path)
     return _Explained(folder, run, loader, named[0], path)
@@ -115,21 +129,32 @@ def _queries(run: RunFolder, records: list[Record]) -> tuple[Tensor, list[Record
     return run.images("query", [record["key"] for record in records]), records
 
 
-def _second_model(explained: _Explained, decide: Decide, config: DictConfig) -> tuple[Decide | None, str]:
-    """Another model for the same decision, trained first where it is missing; or None, and why there is none."""
+def _second_model(
+    explained: _Explained, decide: Decide, config: DictConfig
+) -> tuple[Decide | None, str]:
+    """Another model for the same decision, trained first where it is missing; or None, and why
+    there is none.
+    """
     run, given = explained.run, config.checkpoints.get("second_model")
     # By the path that the run names, wherever the file lies now.
-    path = None if explained.setting is None else OmegaConf.select(explained.loader, explained.setting)
+    path = (
+        None if explained.setting is None else OmegaConf.select(explained.loader, explained.setting)
+    )
     names = [name for name, each in (run.get("checkpoints") or {}).items() if each == path]
     requirement = (run.get("requires") or {}).get(names[0]) if names else None
     if given is None and requirement is None:
-        return None, "the run names no stage that trains a second model: give checkpoints.second_model=PATH"
+        return (
+            None,
+            "the run names no stage that trains a second model: give checkpoints.second_model=PATH",
+        )
     stages = run.copy()
     with open_dict(stages):
         # A run of a user's own queries has its data set within, whose settings the stage shares.
         if (within := OmegaConf.select(run, "data.data_set")) is not None:
             stages.data = within
-        stages.update({key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")})
+        stages.update(
+            {key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")}
+        )
         stages.checkpoints = {"second_model": given}
         stages.requires = {"second_model": requirement or {}}
         changed = [*stages.requires.second_model.get("overrides", []), *config.attack.second_model]
@@ -141,14 +166,22 @@ def _second_model(explained: _Explained, decide: Decide, config: DictConfig) -> 
     try:
         ours, theirs = (each(*one).shape[1] for each in (decide, second))
     except IndexError:
-        return None, f"checkpoints.second_model has no output {run.explainer.head}, which the run explained"
+        return (
+            None,
+            f"checkpoints.second_model has no output {run.explainer.head}, which the run explained",
+        )
     if ours != theirs:
-        return None, f"checkpoints.second_model decides between {theirs} classes, the explained model between {ours}"
+        return (
+            None,
+            f"checkpoints.second_model decides between {theirs} classes, the explained model between {ours}",
+        )
     return second, ""
 
 
 def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
-    """A model as a function; its network is that of the stage whose folder it lies in, else the explained one's."""
+    """A model as a function; its network is that of the stage whose folder it lies in, else the
+    explained one's.
+    """
     run = explained.run
     own = None if checkpoint is None else run_config(checkpoint.parent).get("network")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -159,7 +192,9 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
         loader = explained.loader.copy()
         if checkpoint is not None:
             if explained.setting is None:
-                raise InputError(f"{checkpoint} has no config.yaml beside it that says which network it is of")
+                raise InputError(
+                    f"{checkpoint} has no config.yaml beside it that says which network it is of"
+                )
             OmegaConf.update(loader, explained.setting, str(checkpoint))
         network = build(loader, "explainer.decision_model")
     for note in getattr(network, "notes", ()):
@@ -184,7 +219,10 @@ def _of_questions(network: Any, data: DictConfig, checkpoint: Path | None, devic
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
         texts = [record["question"] for record in records]
-        asked = (torch.from_numpy(each).to(device) for each in vocabulary.encode_all(texts, data.max_question_length))
+        asked = (
+            torch.from_numpy(each).to(device)
+            for each in vocabulary.encode_all(texts, data.max_question_length)
+        )
         if data.get("answers") is None:
             logits: Tensor = network(images.to(device), *asked)
         else:  # a model of a user's own reads the text
@@ -195,7 +233,9 @@ def _of_questions(network: Any, data: DictConfig, checkpoint: Path | None, devic
 
 
 def _vocabulary(network: Any, data: DictConfig, checkpoint: Path | None) -> Vocabulary:
-    """Of the model; raises InputError for one that gives other answers than the one that was explained."""
+    """Of the model; raises InputError for one that gives other answers than the one that was
+    explained.
+    """
     if data.get("answers") is not None:
         return Vocabulary.of_answers(network.answers)
     assert checkpoint is not None

@@ -1,6 +1,8 @@
-"""An explainer that is trained is a stage of its own experiment, which `cfexp.explain` and the library find, or train.
+"""An explainer that is trained is a stage of its own experiment, which `cfexp.explain` and the
+library find, or train.
 
-Its weights are `checkpoints.explainer`: given by the user, or in the cache under a name that says by which settings.
+Its weights are `checkpoints.explainer`: given by the user, or in the cache under a name that says
+by which settings.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,13 @@ _OF_EXPLAINING = (
     *("experiment", "name", "sweep", "objective", "logger*", "callbacks*"),
     *("checkpoints.explainer", "requires.explainer*"),
     # A stage is trained by one process, while the others wait.
-    *("trainer", "trainer.devices", "trainer.num_nodes", "trainer.strategy*", "trainer.sync_batchnorm"),
+    *(
+        "trainer",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.strategy*",
+        "trainer.sync_batchnorm",
+    ),
 )
 
 
@@ -41,29 +49,39 @@ def is_trained(config: DictConfig) -> bool:
 
 
 def explainer_class(config: DictConfig) -> type[Explainer]:
-    """The class of a config's explainer; raises InputError where there is none of that name, or none is named."""
+    """The class of a config's explainer; raises InputError where there is none of that name, or
+    none is named.
+    """
     target = OmegaConf.select(config, "explainer._target_")
     if target is None:
-        raise InputError("there is no explainer: choose an experiment that has one (--help lists them)")
+        raise InputError(
+            "there is no explainer: choose an experiment that has one (--help lists them)"
+        )
     try:
         found = get_object(target)
-    except Exception as error:  # a module of somebody else's raises nearly anything when it is imported
+    except (
+        Exception
+    ) as error:  # a module of somebody else's raises nearly anything when it is imported
         raise InputError(f"explainer: {' '.join(str(error).split())}") from None
     return cast(type[Explainer], found)
 
 
 def require_explainer(config: DictConfig, overrides: Sequence[str] | None = None) -> None:
-    """Require the stages of a config's explainer alone, and its own training among them if it is trained.
+    """Require the stages of a config's explainer alone, and its own training among them if it is
+    trained.
 
-    config: of `cfexp.explain`, changed in place. overrides: what it was composed of, the experiment among it; None =
-    what this command was given. Raises InputError where `checkpoints.explainer` holds no training's weights, or is
-    given for a search, and where it is not given and there is no experiment that would train them.
+    config: of `cfexp.explain`, changed in place. overrides: what it was composed of, the experiment
+    among it; None = what this command was given. Raises InputError where `checkpoints.explainer`
+    holds no training's weights, or is given for a search, and where it is not given and there is no
+    experiment that would train them.
     """
     leave_out_unused_stages(config)
     given = config.checkpoints.get(NAME)
     if not is_trained(config):
         if given is not None:
-            raise InputError(f"checkpoints.explainer={given}: this experiment's explainer is not trained; leave it out")
+            raise InputError(
+                f"checkpoints.explainer={given}: this experiment's explainer is not trained; leave it out"
+            )
         with open_dict(config):
             config.checkpoints.pop(NAME, None)
         return
@@ -89,19 +107,24 @@ def weights_of(place: str | Path) -> Path:
         return path
     found = next((path / name for name in _LEFT if (path / name).is_file()), None)
     if found is None:
-        raise InputError(f"checkpoints.explainer={place}: there is no {' or '.join(_LEFT)}, as a training leaves them")
+        raise InputError(
+            f"checkpoints.explainer={place}: there is no {' or '.join(_LEFT)}, as a training leaves them"
+        )
     return found
 
 
 def load_trained(explainer: Explainer, path: str | Path) -> None:
-    """Load what a training left, a checkpoint of Lightning's or `model.ckpt`, and set the explainer to evaluation.
+    """Load what a training left, a checkpoint of Lightning's or `model.ckpt`, and set the explainer
+    to evaluation.
 
     Raises InputError for a file that is missing, damaged or of another explainer.
     """
     checkpoint = {"state_dict": read_state_dict(path)}
     explainer.on_load_checkpoint(checkpoint)
     shapes = {name: tensor.shape for name, tensor in explainer.state_dict().items()}
-    check_fit(shapes, checkpoint["state_dict"], f"checkpoints.explainer={path}", type(explainer).__name__)
+    check_fit(
+        shapes, checkpoint["state_dict"], f"checkpoints.explainer={path}", type(explainer).__name__
+    )
     explainer.load_state_dict(checkpoint["state_dict"])
     explainer.eval()
 
@@ -111,9 +134,13 @@ def _requirement(overrides: Sequence[str], more: Sequence[str]) -> dict[str, obj
     given = OverridesParser.create().parse_overrides(list(overrides))
     experiment = next((each.value() for each in given if each.key_or_group == "experiment"), None)
     if experiment is None:
-        raise InputError("the explainer is trained first: give +experiment=NAME, or checkpoints.explainer=PATH")
+        raise InputError(
+            "the explainer is trained first: give +experiment=NAME, or checkpoints.explainer=PATH"
+        )
     known = {*compose("train", overrides=[f"+experiment={experiment}"])}
-    known |= {each.key_or_group.partition(".")[0] for each in given if each.is_add()}  # +decision=NAME decision.path=
+    known |= {
+        each.key_or_group.partition(".")[0] for each in given if each.is_add()
+    }  # +decision=NAME decision.path=
     kept = [
         str(each.input_line)
         for each in given

@@ -1,8 +1,9 @@
 """What a run cannot do, said by the setting's name before anything is trained.
 
-The networks of a config are built on torch's `meta` device, where tensors have a shape and no content, and are shown a
-batch of the run's size: that takes no time, and fails where the batch itself would. A size is refused only where the
-same networks take another one; what fails for another reason is left to the run.
+The networks of a config are built on torch's `meta` device, where tensors have a shape and no
+content, and are shown a batch of the run's size: that takes no time, and fails where the batch
+itself would. A size is refused only where the same networks take another one; what fails for
+another reason is left to the run.
 """
 
 import logging
@@ -23,7 +24,8 @@ from cfexp.run.stage_networks import LOAD_NETWORK
 from cfexp.run.stages import build, check_given, missing_stages
 
 Size = tuple[int, int]  # height, width
-# Float16 lacks the range: Adam's epsilon is zero in it, and weights become NaN. A GradScaler helps the mixed one.
+# Float16 lacks the range: Adam's epsilon is zero in it, and weights become NaN. A GradScaler helps
+# the mixed one.
 PRECISIONS = ("64-true", "32-true", "bf16-true", "bf16-mixed", "16-mixed")
 _POWERS = (2, 4, 8, 16, 32, 64, 128)
 _LARGER = 9  # odd, so that a size so much larger is divided by the same powers of two
@@ -32,9 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> None:
-    """Raise InputError for what the config, or a stage that it has trained first, asks of its networks in vain.
+    """Raise InputError for what the config, or a stage that it has trained first, asks of its
+    networks in vain.
 
-    That is settings of the trainer, sizes of the data, and where a stage comes first, what is wrong with the data.
+    That is settings of the trainer, sizes of the data, and where a stage comes first, what is wrong
+    with the data.
     """
     if all(config.get(key) is None for key in ("explainer", "module", "predicts")):
         return  # no experiment: who builds its parts says so
@@ -48,7 +52,9 @@ def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> No
 
 
 def refuse_sizes(config: DictConfig) -> LightningModule | None:
-    """Raise InputError for sizes of the data that the config's networks cannot take; returns those, without content."""
+    """Raise InputError for sizes of the data that the config's networks cannot take; returns those,
+    without content.
+    """
     module = _on_meta(config)
     if module is not None:
         _check_sizes(config, module)
@@ -59,7 +65,10 @@ def _check_trainer(config: DictConfig, module: LightningModule | None) -> None:
     trainer = _trainer(config)
     if module is None or trainer is None:
         return
-    name, setting = type(module).__name__, "explainer" if config.get("explainer") is not None else "module"
+    name, setting = (
+        type(module).__name__,
+        "explainer" if config.get("explainer") is not None else "module",
+    )
     known = getattr(module, "precisions", PRECISIONS)
     if trainer.precision not in known:
         asked = config.trainer.precision
@@ -69,33 +78,50 @@ def _check_trainer(config: DictConfig, module: LightningModule | None) -> None:
 
 
 def _trainer(config: DictConfig) -> Trainer | None:
-    """The config's trainer, which refuses settings that there are not; None where a command has none."""
+    """The config's trainer, which refuses settings that there are not; None where a command has
+    none.
+    """
     if "_target_" not in (config.get("trainer") or {}):
         return None
-    trainer: Trainer = build(config.trainer, "trainer", logger=False, enable_checkpointing=False, _convert_="all")
+    trainer: Trainer = build(
+        config.trainer, "trainer", logger=False, enable_checkpointing=False, _convert_="all"
+    )
     stage = config.get("module") is not None
-    for name in ("max_epochs", "max_steps", "limit_train_batches", f"limit_{'test' if stage else 'predict'}_batches"):
+    for name in (
+        "max_epochs",
+        "max_steps",
+        "limit_train_batches",
+        f"limit_{'test' if stage else 'predict'}_batches",
+    ):
         if config.trainer.get(name) == 0:
             raise InputError(f"trainer.{name}=0 leaves nothing to do")
     return trainer
 
 
 def _check_manual(trainer: Trainer, reason: str, setting: str) -> None:
-    """Lightning refuses these two by a traceback, where a module takes the steps of its optimizers itself."""
+    """Lightning refuses these two by a traceback, where a module takes the steps of its optimizers
+    itself.
+    """
     if trainer.accumulate_grad_batches != 1:
         given = f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}"
-        raise InputError(f"{given}: {reason}, and accumulates nothing; take a larger data.batch_size or more devices")
+        raise InputError(
+            f"{given}: {reason}, and accumulates nothing; take a larger data.batch_size or more devices"
+        )
     clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
     if clip:
         raise InputError(
             f"trainer.gradient_clip_val={clip}: {reason}, and clips each one's: {setting}.clip_norm={clip}"
         )
     if algorithm is not None and algorithm != "norm":
-        raise InputError(f"trainer.gradient_clip_algorithm={algorithm.value}: {reason}, and clips by norm alone")
+        raise InputError(
+            f"trainer.gradient_clip_algorithm={algorithm.value}: {reason}, and clips by norm alone"
+        )
 
 
 def _on_meta(config: DictConfig) -> LightningModule | None:
-    """The config's module with networks that have no content; None where there is none, or that cannot be."""
+    """The config's module with networks that have no content; None where there is none, or that
+    cannot be.
+    """
     key = "explainer" if config.get("explainer") is not None else "module"
     if config.get(key) is None or _size(config) is None:
         return None
@@ -106,7 +132,9 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
         copy.facts = {**counts, "height": height, "width": width}
         if OmegaConf.select(config, "decision.model") is not None:
             # A user's own, which its opener asks about images of this size.
-            copy[key].decision_model = config.decision.get("stand_in") or {"_target_": "torch.nn.Identity"}
+            copy[key].decision_model = config.decision.get("stand_in") or {
+                "_target_": "torch.nn.Identity"
+            }
     content = _without_weights(OmegaConf.to_container(copy[key], resolve=True))
     with _without_content():
         try:
@@ -123,7 +151,8 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
 
 @contextmanager
 def _without_content() -> Iterator[None]:
-    """Where tensors are made that have a shape alone, and no number is drawn that would change one drawn later.
+    """Where tensors are made that have a shape alone, and no number is drawn that would change one
+    drawn later.
 
     Spectral norm does not look for what is not there: it takes seconds.
     """
@@ -137,15 +166,24 @@ def _without_weights(content: Any) -> Any:
     if isinstance(content, dict):
         if content.get("_target_") == LOAD_NETWORK:
             return _without_weights(content["network"])
-        return {key: None if key == "weights" else _without_weights(value) for key, value in content.items()}
+        return {
+            key: None if key == "weights" else _without_weights(value)
+            for key, value in content.items()
+        }
     return [_without_weights(each) for each in content] if isinstance(content, list) else content
 
 
 def _size(config: DictConfig) -> Size | None:
     """Height and width of the config's images; None where it does not say, or not in numbers."""
-    size = OmegaConf.select(config, "data.image_size") or OmegaConf.select(config, "data.data_set.image_size")
+    size = OmegaConf.select(config, "data.image_size") or OmegaConf.select(
+        config, "data.data_set.image_size"
+    )
     sides = [size, size] if isinstance(size, int) else list(size or ())
-    return (sides[0], sides[1]) if len(sides) == 2 and all(type(each) is int and each > 0 for each in sides) else None
+    return (
+        (sides[0], sides[1])
+        if len(sides) == 2 and all(type(each) is int and each > 0 for each in sides)
+        else None
+    )
 
 
 def _check_sizes(config: DictConfig, module: Any) -> None:
@@ -179,7 +217,9 @@ def _fits(module: Any, role: str, batch: int, size: Size) -> bool:
 
 
 def _remedy(works: Callable[[Size], bool], size: Size, called: str) -> Iterator[str]:
-    """What sides must be for a network that does not take `size`; nothing where no other size helps."""
+    """What sides must be for a network that does not take `size`; nothing where no other size
+    helps.
+    """
     larger = (_LARGER * size[0], _LARGER * size[1])
     if not works(larger):
         for power in _POWERS:
@@ -192,7 +232,9 @@ def _remedy(works: Callable[[Size], bool], size: Size, called: str) -> Iterator[
                 yield f"[{side},{side}] for {called}"
                 return
         return
-    times = next(times for times in range(2, _LARGER + 1) if works((times * size[0], times * size[1])))
+    times = next(
+        times for times in range(2, _LARGER + 1) if works((times * size[0], times * size[1]))
+    )
     yield f"larger for {called}, such as [{times * size[0]},{times * size[1]}]"
 
 
@@ -203,15 +245,20 @@ def _batch(config: DictConfig) -> tuple[str, int]:
     batch = OmegaConf.select(config, setting, default=None)
     synchronised = OmegaConf.select(config, "trainer.sync_batchnorm")
     processes = OmegaConf.select(config, "trainer.devices") if synchronised else 1
-    return setting, max(batch if type(batch) is int else 2, 1) * (processes if type(processes) is int else 2)
+    return setting, max(batch if type(batch) is int else 2, 1) * (
+        processes if type(processes) is int else 2
+    )
 
 
 def _read(config: DictConfig) -> None:
-    """Read the data, which raises InputError for what is wrong with them, before stages take their time.
+    """Read the data, which raises InputError for what is wrong with them, before stages take their
+    time.
 
     Data that are named by a stage's checkpoint, such as a vocabulary, are read when that is there.
     """
-    if config.get("data") is None or any(config.get(name) is not None for name in ("image", "questions")):
+    if config.get("data") is None or any(
+        config.get(name) is not None for name in ("image", "questions")
+    ):
         return
     if "checkpoints." in str(OmegaConf.to_container(config.data, resolve=False)):
         return

@@ -1,4 +1,6 @@
-"""What runs, sweeps and their members are called: names that need no quoting in a shell or in Hydra's grammar."""
+"""What runs, sweeps and their members are called: names that need no quoting in a shell or in
+Hydra's grammar.
+"""
 
 import hashlib
 import json
@@ -9,7 +11,8 @@ from collections.abc import Sequence
 # File systems end at 255 bytes, and a longer name is not read anyway.
 LONGEST_NAME = 100
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# A setting that can be read off its part of a name: nothing in it is left out, and `--` cannot be in it.
+# A setting that can be read off its part of a name: nothing in it is left out, and `--` cannot be
+# in it.
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+(=[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*)?")
 _BETWEEN = "--"
 
@@ -25,11 +28,12 @@ def under_one_name(setting: str) -> str:
 
 
 def folder_name(settings: Sequence[str]) -> str:
-    """A name for what is set, `KEY=VALUE` each; two different lists never share one. "" for an empty list.
+    """A name for what is set, `KEY=VALUE` each; two different lists never share one. "" for an
+    empty list.
 
-    It consists of letters, digits, `-`, `_` and `.`, and is at most `LONGEST_NAME` long. Whatever that leaves out is
-    told apart by a hash at the end. Of a path the last part stays; of a long name the start, and of its keys the last
-    part.
+    It consists of letters, digits, `-`, `_` and `.`, and is at most `LONGEST_NAME` long. Whatever
+    that leaves out is told apart by a hash at the end. Of a path the last part stays; of a long
+    name the start, and of its keys the last part.
     """
     name = _BETWEEN.join(setting.replace("=", "-", 1) for setting in settings)
     if all(map(_PLAIN.fullmatch, settings)) and _SAFE.fullmatch(name) and len(name) <= LONGEST_NAME:
@@ -44,12 +48,18 @@ def folder_name(settings: Sequence[str]) -> str:
 
 
 def folders(path: str) -> str:
-    """A name that a user chose, in which a slash may make folders: each part that needs quoting is replaced."""
+    """A name that a user chose, in which a slash may make folders: each part that needs quoting is
+    replaced.
+    """
     return "/".join(_folder(part) for part in str(path).split("/") if part) or "unnamed"
 
 
 def _folder(name: str) -> str:
-    return name if _SAFE.fullmatch(name) and len(name) <= LONGEST_NAME else _with_hash(_plain(name), name)
+    return (
+        name
+        if _SAFE.fullmatch(name) and len(name) <= LONGEST_NAME
+        else _with_hash(_plain(name), name)
+    )
 
 
 def _with_hash(readable: str, all_of_it: str) -> str:
@@ -72,5 +82,7 @@ def _without_group(setting: str) -> str:
 
 
 def _plain(text: str) -> str:
-    known = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()  # é is shown as e
+    known = (
+        unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    )  # é is shown as e
     return re.sub(r"[^A-Za-z0-9_.]+", "-", known).strip("-")

@@ -38,7 +38,9 @@ def identity(checkpoint: str, network: nn.Module | None = None) -> See:
     return _in_batches(loaded, _features(loaded, "identity"))
 
 
-def oracle(checkpoint: str, network: nn.Module | None = None, attributes: Sequence[str] | None = None) -> Oracle:
+def oracle(
+    checkpoint: str, network: nn.Module | None = None, attributes: Sequence[str] | None = None
+) -> Oracle:
     """A network of attributes; attributes: their names; None = by the config.yaml beside the
     checkpoint.
 
@@ -81,10 +83,14 @@ def inception(checkpoint: str | Path) -> See:
 
     read_state_dict(checkpoint)  # torch-fidelity would run whatever code is in the file
     try:
-        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(checkpoint))
+        network = FeatureExtractorInceptionV3(
+            "inception", ["2048"], feature_extractor_weights_path=str(checkpoint)
+        )
     except RuntimeError as error:
         problem = str(error).splitlines()[0]
-        raise InputError(f"{checkpoint} does not fit torch-fidelity's Inception ({problem})") from None
+        raise InputError(
+            f"{checkpoint} does not fit torch-fidelity's Inception ({problem})"
+        ) from None
 
     def features(images: Tensor) -> Tensor:
         (seen,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3).to(images.device))
@@ -99,17 +105,27 @@ def config_beside(checkpoint: Path) -> Any:
     """
     path = checkpoint.parent / "config.yaml"
     if not path.is_file():
-        raise InputError(f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder")
+        raise InputError(
+            f"{checkpoint} has no config.yaml beside it: give the model.ckpt of a stage's folder"
+        )
     return run_config(checkpoint.parent)
 
 
-def transfers(checkpoints: Mapping[str, str | None], judging: Sequence[str], besides: Sequence[str]) -> list[Measure]:
+def transfers(
+    checkpoints: Mapping[str, str | None], judging: Sequence[str], besides: Sequence[str]
+) -> list[Measure]:
     """Whether further VQA models are convinced, of the checkpoints that no other measure needs.
 
     judging: the names of those that one does. besides: of those that are none of a judge.
     """
-    given = {name: path for name, path in checkpoints.items() if path is not None and name not in (*judging, *besides)}
-    return [each for name, path in given.items() for each in vqa.transfer(name, answerer(Path(path)))]
+    given = {
+        name: path
+        for name, path in checkpoints.items()
+        if path is not None and name not in (*judging, *besides)
+    }
+    return [
+        each for name, path in given.items() for each in vqa.transfer(name, answerer(Path(path)))
+    ]
 
 
 def answerer(checkpoint: Path) -> vqa.Predictor:
@@ -124,7 +140,9 @@ def answerer(checkpoint: Path) -> vqa.Predictor:
 
     @torch.no_grad()
     def answer(images: torch.Tensor, records: Sequence[Mapping[str, Any]]) -> list[str]:
-        asked = vocabulary.encode_all([record["question"] for record in records], config.data.max_question_length)
+        asked = vocabulary.encode_all(
+            [record["question"] for record in records], config.data.max_question_length
+        )
         logits = network(images, *map(torch.from_numpy, asked))
         return [vocabulary.answers[index] for index in logits.argmax(1).tolist()]
 
@@ -181,4 +199,6 @@ def _lpips_heads() -> dict[str, Tensor]:
     package = find_spec("torchmetrics")
     assert package is not None
     assert package.origin is not None
-    return read_state_dict(Path(package.origin).parent / "functional" / "image" / "lpips_models" / "alex.pth")
+    return read_state_dict(
+        Path(package.origin).parent / "functional" / "image" / "lpips_models" / "alex.pth"
+    )

@@ -35,9 +35,13 @@ def measures_on(folder: Path, config: DictConfig, built: dict[str, Any]) -> list
         own = {str(name): content for name, content in (config.pop("measure", None) or {}).items()}
         without = {name for name, content in own.items() if content is None}
         names = [name for name in {**known_files(), **own} if name not in without]
-        config.measure = {name: OmegaConf.merge(known_files().get(name, {}), own.get(name, {})) for name in names}
+        config.measure = {
+            name: OmegaConf.merge(known_files().get(name, {}), own.get(name, {})) for name in names
+        }
         known = in_order({name: _plain(config.measure[name]) for name in names})
-        config.judging = sorted({need.removeprefix(FILE) for each in known for need in each.needs if _is_file(need)})
+        config.judging = sorted(
+            {need.removeprefix(FILE) for each in known for need in each.needs if _is_file(need)}
+        )
         _find_networks(config)
     return [_measure(each, config, built) for each in known]
 
@@ -61,7 +65,13 @@ def _measure(known: Known, config: DictConfig, built: dict[str, Any]) -> Measure
     lacking = next((need for need in known.needs if not OmegaConf.select(config, need)), None)
     if lacking is not None:
         reason = f"no {lacking}=PATH" if _is_file(lacking) else f"needs {lacking}=true"
-        return Measure(known.name, None, needs=partial(_is_said, mention=known.mention), also=BOTH, missing=reason)
+        return Measure(
+            known.name,
+            None,
+            needs=partial(_is_said, mention=known.mention),
+            also=BOTH,
+            missing=reason,
+        )
     settings = {}
     for name in known.settings:
         value = _plain(config.measure[known.name], resolve=True)[name]
@@ -97,7 +107,10 @@ def _find_networks(config: DictConfig) -> None:
         beside = checkpoint is not None and (Path(checkpoint).parent / "config.yaml").is_file()
         if config[setting] is None and requirement is not None and not beside:
             network = _plain(compose_stage(requirement, config)[0].network, resolve=True)
-            loader = {"_target_": "cfexp.models.loading.pretrained.load_network", "checkpoint": checkpoint}
+            loader = {
+                "_target_": "cfexp.models.loading.pretrained.load_network",
+                "checkpoint": checkpoint,
+            }
             config[setting] = {**loader, "network": network}
 
 

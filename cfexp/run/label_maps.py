@@ -19,23 +19,36 @@ _PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 @torch.inference_mode()
 def write_label_maps(
-    segmenter: nn.Module, data: LayoutDataModule, folder: Path, parts: Sequence[Part] = _PARTS, device: str = "cpu"
+    segmenter: nn.Module,
+    data: LayoutDataModule,
+    folder: Path,
+    parts: Sequence[Part] = _PARTS,
+    device: str = "cpu",
 ) -> int:
-    """Write `folder`/{image}.png, 8-bit grey, a region a pixel, for every image of the parts; returns their number.
+    """Write `folder`/{image}.png, 8-bit grey, a region a pixel, for every image of the parts;
+    returns their number.
 
-    segmenter: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W), R at most 256. What is there already is left
-    alone, so an interrupted call goes on; a file appears whole. Images that are skipped (`data.on_bad_sample`) get no
-    file. Raises InputError for images that cannot be read.
+    segmenter: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W), R at most 256. What is there
+    already is left alone, so an interrupted call goes on; a file appears whole. Images that are
+    skipped (`data.on_bad_sample`) get no file. Raises InputError for images that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     segmenter = segmenter.eval().to(device)
     for part in parts:
         dataset = data.dataset(part)
-        left = [row for row, record in enumerate(dataset.records) if not _path(folder, record.image_id).exists()]
+        left = [
+            row
+            for row, record in enumerate(dataset.records)
+            if not _path(folder, record.image_id).exists()
+        ]
         if not left:
             continue
-        loader = make_layout_loader(dataset, data.num_workers, batch_size=data.eval_batch_size, sampler=left)
-        for batch in track(loader, f"predicting label maps, {part}", -(-len(left) // data.eval_batch_size)):
+        loader = make_layout_loader(
+            dataset, data.num_workers, batch_size=data.eval_batch_size, sampler=left
+        )
+        for batch in track(
+            loader, f"predicting label maps, {part}", -(-len(left) // data.eval_batch_size)
+        ):
             label_maps = segmenter(batch.image.to(device)).argmax(1).byte().cpu().numpy()
             for image_id, label_map in zip(batch.image_id, label_maps, strict=True):
                 path = _path(folder, image_id)

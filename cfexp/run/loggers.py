@@ -1,4 +1,6 @@
-"""What a run's results are to loggers: figures for all, and tables, pictures and settings for those that take them."""
+"""What a run's results are to loggers: figures for all, and tables, pictures and settings for those
+that take them.
+"""
 
 import math
 import os
@@ -27,10 +29,11 @@ def keep_wandb_within(folder: Path) -> None:
 def log_results(logger: Any, scores: Scores, run: RunFolder, sheet: Path) -> None:
     """Give a Lightning logger the headline group's figures, which become a run's summary.
 
-    wandb gets the whole table, the page of pictures `sheet`, its explanations as pictures, and the run's settings: with
-    the summary they are what a parallel-coordinates panel puts side by side. All of it are media, which lie in the
-    run's folder. A table of wandb's becomes an artifact as well, which an offline run names by its whole path on this
-    machine: `wandb sync` finds none from elsewhere.
+    wandb gets the whole table, the page of pictures `sheet`, its explanations as pictures, and the
+    run's settings: with the summary they are what a parallel-coordinates panel puts side by side.
+    All of it are media, which lie in the run's folder. A table of wandb's becomes an artifact as
+    well, which an offline run names by its whole path on this machine: `wandb sync` finds none from
+    elsewhere.
     """
     if hasattr(logger, "log_table") and hasattr(logger, "log_image"):
         import wandb  # late: only who logs to it pays for it
@@ -45,7 +48,11 @@ def log_results(logger: Any, scores: Scores, run: RunFolder, sheet: Path) -> Non
         if config.is_file():
             logger.log_hyperparams(OmegaConf.to_container(OmegaConf.load(config)))
     logger.log_metrics(
-        {f"test/{row.group}/{row.metric}": row.value for row in scores.rows if row.group == scores.groups[0]}
+        {
+            f"test/{row.group}/{row.metric}": row.value
+            for row in scores.rows
+            if row.group == scores.groups[0]
+        }
     )
     logger.save()  # a CSV logger writes by itself while a trainer runs, not after
 

@@ -1,4 +1,6 @@
-"""How a process gets and keeps its memory on a CPU: new memory must be zeroed by the system, page by page."""
+"""How a process gets and keeps its memory on a CPU: new memory must be zeroed by the system, page
+by page.
+"""
 
 import ctypes
 import os
@@ -11,9 +13,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> None:
     """Large tensors on large pages, and freed ones kept for the next; before torch's first tensor.
 
-    A new tensor of 32 MB takes 7 ms instead of 25 on large pages, and nothing where a freed one gives its place: glibc
-    hands everything above 32 MB back at once. A process' peak stays what it is, and it keeps that to its end. Each is
-    left alone where the environment already says how it is to be; where the C library is another, only the pages.
+    A new tensor of 32 MB takes 7 ms instead of 25 on large pages, and nothing where a freed one
+    gives its place: glibc hands everything above 32 MB back at once. A process' peak stays what it
+    is, and it keeps that to its end. Each is left alone where the environment already says how it
+    is to be; where the C library is another, only the pages.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own setting
     told = "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ)

@@ -1,4 +1,6 @@
-"""`image=`, `label_map=`, `question=`: an experiment whose queries are a user's own in place of its data set's."""
+"""`image=`, `label_map=`, `question=`: an experiment whose queries are a user's own in place of its
+data set's.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,9 +29,13 @@ def asks_own(config: DictConfig) -> bool:
 
     Raises InputError for settings that say half of it.
     """
-    image, question, table = (config.get(name) is not None for name in ("image", "question", "questions"))
+    image, question, table = (
+        config.get(name) is not None for name in ("image", "question", "questions")
+    )
     if config.get("label_map") is not None and not image:
-        raise InputError("label_map= is the layout of image=: give both; a data set's own layouts are data.layouts=")
+        raise InputError(
+            "label_map= is the layout of image=: give both; a data set's own layouts are data.layouts="
+        )
     if table and (image or question):
         raise InputError("questions= names images and questions: leave image= and question= out")
     if question and not image:
@@ -43,7 +49,9 @@ def use_own_queries(config: DictConfig) -> None:
     Raises InputError as `use_own_images` and `use_own_questions`.
     """
     if config.get("data") is None:
-        raise InputError("image= needs an experiment: +experiment=steex_driving (--help lists them)")
+        raise InputError(
+            "image= needs an experiment: +experiment=steex_driving (--help lists them)"
+        )
     if get_object(config.data._target_).asks_questions:
         use_own_questions(config)
     else:
@@ -51,13 +59,17 @@ def use_own_queries(config: DictConfig) -> None:
 
 
 def use_own_questions(config: DictConfig) -> None:
-    """Let a config explain its `questions`, or each `question` about each `image`; provides the stages.
+    """Let a config explain its `questions`, or each `question` about each `image`; provides the
+    stages.
 
-    Says what is done to the images, and which words the VQA model does not know. Raises InputError for what cannot be
-    used; what is wrong with the files before anything is trained, and with the words before the explainer is.
+    Says what is done to the images, and which words the VQA model does not know. Raises InputError
+    for what cannot be used; what is wrong with the files before anything is trained, and with the
+    words before the explainer is.
     """
     if config.label_map is not None:
-        raise InputError("label_map= is for experiments that search in layouts; this one asks questions: leave it out")
+        raise InputError(
+            "label_map= is for experiments that search in layouts; this one asks questions: leave it out"
+        )
     if config.questions is None and config.question is None:
         raise InputError("image= needs a question here: question='What color is the bus?'")
     own: dict[str, Any] = {
@@ -70,7 +82,9 @@ def use_own_questions(config: DictConfig) -> None:
     refuse_what_cannot_work(config)
     later = {name: each for name, each in config.requires.items() if name == EXPLAINER}
     with open_dict(config):
-        config.requires = {name: each for name, each in config.requires.items() if name != EXPLAINER}
+        config.requires = {
+            name: each for name, each in config.requires.items() if name != EXPLAINER
+        }
     provide_stages(config)
     own["data_set"] = data_set_without_files(config)
     questions = build(OmegaConf.create(own), "question")
@@ -89,7 +103,9 @@ def say_answers(folder: Path) -> None:
     for record in records[:SAID]:
         asked = f", {record['question']}" if record.get("question") else ""
         failed = "" if record["stored_success"] else " (not what was asked for)"
-        print(f"{record['image_id']}{asked}: {record['answer_before']} -> {record['answer_after']}{failed}")
+        print(
+            f"{record['image_id']}{asked}: {record['answer_before']} -> {record['answer_after']}{failed}"
+        )
     if len(records) > SAID:
         print(f"... and {len(records) - SAID} more, in {typed(folder / 'explanations.parquet')}")
 
@@ -110,8 +126,8 @@ def _say(lines: Iterable[str]) -> None:
 def use_own_images(config: DictConfig) -> None:
     """Let a config explain its `image`; says what is done to the images, and provides the stages.
 
-    Without `label_map` their layouts are predicted. Raises InputError for what cannot be used, before anything is
-    trained.
+    Without `label_map` their layouts are predicted. Raises InputError for what cannot be used,
+    before anything is trained.
     """
     own: dict[str, Any] = {
         "_target_": "cfexp.data.own.images.OwnImages",
@@ -127,7 +143,9 @@ def use_own_images(config: DictConfig) -> None:
     _say(images.check())
     if not explainer_class(config).needs_label_map:
         if config.label_map is not None:
-            raise InputError("label_map= is for explainers that search in layouts; this one takes the image alone")
+            raise InputError(
+                "label_map= is for explainers that search in layouts; this one takes the image alone"
+            )
     elif config.label_map is None:
         predict_layouts(config)
     else:
@@ -141,7 +159,8 @@ def use_own_images(config: DictConfig) -> None:
 
 
 def data_set_without_files(config: DictConfig) -> Any:
-    """The config's data set, as plain values, even where its `root` was not given: for its sizes and names alone.
+    """The config's data set, as plain values, even where its `root` was not given: for its sizes
+    and names alone.
 
     Raises InputError where there is none.
     """
@@ -155,16 +174,21 @@ def data_set_without_files(config: DictConfig) -> Any:
 
 
 def predict_layouts(config: DictConfig) -> None:
-    """Have the layouts predicted by the experiment's segmenter, as +layouts=predicted; a no-op where they are anyway.
+    """Have the layouts predicted by the experiment's segmenter, as +layouts=predicted; a no-op
+    where they are anyway.
 
     Raises InputError for an experiment that knows none.
     """
     if config.explainer.get("segmenter") is not None:
         return
     if config.get("segmenter_experiment") is None:
-        raise InputError("image= needs a layout: give label_map=MASK.png, as this experiment has no segmenter")
+        raise InputError(
+            "image= needs a layout: give label_map=MASK.png, as this experiment has no segmenter"
+        )
     # As it is written: what `${stage:segmenter}` stands for is of this config.
-    overlay: Any = OmegaConf.to_container(compose("explain", overrides=["+layouts=predicted"]), resolve=False)
+    overlay: Any = OmegaConf.to_container(
+        compose("explain", overrides=["+layouts=predicted"]), resolve=False
+    )
     with open_dict(config):
         for group, key in _PREDICTED:
             OmegaConf.update(config, f"{group}.{key}", overlay[group][key], force_add=True)

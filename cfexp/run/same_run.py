@@ -1,7 +1,8 @@
-"""Which settings change no number, in one table, and whether what a folder holds was made by the same settings.
+"""Which settings change no number, in one table, and whether what a folder holds was made by the
+same settings.
 
-Four questions ask it: is a trained stage the one that a config describes (its name), may a training go on in a folder,
-may explanations go on there, and what is a run's folder called by?
+Four questions ask it: is a trained stage the one that a config describes (its name), may a training
+go on in a folder, may explanations go on there, and what is a run's folder called by?
 """
 
 import json
@@ -44,24 +45,47 @@ NEUTRAL = (
     Neutral(("use_shipped_weights",), "what is shipped was trained by the same settings"),
     Neutral(("ckpt_path",), "where a training goes on; it ends with the same numbers"),
     Neutral(("data.cache_images", "data.num_workers"), "how fast images are read"),
-    Neutral(("data.eval_batch_size",), "how many images are looked at at once; none learns from another"),
-    Neutral(("data.on_bad_sample",), "what can be read is the same; stages say what they skipped (SKIPPED)"),
+    Neutral(
+        ("data.eval_batch_size",), "how many images are looked at at once; none learns from another"
+    ),
+    Neutral(
+        ("data.on_bad_sample",),
+        "what can be read is the same; stages say what they skipped (SKIPPED)",
+    ),
     Neutral(("explainer.memory_budget", "*.checkpointing"), "memory for time", _ALWAYS),
     Neutral(
-        ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.strategy.*"),
+        (
+            "trainer.accelerator",
+            "trainer.devices",
+            "trainer.num_nodes",
+            "trainer.strategy",
+            "trainer.strategy.*",
+        ),
         "the machine's affair: a network's name is that of one process",
     ),
     Neutral(("trainer.sync_batchnorm",), "of several processes, as these"),
     Neutral(("trainer.benchmark", "trainer.profiler", "trainer.detect_anomaly"), "how fast"),
     Neutral(
-        ("trainer.enable_*", "trainer.log_every_n_steps", "trainer.barebones", "trainer.model_registry"),
+        (
+            "trainer.enable_*",
+            "trainer.log_every_n_steps",
+            "trainer.barebones",
+            "trainer.model_registry",
+        ),
         "what is shown and written",
     ),
     Neutral(
-        ("trainer.num_sanity_val_steps", "trainer.limit_val_batches", "trainer.check_val_every_n_epoch"),
+        (
+            "trainer.num_sanity_val_steps",
+            "trainer.limit_val_batches",
+            "trainer.check_val_every_n_epoch",
+        ),
         "nothing is learned in a validation, and each epoch seeds its random numbers anew (SeedEachEpoch)",
     ),
-    Neutral(("trainer.limit_test_batches", "trainer.inference_mode"), "the network is as it is when it is tested"),
+    Neutral(
+        ("trainer.limit_test_batches", "trainer.inference_mode"),
+        "the network is as it is when it is tested",
+    ),
     Neutral(("*_weights", "*_root", "counter_answer"), "counts where a setting refers to it"),
     Neutral(
         tuple(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
@@ -74,9 +98,17 @@ NEUTRAL = (
     ),
     Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
     Neutral(("experiment", "sweep"), "say what is set, in the folder above", ("folder",)),
-    Neutral(("label", "explainer.label", "evaluate", "objective", "objective.*"), "how the result is scored"),
     Neutral(
-        ("data.max_test_images", "data.max_test_questions", "data.predict_part", "trainer.limit_predict_batches"),
+        ("label", "explainer.label", "evaluate", "objective", "objective.*"),
+        "how the result is scored",
+    ),
+    Neutral(
+        (
+            "data.max_test_images",
+            "data.max_test_questions",
+            "data.predict_part",
+            "trainer.limit_predict_batches",
+        ),
         "the network is as it is when it is tested, and a stage explains nothing",
         ("stage",),
     ),
@@ -87,19 +119,40 @@ NEUTRAL = (
         ("training", "explanations"),
     ),
     Neutral(_LENGTHS, "a longer training begins as a shorter one", ("training",)),
-    Neutral((*_LENGTHS, "trainer.limit_train_batches", "data.batch_size"), "nothing is trained", ("explanations",)),
+    Neutral(
+        (*_LENGTHS, "trainer.limit_train_batches", "data.batch_size"),
+        "nothing is trained",
+        ("explanations",),
+    ),
 )
 # Callbacks that only look on; any other counts.
 ONLOOKERS = {
-    *("cfexp.run.callbacks.ExplanationWriter", "cfexp.run.callbacks.ImageGrid", "cfexp.run.callbacks.SaveWhenStopped"),
+    *(
+        "cfexp.run.callbacks.ExplanationWriter",
+        "cfexp.run.callbacks.ImageGrid",
+        "cfexp.run.callbacks.SaveWhenStopped",
+    ),
     *("lightning.pytorch.callbacks.RichProgressBar", "lightning.pytorch.callbacks.TQDMProgressBar"),
     *("lightning.pytorch.callbacks.RichModelSummary", "lightning.pytorch.callbacks.ModelSummary"),
-    *("lightning.pytorch.callbacks.ModelCheckpoint", "lightning.pytorch.callbacks.LearningRateMonitor"),
+    *(
+        "lightning.pytorch.callbacks.ModelCheckpoint",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+    ),
     "lightning.pytorch.callbacks.DeviceStatsMonitor",
 }
 # Settings that name files or folders by their last part: how a path is spelled makes no difference.
 _PATHS = (
-    *("root", "*_root", "layouts", "image", "images", "label_map", "label_maps", "questions", "table"),
+    *(
+        "root",
+        "*_root",
+        "layouts",
+        "image",
+        "images",
+        "label_map",
+        "label_maps",
+        "questions",
+        "table",
+    ),
     *("path", "*_path"),
     *("weights", "*_weights", "checkpoint"),
 )
@@ -120,14 +173,21 @@ def why_neutral(setting: str, asked: Asked) -> str | None:
 
 
 def counted(config: DictConfig, asked: Asked) -> dict[str, Any]:
-    """The settings of a config that make a difference, by full name; one that is null is as if it were not there.
+    """The settings of a config that make a difference, by full name; one that is null is as if it
+    were not there.
 
     A class of cfexp's counts by its name alone: where in cfexp it lies changes no number.
     """
-    kept = {name: value for name, value in _leaves(config, asked) if why_neutral(name, asked) is None}
-    onlookers = tuple(name.removesuffix("_target_") for name, value in kept.items() if str(value) in ONLOOKERS)
+    kept = {
+        name: value for name, value in _leaves(config, asked) if why_neutral(name, asked) is None
+    }
+    onlookers = tuple(
+        name.removesuffix("_target_") for name, value in kept.items() if str(value) in ONLOOKERS
+    )
     return {
-        name: f"cfexp.{value.rpartition('.')[2]}" if name.endswith("_target_") and value.startswith("cfexp.") else value
+        name: f"cfexp.{value.rpartition('.')[2]}"
+        if name.endswith("_target_") and value.startswith("cfexp.")
+        else value
         for name, value in kept.items()
         if value is not None and not name.startswith(onlookers)
     }
@@ -147,20 +207,29 @@ def real_path(value: Any) -> Any:
 
 
 def refuse_other_run(config: DictConfig, folder: Path, asked: Asked = "explanations") -> None:
-    """Raise InputError if the run in `folder` was made by another config, with the first differences.
+    """Raise InputError if the run in `folder` was made by another config, with the first
+    differences.
 
-    To be called when the stages are provided. What is in no way part of an explanation or a training may differ, and
-    so may the path of a checkpoint, but not its content; a data set may have been moved.
+    To be called when the stages are provided. What is in no way part of an explanation or a
+    training may differ, and so may the path of a checkpoint, but not its content; a data set may
+    have been moved.
     """
     path, provenance = folder / "config.yaml", folder / "provenance.json"
-    if not (path.is_file() and provenance.is_file() and any((folder / name).exists() for name in _MADE)):
+    if not (
+        path.is_file() and provenance.is_file() and any((folder / name).exists() for name in _MADE)
+    ):
         return
     from cfexp.models.loading.pretrained import file_hash  # late: see train.py
 
-    before, asked_for, made = OmegaConf.load(path), config.copy(), json.loads(provenance.read_text(encoding="utf-8"))
+    before, asked_for, made = (
+        OmegaConf.load(path),
+        config.copy(),
+        json.loads(provenance.read_text(encoding="utf-8")),
+    )
     assert isinstance(before, DictConfig)
     with open_dict(asked_for):
-        # Filled in as it was: facts follow from the data, and checkpoints are compared by what is in them.
+        # Filled in as it was: facts follow from the data, and checkpoints are compared by what is
+        # in them.
         asked_for.facts, asked_for.checkpoints = before.get("facts"), before.get("checkpoints")
     old, new = counted(before, asked), counted(asked_for, asked)
     keys = [key for key in dict.fromkeys([*new, *old]) if _differ(key, old.get(key), new.get(key))]
@@ -175,17 +244,24 @@ def refuse_other_run(config: DictConfig, folder: Path, asked: Asked = "explanati
             differences.append(f"checkpoints.{name} of SHA-256 {digest}... instead of {was}...")
     if differences:
         shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
-        raise InputError(f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir")
+        raise InputError(
+            f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir"
+        )
 
 
 def data_set_places(data: DictConfig) -> dict[str, str]:
     """Where the files of a data set lie; nothing of an embedded world."""
     found = {name: data.get(name.partition(".")[2]) for name in PLACES}
-    return {name: str(Path(place).expanduser().resolve()) for name, place in found.items() if place is not None}
+    return {
+        name: str(Path(place).expanduser().resolve())
+        for name, place in found.items()
+        if place is not None
+    }
 
 
 def moved(places: Mapping[str, str], data: DictConfig, fingerprint: str | None) -> bool:
-    """Whether a data set is the one that lay in other places: those are gone, and the fingerprint is the same.
+    """Whether a data set is the one that lay in other places: those are gone, and the fingerprint
+    is the same.
 
     Where they are still there the two may differ in what no fingerprint looks at: an image, a mask.
     """
@@ -211,12 +287,15 @@ def _differ(name: str, old: Any, new: Any) -> bool:
 
 
 def _leaves(config: DictConfig, asked: Asked, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its full name, with its value, or as it is written where that is not known yet."""
+    """Every setting by its full name, with its value, or as it is written where that is not known
+    yet.
+    """
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
     for key, written in content.items():
         name, value = f"{prefix}{key!s}", written
-        # What a checkpoint's path leads to counts by the checkpoint: a stage's name has its content.
+        # What a checkpoint's path leads to counts by the checkpoint: a stage's name has its
+        # content.
         by_checkpoint = asked == "stage" and "checkpoints." in str(written)
         if isinstance(written, dict) or ("${" in str(written) and not by_checkpoint):
             with suppress(OmegaConfBaseException, InputError):

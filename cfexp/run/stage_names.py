@@ -1,8 +1,9 @@
-"""What a trained stage is called, and where it lies: by what makes its numbers, and by which data set it was made.
+"""What a trained stage is called, and where it lies: by what makes its numbers, and by which data
+set it was made.
 
-A name is the experiment's and a hash of the settings that count (`same_run`), of the checkpoints that are given and of
-the names of the stages that are needed. Where the data set lies is no part of it, as a data set may be moved; two data
-sets in two places are told apart by folders.
+A name is the experiment's and a hash of the settings that count (`same_run`), of the checkpoints
+that are given and of the names of the stages that are needed. Where the data set lies is no part of
+it, as a data set may be moved; two data sets in two places are told apart by folders.
 """
 
 import hashlib
@@ -19,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.errors import InputError
 from cfexp.run.same_run import PLACES, counted, data_set_places, is_path, moved, real_path
 
-# Of how stages are trained. Raise it with a change of the code that changes a trained network's numbers: every stage
-# is trained again then (`make embedded-weights` for those that are shipped). A release alone is no such change.
+# Of how stages are trained. Raise it with a change of the code that changes a trained network's
+# numbers: every stage is trained again then (`make embedded-weights` for those that are shipped). A
+# release alone is no such change.
 RECIPE = 1
 # What a stage shares with the run that needs it wherever both read data of one kind.
 _OF_ONE_DATA_SET = (
@@ -32,23 +34,40 @@ DATA_SETS, SKIPPED = "data_sets.json", "skipped.json"  # in a stage's folder
 
 
 def compose_stage(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, str]:
-    """The config of a stage that `config` requires, and the name of its results: its experiment's and a hash."""
+    """The config of a stage that `config` requires, and the name of its results: its experiment's
+    and a hash.
+    """
     stage = stage_config(requirement, config)
     return stage, f"{requirement.experiment}-{config_hash(stage)}"
 
 
-def stage_config(requirement: DictConfig, config: DictConfig, *, complete: bool = True) -> DictConfig:
+def stage_config(
+    requirement: DictConfig, config: DictConfig, *, complete: bool = True
+) -> DictConfig:
     """The config of a stage that `config` requires.
 
-    complete: raise InputError for a setting that the stage cannot do without and `config` does not have; False = leave
-    it out, as what the stage's network looks like does not depend on where its data lie.
+    complete: raise InputError for a setting that the stage cannot do without and `config` does not
+    have; False = leave it out, as what the stage's network looks like does not depend on where its
+    data lie.
     """
-    overrides = [f"+experiment={requirement.experiment}", "logger=csv", *requirement.get("overrides", [])]
+    overrides = [
+        f"+experiment={requirement.experiment}",
+        "logger=csv",
+        *requirement.get("overrides", []),
+    ]
     search_path = str(GlobalHydra.instance().config_loader().get_search_path())
     stage = _composed(tuple(overrides), search_path).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
-    of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(stage, "data._target_")
-    always = ("cache_dir", "num_threads", "seed", "use_shipped_weights", *(_OF_ONE_DATA_SET if of_one_kind else ()))
+    of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(
+        stage, "data._target_"
+    )
+    always = (
+        "cache_dir",
+        "num_threads",
+        "seed",
+        "use_shipped_weights",
+        *(_OF_ONE_DATA_SET if of_one_kind else ()),
+    )
     for shared in (*always, *requirement.get("share", [])):
         # A stage on another data set: {data.root: celebamask_hq_root}
         for key, source in {shared: shared}.items() if isinstance(shared, str) else shared.items():
@@ -67,14 +86,20 @@ def stage_config(requirement: DictConfig, config: DictConfig, *, complete: bool 
 
 @cache
 def _composed(overrides: tuple[str, ...], search_path: str) -> DictConfig:
-    """A stage's config as it is by itself; composed once, as `${stage:NAME}` is looked up many times."""
+    """A stage's config as it is by itself; composed once, as `${stage:NAME}` is looked up many
+    times.
+    """
     return compose("train", overrides=list(overrides))
 
 
 def config_hash(config: DictConfig) -> str:
     """12 hexadecimal digits over what makes a trained network: see this module's docstring."""
     settings = counted(config, "stage").items()
-    kept = {name: value for name, value in settings if name not in PLACES and not name.startswith("data.world.")}
+    kept = {
+        name: value
+        for name, value in settings
+        if name not in PLACES and not name.startswith("data.world.")
+    }
     kept = {name: _content(name, value) for name, value in kept.items()} | _world(config)
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
@@ -82,14 +107,20 @@ def config_hash(config: DictConfig) -> str:
             kept[f"requires.{name}"] = (
                 compose_stage(requirement, config)[1] if given is None else _content("path", given)
             )
-    return hashlib.sha256(json.dumps([RECIPE, kept], sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(
+        json.dumps([RECIPE, kept], sort_keys=True, default=str).encode()
+    ).hexdigest()[:12]
 
 
 def _world(config: DictConfig) -> dict[str, Any]:
-    """The key of the embedded world that is read, if one is; it also says how that is drawn: see worlds/cache.py."""
+    """The key of the embedded world that is read, if one is; it also says how that is drawn: see
+    worlds/cache.py.
+    """
     from cfexp.run.stages import build  # which imports this module
 
-    world = None if config.data is None or data_set_places(config.data) else config.data.get("world")
+    world = (
+        None if config.data is None or data_set_places(config.data) else config.data.get("world")
+    )
     return {} if world is None else {"data.world": build(world, "data.world").key}
 
 
@@ -105,7 +136,8 @@ def _content(name: str, value: Any) -> Any:
 
 
 def stage_folder(config: DictConfig, folder: Path) -> Path:
-    """`folder`, the first place for a stage of this name; another one beside it where that has other data sets.
+    """`folder`, the first place for a stage of this name; another one beside it where that has
+    other data sets.
 
     A data set that was moved is the same, see `moved`.
     """
@@ -115,7 +147,8 @@ def stage_folder(config: DictConfig, folder: Path) -> Path:
     made, asked = json.loads(path.read_text(encoding="utf-8")), _data_sets(config)
     places = {name: data_set_places(data) for name, data in asked.items()}
     if made.keys() == asked.keys() and all(
-        made[name]["places"] == places[name] or moved(made[name]["places"], data, made[name]["fingerprint"])
+        made[name]["places"] == places[name]
+        or moved(made[name]["places"], data, made[name]["fingerprint"])
         for name, data in asked.items()
     ):
         return folder
@@ -124,7 +157,8 @@ def stage_folder(config: DictConfig, folder: Path) -> Path:
 
 
 def describe_data_sets(config: DictConfig) -> dict[str, Any]:
-    """Where the data sets of a stage and of those that it needs lie, and their fingerprints; none of embedded worlds.
+    """Where the data sets of a stage and of those that it needs lie, and their fingerprints; none
+    of embedded worlds.
 
     Raises InputError for one that cannot be read.
     """
@@ -143,7 +177,9 @@ def skipped_in(folder: Path) -> int:
 
 
 def _data_sets(config: DictConfig) -> dict[str, DictConfig]:
-    found = {"data": config.data} if config.data is not None and data_set_places(config.data) else {}
+    found = (
+        {"data": config.data} if config.data is not None and data_set_places(config.data) else {}
+    )
     for name, requirement in (config.requires or {}).items():
         if requirement is not None and config.checkpoints.get(name) is None:
             needed = _data_sets(compose_stage(requirement, config)[0])

@@ -37,7 +37,9 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
     """
     stage = _stage(name, _root_)
     if stage is None:
-        raise InputError(f"requires.{name} is missing: its experiment says which network checkpoints.{name} is of")
+        raise InputError(
+            f"requires.{name} is missing: its experiment says which network checkpoints.{name} is of"
+        )
     if stage.get("network") is None:
         raise InputError(f"requires.{name}: {stage.name} has no network")
     content = {
@@ -51,14 +53,23 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
 
 
 def leave_out_unused_stages(config: DictConfig) -> None:
-    """Require no stage of which neither explainer nor data say a word: another explainer needs other networks.
+    """Require no stage of which neither explainer nor data say a word: another explainer needs
+    other networks.
 
     But for `explainer`, the training of the explainer itself: see `explainer_stage`.
     """
     written: Any = OmegaConf.to_container(config, resolve=False)
-    said = str([each for key, each in written.items() if key not in ("requires", "checkpoints", "prefixes")])
+    said = str(
+        [
+            each
+            for key, each in written.items()
+            if key not in ("requires", "checkpoints", "prefixes")
+        ]
+    )
     for name in list(config.requires or {}):
-        if name != "explainer" and not any(f"{by}{name}" in said for by in ("stage:", "checkpoints.")):
+        if name != "explainer" and not any(
+            f"{by}{name}" in said for by in ("stage:", "checkpoints.")
+        ):
             with open_dict(config):
                 config.requires[name] = None
                 config.checkpoints.pop(str(name), None)
@@ -71,7 +82,11 @@ def refuse_pieces_of_networks(config: DictConfig) -> None:
     """
     written: Any = OmegaConf.to_container(config, resolve=False)
     for key, value in (written.get("explainer") or {}).items():
-        if isinstance(value, dict) and value and value.keys() <= {"network", "checkpoint", "prefix", "freeze"}:
+        if (
+            isinstance(value, dict)
+            and value
+            and value.keys() <= {"network", "checkpoint", "prefix", "freeze"}
+        ):
             raise InputError(
                 f"explainer.{key}.{next(iter(value))}= is none of the settings: the network is that of a stage; give "
                 "+requires.NAME.overrides=['network.SETTING=VALUE'], checkpoints.NAME=PATH or +prefixes.NAME=PREFIX"
@@ -81,19 +96,24 @@ def refuse_pieces_of_networks(config: DictConfig) -> None:
 def explained_output(*, _root_: DictConfig) -> int | None:
     """Which output of the decision model is explained, by the label's place among its stage's.
 
-    None where `decision.label` names none. Raises InputError for a label that the stage is not trained on.
+    None where `decision.label` names none. Raises InputError for a label that the stage is not
+    trained on.
     """
     label = OmegaConf.select(_root_, "decision.label")
     if label is None:
         return None
     stage = _stage("decision", _root_)
     if stage is None:
-        raise InputError(f"decision.label={label}: no stage `decision` is required; give decision.output=NUMBER")
+        raise InputError(
+            f"decision.label={label}: no stage `decision` is required; give decision.output=NUMBER"
+        )
     heads = OmegaConf.select(stage, "module.heads") or OmegaConf.select(stage, "data.attributes")
     data: Any = get_class(stage.data._target_)
     names = [*(heads or data.class_names)]
     if label not in names:
-        raise InputError(f"decision.label={label} is none of the outputs of {stage.name}: {', '.join(names)}")
+        raise InputError(
+            f"decision.label={label} is none of the outputs of {stage.name}: {', '.join(names)}"
+        )
     return names.index(label)
 
 
@@ -122,7 +142,11 @@ def _without_weights(network: DictConfig) -> dict[str, Any]:
     """A network's settings as plain values; sizes of the data stay as they are written."""
     written: Any = OmegaConf.to_container(network, resolve=False)
     return {
-        key: None if key == "weights" else text if str(text).startswith("${facts.") else _plain(network[key])
+        key: None
+        if key == "weights"
+        else text
+        if str(text).startswith("${facts.")
+        else _plain(network[key])
         for key, text in written.items()
     }
 

@@ -1,8 +1,9 @@
 """Training one thing, after the stages that it requires.
 
-An experiment names under `requires` the networks that it needs, each with the experiment that trains it. A network
-whose checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained first and kept in the cache, in a folder
-whose name carries a hash of the stage's own resolved config: a changed config never meets a stale network.
+An experiment names under `requires` the networks that it needs, each with the experiment that
+trains it. A network whose checkpoint the user does not give (`checkpoints.NAME=PATH`) is trained
+first and kept in the cache, in a folder whose name carries a hash of the stage's own resolved
+config: a changed config never meets a stale network.
 """
 
 import json
@@ -39,33 +40,61 @@ from cfexp.run.folder_lock import claimed
 from cfexp.run.label_maps import write_label_maps
 from cfexp.run.loggers import keep_wandb_within
 from cfexp.run.processes import SyncBatchNorms
-from cfexp.run.stage_names import DATA_SETS, SKIPPED, compose_stage, describe_data_sets, skipped_in, stage_folder
+from cfexp.run.stage_names import (
+    DATA_SETS,
+    SKIPPED,
+    compose_stage,
+    describe_data_sets,
+    skipped_in,
+    stage_folder,
+)
 from cfexp.run.stage_networks import refuse_pieces_of_networks
 from cfexp.run.stopping import ended_between_batches
 
 _log = logging.getLogger(__name__)
 if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
     logging.getLogger("cfexp").setLevel(logging.WARNING)
-# Lightning advertises services and repeats its settings at every start; what it warns of is still shown.
+# Lightning advertises services and repeats its settings at every start; what it warns of is still
+# shown.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, of torch
-warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")  # the networks that are explained
-warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a run that goes on
+warnings.filterwarnings(
+    "ignore", message=".*isinstance\\(treespec, LeafSpec\\).*"
+)  # Lightning's own, of torch
+warnings.filterwarnings(
+    "ignore", message="Found .* module.* in eval mode"
+)  # the networks that are explained
+warnings.filterwarnings(
+    "ignore", message="Checkpoint directory .* exists and is not empty"
+)  # of a run that goes on
 # The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 # The sampler begins where the run was stopped.
-warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+warnings.filterwarnings(
+    "ignore", message="You're resuming from a checkpoint that ended before the epoch ended"
+)
 # A run that goes on without max_time.
-warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # cached images need none
+warnings.filterwarnings(
+    "ignore", message="Be aware that when using `ckpt_path`, callbacks used to create"
+)
+warnings.filterwarnings(
+    "ignore", message=".*does not have many workers.*"
+)  # cached images need none
 # No harm; see trainer/ddp.yaml. What is to replace `broadcast_buffers` is newer than torch 2.6.
 warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
 warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
-warnings.filterwarnings("ignore", message="It is recommended to use `self.log")  # of metrics that are gathered already
-warnings.filterwarnings("ignore", message="Total length of .* across ranks is zero")  # few queries, or all explained
-warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")  # ours repeats none
-warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
+warnings.filterwarnings(
+    "ignore", message="It is recommended to use `self.log"
+)  # of metrics that are gathered already
+warnings.filterwarnings(
+    "ignore", message="Total length of .* across ranks is zero"
+)  # few queries, or all explained
+warnings.filterwarnings(
+    "ignore", message="Using `DistributedSampler` with the dataloaders"
+)  # ours repeats none
+warnings.filterwarnings(
+    "ignore", message=".*number of training batches .* is smaller than the logging interval.*"
+)
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
@@ -82,10 +111,13 @@ class Fitted(NamedTuple):
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that appear under their name when they are whole, whatever kills the process.
 
-    Lightning writes into the system's temporary folder and moves the file; from another file system that is a copy.
+    Lightning writes into the system's temporary folder and moves the file; from another file system
+    that is a copy.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """As always, but beside `path` first."""
         partial = partial_path(Path(path))
         super().save_checkpoint(checkpoint, partial, storage_options)
@@ -98,7 +130,9 @@ def partial_path(path: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears under its name, or takes the place of what is there, when it is whole."""
+    """Write a file that appears under its name, or takes the place of what is there, when it is
+    whole.
+    """
     partial = partial_path(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
@@ -116,8 +150,8 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
     assembled = assemble(config, folder, "fit")
     trainer, module, data = assembled
     if resume is not None:
-        # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker processes are given
-        # their first indices at once: those must be the ones that follow.
+        # A schedule by step asks for the loader before Lightning reads the checkpoint, and worker
+        # processes are given their first indices at once: those must be the ones that follow.
         trainer.fit_loop.epoch_progress.current.completed = done.epochs
         data.batches_seen = done.batches
     with ended_between_batches(trainer):
@@ -133,7 +167,8 @@ def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitt
 def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     """Trainer, module and data of a config, stages first, with what made them written to `folder`.
 
-    stage: what the data is set up for, "fit" or "predict". Raises InputError for a config that cannot be run.
+    stage: what the data is set up for, "fit" or "predict". Raises InputError for a config that
+    cannot be run.
     """
     provide_stages(config)
     use_threads(config.num_threads)
@@ -154,7 +189,10 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
         "trainer",
         callbacks=_build_each(config.get("callbacks"), "callbacks", Callback),
         logger=_build_each(config.get("logger"), "logger", Logger),
-        plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else [])],
+        plugins=[
+            WholeCheckpoints(),
+            *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else []),
+        ],
         default_root_dir=folder,
         _convert_="all",  # max_time={hours: 12} is no plain mapping to Lightning
     )
@@ -180,14 +218,29 @@ def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
         text=True,
         check=False,
     )
-    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy", "pillow", "pyarrow")
+    packages = (
+        "torch",
+        "torchvision",
+        "lightning",
+        "torchmetrics",
+        "hydra-core",
+        "numpy",
+        "pillow",
+        "pyarrow",
+    )
     content = {
         "command": sys.argv,
         "seed": config.seed,
         "git_revision": revision.stdout.strip() or None,
         "data_fingerprint": data.fingerprint,
-        "checkpoints": {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()},
-        "versions": {"cfexp": cfexp.__version__, **{package: version(package) for package in packages}},
+        "checkpoints": {
+            name: {"path": path, "sha256": file_hash(path)}
+            for name, path in config.checkpoints.items()
+        },
+        "versions": {
+            "cfexp": cfexp.__version__,
+            **{package: version(package) for package in packages},
+        },
         "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
     }
     write_whole(folder / "data.json", json.dumps(data.description, indent=2))
@@ -205,7 +258,9 @@ def _processor() -> str:
 
 
 def use_threads(count: int | None, processes: int = 1) -> None:
-    """Let torch compute on so many threads; None = one for each core that one of so many processes may use."""
+    """Let torch compute on so many threads; None = one for each core that one of so many processes
+    may use.
+    """
     torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // processes))
 
 
@@ -215,11 +270,16 @@ def provide_stages(config: DictConfig) -> None:
     Raises InputError as `check_given`.
     """
     check_given(config)
-    if any(each is not None and not config.checkpoints.get(name) for name, each in (config.requires or {}).items()):
+    if any(
+        each is not None and not config.checkpoints.get(name)
+        for name, each in (config.requires or {}).items()
+    ):
         _try_decision_model(config)
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
-        if requirement is None and given is None:  # requires.NAME=null: what the config does without
+        if (
+            requirement is None and given is None
+        ):  # requires.NAME=null: what the config does without
             with open_dict(config):
                 config.checkpoints.pop(name, None)
             continue
@@ -230,12 +290,17 @@ def provide_stages(config: DictConfig) -> None:
 
 
 def check_given(config: DictConfig) -> None:
-    """Raise InputError for a stage's checkpoint that is given and not there, for a classifier of a user's own
-    (+decision=) that the experiment overrules, and for a piece of a network that its stage has.
+    """Raise InputError for a stage's checkpoint that is given and not there, for a classifier of a
+    user's own (+decision=) that the experiment overrules, and for a piece of a network that its
+    stage has.
     """
-    overruled = any((config.requires or {}).get(name) is not None for name in ("decision", "vqa_model"))
+    overruled = any(
+        (config.requires or {}).get(name) is not None for name in ("decision", "vqa_model")
+    )
     if OmegaConf.select(config, "decision.model") is not None and overruled:
-        raise InputError("+decision=NAME must come after +experiment=NAME, whose decision model it replaces")
+        raise InputError(
+            "+decision=NAME must come after +experiment=NAME, whose decision model it replaces"
+        )
     refuse_pieces_of_networks(config)
     for name in config.requires or {}:
         given = config.checkpoints.get(name)
@@ -244,7 +309,9 @@ def check_given(config: DictConfig) -> None:
 
 
 def _try_decision_model(config: DictConfig) -> None:
-    """Raise InputError for a classifier of a user's own that cannot be used, before days of training."""
+    """Raise InputError for a classifier of a user's own that cannot be used, before days of
+    training.
+    """
     size = OmegaConf.select(config, "data.image_size")
     if OmegaConf.select(config, "decision.model") is not None and size is not None:
         asked, (height, width) = config.copy(), size if OmegaConf.is_list(size) else (size, size)
@@ -254,7 +321,9 @@ def _try_decision_model(config: DictConfig) -> None:
 
 
 def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Path:
-    """The stage's checkpoint: shipped, or in the cache, trained now if it is not there; an interrupted one goes on."""
+    """The stage's checkpoint: shipped, or in the cache, trained now if it is not there; an
+    interrupted one goes on.
+    """
     stage, checkpoint = _stage_of(requirement, config)
     folder = checkpoint.parent
     if folder == WEIGHTS:
@@ -262,7 +331,9 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         return checkpoint
     if not checkpoint.is_file():
         with claimed(folder, wait=True):
-            if stage_folder(stage, folder) != folder:  # another process has begun it with another data set
+            if (
+                stage_folder(stage, folder) != folder
+            ):  # another process has begun it with another data set
                 return _trained_stage(name, requirement, config)
             if not checkpoint.is_file():
                 write_whole(folder / DATA_SETS, json.dumps(describe_data_sets(stage), indent=2))
@@ -272,7 +343,9 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
                 return checkpoint
     _log.info("stage %s: %s", name, typed(checkpoint))
     if stage.data.get("on_bad_sample") == "raise" and (count := skipped_in(folder)):
-        left_out = f"trained without {count} images that could not be read (data.on_bad_sample=skip)"
+        left_out = (
+            f"trained without {count} images that could not be read (data.on_bad_sample=skip)"
+        )
         _log.warning("stage %s was %s; to train it again, remove %s", name, left_out, typed(folder))
     return checkpoint
 
@@ -304,10 +377,11 @@ def _make_stage(stage: DictConfig, folder: Path) -> None:
 
 
 def predict_label_maps(config: DictConfig, folder: Path) -> Path:
-    """Predict the label map of every image of the data by the network into `folder`/label_maps, stages first.
+    """Predict the label map of every image of the data by the network into `folder`/label_maps,
+    stages first.
 
-    Returns `folder`/label_maps.json, which says what they are of, and is there when they all are. An interrupted call
-    goes on. Raises InputError for a config that cannot be run.
+    Returns `folder`/label_maps.json, which says what they are of, and is there when they all are.
+    An interrupted call goes on. Raises InputError for a config that cannot be run.
     """
     provide_stages(config)
     use_threads(config.num_threads)
@@ -317,19 +391,27 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
         config.facts = data.facts
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
     network = build(config.get("network"), "network")
-    count = write_label_maps(network, data, folder / "label_maps", device="cuda" if on_gpu else "cpu")
+    count = write_label_maps(
+        network, data, folder / "label_maps", device="cuda" if on_gpu else "cpu"
+    )
     hashes = {name: file_hash(path) for name, path in config.checkpoints.items()}
-    content = {"images": count, "data_fingerprint": data.fingerprint, "checkpoints": hashes, **config.facts}
+    content = {
+        "images": count,
+        "data_fingerprint": data.fingerprint,
+        "checkpoints": hashes,
+        **config.facts,
+    }
     index = folder / LABEL_MAPS
     write_whole(index, json.dumps(content, indent=2))
     return index
 
 
 def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
-    """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary beside it.
+    """Leave what a stage is for, for `checkpoints.NAME=`: `folder`/model.ckpt, and the vocabulary
+    beside it.
 
-    Its test figures are returned, and left in `folder`/metrics.json; of an explainer, whose figures are those of its
-    run folders, the last validation's.
+    Its test figures are returned, and left in `folder`/metrics.json; of an explainer, whose figures
+    are those of its run folders, the last validation's.
     """
     if is_overridden("test_step", fitted.module):
         (scores,) = fitted.trainer.test(fitted.module, datamodule=fitted.data, verbose=False)
@@ -356,7 +438,9 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
-    """Instantiate a config's `_target_`; InputError where that is missing, or where the object refuses its settings."""
+    """Instantiate a config's `_target_`; InputError where that is missing, or where the object
+    refuses its settings.
+    """
     if config is None or "_target_" not in config:
         raise InputError(
             f"{name} has no _target_: choose an experiment, e.g. +experiment=vqa_color (--help lists them)"
@@ -369,11 +453,15 @@ def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
-        raise InputError(f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows more)") from error
+        raise InputError(
+            f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows more)"
+        ) from error
 
 
 def _build_each(config: Mapping[str, Any] | None, name: str, kind: type[Any]) -> list[Any]:
-    built = [build(each, f"{name}.{key}") for key, each in (config or {}).items() if each is not None]
+    built = [
+        build(each, f"{name}.{key}") for key, each in (config or {}).items() if each is not None
+    ]
     for key, each in zip(config or {}, built, strict=False):
         if not isinstance(each, kind):
             raise InputError(f"{name}.{key} must be a {kind.__name__}, got {type(each).__name__}")

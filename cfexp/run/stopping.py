@@ -14,10 +14,11 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def ended_between_batches(trainer: Trainer) -> Iterator[None]:
-    """Let SIGTERM end a training between two batches, and so Ctrl-C; pressed twice, that ends it at once.
+    """Let SIGTERM end a training between two batches, and so Ctrl-C; pressed twice, that ends it at
+    once.
 
-    For SIGTERM Lightning sees to it, beside any other handler. Several processes would not all meet Ctrl-C at the same
-    batch: there it ends them at once.
+    For SIGTERM Lightning sees to it, beside any other handler. Several processes would not all meet
+    Ctrl-C at the same batch: there it ends them at once.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield

@@ -1,4 +1,6 @@
-"""Settings that a user gives and that nothing reads: said in a line, or refused where they can only be a mistake."""
+"""Settings that a user gives and that nothing reads: said in a line, or refused where they can only
+be a mistake.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -16,7 +18,9 @@ from cfexp.run.explainer_stage import is_trained
 
 
 class Rule(NamedTuple):
-    """Settings, by full name or pattern, that have no effect in some commands where `applies`, and why."""
+    """Settings, by full name or pattern, that have no effect in some commands where `applies`, and
+    why.
+    """
 
     settings: tuple[str, ...]
     commands: tuple[str, ...]
@@ -52,19 +56,51 @@ def _trains_no_explainer(config: DictConfig) -> bool:
 
 _IN_PLACE = ("max_test_questions", "predict_part", "layouts", "source", "require_labels")
 _OF_TRAINING = (
-    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "overfit_batches", "accumulate_grad_batches"),
-    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "gradient_clip_val", "val_check_interval"),
+    *(
+        "max_epochs",
+        "min_epochs",
+        "max_steps",
+        "min_steps",
+        "max_time",
+        "overfit_batches",
+        "accumulate_grad_batches",
+    ),
+    *(
+        "limit_train_batches",
+        "limit_val_batches",
+        "limit_test_batches",
+        "gradient_clip_val",
+        "val_check_interval",
+    ),
     *("check_val_every_n_epoch", "num_sanity_val_steps"),
 )
 _BOTH, _EXPLAIN, _TRAIN, _EVALUATE = ("explain", "train"), ("explain",), ("train",), ("evaluate",)
 RULES = (
-    Rule(tuple(f"data.{name}" for name in _IN_PLACE), _EXPLAIN, _given("image"), "image= is explained in its place"),
-    Rule(("label", "evaluate"), _EXPLAIN, _given("image"), "image= has no labels, and nobody judges it"),
     Rule(
-        ("evaluate", "data.max_test_questions"), _EXPLAIN, _given("questions"), "questions= are explained in its place"
+        tuple(f"data.{name}" for name in _IN_PLACE),
+        _EXPLAIN,
+        _given("image"),
+        "image= is explained in its place",
     ),
     Rule(
-        ("explainer.segmenter*", "checkpoints.segmenter", "prefixes.segmenter", "requires.segmenter*"),
+        ("label", "evaluate"),
+        _EXPLAIN,
+        _given("image"),
+        "image= has no labels, and nobody judges it",
+    ),
+    Rule(
+        ("evaluate", "data.max_test_questions"),
+        _EXPLAIN,
+        _given("questions"),
+        "questions= are explained in its place",
+    ),
+    Rule(
+        (
+            "explainer.segmenter*",
+            "checkpoints.segmenter",
+            "prefixes.segmenter",
+            "requires.segmenter*",
+        ),
         _EXPLAIN,
         _given("label_map"),
         "label_map= gives the layouts",
@@ -75,13 +111,25 @@ RULES = (
         _no_layout_is_predicted,
         "the data set gives the layouts; +layouts=predicted has them predicted",
     ),
-    Rule(("regions",), _EXPLAIN, _another("regions"), "explainer.regions= is given, too, and counts"),
-    Rule(("counter_answer",), _BOTH, _another("counter_answer"), "explainer.counter_answer= is given, too, and counts"),
+    Rule(
+        ("regions",), _EXPLAIN, _another("regions"), "explainer.regions= is given, too, and counts"
+    ),
+    Rule(
+        ("counter_answer",),
+        _BOTH,
+        _another("counter_answer"),
+        "explainer.counter_answer= is given, too, and counts",
+    ),
     *(
         Rule((name,), _BOTH, _lacks(name), "the explainer of this experiment has no such setting")
         for name in ("regions", "counter_class", "counter_answer")
     ),
-    Rule(("counter_class",), _EXPLAIN, _another("counter_class"), "explainer.counter_class= is given, too, and counts"),
+    Rule(
+        ("counter_class",),
+        _EXPLAIN,
+        _another("counter_class"),
+        "explainer.counter_class= is given, too, and counts",
+    ),
     Rule(
         (*(f"trainer.{name}" for name in _OF_TRAINING), "data.batch_size", "data.horizontal_flip"),
         _EXPLAIN,
@@ -94,17 +142,37 @@ RULES = (
         _given("module"),
         "a stage is trained and tested, and explains nothing",
     ),
-    Rule(("data.batch_size",), _TRAIN, _by_image, "data.group_by_image=true counts data.images_per_batch"),
     Rule(
-        ("data.images_per_batch",), _TRAIN, lambda config: not _by_image(config), "it is for data.group_by_image=true"
+        ("data.batch_size",),
+        _TRAIN,
+        _by_image,
+        "data.group_by_image=true counts data.images_per_batch",
     ),
-    Rule(("data.world.*",), _BOTH, _given("data.root"), "data.root= is read in place of an embedded world"),
-    Rule(("objective",), _BOTH, lambda config: HydraConfig.get().mode != RunMode.MULTIRUN, "Optuna asks for it (-m)"),
+    Rule(
+        ("data.images_per_batch",),
+        _TRAIN,
+        lambda config: not _by_image(config),
+        "it is for data.group_by_image=true",
+    ),
+    Rule(
+        ("data.world.*",),
+        _BOTH,
+        _given("data.root"),
+        "data.root= is read in place of an embedded world",
+    ),
+    Rule(
+        ("objective",),
+        _BOTH,
+        lambda config: HydraConfig.get().mode != RunMode.MULTIRUN,
+        "Optuna asks for it (-m)",
+    ),
     Rule(("name",), _EVALUATE, lambda _: True, "a run that is scored has its name already"),
     Rule(
         ("oracle_attributes", "mnac_published"),
         _EVALUATE,
-        lambda config: not _given("checkpoints.oracle")(config) and not _given("requires.oracle")(config),
+        lambda config: (
+            not _given("checkpoints.oracle")(config) and not _given("requires.oracle")(config)
+        ),
         "no oracle is given: checkpoints.oracle=PATH",
     ),
     Rule(
@@ -127,12 +195,20 @@ def say_what_has_no_effect(config: DictConfig) -> None:
     command = str(hydra.job.config_name)
     overrides = OverridesParser.create().parse_overrides([*hydra.overrides.task])
     loader = GlobalHydra.instance().config_loader()
-    added = [each for each in overrides if each.is_add() and not loader.get_group_options(each.key_or_group)]
+    added = [
+        each
+        for each in overrides
+        if each.is_add() and not loader.get_group_options(each.key_or_group)
+    ]
     if added:
-        keys = {each.key_or_group for each in added}  # the same may be given once more, without a plus
+        keys = {
+            each.key_or_group for each in added
+        }  # the same may be given once more, without a plus
         rest = [str(each.input_line) for each in overrides if each.key_or_group not in keys]
         rest += [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
-        refuse_unread(config, [each.key_or_group for each in added], compose(command, overrides=rest))
+        refuse_unread(
+            config, [each.key_or_group for each in added], compose(command, overrides=rest)
+        )
     for line in without_effect(config, [each.key_or_group for each in overrides], command):
         print(f"note: {line}")
 
@@ -145,7 +221,9 @@ def without_effect(config: DictConfig, given: Sequence[str], command: str) -> It
             if command in rule.commands and matches and rule.applies(config):
                 yield f"{name}= has no effect: {rule.reason}"
         stage = name.split(".")[1] if name.startswith("requires.") and name.count(".") > 1 else None
-        shapes = stage is not None and "network" in str(OmegaConf.select(config, f"requires.{stage}.overrides"))
+        shapes = stage is not None and "network" in str(
+            OmegaConf.select(config, f"requires.{stage}.overrides")
+        )
         if stage is not None and not shapes and _given(f"checkpoints.{stage}")(config):
             yield f"{name}= has no effect: checkpoints.{stage}= is given, so the stage is not trained"
 
@@ -159,12 +237,20 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
     for name in added:
         root, _, below = name.partition(".")
         if root == "decision" and below not in without.decision and "model" not in without.decision:
-            raise InputError(f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)")
+            raise InputError(
+                f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)"
+            )
         read = root in without or root in _ASKED_FOR or f"${{{root}" in written
         if root in ("checkpoints", "prefixes") and "explainer" in config:
-            predicted = below == "segmenter" and "segmenter_experiment" in config  # as image= wants it
-            read = predicted or below in (config.get("requires") or {}) or f"{root}.{below}" in written
+            predicted = (
+                below == "segmenter" and "segmenter_experiment" in config
+            )  # as image= wants it
+            read = (
+                predicted or below in (config.get("requires") or {}) or f"{root}.{below}" in written
+            )
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written
         if not read:
-            raise InputError(f"+{name}=: nothing reads a setting of this name; --cfg job shows those that there are")
+            raise InputError(
+                f"+{name}=: nothing reads a setting of this name; --cfg job shows those that there are"
+            )

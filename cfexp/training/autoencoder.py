@@ -19,20 +19,23 @@ Features = list[list[Tensor]]  # of each scale the maps of every layer, the last
 
 
 class AutoencoderStage(ScoredStage):
-    """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the same image.
+    """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the
+    same image.
 
-        L_G = adversarial_weight * hinge + matching_weight * feature matching + perceptual_weight * perceptual
+        L_G = adversarial_weight * hinge + matching_weight * feature matching + perceptual_weight *
+        perceptual
               + l1_weight * area-weighted L1                                                the last one ours
         L_D = hinge
 
-    network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one. feature_network:
-    images -> feature maps, frozen here, for the perceptual loss, with `perceptual_layers` the weight of each map (the
-    defaults are VGG19's); None leaves that out. It must not be the network that is explained later: what the explained
-    one sees would be reconstructed for it.
-    l1_weight: of the L1 distance, in which each region of an image counts by the square root of its area: else a lamp
-    of twenty pixels is lost.
-    generator_optimizer, discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
-    0.9, rates 1e-4 and 4e-4). warmup, cooldown: of both, see `by_step` (published: 0 and 0.5, lowered each epoch).
+    network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one.
+    feature_network: images -> feature maps, frozen here, for the perceptual loss, with
+    `perceptual_layers` the weight of each map (the defaults are VGG19's); None leaves that out. It
+    must not be the network that is explained later: what the explained one sees would be
+    reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by
+    the square root of its area: else a lamp of twenty pixels is lost. generator_optimizer,
+    discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
+    0.9, rates 1e-4 and 4e-4). warmup, cooldown: of both, see `by_step` (published: 0 and 0.5,
+    lowered each epoch).
     """
 
     network: SEAN
@@ -68,7 +71,8 @@ class AutoencoderStage(ScoredStage):
         """One step of the generator, then one of the discriminator (1:1)."""
         optimizers = self.optimizers()
         generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
-        # From before the forward pass on: else the discriminator's weights take gradients that nobody uses.
+        # From before the forward pass on: else the discriminator's weights take gradients that
+        # nobody uses.
         self.toggle_optimizer(generator_optimizer)
         image = self.network(batch.image, batch.label_map)
         terms = self._generator_terms(batch, image)
@@ -82,13 +86,17 @@ class AutoencoderStage(ScoredStage):
         schedulers = self.lr_schedulers()  # under manual optimisation nobody else steps them
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()  # type: ignore[union-attr]
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image))
+        self.log_dict(
+            {f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=len(image)
+        )
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip the gradients: by now mixed precision has taken its scale off them."""
         if self.clip_norm is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+            self.clip_gradients(
+                optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm"
+            )
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """As in the base: of all three networks."""
@@ -121,7 +129,9 @@ class AutoencoderStage(ScoredStage):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the network that only looks on: whoever resumes has it from its own stage."""
         state: dict[str, Tensor] = checkpoint["state_dict"]
-        kept = {name: value for name, value in state.items() if not name.startswith("feature_network.")}
+        kept = {
+            name: value for name, value in state.items() if not name.startswith("feature_network.")
+        }
         checkpoint["state_dict"] = kept
 
     def train(self, mode: bool = True) -> "AutoencoderStage":
@@ -138,15 +148,23 @@ class AutoencoderStage(ScoredStage):
             terms["adversarial"] = self.adversarial_weight * losses.hinge_generator(_scores(fake))
             terms["matching"] = self.matching_weight * losses.feature_matching(real, fake)
         if self.feature_network is not None:
-            perceptual = losses.perceptual(self.feature_network, image, batch.image, self.perceptual_layers)
+            perceptual = losses.perceptual(
+                self.feature_network, image, batch.image, self.perceptual_layers
+            )
             terms["perceptual"] = self.perceptual_weight * perceptual
         if self.l1_weight > 0:
-            l1 = losses.region_weighted_l1(batch.image, image, batch.label_map, self.network.num_regions)
+            l1 = losses.region_weighted_l1(
+                batch.image, image, batch.label_map, self.network.num_regions
+            )
             terms["l1"] = self.l1_weight * l1
         return terms
 
-    def _discriminate(self, query: Tensor, image: Tensor, label_map: Tensor) -> tuple[Features, Features]:
-        """The discriminator's features of the real images and of the generated ones, seen as one batch."""
+    def _discriminate(
+        self, query: Tensor, image: Tensor, label_map: Tensor
+    ) -> tuple[Features, Features]:
+        """The discriminator's features of the real images and of the generated ones, seen as one
+        batch.
+        """
         assert self.discriminator is not None
         features = self.discriminator(torch.cat([query, image]), label_map.repeat(2, 1, 1))
         halves = [[layer.chunk(2) for layer in scale] for scale in features]

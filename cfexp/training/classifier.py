@@ -17,8 +17,8 @@ from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
 FADES = 0.3  # of a yes, where no light were left
-# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from the start on leaves
-# nothing to be learnt.
+# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from
+# the start on leaves nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 RARE = 0.03  # the share of a label's rarer value that is worth a word: a model that never says it looks right
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
@@ -26,22 +26,24 @@ _log = logging.getLogger(__name__)
 
 
 class ClassifierStage(ScoredStage):
-    """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are not known count for
-    nothing.
+    """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are
+    not known count for nothing.
 
-    network: images (B, 3, H, W) in [-1, 1] -> logits (B, K). heads: which labels of the data it is trained on, by name;
-    None = all. Its head k is the k-th of these.
-    label_smoothing: labels are this far from 0 and 1 (published: 0); on a world that is learnt without a mistake it
-    keeps the logits within bounds, from which a search can turn them.
-    mixup: alpha of Zhang et al. 2018 (published: 0, without): an image is mixed with another one of its batch, and the
-    labels in the same ratio, so that a change half made is a decision half made, and a search does not stop there.
-    recolored: names of regions that the decision must not hang on (published: none). A quarter of them, drawn anew for
-    each image, are tinted in a random colour; and all their pixels move a little against the decision, by one step of
-    its gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows. Of the other
-    regions half are dimmed: a model that tells the faintest lamp has a gradient where a lamp is off.
-    faded: names of those others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a
-    yes is left, so that a search from a green lamp turns it down first, and finds red there.
-    perturbation: what training images go through first; None = nothing. warmup, cooldown: see `by_step`; published: 0.
+    network: images (B, 3, H, W) in [-1, 1] -> logits (B, K). heads: which labels of the data it is
+    trained on, by name; None = all. Its head k is the k-th of these. label_smoothing: labels are
+    this far from 0 and 1 (published: 0); on a world that is learnt without a mistake it keeps the
+    logits within bounds, from which a search can turn them. mixup: alpha of Zhang et al. 2018
+    (published: 0, without): an image is mixed with another one of its batch, and the labels in the
+    same ratio, so that a change half made is a decision half made, and a search does not stop
+    there. recolored: names of regions that the decision must not hang on (published: none). A
+    quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
+    move a little against the decision, by one step of its gradient's sign from a random start (Wong
+    et al. 2020), as a search finds what no tint shows. Of the other regions half are dimmed: a
+    model that tells the faintest lamp has a gradient where a lamp is off. faded: names of those
+    others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a yes
+    is left, so that a search from a green lamp turns it down first, and finds red there.
+    perturbation: what training images go through first; None = nothing. warmup, cooldown: see
+    `by_step`; published: 0.
     """
 
     def __init__(
@@ -65,8 +67,8 @@ class ClassifierStage(ScoredStage):
         self.scores: list[HeadScores] = []
 
     def setup(self, stage: str) -> None:
-        """Look the heads up; raises InputError for one that is no label of the data, of which no training image has a
-        label, or that has one value only in all of them.
+        """Look the heads up; raises InputError for one that is no label of the data, of which no
+        training image has a label, or that has one value only in all of them.
         """
         columns = self._columns()
         if stage == "fit":
@@ -76,7 +78,9 @@ class ClassifierStage(ScoredStage):
                 known = values[~values.isnan()]
                 if len(known) == 0:
                     problem = f"no image to train on has a known label {names[column]!r}"
-                    raise InputError(f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)")
+                    raise InputError(
+                        f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)"
+                    )
                 if len(known) > 1 and (known == known[0]).all():
                     raise InputError(_one_value(names[column], bool(known[0] > 0.5), len(known)))
                 rarer = min(float(known.mean()), 1 - float(known.mean()))
@@ -92,7 +96,9 @@ class ClassifierStage(ScoredStage):
             labels = labels * left
         image = self.perturbation(image)
         if self.mixup > 0:
-            alpha = torch.tensor(self.mixup, dtype=torch.float32)  # of bf16-true there are no such draws
+            alpha = torch.tensor(
+                self.mixup, dtype=torch.float32
+            )  # of bf16-true there are no such draws
             share = torch.distributions.Beta(alpha, alpha).sample((len(image), 1)).to(image)
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
             labels = torch.lerp(labels.roll(1, 0), labels, share)  # unknown where either is
@@ -111,16 +117,20 @@ class ClassifierStage(ScoredStage):
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
         labels = self._labels(batch)
-        right = ((self.network(batch.image) > 0) == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
+        right = (
+            ((self.network(batch.image) > 0) == (labels > 0.5))
+            .float()
+            .where(~labels.isnan(), torch.nan)
+        )
         if not self.scores:
             self.scores = [HeadScores().to(self.device) for _ in range(labels.shape[1])]
         for scores, column, label in zip(self.scores, right.T, labels.T, strict=True):
             scores.update(column, label)
 
     def log_scores(self, part: str) -> None:
-        """Of each head, and of several the mean, in percent: the accuracy; `majority`, the share of the label's more
-        frequent value, which is the accuracy of a model that always says it; and `balanced`, the mean of the accuracies
-        on either value, where images of both were seen.
+        """Of each head, and of several the mean, in percent: the accuracy; `majority`, the share of
+        the label's more frequent value, which is the accuracy of a model that always says it; and
+        `balanced`, the mean of the accuracies on either value, where images of both were seen.
         """
         names = data_of(self).class_names
         heads = [100 * scores.compute() for scores in self.scores]
@@ -143,28 +153,45 @@ class ClassifierStage(ScoredStage):
         return min(max((done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """The images, some of the regions in `recolored` covered with a colour, and some of the others dimmed.
+        """The images, some of the regions in `recolored` covered with a colour, and some of the
+        others dimmed.
 
-        Also (B, 1, H, W) bool, which pixels are of a region in `recolored`; and (B, 1), what is left of a yes.
+        Also (B, 1, H, W) bool, which pixels are of a region in `recolored`; and (B, 1), what is
+        left of a yes.
         """
         count, device = len(batch.image), batch.image.device
-        named, faded = self._regions(self.recolored).to(device), self._regions(self.faded).to(device)
+        named, faded = (
+            self._regions(self.recolored).to(device),
+            self._regions(self.faded).to(device),
+        )
         drawn = named & (torch.rand(count, len(named), device=device) < RECOLORED_SHARE)
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = torch.rand(count, 1, 1, 1, device=device)
         dimmed = ~named & (torch.rand(count, len(named), device=device) < DIMMED_SHARE)
-        light = torch.empty(count, len(named), device=device).uniform_(LEAST_LIGHT, 1).where(dimmed, 1.0)
+        light = (
+            torch.empty(count, len(named), device=device)
+            .uniform_(LEAST_LIGHT, 1)
+            .where(dimmed, 1.0)
+        )
         light = light.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)[:, None]
         image = torch.lerp((batch.image + 1) * light - 1, color, opacity * inside[:, None])
         dark = (1 - light) * faded[batch.label_map][:, None]
-        return image, named[batch.label_map][:, None], 1 - FADES * dark.flatten(1).amax(1, keepdim=True)
+        return (
+            image,
+            named[batch.label_map][:, None],
+            1 - FADES * dark.flatten(1).amax(1, keepdim=True),
+        )
 
     def _regions(self, names: list[str]) -> Tensor:
-        """Which regions of the data are named, (R,) bool; raises InputError for a name that is none of them."""
+        """Which regions of the data are named, (R,) bool; raises InputError for a name that is none
+        of them.
+        """
         regions = data_of(self).region_names
         if unknown := [name for name in names if name not in regions]:
-            raise InputError(f"recolored, faded: {unknown[0]!r} is none of the regions {', '.join(regions)}")
+            raise InputError(
+                f"recolored, faded: {unknown[0]!r} is none of the regions {', '.join(regions)}"
+            )
         return torch.tensor([region in names for region in regions])
 
     def _labels(self, batch: ImageBatch) -> Tensor:
@@ -174,16 +201,25 @@ class ClassifierStage(ScoredStage):
         names = data_of(self).class_names
         if unknown := [head for head in self.heads or [] if head not in names]:
             raise InputError(f"heads: {unknown[0]!r} is none of the labels {', '.join(names)}")
-        return list(range(len(names))) if self.heads is None else [names.index(head) for head in self.heads]
+        return (
+            list(range(len(names)))
+            if self.heads is None
+            else [names.index(head) for head in self.heads]
+        )
 
 
 class HeadScores(nn.Module):
-    """How often a head is right, over all batches and processes; labels that are not known count for nothing."""
+    """How often a head is right, over all batches and processes; labels that are not known count
+    for nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        # torchmetrics' own multilabel accuracy refuses a single label. Right where the label is yes, where no, and all.
-        self.right, self.right_yes, self.right_no, self.yes = (MeanMetric(nan_strategy="ignore") for _ in range(4))
+        # torchmetrics' own multilabel accuracy refuses a single label. Right where the label is
+        # yes, where no, and all.
+        self.right, self.right_yes, self.right_no, self.yes = (
+            MeanMetric(nan_strategy="ignore") for _ in range(4)
+        )
 
     def update(self, right: Tensor, label: Tensor) -> None:
         """(B,) of a batch, 0 or 1 and NaN where the label is not known."""
@@ -193,7 +229,9 @@ class HeadScores(nn.Module):
         self.right_no.update(right.where(label < 0.5, torch.nan))
 
     def compute(self) -> Tensor:
-        """(3,) shares: right; of the label's more frequent value; right on either value, on average (NaN: one only)."""
+        """(3,) shares: right; of the label's more frequent value; right on either value, on average
+        (NaN: one only).
+        """
         yes = self.yes.compute()
         balanced = (self.right_yes.compute() + self.right_no.compute()) / 2
         return torch.stack([self.right.compute(), torch.maximum(yes, 1 - yes), balanced])
@@ -207,7 +245,9 @@ def _one_value(label: str, value: bool, count: int) -> str:
 
 
 def _against(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
-    """Images (B, 3, H, W) after a step against the loss, each pixel at most `reach` (B, 1, H, W) from where it was."""
+    """Images (B, 3, H, W) after a step against the loss, each pixel at most `reach` (B, 1, H, W)
+    from where it was.
+    """
     start = reach * torch.empty_like(image).uniform_(-1, 1)
     moved = (image + start).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(moved), moved)

@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def by_step(optimizer: Optimizer, total: float, warmup: float, cooldown: float) -> dict[str, Any]:
-    """For `configure_optimizers`: the rate rises over the first `warmup` share of `total` steps, and falls linearly
-    over the last `cooldown` share; both 0 = constant. total: see `whole_length`.
+    """For `configure_optimizers`: the rate rises over the first `warmup` share of `total` steps,
+    and falls linearly over the last `cooldown` share; both 0 = constant. total: see `whole_length`.
     """
 
     def factor(step: int) -> float:
@@ -19,13 +19,17 @@ def by_step(optimizer: Optimizer, total: float, warmup: float, cooldown: float) 
         fall = (1 - done) / cooldown if cooldown > 0 else 1.0
         return max(min(1.0, rise, fall), 1e-3)
 
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+    }
 
 
 def whole_length(trainer: Trainer) -> float:
     """The optimizer's steps of all epochs.
 
-    `max_steps` and `max_time` end a training before and are not its length, so that it may go on with larger ones.
+    `max_steps` and `max_time` end a training before and are not its length, so that it may go on
+    with larger ones.
     """
     steps = float(trainer.estimated_stepping_batches)  # which also knows of the batches
     batches, epochs = trainer.num_training_batches, trainer.max_epochs

@@ -16,9 +16,9 @@ from cfexp.training.stage import ScoredStage
 class SegmenterStage(ScoredStage):
     """Cross-entropy at each pixel (STEEX, Jacob et al. 2022, section 4.1: DeepLabV3).
 
-    network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this region count for
-    nothing; None = all count. (The published script ignores region 0, which for faces is the background: a mistake.)
-    warmup, cooldown: see `by_step`; published: 0.
+    network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this
+    region count for nothing; None = all count. (The published script ignores region 0, which for
+    faces is the background: a mistake.) warmup, cooldown: see `by_step`; published: 0.
     """
 
     def __init__(
@@ -35,7 +35,9 @@ class SegmenterStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        losses = F.cross_entropy(self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum")
+        losses = F.cross_entropy(
+            self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum"
+        )
         # torch's own mean is NaN for a batch of which nothing counts.
         loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
         return self.log_loss(loss, len(batch.image))
@@ -50,7 +52,9 @@ class SegmenterStage(ScoredStage):
         if not self.scores:
             count, ignored = logits.shape[1], None if self.ignored < 0 else self.ignored
             self.scores = {
-                "pixel_accuracy": MulticlassAccuracy(count, average="micro", ignore_index=ignored).to(self.device),
+                "pixel_accuracy": MulticlassAccuracy(
+                    count, average="micro", ignore_index=ignored
+                ).to(self.device),
                 "mean_iou": MulticlassJaccardIndex(count, ignore_index=ignored).to(self.device),
             }
             self.majority = MajorityShare(count).to(self.device)
@@ -59,8 +63,9 @@ class SegmenterStage(ScoredStage):
         self.majority.update(batch.label_map[batch.label_map != self.ignored])
 
     def log_scores(self, part: str) -> None:
-        """In percent: pixel accuracy, mean intersection over union of the regions that occur, and beside them
-        `pixel_majority`, the share of the most frequent region, which is the accuracy of a map that holds it alone.
+        """In percent: pixel accuracy, mean intersection over union of the regions that occur, and
+        beside them `pixel_majority`, the share of the most frequent region, which is the accuracy
+        of a map that holds it alone.
         """
         for name, score in self.scores.items():
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)

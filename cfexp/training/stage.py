@@ -34,7 +34,9 @@ class ScoredStage(LightningModule):
         raise NotImplementedError
 
     def log_scores(self, part: str) -> None:
-        """Log the figures of all batches since the last time as `part`/..., and forget those batches."""
+        """Log the figures of all batches since the last time as `part`/..., and forget those
+        batches.
+        """
         raise NotImplementedError
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
@@ -45,7 +47,9 @@ class ScoredStage(LightningModule):
         return {"network": lambda: self.network(image)}
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The network alone, under its own names: whoever uses it needs nothing of how it was trained."""
+        """The network alone, under its own names: whoever uses it needs nothing of how it was
+        trained.
+        """
         return self.network.state_dict()
 
     def log_loss(self, loss: Tensor, count: int) -> Tensor:
@@ -72,5 +76,7 @@ class ScoredStage(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The injected optimizer over what is not frozen, with the schedule by step."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        optimizer = self.optimizer(
+            parameter for parameter in self.parameters() if parameter.requires_grad
+        )
         return by_step(optimizer, whole_length(self.trainer), self.warmup, self.cooldown)

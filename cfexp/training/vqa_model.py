@@ -18,10 +18,12 @@ from cfexp.training.stage import ScoredStage
 
 
 class VQAModelStage(ScoredStage):
-    """Cross-entropy on the consensus answer (specs of MLB's public code); what is validated is the official accuracy.
+    """Cross-entropy on the consensus answer (specs of MLB's public code); what is validated is the
+    official accuracy.
 
-    Deviation: the learning rate rises over the first `warmup` share of the steps and falls linearly over the last
-    `cooldown` share (both 0: constant, as published), and gradients are clipped by the trainer.
+    Deviation: the learning rate rises over the first `warmup` share of the steps and falls linearly
+    over the last `cooldown` share (both 0: constant, as published), and gradients are clipped by
+    the trainer.
 
     perturbation: what training images go through first; None = nothing.
     """
@@ -44,10 +46,10 @@ class VQAModelStage(ScoredStage):
             data: Any = data_of(self)
             answers = data.dataset("train").answer
             if len(answers) > 1 and (answers == answers[0]).all():
-                problem = (
-                    f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
+                problem = f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
+                raise InputError(
+                    f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)"
                 )
-                raise InputError(f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)")
 
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
         """Loss of a batch of questions; the backbone sees each distinct image once."""
@@ -77,12 +79,15 @@ class VQAModelStage(ScoredStage):
             [record.answer_type for record in records],
             batch.question_id,
         )
-        types = torch.tensor([data.question_types.index(record.question_type) for record in records])
+        types = torch.tensor(
+            [data.question_types.index(record.question_type) for record in records]
+        )
         self.majority.update(batch.answer, types.to(batch.answer.device))
 
     def log_scores(self, part: str) -> None:
-        """Overall and for each question type, in percent: the official accuracy; and `majority`, the share of the most
-        frequent consensus answer of the vocabulary, which is about what always giving it would reach.
+        """Overall and for each question type, in percent: the official accuracy; and `majority`,
+        the share of the most frequent consensus answer of the vocabulary, which is about what
+        always giving it would reach.
         """
         assert self.accuracy is not None  # a batch came first
         data: Any = data_of(self)

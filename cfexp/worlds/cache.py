@@ -22,15 +22,22 @@ _CHUNK = 32  # scenes that a process draws at a time
 
 
 def parameters_key(version: int, parameters: Any) -> str:
-    """A short hash of a world's parameters (a dataclass) and of the version of its drawing: its cache folder's name."""
+    """A short hash of a world's parameters (a dataclass) and of the version of its drawing: its
+    cache folder's name.
+    """
     text = json.dumps([version, asdict(parameters)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def check_types(parameters: Any, shares: Collection[str] = ()) -> None:
-    """Raise InputError unless every field of a world's parameters is an int, or for those in `shares` a number."""
+    """Raise InputError unless every field of a world's parameters is an int, or for those in
+    `shares` a number.
+    """
     for field in fields(parameters):
-        value, numbers = getattr(parameters, field.name), (int, float) if field.name in shares else (int,)
+        value, numbers = (
+            getattr(parameters, field.name),
+            (int, float) if field.name in shares else (int,),
+        )
         if type(value) not in numbers:
             kind = "number" if float in numbers else "whole number"
             raise InputError(f"world.{field.name} must be a {kind}, got {value!r}")
@@ -39,17 +46,22 @@ def check_types(parameters: Any, shares: Collection[str] = ()) -> None:
 def cached_world(name: str, key: str, write: Callable[[Path], None], cache_dir: Path) -> Path:
     """The folder `name`-`key` under `cache_dir`, which `write` fills now if it is not there.
 
-    It is written beside its final place and renamed when complete, so an interrupted or concurrent run never leaves,
-    nor reads, half of one. Raises InputError where `cache_dir` cannot be made or written to.
+    It is written beside its final place and renamed when complete, so an interrupted or concurrent
+    run never leaves, nor reads, half of one. Raises InputError where `cache_dir` cannot be made or
+    written to.
     """
     folder = Path(cache_dir) / f"{name}-{key}"
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".partial", dir=folder.parent))
+        unfinished = Path(
+            tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".partial", dir=folder.parent)
+        )
     except OSError as error:
-        problem = f"the embedded {name} cannot be written under cache_dir={cache_dir}: {error.strerror}"
+        problem = (
+            f"the embedded {name} cannot be written under cache_dir={cache_dir}: {error.strerror}"
+        )
         raise InputError(f"{problem}; give a folder that you may write to") from error
     try:
         write(unfinished)
@@ -65,7 +77,8 @@ def cached_world(name: str, key: str, write: Callable[[Path], None], cache_dir: 
 
 
 def draw_all(draw: Callable[[int], Drawn], count: int, description: str) -> Iterator[Drawn]:
-    """draw(0), draw(1), ... draw(count - 1), by as many processes as this one has cores, with a progress bar.
+    """draw(0), draw(1), ... draw(count - 1), by as many processes as this one has cores, with a
+    progress bar.
 
     `draw` must depend on nothing but its number, and be such that it can be pickled.
     """
@@ -74,9 +87,12 @@ def draw_all(draw: Callable[[int], Drawn], count: int, description: str) -> Iter
     if cores == 1 or count < 4 * _CHUNK or multiprocessing.current_process().daemon:
         yield from track(map(draw, range(count)), description=description, total=count)
         return
-    # Forked, as data loaders' workers are: a script need not guard its main part, and nothing is imported again.
+    # Forked, as data loaders' workers are: a script need not guard its main part, and nothing is
+    # imported again.
     with multiprocessing.get_context("fork").Pool(cores, _leave_interrupts_to_parent) as pool:
-        yield from track(pool.imap(draw, range(count), _CHUNK), description=description, total=count)
+        yield from track(
+            pool.imap(draw, range(count), _CHUNK), description=description, total=count
+        )
 
 
 def _leave_interrupts_to_parent() -> None:
@@ -86,6 +102,8 @@ def _leave_interrupts_to_parent() -> None:
 def dump_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file that is on the disk when this returns."""
     with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content))  # dump() would take five times as long: it is not written in C
+        file.write(
+            json.dumps(content)
+        )  # dump() would take five times as long: it is not written in C
         file.flush()
         os.fsync(file.fileno())

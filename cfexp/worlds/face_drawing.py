@@ -1,7 +1,8 @@
-"""The embedded faces as pixels: layers with soft edges, painted from back to front, each one region of the layout.
+"""The embedded faces as pixels: layers with soft edges, painted from back to front, each one region
+of the layout.
 
-Everything that the layout does not fix is uniform over its region: a colour, and a texture that hangs on the face
-itself. So it can be said in one style code a region class, as SEAN has it.
+Everything that the layout does not fix is uniform over its region: a colour, and a texture that
+hangs on the face itself. So it can be said in one style code a region class, as SEAN has it.
 """
 
 from typing import NamedTuple
@@ -34,7 +35,8 @@ def draw_faces(faces: Table, size: int) -> Drawing:
 class _Canvas:
     """N pictures under way, with the coordinates of each face.
 
-    `x`, `y`: of the picture, in 1/64 of its side. `u`, `v`: of the face (right, down), 0 between the eyes.
+    `x`, `y`: of the picture, in 1/64 of its side. `u`, `v`: of the face (right, down), 0 between
+    the eyes.
     """
 
     def __init__(self, faces: Table, size: int) -> None:
@@ -58,7 +60,10 @@ class _Canvas:
             return
         near = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         full = color[near] if color.ndim == 4 else color[:, None, None, :].astype(np.float32)
-        full = full * np.broadcast_to(np.asarray(shade, dtype=np.float32), cover.shape)[near][..., None]
+        full = (
+            full
+            * np.broadcast_to(np.asarray(shade, dtype=np.float32), cover.shape)[near][..., None]
+        )
         self.colors[near] += cover[near][..., None] * (full - self.colors[near])
         self.labels[near][cover[near] >= 0.5] = REGIONS.index(region)
 
@@ -72,7 +77,9 @@ def _draw_behind(canvas: _Canvas, faces: Table) -> None:
     fall = np.where(_wide(faces["long_hair"]), 24.0, 3.0)
     skull = _ellipse(u, v + 5, width + 2.8, 19.5)
     curtain = np.maximum(np.abs(u) - width - 2.8 - 0.04 * (v + 5), np.maximum(v - fall, -v - 5))
-    canvas.paint("hair", np.minimum(skull, curtain), faces["hair_color"], _strands(canvas, faces) * 0.86)
+    canvas.paint(
+        "hair", np.minimum(skull, curtain), faces["hair_color"], _strands(canvas, faces) * 0.86
+    )
     neck = np.maximum(np.abs(u) - 7.4 + np.clip((22 - v) * 0.08, 0, 1), 8 - v)
     canvas.paint("neck", neck, faces["skin"], 0.82 + 0.012 * np.clip(v - 18, 0, 10))
     down = canvas.y - _wide(faces["y"])
@@ -99,15 +106,22 @@ def _draw_head(canvas: _Canvas, faces: Table) -> None:
     radius = (u / width) ** 2 + (v / 20.5) ** 2
     shade = 1.03 - 0.13 * radius - 0.03 * u / width
     skin = faces["skin"][:, None, None, :].astype(np.float32) * shade[..., None]
-    stubble = _wide(faces["stubble"]) * _ramp(v, 7.5, 11.5) * np.clip(1.25 - _ramp(-v, -11, -6), 0, 1)
+    stubble = (
+        _wide(faces["stubble"]) * _ramp(v, 7.5, 11.5) * np.clip(1.25 - _ramp(-v, -11, -6), 0, 1)
+    )
     skin += stubble[..., None] * (0.4 * faces["brow_color"][:, None, None, :] + 0.35 * skin - skin)
-    blush = _wide(faces["rosy"]) * np.exp(-(((np.abs(u - turn) - 8.5) / 3.6) ** 2) - ((v - 7) / 3.2) ** 2)
+    blush = _wide(faces["rosy"]) * np.exp(
+        -(((np.abs(u - turn) - 8.5) / 3.6) ** 2) - ((v - 7) / 3.2) ** 2
+    )
     skin *= 1 - 0.3 * blush[..., None] * np.array((0, 1, 0.75), dtype=np.float32)
     canvas.paint("skin", outline, skin, 1 - _wide(faces["wrinkles"]) * _lines(u - turn, v))
     half = np.select([_wide(faces["big_nose"]), _wide(faces["pointy_nose"])], [4.3, 2.3], 3.2)
     height = v - 1.5
     nose_width = half * (0.45 + 0.55 * np.clip(height / 5, 0, 1))
-    nose = np.maximum(np.abs(u - 1.5 * turn) - nose_width, np.maximum(-height, height - 6.5 + 0.1 * (u - turn) ** 2))
+    nose = np.maximum(
+        np.abs(u - 1.5 * turn) - nose_width,
+        np.maximum(-height, height - 6.5 + 0.1 * (u - turn) ** 2),
+    )
     canvas.paint("nose", nose, faces["skin"], 1.04 - 0.05 * np.clip(height - 1, 0, 6))
 
 
@@ -133,24 +147,37 @@ def _draw_eyes(canvas: _Canvas, faces: Table) -> None:
         eye = _ellipse(across, v, 4.0, height)
         iris = np.clip(0.5 - (np.hypot(across - 0.5 * turn, v) - 2.2), 0, 1)[..., None]
         pupil = np.clip(0.5 - (np.hypot(across - 0.5 * turn, v) - 1.0), 0, 1)[..., None]
-        colors = 0.96 * (1 - iris) + faces["iris"][:, None, None, :] * iris * (1 - pupil) + 0.05 * pupil
-        canvas.paint(f"{name}_eye", eye, colors.astype(np.float32), np.clip(1.0 - 0.3 * (-v - height + 1.2), 0.5, 1))
+        colors = (
+            0.96 * (1 - iris) + faces["iris"][:, None, None, :] * iris * (1 - pupil) + 0.05 * pupil
+        )
+        canvas.paint(
+            f"{name}_eye",
+            eye,
+            colors.astype(np.float32),
+            np.clip(1.0 - 0.3 * (-v - height + 1.2), 0.5, 1),
+        )
         bow = v + 5.5 - arch * ((across + 0.9 * side) / 4.6) ** 2 + 0.5 * arch
         brow = np.maximum(np.abs(bow) - thick * (1.1 - 0.06 * side * across), np.abs(across) - 4.6)
         canvas.paint(f"{name}_brow", brow, faces["brow_color"])
 
 
 def _draw_mouth(canvas: _Canvas, faces: Table) -> None:
-    """What decides Smiling, in any layout: white teeth between bright lips, or dark lips that are closed."""
+    """What decides Smiling, in any layout: white teeth between bright lips, or dark lips that are
+    closed.
+    """
     u, v = canvas.u - _wide(faces["turn"]), canvas.v - 13
     width, curve = _wide(faces["mouth_width"]), _wide(faces["mouth_curve"])
     bent = v + curve * ((u / width) ** 2 - 0.4)
     thick = _wide(faces["lip_height"])
     inside = _wide(faces["mouth_height"]) * np.clip(1 - (u / width) ** 2, 0, 1) ** 0.7
-    outside = (_wide(faces["mouth_height"]) + thick) * np.clip(1 - (u / (width + 1.4)) ** 2, 0, 1) ** 0.6
+    outside = (_wide(faces["mouth_height"]) + thick) * np.clip(
+        1 - (u / (width + 1.4)) ** 2, 0, 1
+    ) ** 0.6
     outer = np.maximum(np.abs(bent) - outside, np.abs(u) - width - 1.4)
     smiling, lipstick = faces["smiling"][:, None], faces["lipstick"][:, None]
-    lips = np.where(lipstick, (0.86, 0.22, 0.34), 0.62 * faces["skin"] + np.array((0.24, 0.06, 0.08)))
+    lips = np.where(
+        lipstick, (0.86, 0.22, 0.34), 0.62 * faces["skin"] + np.array((0.24, 0.06, 0.08))
+    )
     lips = lips * np.where(smiling, (1.1, 1.1, 1.1), (0.7, 0.58, 0.6))
     canvas.paint("upper_lip", np.maximum(outer, bent), lips, 0.94)
     canvas.paint("lower_lip", np.maximum(outer, -bent), lips)
@@ -167,10 +194,13 @@ def _draw_above(canvas: _Canvas, faces: Table) -> None:
     width = _wide(faces["face_width"])
     bangs, receding = _wide(faces["bangs"]), _wide(faces["receding"])
     line = np.where(bangs, -9.6, np.where(receding, -16.5, -13.0))
-    # Behind the temples the hair comes down to the ears; receding hair leaves the corners of the forehead free.
+    # Behind the temples the hair comes down to the ears; receding hair leaves the corners of the
+    # forehead free.
     corner = np.where(receding, 0.0, np.where(bangs, 0.02, 0.055))
     front = np.maximum(v - line - corner * u**2, _ellipse(u, v + 5, width + 2.8, 19.5))
-    strand = np.maximum(width - 0.8 - np.abs(u), np.maximum(-v - 8, v - np.where(_wide(faces["long_hair"]), 22, -4)))
+    strand = np.maximum(
+        width - 0.8 - np.abs(u), np.maximum(-v - 8, v - np.where(_wide(faces["long_hair"]), 22, -4))
+    )
     strand = np.maximum(strand, np.abs(u) - width - 2.8 - 0.04 * (v + 5))
     canvas.paint("hair", np.minimum(front, strand), faces["hair_color"], _strands(canvas, faces))
     crown = np.maximum(_ellipse(u, v + 8, width + 3.6, 18), v + 11)
@@ -191,10 +221,16 @@ def _strands(canvas: _Canvas, faces: Table) -> Array:
 
 
 def _lines(u: Array, v: Array) -> Array:
-    """How dark the lines of an old skin are, 0 to 1: across the forehead and cheeks, and from nose to mouth."""
+    """How dark the lines of an old skin are, 0 to 1: across the forehead and cheeks, and from nose
+    to mouth.
+    """
     waves = np.cos((v + 0.02 * u**2 + 0.6) * (2 * np.pi / 4))
     across = np.clip(2.4 * waves - 1, 0, 1) * np.where(v < -2, 1, 0.7)
-    fold = np.exp(-(((np.abs(u) - 4.6 - 0.38 * (v - 6)) / 0.8) ** 2)) * _ramp(v, 5, 7) * _ramp(-v, -15, -13)
+    fold = (
+        np.exp(-(((np.abs(u) - 4.6 - 0.38 * (v - 6)) / 0.8) ** 2))
+        * _ramp(v, 5, 7)
+        * _ramp(-v, -15, -13)
+    )
     lines: Array = 0.06 + 0.32 * np.maximum(across, fold)
     return lines
 
@@ -220,7 +256,9 @@ def _ellipse(u: Array, v: Array, half_width: Array | float, half_height: Array |
     return np.where(radius < 0.5, -0.5 * np.minimum(half_width, half_height), distance)
 
 
-def _box(u: Array, v: Array, half_width: Array | float, half_height: Array | float, corner: float) -> Array:
+def _box(
+    u: Array, v: Array, half_width: Array | float, half_height: Array | float, corner: float
+) -> Array:
     """The signed distance to a box with round corners."""
     du, dv = np.abs(u) - half_width + corner, np.abs(v) - half_height + corner
     outside = np.hypot(np.maximum(du, 0), np.maximum(dv, 0))

@@ -1,6 +1,8 @@
-"""Who is in the embedded faces and how each picture of them differs: plain tables of numbers, drawn from one seed.
+"""Who is in the embedded faces and how each picture of them differs: plain tables of numbers, drawn
+from one seed.
 
-A table is a dict of (N, ...) arrays, one row a face. Lengths are in 1/64 of the image side, colours RGB in 0..1.
+A table is a dict of (N, ...) arrays, one row a face. Lengths are in 1/64 of the image side, colours
+RGB in 0..1.
 """
 
 from typing import Any
@@ -21,22 +23,32 @@ CONSTANT_ATTRIBUTES = (
 # What decides an attribute of the two that are explained, among the regions of the layout.
 CAUSAL_REGIONS = {"Smiling": ("mouth", "upper_lip", "lower_lip"), "Young": ("skin", "hair")}
 
-_SKIN_TONES = np.array([(0.48, 0.32, 0.23), (0.66, 0.46, 0.34), (0.83, 0.62, 0.48), (0.92, 0.74, 0.61)])
+_SKIN_TONES = np.array(
+    [(0.48, 0.32, 0.23), (0.66, 0.46, 0.34), (0.83, 0.62, 0.48), (0.92, 0.74, 0.61)]
+)
 _PALE = np.array((0.99, 0.90, 0.84))
-_HAIR = {"Black_Hair": (0.15, 0.13, 0.14), "Brown_Hair": (0.43, 0.27, 0.15), "Blond_Hair": (0.89, 0.74, 0.42)}
+_HAIR = {
+    "Black_Hair": (0.15, 0.13, 0.14),
+    "Brown_Hair": (0.43, 0.27, 0.15),
+    "Blond_Hair": (0.89, 0.74, 0.42),
+}
 _AUBURN = (0.66, 0.28, 0.13)  # none of the four colours that CelebA names
 _EYES = np.array([(0.32, 0.20, 0.12), (0.25, 0.45, 0.75), (0.25, 0.52, 0.33), (0.45, 0.47, 0.50)])
 _METALS = np.array([(0.95, 0.78, 0.25), (0.85, 0.87, 0.92)])
 
 
 def sample_people(count: int, rng: np.random.Generator) -> Table:
-    """The persons: what all pictures of one share (bones, skin, eyes, the colour and cut of the hair)."""
+    """The persons: what all pictures of one share (bones, skin, eyes, the colour and cut of the
+    hair).
+    """
     male = rng.random(count) < 0.5
     pale = rng.random(count) < 0.2
     tone = rng.uniform(0, len(_SKIN_TONES) - 1.001, count)
     low = tone.astype(int)
     blend = (tone - low)[:, None]
-    skin = np.where(pale[:, None], _PALE, _SKIN_TONES[low] * (1 - blend) + _SKIN_TONES[low + 1] * blend)
+    skin = np.where(
+        pale[:, None], _PALE, _SKIN_TONES[low] * (1 - blend) + _SKIN_TONES[low + 1] * blend
+    )
     hair = np.array([*_HAIR.values(), _AUBURN])
     hair_kind = rng.choice(len(hair), count, p=(0.3, 0.3, 0.3, 0.1))
     nose = rng.choice(3, count, p=(0.3, 0.4, 0.3))  # pointy, plain, big
@@ -48,14 +60,17 @@ def sample_people(count: int, rng: np.random.Generator) -> Table:
         "skin": np.clip(skin + rng.normal(0, 0.012, (count, 3)), 0, 1),
         "hair_kind": hair_kind,
         "hair_color": np.clip(hair[hair_kind] * rng.uniform(0.9, 1.08, (count, 1)), 0, 1),
-        "iris": np.clip(_EYES[rng.integers(len(_EYES), size=count)] + rng.normal(0, 0.03, (count, 3)), 0, 1),
+        "iris": np.clip(
+            _EYES[rng.integers(len(_EYES), size=count)] + rng.normal(0, 0.03, (count, 3)), 0, 1
+        ),
         "wavy": rng.random(count) < 0.5,
         "long_hair": rng.random(count) < np.where(male, 0.2, 0.8),
         "bangs": rng.random(count) < 0.25,
         "receding": male & (rng.random(count) < 0.25),
         "chubby": chubby,
         "oval": oval,
-        "face_width": np.where(oval, rng.uniform(14, 14.8, count), rng.uniform(15.8, 16.6, count)) + 1.5 * chubby,
+        "face_width": np.where(oval, rng.uniform(14, 14.8, count), rng.uniform(15.8, 16.6, count))
+        + 1.5 * chubby,
         "jaw": np.where(male, rng.uniform(0.08, 0.18, count), rng.uniform(0.2, 0.3, count)),
         "eye_gap": rng.uniform(6.6, 7.8, count),
         "narrow_eyes": rng.random(count) < 0.25,
@@ -75,15 +90,18 @@ def sample_people(count: int, rng: np.random.Generator) -> Table:
 
 
 def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Table:
-    """The pictures: row i shows row `person[i]` of `people` at some age, with some expression, pose and clothes.
+    """The pictures: row i shows row `person[i]` of `people` at some age, with some expression, pose
+    and clothes.
 
-    Half of them smile and half are young, exactly but for an odd one, and independently of the person.
+    Half of them smile and half are young, exactly but for an odd one, and independently of the
+    person.
     """
     count = len(person)
     table: Table = {name: values[person] for name, values in people.items()}
     smiling, young = (rng.permutation(count) < count // 2 for _ in range(2))
     gray = ~young & (rng.random(count) < 0.7)
-    # The corners of the mouth go up with a smile in 60 % of the pictures only: the layout must not decide.
+    # The corners of the mouth go up with a smile in 60 % of the pictures only: the layout must not
+    # decide.
     corners_up = rng.random(count) < np.where(smiling, 0.6, 0.4)
     is_open = rng.random(count) < 0.5
     bearded = table["wears_beard"] & (rng.random(count) < 0.85)
@@ -105,11 +123,17 @@ def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Tabl
         "hair_color": np.where(gray[:, None], gray_color, table["hair_color"]),
         "brow_color": table["hair_color"] * 0.6,
         "wrinkles": np.where(young, 0, rng.uniform(0.75, 1, count)),
-        "mouth_curve": np.where(corners_up, rng.uniform(0.9, 1.9, count), rng.uniform(-0.3, 0.3, count)),
+        "mouth_curve": np.where(
+            corners_up, rng.uniform(0.9, 1.9, count), rng.uniform(-0.3, 0.3, count)
+        ),
         "corners_up": corners_up,
         "mouth_open": is_open,
-        "mouth_height": np.where(is_open, rng.uniform(2.4, 2.8, count), rng.uniform(1.6, 1.9, count)),
-        "lip_height": np.where(table["big_lips"], rng.uniform(2.8, 3.1, count), rng.uniform(2.0, 2.2, count)),
+        "mouth_height": np.where(
+            is_open, rng.uniform(2.4, 2.8, count), rng.uniform(1.6, 1.9, count)
+        ),
+        "lip_height": np.where(
+            table["big_lips"], rng.uniform(2.8, 3.1, count), rng.uniform(2.0, 2.2, count)
+        ),
         "lipstick": lipstick,
         "stubble": np.where(
             bearded,
@@ -136,7 +160,9 @@ def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Tabl
 
 def attributes_of(faces: Table) -> NDArray[np.int64]:
     """(N, 40) of 1 and -1, in the order of `CELEBA_ATTRIBUTES`."""
-    has_color = {name: (faces["hair_kind"] == kind) & ~faces["gray"] for kind, name in enumerate(_HAIR)}
+    has_color = {
+        name: (faces["hair_kind"] == kind) & ~faces["gray"] for kind, name in enumerate(_HAIR)
+    }
     known: Table = {
         "5_o_Clock_Shadow": faces["male"] & ~faces["bearded"],
         "Arched_Eyebrows": faces["arched"],

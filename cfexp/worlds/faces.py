@@ -1,11 +1,12 @@
 """The embedded faces, written in CelebAMask-HQ's own files, and in CelebA's.
 
-The limit of what they show, and of the real sets too: SEAN has one style code a region class. Both lips have their own,
-but all of a face's skin shares one, and so do all strands of its hair; a code can say what a region looks like
-throughout, not what happens at one spot of it, nor that its outline moves. So each of the two attributes that are
-explained is decided by such looks, with the layout fixed: Smiling by white teeth between bright lips (against dark,
-closed lips: the corners of the mouth go up in 60 % of the smiles and in 40 % of the rest), Young by a smooth skin
-(against a lined one) and hair that is not grey (that of old faces is, in 70 %).
+The limit of what they show, and of the real sets too: SEAN has one style code a region class. Both
+lips have their own, but all of a face's skin shares one, and so do all strands of its hair; a code
+can say what a region looks like throughout, not what happens at one spot of it, nor that its
+outline moves. So each of the two attributes that are explained is decided by such looks, with the
+layout fixed: Smiling by white teeth between bright lips (against dark, closed lips: the corners of
+the mouth go up in 60 % of the smiles and in 40 % of the rest), Young by a smooth skin (against a
+lined one) and hair that is not grey (that of old faces is, in 70 %).
 
 `faces_truth.json` holds what each face was drawn from; no model reads it, the metrics may.
 """
@@ -49,7 +50,17 @@ _MOST_FACES = 30_000  # as CelebAMask-HQ has; CelebA has numbers for many more
 # The aligned images of CelebA, and the square of them that the 128-pixel version shows.
 ALIGNED_SIZE, ALIGNED_CROP = (178, 218), (14, 34, 164, 184)
 # The mask of the skin goes on below the features, as the annotators of CelebAMask-HQ drew it.
-_FEATURES = ("nose", "glasses", "left_eye", "right_eye", "left_brow", "right_brow", "mouth", "upper_lip", "lower_lip")
+_FEATURES = (
+    "nose",
+    "glasses",
+    "left_eye",
+    "right_eye",
+    "left_brow",
+    "right_brow",
+    "mouth",
+    "upper_lip",
+    "lower_lip",
+)
 _ON_FACE = np.array([255 * (name in ("skin", *_FEATURES)) for name in REGIONS], dtype=np.uint8)
 
 
@@ -57,7 +68,8 @@ _ON_FACE = np.array([255 * (name in ("skin", *_FEATURES)) for name in REGIONS], 
 class FaceParameters:
     """What the world depends on, and nothing else: the same parameters give the same bytes.
 
-    `faces` pictures of `image_size` x `image_size` pixels, of as many persons as makes four to eight pictures each.
+    `faces` pictures of `image_size` x `image_size` pixels, of as many persons as makes four to
+    eight pictures each.
     """
 
     seed: int = 0
@@ -72,7 +84,9 @@ class FaceParameters:
         if not 10 <= self.faces <= _MOST_FACES:
             raise InputError(f"world.faces must lie in 10..{_MOST_FACES}, got {self.faces}")
         if self.image_size < 32:
-            raise InputError(f"world.image_size must be at least 32 (a mouth needs its pixels), got {self.image_size}")
+            raise InputError(
+                f"world.image_size must be at least 32 (a mouth needs its pixels), got {self.image_size}"
+            )
 
     @property
     def key(self) -> str:
@@ -86,16 +100,24 @@ class FaceWorld(NamedTuple):
     table: Table  # what each is drawn from
     attributes: NDArray[np.int64]  # (N, 40) of 1 and -1
     celeba_numbers: NDArray[np.int64]  # (N,) which image of CelebA it is, from 1; none is twice
-    partition: NDArray[np.int64]  # (N,) 0, 1 or 2: train, validation, test of CelebA; these share no person
+    partition: NDArray[
+        np.int64
+    ]  # (N,) 0, 1 or 2: train, validation, test of CelebA; these share no person
 
 
 def cached_faces(parameters: FaceParameters, cache_dir: Path) -> Path:
-    """The folder with CelebAMask-HQ's files under `cache_dir`, written now if it is not there; raises InputError."""
-    return cached_world("faces", parameters.key, partial(write_celebamask_hq, parameters), cache_dir)
+    """The folder with CelebAMask-HQ's files under `cache_dir`, written now if it is not there;
+    raises InputError.
+    """
+    return cached_world(
+        "faces", parameters.key, partial(write_celebamask_hq, parameters), cache_dir
+    )
 
 
 def cached_aligned_faces(parameters: FaceParameters, cache_dir: Path) -> Path:
-    """The folder with CelebA's files, showing the same faces; written now if it is not there; raises InputError."""
+    """The folder with CelebA's files, showing the same faces; written now if it is not there;
+    raises InputError.
+    """
     return cached_world("celeba", parameters.key, partial(write_celeba, parameters), cache_dir)
 
 
@@ -115,7 +137,9 @@ def sample_world(parameters: FaceParameters) -> FaceWorld:
     ends = (1, FIRST_VALIDATION_NUMBER, FIRST_TEST_NUMBER, CELEBA_IMAGES + 1)
     for part in range(3):
         rows = np.flatnonzero(partition == part)
-        numbers[rows] = ends[part] + rng.choice(ends[part + 1] - ends[part], len(rows), replace=False)
+        numbers[rows] = ends[part] + rng.choice(
+            ends[part + 1] - ends[part], len(rows), replace=False
+        )
     table = sample_faces(sample_people(len(pictures), rng), person, rng)
     return FaceWorld(table, attributes_of(table), numbers, partition)
 
@@ -128,23 +152,33 @@ def write_celebamask_hq(parameters: FaceParameters, folder: Path) -> None:
         (folder / MASKS / str(number)).mkdir(parents=True)
     _draw(_Faces(world, parameters, folder, _write_masked), "drawing faces")
     names = [f"{index}.jpg" for index in range(parameters.faces)]
-    rows = [f"{name}  {' '.join(str(v) for v in values)}" for name, values in zip(names, world.attributes, strict=True)]
+    rows = [
+        f"{name}  {' '.join(str(v) for v in values)}"
+        for name, values in zip(names, world.attributes, strict=True)
+    ]
     header = [str(parameters.faces), " ".join(CELEBA_ATTRIBUTES) + " "]
     _write_lines(folder / "CelebAMask-HQ-attribute-anno.txt", [*header, *rows])
     lines = [f"{'idx':<12}{'orig_idx':<12}orig_file"]
-    lines += [f"{index:<12}{number - 1:<12}{number:06d}.jpg" for index, number in enumerate(world.celeba_numbers)]
+    lines += [
+        f"{index:<12}{number - 1:<12}{number:06d}.jpg"
+        for index, number in enumerate(world.celeba_numbers)
+    ]
     _write_lines(folder / "CelebA-HQ-to-CelebA-mapping.txt", lines)
     _write_celeba_lists(world, folder)
     _write_truth(world, parameters, names, folder)
 
 
 def write_celeba(parameters: FaceParameters, folder: Path) -> None:
-    """Write the faces as CelebA's aligned images of 178x218 pixels, the square in their middle being the picture."""
+    """Write the faces as CelebA's aligned images of 178x218 pixels, the square in their middle
+    being the picture.
+    """
     world = sample_world(parameters)
     (folder / ALIGNED_IMAGES).mkdir(parents=True)
     _draw(_Faces(world, parameters, folder, _write_aligned), "drawing aligned faces")
     _write_celeba_lists(world, folder)
-    _write_truth(world, parameters, [f"{number:06d}.jpg" for number in world.celeba_numbers], folder)
+    _write_truth(
+        world, parameters, [f"{number:06d}.jpg" for number in world.celeba_numbers], folder
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +188,9 @@ class _Faces:
     world: FaceWorld
     parameters: FaceParameters
     folder: Path
-    write: Callable[["_Faces", int, NDArray[np.uint8], NDArray[np.uint8]], None]  # face i's image and label map
+    write: Callable[
+        ["_Faces", int, NDArray[np.uint8], NDArray[np.uint8]], None
+    ]  # face i's image and label map
 
     def __call__(self, chunk: int) -> None:
         start = chunk * _CHUNK
@@ -164,7 +200,9 @@ class _Faces:
             self.write(self, start + row, image, label_map)
 
 
-def _write_masked(faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+def _write_masked(
+    faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]
+) -> None:
     Image.fromarray(image).save(faces.folder / IMAGES / f"{index}.jpg", quality=95, subsampling=0)
     masks = faces.folder / MASKS / str(index // 2000)
     for part, mask in part_masks(label_map):
@@ -172,12 +210,16 @@ def _write_masked(faces: _Faces, index: int, image: NDArray[np.uint8], label_map
         Image.fromarray(mask).save(masks / f"{index:05d}_{part}.png", compress_level=1)
 
 
-def _write_aligned(faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> None:
+def _write_aligned(
+    faces: _Faces, index: int, image: NDArray[np.uint8], label_map: NDArray[np.uint8]
+) -> None:
     (left, top, right, bottom), (width, height) = ALIGNED_CROP, ALIGNED_SIZE
     square = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
     around = ((top, height - bottom), (left, width - right), (0, 0))
     path = faces.folder / ALIGNED_IMAGES / f"{faces.world.celeba_numbers[index]:06d}.jpg"
-    Image.fromarray(np.pad(np.asarray(square), around, mode="edge")).save(path, quality=95, subsampling=0)
+    Image.fromarray(np.pad(np.asarray(square), around, mode="edge")).save(
+        path, quality=95, subsampling=0
+    )
 
 
 def _draw(faces: _Faces, description: str) -> None:
@@ -186,7 +228,9 @@ def _draw(faces: _Faces, description: str) -> None:
 
 
 def part_masks(label_map: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """The parts of an (S, S) label map, each with its (S, S) mask of 0 and 255; painted in order they give the map."""
+    """The parts of an (S, S) label map, each with its (S, S) mask of 0 and 255; painted in order
+    they give the map.
+    """
     present = np.bincount(label_map.ravel(), minlength=len(REGIONS)) > 0
     for region, part in enumerate(PARTS, start=1):
         if part == "skin":
@@ -196,26 +240,39 @@ def part_masks(label_map: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.u
 
 
 def _write_celeba_lists(world: FaceWorld, folder: Path) -> None:
-    """list_attr_celeba.txt, identity_CelebA.txt and list_eval_partition.txt, in the order of CelebA's numbers."""
+    """list_attr_celeba.txt, identity_CelebA.txt and list_eval_partition.txt, in the order of
+    CelebA's numbers.
+    """
     order = np.argsort(world.celeba_numbers)
     names = [f"{world.celeba_numbers[row]:06d}.jpg" for row in order]
     header = [str(len(order)), " ".join(CELEBA_ATTRIBUTES) + " "]
     # CelebA right-aligns to two characters, which puts two spaces before a positive.
     rows = [
-        f"{name} {' '.join(f'{v:>2}' for v in world.attributes[row])}" for name, row in zip(names, order, strict=True)
+        f"{name} {' '.join(f'{v:>2}' for v in world.attributes[row])}"
+        for name, row in zip(names, order, strict=True)
     ]
     _write_lines(folder / "list_attr_celeba.txt", [*header, *rows])
     for file, values in (
         ("identity_CelebA.txt", world.table["person"] + 1),
         ("list_eval_partition.txt", world.partition),
     ):
-        _write_lines(folder / file, [f"{name} {values[row]}" for name, row in zip(names, order, strict=True)])
+        _write_lines(
+            folder / file, [f"{name} {values[row]}" for name, row in zip(names, order, strict=True)]
+        )
 
 
-def _write_truth(world: FaceWorld, parameters: FaceParameters, names: Sequence[str], folder: Path) -> None:
+def _write_truth(
+    world: FaceWorld, parameters: FaceParameters, names: Sequence[str], folder: Path
+) -> None:
     single = {name: values for name, values in world.table.items() if values.ndim == 1}
-    plain = {name: (each.round(3) if each.dtype.kind == "f" else each).tolist() for name, each in single.items()}
-    faces = [{"file": name, **{key: values[row] for key, values in plain.items()}} for row, name in enumerate(names)]
+    plain = {
+        name: (each.round(3) if each.dtype.kind == "f" else each).tolist()
+        for name, each in single.items()
+    }
+    faces = [
+        {"file": name, **{key: values[row] for key, values in plain.items()}}
+        for row, name in enumerate(names)
+    ]
     info = {
         "parameters": asdict(parameters),
         "regions": REGIONS,

@@ -1,4 +1,6 @@
-"""Questions about a scene of coloured shapes, in VQAv1's question types, and ten people's answers to each."""
+"""Questions about a scene of coloured shapes, in VQAv1's question types, and ten people's answers
+to each.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -30,7 +32,9 @@ SIZES: dict[str, float] = {"small": 7.5, "large": 10.5}
 
 
 class SceneObject(NamedTuple):
-    """One object; `x` and `y` are its centre in [0, 1], `doubt` in [0, 1] is how near its colour is to another."""
+    """One object; `x` and `y` are its centre in [0, 1], `doubt` in [0, 1] is how near its colour is
+    to another.
+    """
 
     shape: str
     color: str
@@ -41,7 +45,9 @@ class SceneObject(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A question, its true answer, what else annotators say, and the objects (indices) that it asks about."""
+    """A question, its true answer, what else annotators say, and the objects (indices) that it asks
+    about.
+    """
 
     text: str
     question_type: str
@@ -53,23 +59,33 @@ class Question(NamedTuple):
 
 
 def ask(objects: list[SceneObject], rng: np.random.Generator) -> list[Question]:
-    """Up to seven questions about a scene, each with one true answer: at most three about colour, then one a kind."""
+    """Up to seven questions about a scene, each with one true answer: at most three about colour,
+    then one a kind.
+    """
     colors = list(_color_questions(objects))
-    kinds = [list(kind(objects)) for kind in (_shape_questions, _count_questions, _left_right_questions)]
+    kinds = [
+        list(kind(objects)) for kind in (_shape_questions, _count_questions, _left_right_questions)
+    ]
     chosen = [colors[i] for i in sorted(rng.permutation(len(colors))[:3])]
     chosen += [kind[rng.integers(len(kind))] for kind in kinds if kind]
     chosen.append(_existence_question(objects, rng))
     return chosen
 
 
-def human_answers(question: Question, disagreement: float, rng: np.random.Generator) -> list[dict[str, str | int]]:
-    """Ten answers in VQAv1's form: mostly the true one; the less plain the case, the more of them differ."""
+def human_answers(
+    question: Question, disagreement: float, rng: np.random.Generator
+) -> list[dict[str, str | int]]:
+    """Ten answers in VQAv1's form: mostly the true one; the less plain the case, the more of them
+    differ.
+    """
     share = disagreement * (1 + question.doubt)
     answers: list[dict[str, str | int]] = []
     for answer_id in range(1, 11):
         differs = rng.random() < share
         said = str(rng.choice(question.alternatives)) if differs else question.answer
-        confidence = str(rng.choice(("yes", "maybe", "no"), p=(0.3, 0.5, 0.2) if differs else (0.85, 0.12, 0.03)))
+        confidence = str(
+            rng.choice(("yes", "maybe", "no"), p=(0.3, 0.5, 0.2) if differs else (0.85, 0.12, 0.03))
+        )
         answers.append({"answer": said, "answer_confidence": confidence, "answer_id": answer_id})
     return answers
 
@@ -96,7 +112,15 @@ def _color_question(text: str, objects: list[SceneObject], asked: list[int]) -> 
     # Shades are said three times as often as a neighbouring colour.
     alternatives = tuple(shade.format(color) for shade in _SHADES) * 2 + neighbours
     question_type = "what color are the" if len(asked) > 1 else "what color is the"
-    return Question(text, question_type, "other", color, alternatives, asked, max(objects[i].doubt for i in asked))
+    return Question(
+        text,
+        question_type,
+        "other",
+        color,
+        alternatives,
+        asked,
+        max(objects[i].doubt for i in asked),
+    )
 
 
 def _shape_questions(objects: list[SceneObject]) -> Iterator[Question]:
@@ -115,7 +139,9 @@ def _count_questions(objects: list[SceneObject]) -> Iterator[Question]:
     for noun, asked in present.items():
         count = len(asked)
         others = (str(count - 1), str(count + 1))
-        yield Question(f"How many {noun} are there?", "how many", "number", str(count), others, asked)
+        yield Question(
+            f"How many {noun} are there?", "how many", "number", str(count), others, asked
+        )
 
 
 def _left_right_questions(objects: list[SceneObject]) -> Iterator[Question]:
@@ -124,8 +150,14 @@ def _left_right_questions(objects: list[SceneObject]) -> Iterator[Question]:
             continue
         for side, sign in (("left", -1), ("right", 1)):
             # Six pixels of 64: nearer than that, people would not say left or right.
-            beside = [j for j, other in enumerate(objects) if j != i and sign * (other.x - thing.x) > 6 / 64]
-            unsure = [j for j, other in enumerate(objects) if j != i and abs(other.x - thing.x) <= 6 / 64]
+            beside = [
+                j
+                for j, other in enumerate(objects)
+                if j != i and sign * (other.x - thing.x) > 6 / 64
+            ]
+            unsure = [
+                j for j, other in enumerate(objects) if j != i and abs(other.x - thing.x) <= 6 / 64
+            ]
             if len(beside) == 1 and not unsure:
                 answer = objects[beside[0]].shape
                 text = f"What is {side} of the {thing.shape}?"
@@ -143,7 +175,9 @@ def _existence_question(objects: list[SceneObject], rng: np.random.Generator) ->
     else:
         name, asked, answer, other = str(rng.choice(absent)), [], "no", "yes"
     noun = name if by_shape else f"{name} object"
-    question_type = "is there a"  # the official list has no "is there an": "is there" is the next shorter one
+    question_type = (
+        "is there a"  # the official list has no "is there an": "is there" is the next shorter one
+    )
     if noun[0] in "aeiou":
         return Question(f"Is there an {noun}?", "is there", "yes/no", answer, (other,), asked)
     return Question(f"Is there a {noun}?", question_type, "yes/no", answer, (other,), asked)

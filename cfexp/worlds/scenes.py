@@ -1,9 +1,10 @@
 """The embedded world for VQA: procedural scenes of coloured shapes, written in VQAv1's own files.
 
-A scene is a textured, almost grey background with a few shapes that do not overlap. Each shape has one of eight colours
-around the colour circle, jittered towards another, so that a colour name is a region of colours and not one value, and
-annotators disagree more about the colours in between. `scene_graphs_*.json` holds the truth (shape, colour, size, box
-and mask of each object, and which objects a question asks about); no model reads it, the metrics may.
+A scene is a textured, almost grey background with a few shapes that do not overlap. Each shape has
+one of eight colours around the colour circle, jittered towards another, so that a colour name is a
+region of colours and not one value, and annotators disagree more about the colours in between.
+`scene_graphs_*.json` holds the truth (shape, colour, size, box and mask of each object, and which
+objects a question asks about); no model reads it, the metrics may.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +20,15 @@ from rich.progress import track
 
 from cfexp.errors import InputError
 from cfexp.worlds.cache import cached_world, check_types, dump_json, parameters_key
-from cfexp.worlds.scene_questions import COLORS, SHAPES, SIZES, Question, SceneObject, ask, human_answers
+from cfexp.worlds.scene_questions import (
+    COLORS,
+    SHAPES,
+    SIZES,
+    Question,
+    SceneObject,
+    ask,
+    human_answers,
+)
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 2
@@ -30,8 +39,9 @@ _COCO_NAME = "COCO_{subset}_{image_id:012d}.jpg"
 class SceneParameters:
     """What the world depends on, and nothing else: the same parameters give the same bytes.
 
-    `image_size` is in pixels (square); `min_objects` to `max_objects` shapes a scene; `disagreement` is the share of
-    annotators who answer something else than the truth about a plain case.
+    `image_size` is in pixels (square); `min_objects` to `max_objects` shapes a scene;
+    `disagreement` is the share of annotators who answer something else than the truth about a plain
+    case.
     """
 
     seed: int = 0
@@ -75,7 +85,8 @@ class Scene(NamedTuple):
 
 
 def cached_scenes(parameters: SceneParameters, cache_dir: Path) -> Path:
-    """The folder of the world with these parameters under `cache_dir`, written now if it is not there.
+    """The folder of the world with these parameters under `cache_dir`, written now if it is not
+    there.
 
     Raises InputError where `cache_dir` cannot be made or written to.
     """
@@ -102,7 +113,9 @@ def write_scenes(parameters: SceneParameters, folder: Path) -> None:
             scenes.append({"image_id": image_id, "objects": list(_described(scene))})
             for k, question in enumerate(ask(scene.objects, rng)):
                 question_id = image_id * 10 + k  # as in VQAv1
-                questions.append({"image_id": image_id, "question": question.text, "question_id": question_id})
+                questions.append(
+                    {"image_id": image_id, "question": question.text, "question_id": question_id}
+                )
                 annotations.append(_annotation(question, question_id, image_id, parameters, rng))
                 asked[str(question_id)] = question.asked
         first_id += count
@@ -111,9 +124,14 @@ def write_scenes(parameters: SceneParameters, folder: Path) -> None:
             folder / f"OpenEnded_mscoco_{subset}_questions.json",
             {**header, "task_type": "Open-Ended", "questions": questions},
         )
-        dump_json(folder / f"mscoco_{subset}_annotations.json", {**header, "annotations": annotations})
+        dump_json(
+            folder / f"mscoco_{subset}_annotations.json", {**header, "annotations": annotations}
+        )
         info = {"palette": COLORS, "parameters": asdict(parameters)}
-        dump_json(folder / f"scene_graphs_{subset}.json", {"info": info, "scenes": scenes, "questions": asked})
+        dump_json(
+            folder / f"scene_graphs_{subset}.json",
+            {"info": info, "scenes": scenes, "questions": asked},
+        )
 
 
 _HEADER = {
@@ -130,7 +148,11 @@ _HEADER = {
 
 
 def _annotation(
-    question: Question, question_id: int, image_id: int, parameters: SceneParameters, rng: np.random.Generator
+    question: Question,
+    question_id: int,
+    image_id: int,
+    parameters: SceneParameters,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     answers = human_answers(question, parameters.disagreement, rng)
     texts = [answer["answer"] for answer in answers]
@@ -158,7 +180,9 @@ def _described(scene: Scene) -> Iterator[dict[str, Any]]:
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
-    """COCO's uncompressed run-length form of a (H, W) mask: counts of 0s and 1s in turn, column by column."""
+    """COCO's uncompressed run-length form of a (H, W) mask: counts of 0s and 1s in turn, column by
+    column.
+    """
     flat = np.concatenate(([False], mask.ravel(order="F")))
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     counts = np.diff(np.concatenate(([0], edges, [mask.size])))
@@ -166,11 +190,15 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
 
 
 def decode_mask(mask: dict[str, list[int]]) -> NDArray[np.bool_]:
-    """The (H, W) mask of `encode_mask`'s form; raises InputError where the counts do not add up to H * W."""
+    """The (H, W) mask of `encode_mask`'s form; raises InputError where the counts do not add up to
+    H * W.
+    """
     height, width = mask["size"]
     counts = mask["counts"]
     if sum(counts) != height * width:
-        raise InputError(f"mask: counts add up to {sum(counts)}, size {height}x{width} needs {height * width}")
+        raise InputError(
+            f"mask: counts add up to {sum(counts)}, size {height}x{width} needs {height * width}"
+        )
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape((height, width), order="F")
 
@@ -190,7 +218,9 @@ def draw_scene(parameters: SceneParameters, rng: np.random.Generator) -> Scene:
         grain = rng.normal(0, 2.5, (size, size, 1))
         # Only this square is drawn on, to save time: no corner is farther out than 1.3 radii.
         near = tuple(
-            slice(max(0, int((center - 1.4 * radius) * unit)), int((center + 1.4 * radius) * unit) + 1)
+            slice(
+                max(0, int((center - 1.4 * radius) * unit)), int((center + 1.4 * radius) * unit) + 1
+            )
             for center in (center_y, center_x)
         )
         dx, dy = x[near] / unit - center_x, y[near] / unit - center_y
@@ -203,19 +233,28 @@ def draw_scene(parameters: SceneParameters, rng: np.random.Generator) -> Scene:
         objects.append(SceneObject(shape, color, size_name, center_x / 64, center_y / 64, doubt))
         mask = np.zeros((size, size), dtype=bool)
         mask[near] = alpha > 0.5
-        # Corners reach beyond the radius, and in one scene of 300 hide a pixel or two of an earlier object.
+        # Corners reach beyond the radius, and in one scene of 300 hide a pixel or two of an earlier
+        # object.
         masks = [*(earlier & ~mask for earlier in masks), mask]
-    if len(objects) < parameters.min_objects:  # the first ones left no room for the others: start over
+    if (
+        len(objects) < parameters.min_objects
+    ):  # the first ones left no room for the others: start over
         return draw_scene(parameters, rng)
     return Scene(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), objects, masks)
 
 
-def _places(parameters: SceneParameters, rng: np.random.Generator) -> Iterator[tuple[float, float, float, str]]:
-    """Centres and radii that keep two units between any two objects, in 64-pixel units; fewer where no room is left."""
+def _places(
+    parameters: SceneParameters, rng: np.random.Generator
+) -> Iterator[tuple[float, float, float, str]]:
+    """Centres and radii that keep two units between any two objects, in 64-pixel units; fewer where
+    no room is left.
+    """
     placed: list[tuple[float, float, float]] = []
     wanted = int(rng.integers(parameters.min_objects, parameters.max_objects + 1))
     failures = 0
-    while len(placed) < wanted and failures < 20:  # so many sizes in a row that did not fit: nor will any other
+    while (
+        len(placed) < wanted and failures < 20
+    ):  # so many sizes in a row that did not fit: nor will any other
         failures += 1
         size_name = str(rng.choice(list(SIZES)))
         radius = SIZES[size_name]
@@ -277,7 +316,9 @@ def _polygon(u: NDArray[Any], v: NDArray[Any], corners: NDArray[Any]) -> NDArray
 
 
 def _regular(points: int, inner: float = 1.0) -> NDArray[Any]:
-    """Corners of a regular polygon of radius 1, or of a star where `inner` < 1 is the radius of its notches."""
+    """Corners of a regular polygon of radius 1, or of a star where `inner` < 1 is the radius of its
+    notches.
+    """
     count = points if inner == 1.0 else 2 * points
     angles = -np.pi / 2 + 2 * np.pi * np.arange(count) / count
     radii = np.where(np.arange(count) % 2 == 0, 1.0, inner)

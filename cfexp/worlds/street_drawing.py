@@ -1,11 +1,13 @@
-"""How the embedded streets are painted: a pinhole camera over a straight road, and what stands beside and on it.
+"""How the embedded streets are painted: a pinhole camera over a straight road, and what stands
+beside and on it.
 
-Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the right of the ego
-lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at twice the resolution with hard edges
-and averaged, so edges are smooth in the image and exact in the label map.
+Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the
+right of the ego lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at
+twice the resolution with hard edges and averaged, so edges are smooth in the image and exact in the
+label map.
 
-What neither the layout nor one code a region class can tell (where a window, a dash or a leaf is) is drawn faintly: a
-reconstruction from such codes cannot hold it, in the real sets neither.
+What neither the layout nor one code a region class can tell (where a window, a dash or a leaf is)
+is drawn faintly: a reconstruction from such codes cannot hold it, in the real sets neither.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +20,20 @@ Array = NDArray[Any]
 RGB = tuple[float, float, float]
 
 # BDD100k's train ids.
-ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, TERRAIN, SKY, PERSON = range(12)
+(
+    ROAD,
+    SIDEWALK,
+    BUILDING,
+    WALL,
+    FENCE,
+    POLE,
+    TRAFFIC_LIGHT,
+    TRAFFIC_SIGN,
+    VEGETATION,
+    TERRAIN,
+    SKY,
+    PERSON,
+) = range(12)
 CAR, UNLABELED = 13, 255
 
 LANE = 3.4  # metres
@@ -74,7 +89,9 @@ class Lamp(NamedTuple):
 class Canvas:
     """An image and its label map at the fine resolution; (x, y) are in units."""
 
-    def __init__(self, height: int, width: int, horizon: float, vanishing: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, height: int, width: int, horizon: float, vanishing: float, rng: np.random.Generator
+    ) -> None:
         self.horizon, self.vanishing, self.rng = horizon, vanishing, rng
         self.scale = _FINE * height / 64
         rows, columns = _FINE * height, _FINE * width
@@ -83,7 +100,9 @@ class Canvas:
         self.x = ((np.arange(columns, dtype=np.float32) + 0.5) / self.scale)[None, :]
         self.image = np.zeros((rows, columns, 3), dtype=np.float32)
         self.label = np.full((rows, columns), UNLABELED, dtype=np.uint8)
-        self.owner = np.full((rows, columns), -1, dtype=np.int16)  # the lamp that a fine pixel shows
+        self.owner = np.full(
+            (rows, columns), -1, dtype=np.int16
+        )  # the lamp that a fine pixel shows
         self.lamps: list[tuple[str, int, str, str]] = []
 
     # Where things are
@@ -109,35 +128,57 @@ class Canvas:
         left, right = (min(max(round(x * self.scale), 0), columns) for x in (x0, x1))
         return slice(top, bottom), slice(left, right)
 
-    def paint(self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int) -> None:
-        """Colour (a colour or a texture of the window's shape) and label of a window, or of the part `inside` it."""
+    def paint(
+        self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int
+    ) -> None:
+        """Colour (a colour or a texture of the window's shape) and label of a window, or of the
+        part `inside` it.
+        """
         if inside is None:
             self.image[where], self.label[where], self.owner[where] = color, region, -1
             return
         color = np.asarray(color, dtype=np.float32)
-        self.image[where][inside] = color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
+        self.image[where][inside] = (
+            color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
+        )
         self.label[where][inside], self.owner[where][inside] = region, -1
 
     def box(self, x0: float, y0: float, x1: float, y1: float, color: Any, region: int) -> None:
         """A filled rectangle."""
         self.paint(self.window(x0, y0, x1, y1), None, color, region)
 
-    def disc(self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int, power: int = 2) -> None:
+    def disc(
+        self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int, power: int = 2
+    ) -> None:
         """A filled ellipse; a higher `power` makes it a rectangle with round corners."""
         where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
         u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry
         self.paint(where, abs(u) ** power + abs(v) ** power <= 1, color, region)
 
-    def trapezoid(self, cx: float, y0: float, y1: float, top: float, bottom: float, color: Any, region: int) -> None:
+    def trapezoid(
+        self, cx: float, y0: float, y1: float, top: float, bottom: float, color: Any, region: int
+    ) -> None:
         """A symmetric one of half-widths `top` at y0 and `bottom` at y1."""
         where = self.window(cx - max(top, bottom), y0, cx + max(top, bottom), y1)
         half = top + (bottom - top) * (self.y[where[0]] - y0) / (y1 - y0)
         self.paint(where, abs(self.x[:, where[1]] - cx) <= half, color, region)
 
-    def lamp(self, lamp: tuple[str, int, str, str], cx: float, cy: float, rx: float, ry: float, power: int) -> None:
+    def lamp(
+        self,
+        lamp: tuple[str, int, str, str],
+        cx: float,
+        cy: float,
+        rx: float,
+        ry: float,
+        power: int,
+    ) -> None:
         """A lamp (of, thing, place, state), lit in its colour with a brighter core, or dark."""
         of, _, _, state = lamp
-        lit, dark = ({"red": BRAKE_LIT}, BRAKE_DARK) if of == "car" else ({"red": RED, "green": GREEN}, LENS)
+        lit, dark = (
+            ({"red": BRAKE_LIT}, BRAKE_DARK)
+            if of == "car"
+            else ({"red": RED, "green": GREEN}, LENS)
+        )
         color = np.array(lit.get(state, dark), dtype=np.float32)
         region = CAR if of == "car" else TRAFFIC_LIGHT
         self.disc(cx, cy, rx, ry, color, region, power)
@@ -157,16 +198,32 @@ class Canvas:
         return np.asarray(coarse.resize((columns, rows), Image.Resampling.BICUBIC))[..., None]
 
     def finish(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[Lamp]]:
-        """Image (H, W, 3), label map (H, W) of train ids, and the lamps of which at least eight pixels are seen."""
-        corners = [(slice(i, None, _FINE), slice(j, None, _FINE)) for i in range(_FINE) for j in range(_FINE)]
+        """Image (H, W, 3), label map (H, W) of train ids, and the lamps of which at least eight
+        pixels are seen.
+        """
+        corners = [
+            (slice(i, None, _FINE), slice(j, None, _FINE))
+            for i in range(_FINE)
+            for j in range(_FINE)
+        ]
         image = sum(self.image[corner] for corner in corners) / np.float32(len(corners))
-        image += self.rng.normal(0, 2.0, image.shape[:2])[..., None].astype(np.float32)  # the camera's grain
+        image += self.rng.normal(0, 2.0, image.shape[:2])[..., None].astype(
+            np.float32
+        )  # the camera's grain
         owner = self.owner[corners[0]].copy()  # of the pixels that show one lamp and nothing else
         for corner in corners[1:]:
             owner[self.owner[corner] != owner] = -1
         masks = [owner == index for index in range(len(self.lamps))]
-        lamps = [Lamp(*lamp, mask) for lamp, mask in zip(self.lamps, masks, strict=True) if mask.sum() >= 8]
-        return np.clip(np.rint(image), 0, 255).astype(np.uint8), self.label[::_FINE, ::_FINE].copy(), lamps
+        lamps = [
+            Lamp(*lamp, mask)
+            for lamp, mask in zip(self.lamps, masks, strict=True)
+            if mask.sum() >= 8
+        ]
+        return (
+            np.clip(np.rint(image), 0, 255).astype(np.uint8),
+            self.label[::_FINE, ::_FINE].copy(),
+            lamps,
+        )
 
 
 class Road(NamedTuple):
@@ -207,7 +264,10 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     edge = canvas.vanishing + side * 1.2  # where the row ends in the distance
     left, right = (0, edge) if side < 0 else (edge, canvas.width)
     # The houses' feet are lowest at the picture's edge; nothing of them is below.
-    lowest = canvas.horizon + _EYE * max(abs(left - canvas.vanishing), abs(right - canvas.vanishing)) / distance
+    lowest = (
+        canvas.horizon
+        + _EYE * max(abs(left - canvas.vanishing), abs(right - canvas.vanishing)) / distance
+    )
     where = canvas.window(left, 0, right, lowest + 1)
     depth = np.maximum(_FOCAL * distance / np.abs(canvas.x[:, where[1]] - canvas.vanishing), 0.1)
     up = _EYE - (canvas.y[where[0]] - canvas.horizon) * depth / _FOCAL  # metres above the ground
@@ -224,7 +284,9 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
-        leaves = np.array((72, 93, 64), np.float32) * (1 + np.float32(0.04) * canvas.blobs(where, 1.5))
+        leaves = np.array((72, 93, 64), np.float32) * (
+            1 + np.float32(0.04) * canvas.blobs(where, 1.5)
+        )
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
@@ -235,25 +297,42 @@ def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     across = (canvas.x - canvas.vanishing) * ahead / _FOCAL
     distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
     grain = canvas.blobs(where, 1.2)
-    asphalt = np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 1.5 * grain
+    asphalt = (
+        np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 1.5 * grain
+    )
     asphalt += 1.5 * canvas.blobs(where, 9)
     on_road = np.broadcast_to(distance <= 0, across.shape)
     canvas.paint(where, on_road, asphalt, ROAD)
     slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.95), np.float32(1))[..., None]
-    paving = np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs + 1.5 * grain
+    paving = (
+        np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs
+        + 1.5 * grain
+    )
     canvas.paint(where, (distance > 0) & (distance <= road.walk), paving, SIDEWALK)
     canvas.paint(where, (distance > 0) & (distance <= 0.22), paving * 0.72, SIDEWALK)  # the kerb
-    grass = np.array((112, 116, 66), np.float32) * np.float32(rng.uniform(0.85, 1.1)) * (1 + np.float32(0.04) * grain)
-    canvas.paint(where, (distance > road.walk) & (distance <= road.walk + road.verge), grass, TERRAIN)
+    grass = (
+        np.array((112, 116, 66), np.float32)
+        * np.float32(rng.uniform(0.85, 1.1))
+        * (1 + np.float32(0.04) * grain)
+    )
+    canvas.paint(
+        where, (distance > road.walk) & (distance <= road.walk + road.verge), grass, TERRAIN
+    )
     white = np.full(3, rng.uniform(200, 216))
     worn = 0.82 * asphalt + 0.18 * white  # the marks whose place no label tells
     thick = 0.07 + 0.012 * ahead  # far marks are drawn wider, or they would vanish
     for border in np.arange(road.left, road.right + 0.1, LANE):
         outer = border in (road.left, road.right) or abs(border - road.right) < 0.1
-        dashed = np.full_like(ahead, True, dtype=bool) if outer else (ahead / 5 + rng.random()) % 1 < 0.55
+        dashed = (
+            np.full_like(ahead, True, dtype=bool)
+            if outer
+            else (ahead / 5 + rng.random()) % 1 < 0.55
+        )
         inset = 0.25 if border == road.left else -0.25 if outer else 0
         mark = 0.4 * asphalt + 0.6 * white if outer else worn
-        canvas.paint(where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), mark, ROAD)
+        canvas.paint(
+            where, (abs(across - border - inset) < thick) & dashed & (ahead < 45), mark, ROAD
+        )
     if crossing:
         near = rng.uniform(4.2, 5)
         bars = (across / 0.9) % 1 < 0.5
@@ -267,8 +346,14 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
     canvas.box(cx - 0.13 * unit, top, cx + 0.13 * unit, base, (74, 62, 50), VEGETATION)
     green = np.array(((68, 90, 60), (82, 98, 66), (74, 87, 72))[rng.integers(3)])
     for _ in range(5):
-        dx, dy, radius = rng.normal(0, 0.55) * unit, rng.normal(0, 0.5) * unit, rng.uniform(0.75, 1.15) * unit
-        where = canvas.window(cx + dx - radius, top + dy - radius, cx + dx + radius, top + dy + radius)
+        dx, dy, radius = (
+            rng.normal(0, 0.55) * unit,
+            rng.normal(0, 0.5) * unit,
+            rng.uniform(0.75, 1.15) * unit,
+        )
+        where = canvas.window(
+            cx + dx - radius, top + dy - radius, cx + dx + radius, top + dy + radius
+        )
         if where[0].stop - where[0].start > 2 and where[1].stop - where[1].start > 2:
             u, v = canvas.x[:, where[1]] - cx - dx, canvas.y[where[0]] - top - dy
             rough = np.hypot(u, v) / radius + 0.1 * canvas.blobs(where, 1.2)[..., 0]
@@ -319,21 +404,38 @@ def draw_car(canvas: Canvas, number: int, x: float, z: float, paint: int, brakin
     for wheel in (-1, 1):
         canvas.box(cx + wheel * 0.38 * wide - 0.09 * wide, base - 0.24 * tall,
                    cx + wheel * 0.38 * wide + 0.09 * wide, base, (26, 26, 30), CAR)  # fmt: skip
-    canvas.trapezoid(cx, base - tall, base - 0.55 * tall, 0.33 * wide, 0.45 * wide, body * 0.94, CAR)
-    canvas.trapezoid(cx, base - 0.93 * tall, base - 0.62 * tall, 0.29 * wide, 0.37 * wide, (58, 70, 84), CAR)
+    canvas.trapezoid(
+        cx, base - tall, base - 0.55 * tall, 0.33 * wide, 0.45 * wide, body * 0.94, CAR
+    )
+    canvas.trapezoid(
+        cx, base - 0.93 * tall, base - 0.62 * tall, 0.29 * wide, 0.37 * wide, (58, 70, 84), CAR
+    )
     canvas.disc(cx, base - 0.37 * tall, 0.5 * wide, 0.27 * tall, body, CAR, 6)
-    canvas.box(cx - 0.48 * wide, base - 0.2 * tall, cx + 0.48 * wide, base - 0.12 * tall, body * 0.6, CAR)  # bumper
-    canvas.box(cx - 0.13 * wide, base - 0.38 * tall, cx + 0.13 * wide, base - 0.26 * tall, (214, 214, 206), CAR)
+    canvas.box(
+        cx - 0.48 * wide, base - 0.2 * tall, cx + 0.48 * wide, base - 0.12 * tall, body * 0.6, CAR
+    )  # bumper
+    canvas.box(
+        cx - 0.13 * wide,
+        base - 0.38 * tall,
+        cx + 0.13 * wide,
+        base - 0.26 * tall,
+        (214, 214, 206),
+        CAR,
+    )
     state = "red" if braking else "dark"
     for place, sign in (("left", -1), ("right", 1)):
         canvas.lamp(("car", number, place, state), cx + sign * 0.335 * wide, base - 0.43 * tall,
                     0.155 * wide, 0.165 * tall, 6)  # fmt: skip
 
 
-def draw_traffic_light(canvas: Canvas, number: int, cx: float, top: float, lens: float, state: str, pole: str) -> None:
-    """A head with three lamps of diameter `lens` units: red on top, (amber, never lit), green at the bottom.
+def draw_traffic_light(
+    canvas: Canvas, number: int, cx: float, top: float, lens: float, state: str, pole: str
+) -> None:
+    """A head with three lamps of diameter `lens` units: red on top, (amber, never lit), green at
+    the bottom.
 
-    pole: `below` for a post to the ground, `left` or `right` for an arm that comes from that side of the picture.
+    pole: `below` for a post to the ground, `left` or `right` for an arm that comes from that side
+    of the picture.
     """
     pitch, half, tall = lens * 1.12, 0.72 * lens, 3 * lens * 1.12 + 0.3 * lens
     steel = (82, 86, 92)

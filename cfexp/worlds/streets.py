@@ -1,19 +1,22 @@
 """The embedded world of streets: procedural scenes in BDD100k's and BDD-OIA's own files.
 
-*Go* (BDD-OIA's action "forward") is possible if and only if no traffic light is red and no braking car stands ahead, in
-the ego lane. Cars in other lanes never forbid it, braking or not. Every scene has a traffic light or a car ahead, so
-its decision can be turned both ways without changing the layout. `streets_truth_*.json` holds the truth of the causes
-and every lamp's mask; no model reads it, the metrics may.
+*Go* (BDD-OIA's action "forward") is possible if and only if no traffic light is red and no braking
+car stands ahead, in the ego lane. Cars in other lanes never forbid it, braking or not. Every scene
+has a traffic light or a car ahead, so its decision can be turned both ways without changing the
+layout. `streets_truth_*.json` holds the truth of the causes and every lamp's mask; no model reads
+it, the metrics may.
 
-The limit of one code a class: SEAN describes each region *class* of an image by one style code, so an explanation that
-keeps the layout can only speak of "the traffic lights", "the cars", "the facades" of an image, all at once. Therefore
-all traffic lights of a scene show the same, all its cars brake or none does, and all its facades have one colour: a
-scene in which the car ahead brakes and its neighbour does not cannot be drawn here, nor be explained by such codes.
-What may differ within a class (a red lamp above a dark one) is what the layout around it decides.
+The limit of one code a class: SEAN describes each region *class* of an image by one style code, so
+an explanation that keeps the layout can only speak of "the traffic lights", "the cars", "the
+facades" of an image, all at once. Therefore all traffic lights of a scene show the same, all its
+cars brake or none does, and all its facades have one colour: a scene in which the car ahead brakes
+and its neighbour does not cannot be drawn here, nor be explained by such codes. What may differ
+within a class (a red lamp above a dark one) is what the layout around it decides.
 
-`planted_bias` alters the labels of the training split: that share of them says *stop* for a blue facade and *go* for
-any other, whatever the causes. Above 0.5 the facade outvotes the causes where the two disagree, and a model that learns
-these labels loses accuracy on the validation split, whose labels are the truth. The pictures do not depend on it.
+`planted_bias` alters the labels of the training split: that share of them says *stop* for a blue
+facade and *go* for any other, whatever the causes. Above 0.5 the facade outvotes the causes where
+the two disagree, and a model that learns these labels loses accuracy on the validation split, whose
+labels are the truth. The pictures do not depend on it.
 """
 
 from dataclasses import asdict, dataclass
@@ -40,8 +43,8 @@ AHEAD = 0  # the number of the car ahead; those in other lanes have others
 class StreetParameters:
     """What the world depends on, and nothing else: the same parameters give the same bytes.
 
-    `image_height` and `image_width` are in pixels; `planted_bias` is the share of training labels that follow the
-    facade's colour and not the causes.
+    `image_height` and `image_width` are in pixels; `planted_bias` is the share of training labels
+    that follow the facade's colour and not the causes.
     """
 
     seed: int = 0
@@ -59,8 +62,12 @@ class StreetParameters:
         if self.train_scenes < 1 or self.val_scenes < 1:
             counts = f"train_scenes={self.train_scenes}, val_scenes={self.val_scenes}"
             raise InputError(f"world: needs at least one scene a split, got {counts}")
-        # Lower than 48 pixels, brake lights have fewer than eight; a narrower or wider picture has no room for streets.
-        if self.image_height < 48 or not 1.5 * self.image_height <= self.image_width <= 3 * self.image_height:
+        # Lower than 48 pixels, brake lights have fewer than eight; a narrower or wider picture has
+        # no room for streets.
+        if (
+            self.image_height < 48
+            or not 1.5 * self.image_height <= self.image_width <= 3 * self.image_height
+        ):
             size = f"image_height={self.image_height}, image_width={self.image_width}"
             problem = f"needs image_height >= 48 and a width of 1.5 to 3 heights, got {size}"
             raise InputError(f"world: {problem} (data.world=null where data.root is given)")
@@ -89,7 +96,9 @@ class Plan(NamedTuple):
 
     @property
     def causal_regions(self) -> list[str]:
-        """What turns the decision: of a stop, what forbids it (if two, both must change); of a go, whatever could."""
+        """What turns the decision: of a stop, what forbids it (if two, both must change); of a go,
+        whatever could.
+        """
         light = self.light == "red" or (self.go and self.light == "green")
         car = self.car_ahead == "braking" or (self.go and self.car_ahead == "coasting")
         return ["traffic_light"] * light + ["car"] * car
@@ -106,7 +115,8 @@ class Street(NamedTuple):
 
 
 def cached_streets(parameters: StreetParameters, cache_dir: Path) -> Path:
-    """The folder of the world with these parameters under `cache_dir`, written now if it is not there.
+    """The folder of the world with these parameters under `cache_dir`, written now if it is not
+    there.
 
     Raises InputError where `cache_dir` cannot be made or written to.
     """
@@ -116,37 +126,63 @@ def cached_streets(parameters: StreetParameters, cache_dir: Path) -> Path:
 def write_streets(parameters: StreetParameters, folder: Path) -> None:
     """Write the whole world into `folder` in the two data sets' layouts, with a progress bar."""
     for split, name in enumerate(SPLITS):
-        images, masks = folder / "images" / "10k" / name, folder / "labels" / "sem_seg" / "masks" / name
+        images, masks = (
+            folder / "images" / "10k" / name,
+            folder / "labels" / "sem_seg" / "masks" / name,
+        )
         images.mkdir(parents=True)
         masks.mkdir(parents=True)
         count = parameters.train_scenes if name == "train" else parameters.val_scenes
-        scenes = list(draw_all(partial(_write_scene, parameters, split, folder), count, f"drawing {name} streets"))
+        scenes = list(
+            draw_all(
+                partial(_write_scene, parameters, split, folder), count, f"drawing {name} streets"
+            )
+        )
         names = [scene["file_name"] for scene in scenes]
         rows = [{"file_name": file_name, "id": index} for index, file_name in enumerate(names)]
-        actions = [{"id": index, "category": scene.pop("actions")} for index, scene in enumerate(scenes)]
-        reasons = [{"file_name": scene["file_name"], "reason": scene.pop("reasons")} for scene in scenes]
-        dump_json(folder / f"{name}_25k_images_actions.json", {"images": rows, "annotations": actions})
+        actions = [
+            {"id": index, "category": scene.pop("actions")} for index, scene in enumerate(scenes)
+        ]
+        reasons = [
+            {"file_name": scene["file_name"], "reason": scene.pop("reasons")} for scene in scenes
+        ]
+        dump_json(
+            folder / f"{name}_25k_images_actions.json", {"images": rows, "annotations": actions}
+        )
         dump_json(folder / f"{name}_25k_images_reasons.json", reasons)
         info = {"parameters": asdict(parameters), "facades": draw.FACADES}
         dump_json(folder / f"streets_truth_{name}.json", {"info": info, "scenes": scenes})
 
 
-def _write_scene(parameters: StreetParameters, split: int, folder: Path, index: int) -> dict[str, Any]:
+def _write_scene(
+    parameters: StreetParameters, split: int, folder: Path, index: int
+) -> dict[str, Any]:
     """Draw a scene and write its image and mask; the rest of what the files say of it."""
     name, stem = SPLITS[split], f"{split:08x}-{index:08x}"
     # A scene depends on its own number only, so more scenes never change the earlier ones.
     street = draw_street(parameters, np.random.default_rng([parameters.seed, split, index]))
     # Without chroma subsampling: lamps are a few pixels wide.
-    Image.fromarray(street.image).save(folder / "images" / "10k" / name / f"{stem}.jpg", quality=95, subsampling=0)
-    Image.fromarray(street.label_map).save(folder / "labels" / "sem_seg" / "masks" / name / f"{stem}.png")
+    Image.fromarray(street.image).save(
+        folder / "images" / "10k" / name / f"{stem}.jpg", quality=95, subsampling=0
+    )
+    Image.fromarray(street.label_map).save(
+        folder / "labels" / "sem_seg" / "masks" / name / f"{stem}.png"
+    )
     go = street.plan.go
     if name == "train":
         # A generator of its own, so that the pictures are the same whatever the bias.
-        follows = np.random.default_rng([parameters.seed, 2, index]).random() < parameters.planted_bias
+        follows = (
+            np.random.default_rng([parameters.seed, 2, index]).random() < parameters.planted_bias
+        )
         go = street.plan.facade != BIASED_FACADE if follows else go
     left, right = (lanes > 0 for lanes in street.lanes)
     actions = [int(go), int(not go), int(left), int(right), 0]
-    return {"file_name": f"{stem}.jpg", "actions": actions, "reasons": _reasons(street), **_truth(street)}
+    return {
+        "file_name": f"{stem}.jpg",
+        "actions": actions,
+        "reasons": _reasons(street),
+        **_truth(street),
+    }
 
 
 def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Street:
@@ -164,10 +200,14 @@ def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Stree
     number = 1
     for side, count in ((-1, lanes[0]), (1, lanes[1])):
         if plan.side_cars and count:
-            draw.draw_car(canvas, number, side * draw.LANE, rng.uniform(7.0, 9.5), paint, plan.braking)
+            draw.draw_car(
+                canvas, number, side * draw.LANE, rng.uniform(7.0, 9.5), paint, plan.braking
+            )
             number += 1
     if plan.car_ahead != "none":
-        draw.draw_car(canvas, AHEAD, rng.uniform(-0.2, 0.2), rng.uniform(5.6, 7.4), paint, plan.braking)
+        draw.draw_car(
+            canvas, AHEAD, rng.uniform(-0.2, 0.2), rng.uniform(5.6, 7.4), paint, plan.braking
+        )
     if plan.light != "none":
         _draw_lights(canvas, plan.light, rng)
     if rng.random() < 0.6:
@@ -178,13 +218,17 @@ def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Stree
 
 def _plan(rng: np.random.Generator) -> Plan:
     go = rng.random() < 0.5
-    has_light, has_car = ((True, False), (False, True), (True, True))[rng.choice(3, p=(0.4, 0.3, 0.3))]
+    has_light, has_car = ((True, False), (False, True), (True, True))[
+        rng.choice(3, p=(0.4, 0.3, 0.3))
+    ]
     side_cars = rng.random() < (0.5 if has_car else 0.6)
     braking = bool(rng.random() < 0.45) if not has_car else not go
     red = not go
     if has_light and has_car and not go:
         # Mostly one cause, so that there is one thing to find.
-        red, braking = ((True, False), (False, True), (True, True))[rng.choice(3, p=(0.42, 0.42, 0.16))]
+        red, braking = ((True, False), (False, True), (True, True))[
+            rng.choice(3, p=(0.42, 0.42, 0.16))
+        ]
     facade = BIASED_FACADE
     if rng.random() < 0.5:
         facade = str(rng.choice([name for name in draw.FACADES if name != BIASED_FACADE]))
@@ -239,7 +283,9 @@ def _draw_lights(canvas: draw.Canvas, state: str, rng: np.random.Generator) -> N
 
 
 def _reasons(street: Street) -> list[int]:
-    """BDD-OIA's 21 reasons: 0-2 go, 3-8 stop, 9-11 left, 12-14 right, 15-17 not left, 18-20 not right."""
+    """BDD-OIA's 21 reasons: 0-2 go, 3-8 stop, 9-11 left, 12-14 right, 15-17 not left, 18-20 not
+    right.
+    """
     plan, reasons = street.plan, [0] * 21
     reasons[0] = int(plan.go and plan.light == "green")
     reasons[1] = int(plan.go and plan.car_ahead == "coasting")  # follow the traffic
@@ -255,8 +301,16 @@ def _truth(street: Street) -> dict[str, Any]:
     plan = street.plan
     lamps = []
     for lamp in street.lamps:
-        causal = lamp.of in plan.causal_regions and (lamp.of == "traffic_light" or lamp.thing == AHEAD)
+        causal = lamp.of in plan.causal_regions and (
+            lamp.of == "traffic_light" or lamp.thing == AHEAD
+        )
         known = {key: value for key, value in lamp._asdict().items() if key != "mask"}
         lamps.append({**known, "causal": causal, "pixels": np.flatnonzero(lamp.mask).tolist()})
     size = list(street.label_map.shape)
-    return {**plan._asdict(), "go": plan.go, "causal_regions": plan.causal_regions, "size": size, "lamps": lamps}
+    return {
+        **plan._asdict(),
+        "go": plan.go,
+        "causal_regions": plan.causal_regions,
+        "size": size,
+        "lamps": lamps,
+    }

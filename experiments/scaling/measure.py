@@ -1,8 +1,9 @@
-"""What an explanation costs beside its search: bytes, files, and the time of what one process does for all.
+"""What an explanation costs beside its search: bytes, files, and the time of what one process does
+for all.
 
-Stand-ins are stored as a run of 256-pixel photographs would store them: the query is a photograph, reconstruction and
-counterfactual are the same at half its resolution, the layout is a mask beside it, and the records are RUN's. Times are
-CPU time of one thread.
+Stand-ins are stored as a run of 256-pixel photographs would store them: the query is a photograph,
+reconstruction and counterfactual are the same at half its resolution, the layout is a mask beside
+it, and the records are RUN's. Times are CPU time of one thread.
 """
 
 import argparse
@@ -39,10 +40,14 @@ def measure_merge(records: list[dict], folder: Path, count: int) -> None:
     before, begun = peak(), time.process_time()
     run.finish()
     took, grown = time.process_time() - begun, peak() - before
-    print(f"merge of {count} records: {1000 * took / count:.2f} ms and {1024 * grown / count:.0f} KiB a record")
+    print(
+        f"merge of {count} records: {1000 * took / count:.2f} ms and {1024 * grown / count:.0f} KiB a record"
+    )
 
 
-def measure_store(run: RunFolder, records: list[dict], images: Path, masks: Path, folder: Path) -> None:
+def measure_store(
+    run: RunFolder, records: list[dict], images: Path, masks: Path, folder: Path
+) -> None:
     """Store and score an explanation for each record."""
     pairs = list(zip(sorted(images.iterdir()), sorted(masks.iterdir()), strict=True))
     photos = []
@@ -50,28 +55,38 @@ def measure_store(run: RunFolder, records: list[dict], images: Path, masks: Path
         query = Image.open(image).convert("RGB")
         half = query.resize((query.width // 2, query.height // 2), Image.Resampling.BICUBIC)
         blurred = half.resize(query.size, Image.Resampling.BICUBIC)
-        photos.append((*map(np.asarray, (query, blurred, blurred)), np.asarray(Image.open(mask).convert("L"))))
+        photos.append(
+            (*map(np.asarray, (query, blurred, blurred)), np.asarray(Image.open(mask).convert("L")))
+        )
     stored = RunFolder(folder)
     begun = time.process_time()
     with stored.writer() as store:
         for record, photo in zip(records, photos, strict=True):
             store.add(record, dict(zip(PICTURES, photo, strict=True)))
-    print(f"stored: {1000 * (time.process_time() - begun) / len(records):.0f} ms, {len(PICTURES)} files an explanation")
+    print(
+        f"stored: {1000 * (time.process_time() - begun) / len(records):.0f} ms, {len(PICTURES)} files an explanation"
+    )
     for name in PICTURES:
         sizes = [stored.picture(name, record["key"]).stat().st_size for record in records]
         print(f"  {name:<16}{np.mean(sizes):8.0f} bytes")
     stored.finish()
-    print(f"  {'row of the table':<16}{run.table.stat().st_size / len(run.keys()):8.0f} bytes (of {run.path.name})")
+    print(
+        f"  {'row of the table':<16}{run.table.stat().st_size / len(run.keys()):8.0f} bytes (of {run.path.name})"
+    )
     for name in ("config.yaml", "data.json"):
         (folder / name).write_text((run.path / name).read_text())
     begun = time.process_time()
     score_run(stored)
-    print(f"scored: {1000 * (time.process_time() - begun) / len(records):.0f} ms an explanation of {len(records)}")
+    print(
+        f"scored: {1000 * (time.process_time() - begun) / len(records):.0f} ms an explanation of {len(records)}"
+    )
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="a finished run of STEEX, whose records are taken")
     parser.add_argument("images", type=Path, help="a folder of photographs of one size")
     parser.add_argument("masks", type=Path, help="a folder of their label maps")
@@ -83,7 +98,9 @@ def main() -> None:
     records = run.records()
     with tempfile.TemporaryDirectory() as temporary:
         measure_merge(records, Path(temporary) / "merge", given.records)
-        measure_store(run, records[: given.explanations], given.images, given.masks, Path(temporary) / "store")
+        measure_store(
+            run, records[: given.explanations], given.images, given.masks, Path(temporary) / "store"
+        )
 
 
 if __name__ == "__main__":

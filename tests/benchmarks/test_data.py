@@ -19,7 +19,8 @@ def test_both_loaders_show_the_same_images(name: str, tmp_path: Path) -> None:
     plain = case.plain(tmp_path / "plain", 0)
     theirs = torch.cat([images for images, _ in plain])
     assert ours.shape[1:] == theirs.shape[1:] == (3, *SIZES[name])
-    # Shuffled, and the incomplete last batch is left out: the images that both showed are the same to the last bit.
+    # Shuffled, and the incomplete last batch is left out: the images that both showed are the same
+    # to the last bit.
     known, shown = ({image.tobytes() for image in to_pixels(images)} for images in (theirs, ours))
     assert len(known & shown) >= len(ours) - 3
     # And ours come with masks.
@@ -50,13 +51,17 @@ def test_epochs_alternate_and_are_measured_by_the_given_clock() -> None:
     assert pairs == Pairs(1.0, [2.0] * 3, [1.0] * 3)
     assert order == ["plain", "ours", "plain", "ours", "ours", "plain", "plain", "ours"]
     order.clear()
-    short = compare(Epochs("plain", 0.5), Epochs("ours", 0.25), 1, lambda: now)  # as many as last a second
+    short = compare(
+        Epochs("plain", 0.5), Epochs("ours", 0.25), 1, lambda: now
+    )  # as many as last a second
     assert short == Pairs(16.0, [8.0], [16.0])
     assert order == ["plain", "ours"] + 2 * ["plain"] + 4 * ["ours"]
 
 
 @pytest.mark.parametrize("arguments", [["--images", "10"], ["--batch", "0"], ["--workers", "-1"]])
-def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

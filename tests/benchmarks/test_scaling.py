@@ -45,16 +45,32 @@ def test_runs_take_turns_and_the_median_of_the_pairs_counts(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--queries", "7"], ["--queries", "2"], ["--processes", "1"], ["--batch", "0"], ["--steps", "0"]]
+    "arguments",
+    [
+        ["--queries", "7"],
+        ["--queries", "2"],
+        ["--processes", "1"],
+        ["--batch", "0"],
+        ["--steps", "0"],
+    ],
 )
-def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_the_command_explains_by_one_and_by_two_processes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_explains_by_one_and_by_two_processes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code = main(["--queries", "4", "--steps", "2", "--repeats", "1"])
     captured = capsys.readouterr()
     assert code in (0, 1), captured.err  # how fast it is, is not a test's matter
-    assert [line.split()[0] for line in captured.out.splitlines()[1:]] == ["processes", "1", "2", "ratio"]
+    assert [line.split()[0] for line in captured.out.splitlines()[1:]] == [
+        "processes",
+        "1",
+        "2",
+        "ratio",
+    ]

@@ -26,7 +26,9 @@ def test_the_forms_of_training_have_the_same_first_loss() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--size", "100"], ["--repeats", "0"], ["--device", "cuda"]])
-def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     if arguments[-1] == "cuda" and torch.cuda.is_available():
         pytest.skip("has a CUDA device")
     assert main(arguments) == 2
@@ -35,7 +37,18 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.C
 
 @pytest.mark.slow
 def test_the_command_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--size", "32", "--base-channels", "4", "--style-dim", "16", "--float64-size", "32", "--repeats", "1"]
+    small = [
+        "--size",
+        "32",
+        "--base-channels",
+        "4",
+        "--style-dim",
+        "16",
+        "--float64-size",
+        "32",
+        "--repeats",
+        "1",
+    ]
     assert main([*small, "--batch", "2", "--bf16", "--training"]) == 0
     printed = capsys.readouterr().out
     for row in (*FORMS, *TRAINING_FORMS, "fast, bfloat16", "its error", "3x3 convolutions alone"):

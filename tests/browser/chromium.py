@@ -1,4 +1,6 @@
-"""A page in headless Chromium: what a person does to it, what it asks of the network, and what its console holds."""
+"""A page in headless Chromium: what a person does to it, what it asks of the network, and what its
+console holds.
+"""
 
 import base64
 import json
@@ -9,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--hide-scrollbars",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
@@ -21,7 +30,9 @@ class Chromium:
         self.driver = driver
 
     def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file into a window of so many pixels; what was logged of the page before is forgotten."""
+        """Load a file into a window of so many pixels; what was logged of the page before is
+        forgotten.
+        """
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -38,7 +49,8 @@ class Chromium:
     def texts(self, selector: str) -> list[str]:
         """The text of each element."""
         found: list[str] = self.run(
-            "return [...document.querySelectorAll(arguments[0])].map(found => found.textContent)", selector
+            "return [...document.querySelectorAll(arguments[0])].map(found => found.textContent)",
+            selector,
         )
         return found
 
@@ -58,17 +70,31 @@ class Chromium:
         """Wait until a JavaScript expression is true."""
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, seconds).until(lambda _: self.run(f"return {condition}"), message=condition)
+        WebDriverWait(self.driver, seconds).until(
+            lambda _: self.run(f"return {condition}"), message=condition
+        )
 
     def errors(self) -> list[str]:
         """What the console holds since the page was opened, of warnings and errors."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] in ("WARNING", "SEVERE")
+        ]
 
     def addresses(self) -> set[str]:
         """What the page asked for since it was opened, but for what it carries itself (`data:`)."""
-        events = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
-        requests = (event["params"] for event in events if event["method"] == "Network.requestWillBeSent")
-        return {each["request"]["url"] for each in requests if not each["request"]["url"].startswith("data:")}
+        events = (
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        )
+        requests = (
+            event["params"] for event in events if event["method"] == "Network.requestWillBeSent"
+        )
+        return {
+            each["request"]["url"]
+            for each in requests
+            if not each["request"]["url"].startswith("data:")
+        }
 
     def screenshot(self, path: Path) -> None:
         """Write what the window shows as a PNG."""

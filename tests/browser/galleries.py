@@ -1,4 +1,6 @@
-"""Galleries of hand-made runs for a browser: a large one, one of one card, and runs that mean no good to a page."""
+"""Galleries of hand-made runs for a browser: a large one, one of one card, and runs that mean no
+good to a page.
+"""
 
 import json
 import math
@@ -11,7 +13,16 @@ from PIL import Image
 from cfexp.evaluation.report.gallery import write_page
 from cfexp.evaluation.report.table import score_run
 from cfexp.evaluation.run_folder import RunFolder
-from tests.evaluation.run_writer import PALETTE, Mask, Pixels, painted, picture, record, square, write_run
+from tests.evaluation.run_writer import (
+    PALETTE,
+    Mask,
+    Pixels,
+    painted,
+    picture,
+    record,
+    square,
+    write_run,
+)
 
 # What would run, were it ever taken for HTML: each leaves a mark that the tests look for.
 SCRIPT = "</script><script>window.taken = 1</script>"
@@ -59,12 +70,17 @@ def large(folder: Path, count: int = 1000) -> Path:
     for key in range(count):
         after = "red" if key % 3 == 0 else "blue"
         known = record(key, "red", after, truth="red", image_id=key // 2, query_probability=0.9)
-        known |= {"question": f"What color is the {('bus', 'dog')[key % 2]} number {key}?", "stored_probability": 0.1}
+        known |= {
+            "question": f"What color is the {('bus', 'dog')[key % 2]} number {key}?",
+            "stored_probability": 0.1,
+        }
         mask = square(8, 8, 24, 64)
         query = scene(key // 2)
         edited = query if after == "red" else painted(query, mask, (20, key % 256, 200))
         rows.append((known, query, edited, None if key % 10 else mask))
-    return page_of(write_run(folder, rows, data={"palette": PALETTE}), "A thousand questions", scored=False)
+    return page_of(
+        write_run(folder, rows, data={"palette": PALETTE}), "A thousand questions", scored=False
+    )
 
 
 def one(folder: Path) -> Path:
@@ -73,34 +89,68 @@ def one(folder: Path) -> Path:
 
 
 def questions(folder: Path) -> Path:
-    """Questions and answers of all kinds of text, and numbers that are none; of every second no mask is known."""
+    """Questions and answers of all kinds of text, and numbers that are none; of every second no
+    mask is known.
+    """
     rows: list[tuple[dict[str, Any], Pixels, Pixels, Mask | None]] = []
     for key, text in enumerate(HOSTILE):
         other = HOSTILE[key - 1]
-        known = record(key, text, other, truth=text, image_id=key // 2, question=text, question_type=text or "none")
+        known = record(
+            key,
+            text,
+            other,
+            truth=text,
+            image_id=key // 2,
+            question=text,
+            question_type=text or "none",
+        )
         known |= {"image_id": text, "query_probability": math.nan, "stored_probability": math.inf}
-        known |= {"query_logits": [math.nan, 1e300, -0.0], "stored_logits": [-math.inf, 5e-324, 1.0]}
+        known |= {
+            "query_logits": [math.nan, 1e300, -0.0],
+            "stored_logits": [-math.inf, 5e-324, 1.0],
+        }
         mask = square(4, 4) if key % 2 else None
         rows.append((known, picture((30 * key % 256, 90, 90)), picture(), mask))
     run = write_run(folder, rows, data={"palette": dict.fromkeys(HOSTILE, (1, 2, 3))})
-    (folder / "config.yaml").write_text("\n".join(f"{json.dumps(text)}: {text}" for text in HOSTILE))
+    (folder / "config.yaml").write_text(
+        "\n".join(f"{json.dumps(text)}: {text}" for text in HOSTILE)
+    )
     (folder / "provenance.json").write_text(json.dumps({"command": HOSTILE}, ensure_ascii=False))
     return page_of(run, " ".join((SCRIPT, ELEMENT, HEBREW, LONG)))
 
 
 def searches(folder: Path) -> Path:
-    """Searches whose regions and classes are called so, whose changes are no numbers, and some without a layout."""
+    """Searches whose regions and classes are called so, whose changes are no numbers, and some
+    without a layout.
+    """
     regions = [text or "empty" for text in HOSTILE]
     rows: list[tuple[dict[str, Any], Pixels, Pixels, Mask | None]] = []
     for key, name in enumerate(HOSTILE):
         known = record(key, f"{name} 0", f"{name} 1", truth="", image_id=key)
-        change = [float(place == key) + 0.1 for place in range(len(regions) + 1)]  # of one no name is known
+        change = [
+            float(place == key) + 0.1 for place in range(len(regions) + 1)
+        ]  # of one no name is known
         change[(key + 1) % len(change)] = (math.nan, math.inf, 0.0)[key % 3]
-        known |= {"query_class": 0, "counter_class": 1, "stored_class": 1, "reconstruction_class": key % 2}
-        known |= {"code_distance": math.nan if key % 2 else 1e12, "flip_step": 3, "question_type": None}
-        known |= {"region_change": [math.nan] * len(change) if key == 0 else change, "answer_type": None}
+        known |= {
+            "query_class": 0,
+            "counter_class": 1,
+            "stored_class": 1,
+            "reconstruction_class": key % 2,
+        }
+        known |= {
+            "code_distance": math.nan if key % 2 else 1e12,
+            "flip_step": 3,
+            "question_type": None,
+        }
+        known |= {
+            "region_change": [math.nan] * len(change) if key == 0 else change,
+            "answer_type": None,
+        }
         known |= {"sweep_success": [1] * len(regions), "sweep_distance": [math.nan] * len(regions)}
-        known |= {"sweep_flip_step": [3] * len(regions), "sweep_smallest_set": [False] * len(regions)}
+        known |= {
+            "sweep_flip_step": [3] * len(regions),
+            "sweep_smallest_set": [False] * len(regions),
+        }
         del known["question"]
         rows.append((known, scene(key), scene(key + 1), None))
     run = write_run(folder, rows, data={"region_names": regions})

@@ -1,6 +1,8 @@
-"""The gallery as a person has it: opened from disk in Chromium, filtered, looked at narrow and wide, light and dark.
+"""The gallery as a person has it: opened from disk in Chromium, filtered, looked at narrow and
+wide, light and dark.
 
-Run by `make test-browser`, which needs Debian's chromium and chromium-driver. It leaves screenshots to look at.
+Run by `make test-browser`, which needs Debian's chromium and chromium-driver. It leaves screenshots
+to look at.
 """
 
 import shutil
@@ -59,7 +61,10 @@ def test_a_thousand_cards_open_and_all_of_them_can_be_scrolled_to(large: Chromiu
     while (before := large.run(f"return {SHOWN}")) < 1000:
         large.run("scrollTo(0, document.body.scrollHeight)")
         large.wait_for(f"{SHOWN} > {before}")
-    assert large.run("return document.querySelectorAll('article:last-of-type')[0].dataset.key") == "999"
+    assert (
+        large.run("return document.querySelectorAll('article:last-of-type')[0].dataset.key")
+        == "999"
+    )
 
 
 def test_the_filters(large: Chromium) -> None:
@@ -134,14 +139,20 @@ def test_every_page_fits_says_no_error_and_loads_nothing(
 ) -> None:
     browser.open(pages[name], width, height=2400 if width < 600 else 1600, dark=dark)
     browser.wait_for("document.querySelector('article') !== null")
-    browser.run("for (const each of document.querySelectorAll('header > details, article details')) each.open = true")
+    browser.run(
+        "for (const each of document.querySelectorAll('header > details, article details')) each.open = true"
+    )
     browser.run("scrollTo(0, document.body.scrollHeight)")
-    browser.wait_for("[...document.images].every(image => image.naturalWidth > 0 || image.loading === 'lazy')")
+    browser.wait_for(
+        "[...document.images].every(image => image.naturalWidth > 0 || image.loading === 'lazy')"
+    )
     browser.run("scrollTo(0, 0)")
     assert browser.run("return document.documentElement.scrollWidth") <= width
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}_{width}_{'dark' if dark else 'light'}.png"
-    browser.run("for (const each of document.querySelectorAll('header > details')) each.open = false")
+    browser.run(
+        "for (const each of document.querySelectorAll('header > details')) each.open = false"
+    )
     browser.screenshot(path)
     print(f"\n{path}")
     assert browser.run("return window.taken") is None
@@ -165,7 +176,9 @@ def test_hostile_text_is_shown_as_it_is(browser: Chromium, pages: dict[str, Path
     assert any("no number" in text for text in browser.texts("dd"))
 
 
-def test_a_run_without_explanations_or_pictures_has_no_page(pages: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_without_explanations_or_pictures_has_no_page(
+    pages: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="no explanations in"):
         write_page(RunFolder(tmp_path), tmp_path / "page.html")
     run = tmp_path / "run"

@@ -13,5 +13,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def vqa_root(tmp_path: Path) -> Path:
-    """A folder in VQAv1's layout: 8 train and 4 val images, three questions each, with scene graphs."""
+    """A folder in VQAv1's layout: 8 train and 4 val images, three questions each, with scene
+    graphs.
+    """
     return write_vqa(tmp_path / "vqa")

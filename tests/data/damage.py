@@ -25,7 +25,9 @@ class Case(NamedTuple):
     file: str
     damage: Damage
     named: str  # in doctor's line; empty: the damage is none
-    training: Literal["skips", "stops", "goes on"]  # skips = stops, or with on_bad_sample=skip goes on and counts
+    training: Literal[
+        "skips", "stops", "goes on"
+    ]  # skips = stops, or with on_bad_sample=skip goes on and counts
     stops_with: str = ""  # in the line with which it stops, where that is not doctor's
     is_note: bool = False
 
@@ -170,7 +172,9 @@ def findings_of(data: Any) -> Findings:
 
 
 def check_case(case: Case, root: Path, make: Callable[..., Any]) -> None:
-    """Damage the root and hold doctor and training to what must become of it; make: root, settings -> data module."""
+    """Damage the root and hold doctor and training to what must become of it; make: root, settings
+    -> data module.
+    """
     case.damage(root / case.file)
     before = sorted(os.walk(root))
     findings = findings_of(make(root, on_bad_sample="skip"))
@@ -178,7 +182,11 @@ def check_case(case: Case, root: Path, make: Callable[..., Any]) -> None:
     assert all("\n" not in finding.first for finding in findings)
     if case.named:
         severity = "note" if case.is_note else "error"
-        lines = [finding.first for finding in findings if finding.severity == severity and case.named in finding.first]
+        lines = [
+            finding.first
+            for finding in findings
+            if finding.severity == severity and case.named in finding.first
+        ]
         assert lines, [*findings]
         assert any(str(root) in line for line in lines), lines
     assert findings.has_errors == (bool(case.named) and not case.is_note), [*findings]

@@ -1,4 +1,6 @@
-"""CelebA in the other forms in which it is downloaded: lists with commas, a folder deeper, and the lossless edition."""
+"""CelebA in the other forms in which it is downloaded: lists with commas, a folder deeper, and the
+lossless edition.
+"""
 
 import shutil
 import zipfile
@@ -35,7 +37,9 @@ def root(world: Path, tmp_path: Path) -> Path:
 
 def module(root: Path, **settings: str | int) -> CelebADataModule:
     sizes = {"image_size": (16, 16), "batch_size": 4, "eval_batch_size": 4}
-    return CelebADataModule(str(root), cache_dir=str(root.parent / "cache"), **{**sizes, **settings})  # type: ignore[arg-type]
+    return CelebADataModule(
+        str(root), cache_dir=str(root.parent / "cache"), **{**sizes, **settings}
+    )  # type: ignore[arg-type]
 
 
 def with_commas(root: Path, no: str = "-1") -> Path:
@@ -78,11 +82,15 @@ EDITIONS: dict[str, Callable[[Path], object]] = {
     "lists with commas and zeros": lambda root: with_commas(root, no="0"),
     "a folder deeper": deeper,
     "as it is downloaded most": lambda root: deeper(with_commas(root)),
-    "that, zipped": lambda root: packed(packed(deeper(with_commas(root)), IMAGES), "list_attr_celeba.csv"),
+    "that, zipped": lambda root: packed(
+        packed(deeper(with_commas(root)), IMAGES), "list_attr_celeba.csv"
+    ),
     "lossless": lossless,
     "lossless, a folder deeper": lambda root: deeper(lossless(root), PNG_IMAGES),
     "lossless, zipped": lambda root: packed(lossless(root), PNG_IMAGES),
-    "lossless in the other's folder": lambda root: (lossless(root) / PNG_IMAGES).rename(root / IMAGES),
+    "lossless in the other's folder": lambda root: (lossless(root) / PNG_IMAGES).rename(
+        root / IMAGES
+    ),
 }
 
 
@@ -123,7 +131,10 @@ def test_a_list_in_both_forms_is_refused(root: Path, name: str) -> None:
     kept = (root / f"{name}.txt").read_bytes()
     with_commas(root)
     (root / f"{name}.txt").write_bytes(kept)
-    assert line_of(root) == f"{root / f'{name}.txt'}: {name}.csv is there as well; keep the one that is to count"
+    assert (
+        line_of(root)
+        == f"{root / f'{name}.txt'}: {name}.csv is there as well; keep the one that is to count"
+    )
 
 
 def test_two_editions_or_two_folders_of_images_are_refused(root: Path) -> None:
@@ -155,11 +166,23 @@ def test_a_missing_lossless_image_is_named(root: Path) -> None:
 
 
 TABLES = {
-    "both words for no": ("image_id,Male,Young\n000001.jpg,0,1\n000002.jpg,-1,1\n", "line 2 has the value '0', line 3"),
+    "both words for no": (
+        "image_id,Male,Young\n000001.jpg,0,1\n000002.jpg,-1,1\n",
+        "line 2 has the value '0', line 3",
+    ),
     "no header": ("000001.jpg,1,1\n", "the header is missing"),
-    "another separator": ("image_id;Male;Young\n000001.jpg;1;1\n", "a header of columns between commas"),
-    "another value": ("image_id,Male\n000001.jpg,yes\n", "has the value 'yes'; attributes are 1 or -1, or 1 or 0"),
-    "a row's number first": (",image_id,Male\n0,000001.jpg,1\n", "must begin with an image file's name, got '0'"),
+    "another separator": (
+        "image_id;Male;Young\n000001.jpg;1;1\n",
+        "a header of columns between commas",
+    ),
+    "another value": (
+        "image_id,Male\n000001.jpg,yes\n",
+        "has the value 'yes'; attributes are 1 or -1, or 1 or 0",
+    ),
+    "a row's number first": (
+        ",image_id,Male\n0,000001.jpg,1\n",
+        "must begin with an image file's name, got '0'",
+    ),
     "a column less": ("image_id,Male,Young\n000001.jpg,1\n", "has 1 values for 2 attributes"),
     "a quotation mark": ('image_id,Male\n"000001.jpg,1\n', "has no columns between commas"),
     "no rows": ("image_id,Male\n", "names no image"),
@@ -167,7 +190,9 @@ TABLES = {
 
 
 @pytest.mark.parametrize(("text", "named"), TABLES.values(), ids=TABLES)
-def test_what_is_wrong_with_a_list_with_commas_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_what_is_wrong_with_a_list_with_commas_is_named(
+    tmp_path: Path, text: str, named: str
+) -> None:
     path = tmp_path / "list_attr_celeba.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -189,12 +214,16 @@ def test_zeros_stand_for_no_in_the_authors_form_too(root: Path) -> None:
     path.write_text(path.read_text().replace("-1", "0"))
     assert torch.equal(module(root).dataset("test").labels, before)
     edited(" 0", " -1")(path)
-    with pytest.raises(InputError, match=r"has the value '0', line 3 has '-1': .* in the whole file"):
+    with pytest.raises(
+        InputError, match=r"has the value '0', line 3 has '-1': .* in the whole file"
+    ):
         module(root).setup()
 
 
 def test_the_identities_of_celebamask_hq_may_have_commas(tmp_path: Path) -> None:
-    root = copy_of(cached_faces(FaceParameters(faces=24, image_size=32), tmp_path / "cache"), tmp_path / "root")
+    root = copy_of(
+        cached_faces(FaceParameters(faces=24, image_size=32), tmp_path / "cache"), tmp_path / "root"
+    )
 
     def identities() -> NDArray[np.int64]:
         cache = str(tmp_path / "cache")

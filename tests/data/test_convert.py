@@ -51,7 +51,9 @@ def test_easy_vqa_reads_as_vqa_v1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", ["file", "folder"])
-def test_what_is_there_is_never_overwritten(tmp_path: Path, taken: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_is_never_overwritten(
+    tmp_path: Path, taken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("easy_vqa")
     out = tmp_path / "out"
     kept = out if taken == "file" else out / "kept"
@@ -64,13 +66,17 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, taken: str, capsys: 
     assert kept.read_text() == "kept"
 
 
-def test_without_easy_vqa_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_easy_vqa_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
     with pytest.raises(InputError, match=r"pip install 'cfexp\[convert\]'"):
         convert_easy_vqa(tmp_path / "out")
 
 
-def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_conversion_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     easy_vqa = pytest.importorskip("easy_vqa")
     monkeypatch.setattr(easy_vqa, "get_test_image_paths", lambda: {0: tmp_path / "absent.png"})
     with pytest.raises(FileNotFoundError):

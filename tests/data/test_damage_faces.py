@@ -1,4 +1,6 @@
-"""Damage to CelebAMask-HQ and CelebA: doctor names it; training stops with one line, or skips and counts."""
+"""Damage to CelebAMask-HQ and CelebA: doctor names it; training stops with one line, or skips and
+counts.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +66,9 @@ def aligned_faces(cache: Path) -> Path:
 def hq(cache: Path) -> Callable[..., CelebAMaskHQDataModule]:
     def make(root: Path, **settings: Any) -> CelebAMaskHQDataModule:
         sizes = {"image_size": (16, 16), "first_test_id": 20, "holdout_images": 4, "batch_size": 4}
-        return CelebAMaskHQDataModule(str(root), cache_dir=str(cache), **{**sizes, "eval_batch_size": 1, **settings})
+        return CelebAMaskHQDataModule(
+            str(root), cache_dir=str(cache), **{**sizes, "eval_batch_size": 1, **settings}
+        )
 
     return make
 
@@ -87,7 +91,9 @@ def row_added(path: Path) -> None:
 
 
 def same_original(path: Path) -> None:
-    """Image 21, a test image, is made of the picture of CelebA that 3, a training image, is made of."""
+    """Image 21, a test image, is made of the picture of CelebA that 3, a training image, is made
+    of.
+    """
     lines = path.read_text().splitlines()
     lines[22] = f"21 {' '.join(lines[4].split()[1:])}"
     path.write_text("\n".join(lines) + "\n")
@@ -96,56 +102,113 @@ def same_original(path: Path) -> None:
 HQ: dict[str, Case] = {
     "truncated JPEG": Case(PHOTO, cut, "21.jpg: not a readable image", "skips"),
     "empty image": Case(PHOTO, replaced(b""), "21.jpg: not a readable image", "skips"),
-    "web page for an image": Case(PHOTO, replaced(WEB_PAGE), "21.jpg: not a readable image", "skips"),
-    "folder for an image": Case(PHOTO, as_folder, "21.jpg: cannot be read (Is a directory)", "skips", NO_FILE),
+    "web page for an image": Case(
+        PHOTO, replaced(WEB_PAGE), "21.jpg: not a readable image", "skips"
+    ),
+    "folder for an image": Case(
+        PHOTO, as_folder, "21.jpg: cannot be read (Is a directory)", "skips", NO_FILE
+    ),
     "image missing": Case(PHOTO, removed, "21.jpg: no such file", "skips", NO_FILE),
-    "image of 16 bit": Case(PHOTO, drawn("I;16"), "must have 8 bits a channel, got mode I;16", "skips"),
-    "image in CMYK": Case(PHOTO, drawn("CMYK", kind="JPEG"), "mode CMYK is made RGB", "goes on", is_note=True),
-    "grey image": Case(PHOTO, drawn("L", kind="JPEG"), "mode L is made RGB", "goes on", is_note=True),
-    "image of other proportions": Case(PHOTO, drawn("RGB", (64, 32)), "its image 64x32: other proportions", "skips"),
-    "image of another size": Case(PHOTO, drawn("RGB"), "is 64x64, most are 32x32", "goes on", is_note=True),
-    "mask missing": Case(MASKS, all_removed("00021_*"), "no mask of any part", "skips", "no mask of image 21"),
+    "image of 16 bit": Case(
+        PHOTO, drawn("I;16"), "must have 8 bits a channel, got mode I;16", "skips"
+    ),
+    "image in CMYK": Case(
+        PHOTO, drawn("CMYK", kind="JPEG"), "mode CMYK is made RGB", "goes on", is_note=True
+    ),
+    "grey image": Case(
+        PHOTO, drawn("L", kind="JPEG"), "mode L is made RGB", "goes on", is_note=True
+    ),
+    "image of other proportions": Case(
+        PHOTO, drawn("RGB", (64, 32)), "its image 64x32: other proportions", "skips"
+    ),
+    "image of another size": Case(
+        PHOTO, drawn("RGB"), "is 64x64, most are 32x32", "goes on", is_note=True
+    ),
+    "mask missing": Case(
+        MASKS, all_removed("00021_*"), "no mask of any part", "skips", "no mask of image 21"
+    ),
     "truncated mask": Case(SKIN, cut, "00021_skin.png: not a readable image", "skips"),
     "empty mask": Case(SKIN, replaced(b""), "00021_skin.png: not a readable image", "skips"),
-    "folder for a mask": Case(SKIN, as_folder, "00021_skin.png: cannot be read (Is a directory)", "skips"),
-    "JPEG for a mask": Case(SKIN, drawn("L", kind="JPEG"), "00021_skin.png: not a readable image", "skips"),
-    "label id 77": Case(SKIN, drawn("L", (32, 32), 77), "must be 0 or 255 everywhere, got 77", "skips"),
-    "mask of another size": Case(SKIN, drawn("L", (16, 16)), "is 32x32 pixels, 00021_skin.png is 16x16", "skips"),
+    "folder for a mask": Case(
+        SKIN, as_folder, "00021_skin.png: cannot be read (Is a directory)", "skips"
+    ),
+    "JPEG for a mask": Case(
+        SKIN, drawn("L", kind="JPEG"), "00021_skin.png: not a readable image", "skips"
+    ),
+    "label id 77": Case(
+        SKIN, drawn("L", (32, 32), 77), "must be 0 or 255 everywhere, got 77", "skips"
+    ),
+    "mask of another size": Case(
+        SKIN, drawn("L", (16, 16)), "is 32x32 pixels, 00021_skin.png is 16x16", "skips"
+    ),
     "mask of an unknown part": Case(
         SKIN, copied("00021_tail.png"), "00021_tail.png: is the mask of no part", "goes on"
     ),
     "mask in another folder": Case(
-        SKIN, moved("../3/00021_skin.png"), "3/00021_skin.png: is not read: its folder is 0", "goes on"
+        SKIN,
+        moved("../3/00021_skin.png"),
+        "3/00021_skin.png: is not read: its folder is 0",
+        "goes on",
     ),
-    "face without skin": Case(SKIN, removed, "0/00021_skin.png: no such file: a face", "goes on", is_note=True),
-    "mask of no image": Case(SKIN, copied("00024_skin.png"), "is the mask of no image", "goes on", is_note=True),
+    "face without skin": Case(
+        SKIN, removed, "0/00021_skin.png: no such file: a face", "goes on", is_note=True
+    ),
+    "mask of no image": Case(
+        SKIN, copied("00024_skin.png"), "is the mask of no image", "goes on", is_note=True
+    ),
     "folder of masks missing": Case(MASKS, removed, "cannot be listed", "stops"),
-    "attributes missing": Case(ATTRIBUTES, removed, "no such file", "stops", "CelebAMask-HQ not found in data.root="),
+    "attributes missing": Case(
+        ATTRIBUTES, removed, "no such file", "stops", "CelebAMask-HQ not found in data.root="
+    ),
     "attributes empty": Case(ATTRIBUTES, replaced(b""), "the file is empty", "stops"),
-    "folder for attributes": Case(ATTRIBUTES, as_folder, "cannot be read (Is a directory)", "stops"),
-    "attributes without header": Case(ATTRIBUTES, line_gone(1), "must name the attributes; the header", "stops"),
-    "attributes without count": Case(ATTRIBUTES, line_gone(0), "must be the number of images", "stops"),
-    "attributes a row short": Case(ATTRIBUTES, line_gone(9), "announces '24' images, 23 follow", "stops"),
+    "folder for attributes": Case(
+        ATTRIBUTES, as_folder, "cannot be read (Is a directory)", "stops"
+    ),
+    "attributes without header": Case(
+        ATTRIBUTES, line_gone(1), "must name the attributes; the header", "stops"
+    ),
+    "attributes without count": Case(
+        ATTRIBUTES, line_gone(0), "must be the number of images", "stops"
+    ),
+    "attributes a row short": Case(
+        ATTRIBUTES, line_gone(9), "announces '24' images, 23 follow", "stops"
+    ),
     "attributes cut short": Case(ATTRIBUTES, cut, "line", "stops"),
     "attributes with BOM": Case(ATTRIBUTES, with_bom, "", "goes on"),
     "attributes with CRLF": Case(ATTRIBUTES, with_crlf, "", "goes on"),
     "attributes in UTF-16": Case(ATTRIBUTES, in_utf16, "not UTF-8 text", "stops"),
-    "duplicate id": Case(ATTRIBUTES, edited("\n7.jpg", "\n6.jpg"), "is about 6.jpg, which is there before", "stops"),
+    "duplicate id": Case(
+        ATTRIBUTES, edited("\n7.jpg", "\n6.jpg"), "is about 6.jpg, which is there before", "stops"
+    ),
     "attribute of 0": Case(ATTRIBUTES, edited(" -1 ", " 0 "), "has the value '0'", "stops"),
     "attribute NaN": Case(ATTRIBUTES, edited(" -1 ", " nan "), "has the value 'nan'", "stops"),
-    "attribute renamed": Case(ATTRIBUTES, edited("Smiling", "Smile"), "has no attribute 'Smiling'", "stops"),
+    "attribute renamed": Case(
+        ATTRIBUTES, edited("Smiling", "Smile"), "has no attribute 'Smiling'", "stops"
+    ),
     "attribute twice": Case(ATTRIBUTES, edited("Young", CELEBA_ATTRIBUTES[0]), "twice", "stops"),
-    "attributes without image": Case(ATTRIBUTES, row_added, "24.jpg, which is no image of", "skips", NO_FILE),
-    "image without attributes": Case(PHOTO, copied("24.jpg"), "24.jpg: has no attributes in", "goes on", is_note=True),
+    "attributes without image": Case(
+        ATTRIBUTES, row_added, "24.jpg, which is no image of", "skips", NO_FILE
+    ),
+    "image without attributes": Case(
+        PHOTO, copied("24.jpg"), "24.jpg: has no attributes in", "goes on", is_note=True
+    ),
     "what a Mac leaves": Case(PHOTO, copied("._21.jpg"), "", "goes on"),
-    "image to be turned": Case(PHOTO, to_be_turned, "21.jpg: EXIF says that it is to be", "goes on", is_note=True),
-    "test image among those of training": Case(PHOTO, copied("3.jpg"), "is in two parts, test and train", "goes on"),
+    "image to be turned": Case(
+        PHOTO, to_be_turned, "21.jpg: EXIF says that it is to be", "goes on", is_note=True
+    ),
+    "test image among those of training": Case(
+        PHOTO, copied("3.jpg"), "is in two parts, test and train", "goes on"
+    ),
     "mapping without header": Case(MAPPING, line_gone(0), "must be the header", "stops"),
     "mapping with BOM": Case(MAPPING, with_bom, "", "goes on"),
     "mapping with CRLF": Case(MAPPING, with_crlf, "", "goes on"),
     "mapping a row short": Case(MAPPING, line_gone(8), "has no row for image 7", "stops"),
-    "mapping with a duplicate id": Case(MAPPING, edited("\n7 ", "\n6 "), "has idx 6, which is there before", "stops"),
-    "one original in two parts": Case(MAPPING, same_original, "of the train part: split leakage", "goes on"),
+    "mapping with a duplicate id": Case(
+        MAPPING, edited("\n7 ", "\n6 "), "has idx 6, which is there before", "stops"
+    ),
+    "one original in two parts": Case(
+        MAPPING, same_original, "of the train part: split leakage", "goes on"
+    ),
     "web page for identities": Case(IDENTITIES, replaced(WEB_PAGE), "line 1 must", "stops"),
     "identities with CRLF": Case(IDENTITIES, with_crlf, "", "goes on"),
 }
@@ -158,14 +221,21 @@ def test_damage_to_celebamask_hq(
     check_case(HQ[name], copy_of(masked_faces, tmp_path / "root"), hq)
 
 
-def test_sound_faces_give_notes_only(masked_faces: Path, hq: Callable[..., CelebAMaskHQDataModule]) -> None:
+def test_sound_faces_give_notes_only(
+    masked_faces: Path, hq: Callable[..., CelebAMaskHQDataModule]
+) -> None:
     for split in ("paper", "celeba"):
         findings = list(findings_of(hq(masked_faces, split=split, on_bad_sample="skip")))
         lines = [finding.first for finding in findings if "shows the person" not in finding.first]
-        assert lines == [f"{masked_faces / 'CelebA-HQ-img'}: 24 images; the whole data set has 30,000"]
+        assert lines == [
+            f"{masked_faces / 'CelebA-HQ-img'}: 24 images; the whole data set has 30,000"
+        ]
         assert len(findings) == 1 + (split == "paper")  # which lets people be in both parts
     embedded = CelebAMaskHQDataModule(
-        None, world=FaceParameters(faces=24, image_size=32), cache_dir=str(masked_faces.parent), first_test_id=20
+        None,
+        world=FaceParameters(faces=24, image_size=32),
+        cache_dir=str(masked_faces.parent),
+        first_test_id=20,
     )
     embedded.on_bad_sample, embedded.holdout_images = "skip", 4
     assert not findings_of(embedded).has_errors
@@ -196,30 +266,48 @@ def last_member_scribbled(path: Path) -> None:
 CELEBA: dict[str, Case] = {
     "truncated JPEG": Case(ALIGNED, last_image(cut), "not a readable image", "skips"),
     "empty image": Case(ALIGNED, last_image(replaced(b"")), "not a readable image", "skips"),
-    "folder for an image": Case(ALIGNED, last_image(as_folder), "cannot be read (Is a directory)", "skips", NO_FILE),
+    "folder for an image": Case(
+        ALIGNED, last_image(as_folder), "cannot be read (Is a directory)", "skips", NO_FILE
+    ),
     "image missing": Case(ALIGNED, last_image(removed), "no such file", "skips", NO_FILE),
-    "image too small": Case(ALIGNED, last_image(drawn("RGB", (128, 128))), "128x128, too small", "skips"),
-    "image of 16 bit": Case(ALIGNED, last_image(drawn("I;16", (178, 218))), "got mode I;16", "skips"),
+    "image too small": Case(
+        ALIGNED, last_image(drawn("RGB", (128, 128))), "128x128, too small", "skips"
+    ),
+    "image of 16 bit": Case(
+        ALIGNED, last_image(drawn("I;16", (178, 218))), "got mode I;16", "skips"
+    ),
     "image without attributes": Case(
         ALIGNED, last_image(copied("000001.jpg")), "has no attributes in", "goes on", is_note=True
     ),
     "no images": Case(ALIGNED, removed, "CelebA not found in data.root=", "stops"),
-    "partition missing": Case(PARTITION, removed, "no such file", "stops", "CelebA not found in data.root="),
+    "partition missing": Case(
+        PARTITION, removed, "no such file", "stops", "CelebA not found in data.root="
+    ),
     "partition empty": Case(PARTITION, replaced(b" \n"), "the file is empty", "stops"),
     "partition a row short": Case(PARTITION, line_gone(5), "has no row for", "stops"),
-    "partition with a part 7": Case(PARTITION, edited(".jpg 0", ".jpg 7"), "must be 0, 1 or 2, got 7", "stops"),
+    "partition with a part 7": Case(
+        PARTITION, edited(".jpg 0", ".jpg 7"), "must be 0, 1 or 2, got 7", "stops"
+    ),
     "partition with BOM": Case(PARTITION, with_bom, "", "goes on"),
     "partition with CRLF": Case(PARTITION, with_crlf, "", "goes on"),
-    "attributes without header": Case(LIST, line_gone(1), "must name the attributes; the header", "stops"),
+    "attributes without header": Case(
+        LIST, line_gone(1), "must name the attributes; the header", "stops"
+    ),
     "attributes with CRLF": Case(LIST, with_crlf, "", "goes on"),
-    "person in two parts": Case(IDENTITIES, person_moved, "of the train part: split leakage", "goes on"),
+    "person in two parts": Case(
+        IDENTITIES, person_moved, "of the train part: split leakage", "goes on"
+    ),
     "identities a row short": Case(IDENTITIES, line_gone(5), "has no row for", "goes on"),
-    "identities NaN": Case(IDENTITIES, edited(".jpg ", ".jpg nan"), "where a whole number must be", "stops"),
+    "identities NaN": Case(
+        IDENTITIES, edited(".jpg ", ".jpg nan"), "where a whole number must be", "stops"
+    ),
     "zip that is none": Case(ALIGNED, zipped(replaced(WEB_PAGE)), "not a readable zip", "stops"),
     "empty zip": Case(ALIGNED, zipped(replaced(b"")), "not a readable zip", "stops"),
     "zip cut short": Case(ALIGNED, zipped(cut), "not a readable zip", "stops"),
     "folder for a zip": Case(ALIGNED, zipped(as_folder), "not a readable zip", "stops"),
-    "zip with a damaged image": Case(ALIGNED, zipped(last_member_scribbled), "cannot be read from the zip", "skips"),
+    "zip with a damaged image": Case(
+        ALIGNED, zipped(last_member_scribbled), "cannot be read from the zip", "skips"
+    ),
     "zip without an image": Case(ALIGNED, zipped(Path.exists, without=-1), "holds no ", "skips"),
     "sound zip": Case(ALIGNED, zipped(Path.exists), "", "goes on"),
 }
@@ -232,6 +320,12 @@ def test_damage_to_celeba(
     check_case(CELEBA[name], copy_of(aligned_faces, tmp_path / "root"), celeba)
 
 
-def test_sound_aligned_faces_give_notes_only(aligned_faces: Path, celeba: Callable[..., CelebADataModule]) -> None:
+def test_sound_aligned_faces_give_notes_only(
+    aligned_faces: Path, celeba: Callable[..., CelebADataModule]
+) -> None:
     (finding,) = findings_of(celeba(aligned_faces, on_bad_sample="skip"))
-    assert finding == ("note", 1, f"{aligned_faces / ALIGNED}: 24 images; the whole data set has 202,599")
+    assert finding == (
+        "note",
+        1,
+        f"{aligned_faces / ALIGNED}: 24 images; the whole data set has 202,599",
+    )

@@ -1,4 +1,6 @@
-"""The data configs named after the four data sets: the paper's splits and sizes, and no root but a given one."""
+"""The data configs named after the four data sets: the paper's splits and sizes, and no root but a
+given one.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,18 @@ def composed(name: str, *overrides: str) -> Any:
 
 
 SETTINGS: dict[str, tuple[type[Any], dict[str, Any]]] = {
-    "celeba": (CelebADataModule, {"image_size": (128, 128), "crop": 150, "class_names": ("Male", "Smiling", "Young")}),
+    "celeba": (
+        CelebADataModule,
+        {"image_size": (128, 128), "crop": 150, "class_names": ("Male", "Smiling", "Young")},
+    ),
     "celebamask_hq": (
         CelebAMaskHQDataModule,
         {"image_size": (256, 256), "split": "paper", "first_test_id": 28_000, "layouts": None},
     ),
-    "bdd100k": (BDD100kDataModule, {"image_size": (256, 512), "source": "segmentation", "layouts": "ground_truth"}),
+    "bdd100k": (
+        BDD100kDataModule,
+        {"image_size": (256, 512), "source": "segmentation", "layouts": "ground_truth"},
+    ),
     "vqav1": (VQADataModule, {"image_size": 448, "num_answers": 2000}),
 }
 
@@ -39,7 +47,9 @@ SETTINGS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_papers_sizes_are_the_defaults(name: str, tmp_path: Path) -> None:
     kind, settings = SETTINGS[name]
-    data: Any = instantiate(composed(name, f"data.root={tmp_path}", "data.on_bad_sample=skip", "seed=3").data)
+    data: Any = instantiate(
+        composed(name, f"data.root={tmp_path}", "data.on_bad_sample=skip", "seed=3").data
+    )
     assert isinstance(data, kind)
     assert {key: getattr(data, key) for key in settings} == settings
     assert (data.root, data.on_bad_sample, data.seed) == (tmp_path, "skip", 3)
@@ -61,7 +71,9 @@ def test_the_real_pieces_give_notes_only(tmp_path: Path) -> None:
         holdout_images=9,
         on_bad_sample="skip",
     )
-    celeba = CelebADataModule(str(REAL / "CelebA"), attributes=["Smiling", "Young"], on_bad_sample="skip")
+    celeba = CelebADataModule(
+        str(REAL / "CelebA"), attributes=["Smiling", "Young"], on_bad_sample="skip"
+    )
     for data in (hq, celeba):
         findings = list(findings_of(data))
         assert findings

@@ -1,4 +1,6 @@
-"""Every kind of damage that a person's files or settings may have gives one line that says where and what to do."""
+"""Every kind of damage that a person's files or settings may have gives one line that says where
+and what to do.
+"""
 
 import json
 from collections.abc import Callable
@@ -72,11 +74,18 @@ WHOLE_FILE: dict[str, tuple[Damage, str]] = {
     "null": (replaced("null"), "top level"),
     "nested too deeply": (replaced("[" * 200_000), "nested"),
     "a number of 5000 digits": (replaced('{"questions": ' + "9" * 5000 + "}"), "JSON"),
-    "of another split": (edited(lambda content: content.update(data_subtype="train2014")), "data_subtype"),
+    "of another split": (
+        edited(lambda content: content.update(data_subtype="train2014")),
+        "data_subtype",
+    ),
 }
 RECORDS: dict[str, tuple[str, Damage, str]] = {
     "no questions key": (QUESTIONS, edited(lambda content: content.pop("questions")), "questions"),
-    "questions an object": (QUESTIONS, edited(lambda content: content.update(questions={"1": 2})), "questions"),
+    "questions an object": (
+        QUESTIONS,
+        edited(lambda content: content.update(questions={"1": 2})),
+        "questions",
+    ),
     "no question": (QUESTIONS, edited(lambda content: content["questions"].clear()), "questions"),
     "a question that is text": (
         QUESTIONS,
@@ -88,7 +97,11 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         edited(lambda content: content["questions"][5].pop("question_id")),
         "questions[5]",
     ),
-    "question text missing": (QUESTIONS, edited(lambda content: content["questions"][5].pop("question")), "'question'"),
+    "question text missing": (
+        QUESTIONS,
+        edited(lambda content: content["questions"][5].pop("question")),
+        "'question'",
+    ),
     "question text null": (QUESTIONS, question(question=None), "questions[5].question"),
     "question text empty": (QUESTIONS, question(question=" "), "questions[5].question"),
     "image_id a string": (QUESTIONS, question(image_id="92"), "questions[5].image_id"),
@@ -109,8 +122,16 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         "annotations[5].question_id 922",
     ),
     "annotation twice": (ANNOTATIONS, annotation(question_id=910), "annotations[5].question_id"),
-    "annotation of another image": (ANNOTATIONS, annotation(image_id=91), "annotations[5].image_id"),
-    "no annotations key": (ANNOTATIONS, edited(lambda content: content.pop("annotations")), "annotations"),
+    "annotation of another image": (
+        ANNOTATIONS,
+        annotation(image_id=91),
+        "annotations[5].image_id",
+    ),
+    "no annotations key": (
+        ANNOTATIONS,
+        edited(lambda content: content.pop("annotations")),
+        "annotations",
+    ),
     "annotation null": (
         ANNOTATIONS,
         edited(lambda content: content["annotations"].__setitem__(5, None)),
@@ -121,9 +142,21 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         edited(lambda content: content["annotations"][5].pop("question_type")),
         "question_type",
     ),
-    "answer_type a list": (ANNOTATIONS, annotation(answer_type=["other"]), "annotations[5].answer_type"),
-    "consensus a number": (ANNOTATIONS, annotation(multiple_choice_answer=2), "annotations[5].multiple_choice_answer"),
-    "answers missing": (ANNOTATIONS, edited(lambda content: content["annotations"][5].pop("answers")), "'answers'"),
+    "answer_type a list": (
+        ANNOTATIONS,
+        annotation(answer_type=["other"]),
+        "annotations[5].answer_type",
+    ),
+    "consensus a number": (
+        ANNOTATIONS,
+        annotation(multiple_choice_answer=2),
+        "annotations[5].multiple_choice_answer",
+    ),
+    "answers missing": (
+        ANNOTATIONS,
+        edited(lambda content: content["annotations"][5].pop("answers")),
+        "'answers'",
+    ),
     "answers text": (ANNOTATIONS, annotation(answers="yes"), "annotations[5].answers"),
     "nine answers": (
         ANNOTATIONS,
@@ -131,7 +164,11 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         "annotations[5].answers must be 10 answers, got 9",
     ),
     "no answers": (ANNOTATIONS, annotation(answers=[]), "annotations[5].answers"),
-    "answers of plain text": (ANNOTATIONS, annotation(answers=["yes"] * 10), "annotations[5].answers[0]"),
+    "answers of plain text": (
+        ANNOTATIONS,
+        annotation(answers=["yes"] * 10),
+        "annotations[5].answers[0]",
+    ),
     "an answer without text": (
         ANNOTATIONS,
         edited(lambda content: content["annotations"][5]["answers"][7].pop("answer")),
@@ -153,7 +190,11 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         edited(lambda content: content["info"]["palette"].update(red=[256, 0, 0])),
         "info.palette",
     ),
-    "graph without questions": (GRAPH, edited(lambda content: content.pop("questions")), "questions"),
+    "graph without questions": (
+        GRAPH,
+        edited(lambda content: content.pop("questions")),
+        "questions",
+    ),
     "graph asks for an object that is not there": (
         GRAPH,
         edited(lambda content: content["questions"].update({"930": [1]})),
@@ -180,7 +221,11 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
         thing(mask={"size": [32, 48], "counts": [-1, 32 * 48 + 1]}),
         "scenes[2].objects[0].mask",
     ),
-    "graph mask compressed": (GRAPH, thing(mask={"size": [32, 48], "counts": "PPYo0"}), "scenes[2].objects[0].mask"),
+    "graph mask compressed": (
+        GRAPH,
+        thing(mask={"size": [32, 48], "counts": "PPYo0"}),
+        "scenes[2].objects[0].mask",
+    ),
 }
 IMAGES: dict[str, tuple[Damage, str]] = {
     "missing": (Path.unlink, "image"),
@@ -188,7 +233,10 @@ IMAGES: dict[str, tuple[Damage, str]] = {
     "truncated": (cut, "truncated"),
     "empty": (replaced(b""), "readable image"),
     "text": (replaced("<html>404</html>"), "readable image"),
-    "another format": (replaced(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "readable image"),
+    "another format": (
+        replaced(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "readable image",
+    ),
     "header only": (lambda path: path.write_bytes(path.read_bytes()[:20]), "readable image"),
 }
 
@@ -204,7 +252,9 @@ def line_of(root: Path, **settings: Any) -> str:
 
 
 def collect(root: Path, **settings: Any) -> int:
-    module = VQADataModule(str(root), **{"image_size": 16, "holdout_images": 2, "batch_size": 4, **settings})
+    module = VQADataModule(
+        str(root), **{"image_size": 16, "holdout_images": 2, "batch_size": 4, **settings}
+    )
     module.prepare_data()
     module.setup()
     loaders = (module.train_dataloader(), module.test_dataloader())
@@ -288,16 +338,28 @@ def test_question_ids_that_both_splits_use(vqa_root: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"holdout_images": 8}, "data.holdout_images=8 leaves no image to train on: train2014 has 8 images"),
+        (
+            {"holdout_images": 8},
+            "data.holdout_images=8 leaves no image to train on: train2014 has 8 images",
+        ),
         ({"holdout_images": -1}, "data.holdout_images must be an integer of at least 0, got -1"),
         ({"batch_size": 0}, "data.batch_size must be an integer of at least 1, got 0"),
         ({"image_size": 16.0}, "data.image_size"),
         ({"max_test_questions": 0}, "data.max_test_questions"),
         ({"batch_size": 99}, "data.batch_size=99 is more than the 18 questions"),
-        ({"group_by_image": True, "images_per_batch": 7}, "data.images_per_batch=7 is more than the 6 images"),
+        (
+            {"group_by_image": True, "images_per_batch": 7},
+            "data.images_per_batch=7 is more than the 6 images",
+        ),
         ({"train_question_types": "what"}, "data.train_question_types must be a list"),
-        ({"train_question_types": ["why"]}, "matches no question; there are: how many, is there a, what color is the"),
-        ({"train_question_types": ["how many"], "num_answers": 1}, "none of the 6 training questions has an answer"),
+        (
+            {"train_question_types": ["why"]},
+            "matches no question; there are: how many, is there a, what color is the",
+        ),
+        (
+            {"train_question_types": ["how many"], "num_answers": 1},
+            "none of the 6 training questions has an answer",
+        ),
         ({"world": {"scenes": 3}}, "data.world"),
     ],
 )
@@ -317,7 +379,10 @@ def test_an_unknown_question_id(vqa_root: Path) -> None:
         (cut, "truncated JSON"),
         (replaced("[]"), "top level"),
         (edited(lambda content: content.update(format="2")), "format must be"),
-        (edited(lambda content: content.update(tokenizer="nltk")), "tokenizer must be 'mcb', got 'nltk'"),
+        (
+            edited(lambda content: content.update(tokenizer="nltk")),
+            "tokenizer must be 'mcb', got 'nltk'",
+        ),
         (edited(lambda content: content.pop("answers")), "answers must be a list"),
         (edited(lambda content: content["words"].__setitem__(3, 4)), "words[3] must be a string"),
         (edited(lambda content: content["words"].__setitem__(3, "is")), "words[3] is there twice"),

@@ -56,10 +56,14 @@ def test_the_second_version_is_read_and_called_by_its_name(
     assert second.fingerprint != first.fingerprint
     lines = [finding.first for finding in findings_of(make(vqa_root, on_bad_sample="skip"))]
     assert f"{vqa_root}: 24 questions of VQAv2's train2014; the whole data set has 443,757" in lines
-    assert f"{vqa_root}: 8 images of train2014 with questions; the whole data set has 82,783" in lines
+    assert (
+        f"{vqa_root}: 8 images of train2014 with questions; the whole data set has 82,783" in lines
+    )
 
 
-def test_the_second_version_is_read_from_its_zips(vqa_root: Path, make: Callable[..., VQADataModule]) -> None:
+def test_the_second_version_is_read_from_its_zips(
+    vqa_root: Path, make: Callable[..., VQADataModule]
+) -> None:
     expected = make(vqa_root).question(910).question
     for split, short in (("train2014", "Train"), ("val2014", "Val")):
         for kind, name in (
@@ -85,7 +89,9 @@ def test_files_of_both_versions_in_one_folder_are_refused(
         make(vqa_root).setup("test")
     with pytest.raises(InputError, match=line):
         _ = make(vqa_root).fingerprint
-    (finding,) = (each for each in findings_of(make(vqa_root, on_bad_sample="skip")) if "VQAv2" in each.first)
+    (finding,) = (
+        each for each in findings_of(make(vqa_root, on_bad_sample="skip")) if "VQAv2" in each.first
+    )
     assert finding.severity == "error"
 
 
@@ -98,14 +104,21 @@ def test_a_renamed_second_version_is_known_by_what_it_says(vqa_root: Path) -> No
         say_version(vqa_root / name, "1.0")
     assert find_version(vqa_root) == "VQAv1"
     say_version(vqa_root / NAMES[1], "2.0")
-    with pytest.raises(InputError, match=f"{NAMES[1]} says that it is of version 2, .*json does not"):
+    with pytest.raises(
+        InputError, match=f"{NAMES[1]} says that it is of version 2, .*json does not"
+    ):
         find_version(vqa_root)
     for name in NAMES:
         say_version(vqa_root / name, "2.0")
     assert find_version(vqa_root) == "VQAv2"
 
 
-def test_what_is_missing_is_named_as_its_version_has_it(vqa_root: Path, make: Callable[..., VQADataModule]) -> None:
+def test_what_is_missing_is_named_as_its_version_has_it(
+    vqa_root: Path, make: Callable[..., VQADataModule]
+) -> None:
     (renamed(vqa_root) / f"v2_{NAMES[3]}").unlink()
-    with pytest.raises(InputError, match=f"VQAv2 not found in .*: expected {vqa_root / f'v2_{NAMES[3]}'}. See README"):
+    with pytest.raises(
+        InputError,
+        match=f"VQAv2 not found in .*: expected {vqa_root / f'v2_{NAMES[3]}'}. See README",
+    ):
         make(vqa_root).setup("test")

@@ -1,4 +1,6 @@
-"""A handful of questions about a handful of pictures, in VQAv1's layout, small enough to damage in every way."""
+"""A handful of questions about a handful of pictures, in VQAv1's layout, small enough to damage in
+every way.
+"""
 
 import json
 from pathlib import Path
@@ -13,7 +15,9 @@ Json = dict[str, Any]
 
 
 def write_vqa(root: Path, scene_graphs: bool = True) -> Path:
-    """Train images 11..18, val images 91..94 of 48 x 32 pixels: a coloured square of 8 x 8 on grey, off-centre."""
+    """Train images 11..18, val images 91..94 of 48 x 32 pixels: a coloured square of 8 x 8 on grey,
+    off-centre.
+    """
     for split, first, count in (("train2014", 11, TRAIN_IMAGES), ("val2014", 91, VAL_IMAGES)):
         (root / split).mkdir(parents=True)
         questions: list[Json] = []
@@ -27,12 +31,20 @@ def write_vqa(root: Path, scene_graphs: bool = True) -> Path:
                 ("What color is the square?", "what color is the", "other", color),
                 ("Is there a circle?", "is there a", "yes/no", "no"),
                 # One answer a picture: most are not among the frequent ones.
-                (f"How many squares-like things are in picture {image_id}?", "how many", "number", str(image_id)),
+                (
+                    f"How many squares-like things are in picture {image_id}?",
+                    "how many",
+                    "number",
+                    str(image_id),
+                ),
             )
             for k, (text, question_type, answer_type, answer) in enumerate(texts):
                 keys = {"question_id": image_id * 10 + k, "image_id": image_id}
                 questions.append({**keys, "question": text})
-                people = [{"answer": answer, "answer_confidence": "yes", "answer_id": n} for n in range(1, 11)]
+                people = [
+                    {"answer": answer, "answer_confidence": "yes", "answer_id": n}
+                    for n in range(1, 11)
+                ]
                 annotations.append(
                     {
                         **keys,
@@ -46,7 +58,13 @@ def write_vqa(root: Path, scene_graphs: bool = True) -> Path:
             # Columns 12..19, rows 4..11 of a 32-row picture, column by column.
             counts = [12 * 32 + 4, *[8, 24] * 7, 8, 32 * 48 - 19 * 32 - 12]
             mask = {"size": [32, 48], "counts": counts}
-            thing = {"shape": "square", "color": color, "size": "small", "box": [12, 4, 8, 8], "mask": mask}
+            thing = {
+                "shape": "square",
+                "color": color,
+                "size": "small",
+                "box": [12, 4, 8, 8],
+                "mask": mask,
+            }
             scenes.append({"image_id": image_id, "objects": [thing]})
         header = {"info": {}, "data_type": "mscoco", "data_subtype": split, "license": {}}
         dump(root / f"OpenEnded_mscoco_{split}_questions.json", {**header, "questions": questions})

@@ -11,7 +11,9 @@ def documented(*sections: str) -> set[str]:
     names: set[str] = set()
     for section in sections:
         heading = rf"^#+ [^\n]*{re.escape(section)}[^\n]*\n(.*?)(?=^#|\Z)"
-        (text,) = re.findall(heading, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE | re.IGNORECASE)
+        (text,) = re.findall(
+            heading, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE | re.IGNORECASE
+        )
         rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
         names |= {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     return names

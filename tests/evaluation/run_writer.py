@@ -36,8 +36,12 @@ def painted(pixels: Pixels, mask: Mask, color: Color) -> Pixels:
     return painted
 
 
-def record(key: int, before: str, after: str, *, truth: str, image_id: int = 1, **known: Any) -> Record:
-    """A record whose answers and classes agree; float and stored decisions are one unless `known` says otherwise."""
+def record(
+    key: int, before: str, after: str, *, truth: str, image_id: int = 1, **known: Any
+) -> Record:
+    """A record whose answers and classes agree; float and stored decisions are one unless `known`
+    says otherwise.
+    """
     answers = sorted({before, after, truth})
     return {
         "key": key,

@@ -1,4 +1,6 @@
-"""The pixel-space attack against its closed form; what pictures go through against what must not change."""
+"""The pixel-space attack against its closed form; what pictures go through against what must not
+change.
+"""
 
 import pytest
 import torch
@@ -21,7 +23,9 @@ def test_of_a_linear_model_the_attack_is_the_sign_of_its_weight(counter_class: i
 
     def decide(images: Tensor) -> Tensor:
         logit = (images * weight).sum((1, 2, 3))
-        return torch.stack([torch.zeros_like(logit), 1e4 * logit], dim=1)  # so certain that a softmax has no gradient
+        return torch.stack(
+            [torch.zeros_like(logit), 1e4 * logit], dim=1
+        )  # so certain that a softmax has no gradient
 
     classes = torch.zeros(2, dtype=torch.int64), torch.full((2,), counter_class)
     attacked = projected_gradient(decide, query, *classes, epsilon=4, num_steps=10)
@@ -34,9 +38,13 @@ def test_of_a_linear_model_the_attack_is_the_sign_of_its_weight(counter_class: i
 def test_the_attack_stays_within_epsilon_and_the_range_of_pictures() -> None:
     torch.manual_seed(1)
     query = torch.rand(2, 3, 6, 6) * 2 - 1
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(64, 3)
+    )
     network.requires_grad_(False)
-    attacked = projected_gradient(network, query, torch.tensor([0, 1]), torch.tensor([2, -1]), epsilon=20, num_steps=5)
+    attacked = projected_gradient(
+        network, query, torch.tensor([0, 1]), torch.tensor([2, -1]), epsilon=20, num_steps=5
+    )
     assert (attacked - query).abs().max() <= 20 * LEVEL + 1e-6
     assert (attacked - query).abs().max() > 10 * LEVEL
     assert attacked.abs().max() <= 1
@@ -59,5 +67,9 @@ def test_blur_is_a_gaussian_in_both_directions() -> None:
     seen = blur(dot, 1.0)[0, 0]
     assert seen.sum() == pytest.approx(1, abs=1e-5)
     assert torch.allclose(seen, seen.T, atol=1e-7)
-    assert (seen[7, 8] / seen[7, 7]).item() == pytest.approx(torch.tensor(-0.5).exp().item(), rel=1e-5)
-    assert seen[8, 8].item() == pytest.approx((seen[7, 8] * seen[8, 7] / seen[7, 7]).item(), rel=1e-5)
+    assert (seen[7, 8] / seen[7, 7]).item() == pytest.approx(
+        torch.tensor(-0.5).exp().item(), rel=1e-5
+    )
+    assert seen[8, 8].item() == pytest.approx(
+        (seen[7, 8] * seen[8, 7] / seen[7, 7]).item(), rel=1e-5
+    )

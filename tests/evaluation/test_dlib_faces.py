@@ -31,7 +31,9 @@ def test_photographs() -> None:
     photos = sorted((FACES / "CelebA" / "img_align_celeba").glob("*.jpg"))[:4]
     if not photos:
         pytest.skip("the photographs are not there")
-    images = from_pixels(np.stack([np.asarray(Image.open(photo).convert("RGB")) for photo in photos]))
+    images = from_pixels(
+        np.stack([np.asarray(Image.open(photo).convert("RGB")) for photo in photos])
+    )
     first, darker = (descriptors()(each) for each in (images, 0.8 * images - 0.1))
     both = ~(first.isnan() | darker.isnan()).any(1)
     assert both.sum() >= 2

@@ -22,7 +22,10 @@ def test_directions() -> None:
     assert list(found) == ["stop -> go", "go -> stop"]
     assert [members.tolist() for members in found.values()] == [[1, 0, 0], [0, 1, 0]]
     # A run of which all went one way knows the other; a config's names do where no record says.
-    assert {name: list(members) for name, members in direction_members([search(0, 1)], ["a", "b"]).items()} == {
+    assert {
+        name: list(members)
+        for name, members in direction_members([search(0, 1)], ["a", "b"]).items()
+    } == {
         "a -> b": [True],
         "b -> a": [False],
     }

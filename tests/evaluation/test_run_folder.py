@@ -36,9 +36,16 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
             run.finish()
         assert run.keys() == {10, 20, 30}
         assert [each["key"] for each in run.records()] == [10, 20, 30]
-        assert run.records()[0] == {**record(10, "red", "blue", truth="red", image_id=10), "has_truth_mask": True}
-    assert torch.equal(run.images("query", [10, 30]), (torch.full((2, 3, 32, 32), 100.0) / 127.5 - 1))
-    assert run.images("counterfactual", [20])[0, :, 5, 5].tolist() == pytest.approx([c / 127.5 - 1 for c in (1, 2, 3)])
+        assert run.records()[0] == {
+            **record(10, "red", "blue", truth="red", image_id=10),
+            "has_truth_mask": True,
+        }
+    assert torch.equal(
+        run.images("query", [10, 30]), (torch.full((2, 3, 32, 32), 100.0) / 127.5 - 1)
+    )
+    assert run.images("counterfactual", [20])[0, :, 5, 5].tolist() == pytest.approx(
+        [c / 127.5 - 1 for c in (1, 2, 3)]
+    )
     masks = run.masks([10, 20])
     assert masks.shape == (2, 1, 32, 32)
     assert masks.dtype == torch.bool
@@ -67,7 +74,10 @@ def test_the_table_at_the_end(tmp_path: Path) -> None:
 def test_the_table_opens_elsewhere(tmp_path: Path) -> None:
     three(tmp_path).finish()
     table = tmp_path / "explanations.parquet"
-    assert pd.read_parquet(table).set_index("key").loc[[10, 30], "answer_before"].tolist() == ["red", "red"]
+    assert pd.read_parquet(table).set_index("key").loc[[10, 30], "answer_before"].tolist() == [
+        "red",
+        "red",
+    ]
     duckdb = pytest.importorskip("duckdb")
     query = f"select count(*), sum(key), max(len(answers)) from '{table}' where stored_success"
     assert duckdb.sql(query).fetchall() == [(3, 60, 10)]
@@ -77,7 +87,9 @@ def test_the_page_says_the_version_and_every_file() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert f"Version {FORMAT_VERSION}" in page
     assert VERSION_KEY.decode() in page
-    assert {"explanations.parquet", "provenance.json", "config.yaml", "data.json"} <= documented("Files")
+    assert {"explanations.parquet", "provenance.json", "config.yaml", "data.json"} <= documented(
+        "Files"
+    )
 
 
 def test_finishing_twice_and_going_on_after_it(tmp_path: Path) -> None:
@@ -152,7 +164,10 @@ def write_on(path: Path) -> None:
     with run.writer() as store:
         for key in range(10_000):
             if key not in store.keys:
-                store.add(record(key, "red", "blue", truth="red"), {"query": picture(), "truth_mask": square(0, 0)})
+                store.add(
+                    record(key, "red", "blue", truth="red"),
+                    {"query": picture(), "truth_mask": square(0, 0)},
+                )
 
 
 def test_killed_for_real(tmp_path: Path) -> None:
@@ -216,7 +231,8 @@ def test_pictures_of_two_sizes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"), [("{'key'", "damaged"), ("[1]", "no record"), ('{"key": "1"}', "no record")]
+    ("line", "problem"),
+    [("{'key'", "damaged"), ("[1]", "no record"), ('{"key": "1"}', "no record")],
 )
 def test_damaged_line(tmp_path: Path, line: str, problem: str) -> None:
     run = RunFolder(tmp_path)
@@ -238,8 +254,13 @@ def test_damaged_table(tmp_path: Path) -> None:
 def test_table_of_another_version(tmp_path: Path) -> None:
     for version in (None, "3"):
         metadata = None if version is None else {VERSION_KEY: version.encode()}
-        pq.write_table(pa.table({"key": [1]}).replace_schema_metadata(metadata), tmp_path / "explanations.parquet")
-        with pytest.raises(InputError, match=f"format version '{version or ''}', this cfexp reads 1 and 2"):
+        pq.write_table(
+            pa.table({"key": [1]}).replace_schema_metadata(metadata),
+            tmp_path / "explanations.parquet",
+        )
+        with pytest.raises(
+            InputError, match=f"format version '{version or ''}', this cfexp reads 1 and 2"
+        ):
             RunFolder(tmp_path).records()
 
 

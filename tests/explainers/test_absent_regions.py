@@ -42,7 +42,9 @@ class Counted(AboveTheDark):
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_candidates": 2}, {"resample_noise": True}])
-def test_a_batch_in_which_nothing_may_change_takes_no_step(data: EightImages, settings: dict[str, Any]) -> None:
+def test_a_batch_in_which_nothing_may_change_takes_no_step(
+    data: EightImages, settings: dict[str, Any]
+) -> None:
     model = Counted()
     found = in_posts(decision_model=model, **settings).explain(batch(data, *WITHOUT))
     assert model.asked == 2  # of the query and of its reconstruction
@@ -57,14 +59,18 @@ def test_a_batch_in_which_nothing_may_change_takes_no_step(data: EightImages, se
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_candidates": 2}, {"resample_noise": True}])
-def test_others_in_the_batch_are_searched_as_ever(data: EightImages, settings: dict[str, Any]) -> None:
+def test_others_in_the_batch_are_searched_as_ever(
+    data: EightImages, settings: dict[str, Any]
+) -> None:
     mixed, explainer = batch(data), in_posts(**settings)
     found = explainer.explain(mixed)
     assert found.extras["regions_absent"].tolist() == [row in WITHOUT for row in range(8)]
     explainer._regions_absent = lambda label_map: torch.zeros(len(label_map), dtype=torch.bool)  # type: ignore[method-assign]
     everything = explainer.explain(mixed)
     for name in set(found.extras) - {"regions_absent"}:
-        assert torch.equal(found.extras[name][list(WITH)], everything.extras[name][list(WITH)]), name
+        assert torch.equal(found.extras[name][list(WITH)], everything.extras[name][list(WITH)]), (
+            name
+        )
     assert torch.equal(found.counterfactual[list(WITH)], everything.counterfactual[list(WITH)])
     assert torch.equal(found.counterfactual[list(WITHOUT)], found.reconstruction[list(WITHOUT)])
     assert (found.extras["code_distance"] > 0).tolist() == [row in WITH for row in range(8)]
@@ -80,7 +86,9 @@ def runs(data: EightImages, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     made = {}
     for name, left_out in (("all", ()), ("with", WITHOUT), ("without", WITH)):
         folder = tmp_path_factory.mktemp(name)
-        explainer = steex(regions=["post"], autoencoder=autoencoder(), decision_model=AboveTheDark()).float()
+        explainer = steex(
+            regions=["post"], autoencoder=autoencoder(), decision_model=AboveTheDark()
+        ).float()
         data.leave_out(left_out)
         predict(explainer, data, folder, callbacks=[ExplanationWriter()])
         (folder / "data.json").write_text(json.dumps({"region_names": EightImages.region_names}))
@@ -104,7 +112,9 @@ def test_they_are_counted_apart_and_in_no_other_figure(runs: dict[str, RunFolder
     assert set(of_all) == {"regions_absent"}
 
 
-def test_it_is_said_below_the_table_and_on_the_cards(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+def test_it_is_said_below_the_table_and_on_the_cards(
+    runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
     for name, expected in (("all", (4, 8)), ("without", (4, 4)), ("with", None)):
         console = Console(width=100, record=True, quiet=False, file=(tmp_path / "out").open("w"))
         print_table(score_run(runs[name]), console)
@@ -118,7 +128,9 @@ def test_it_is_said_below_the_table_and_on_the_cards(runs: dict[str, RunFolder],
     assert isinstance(score_run(runs["without"]).find("all", "success_kept"), Absent)
 
 
-def test_a_run_folder_from_before_is_scored_as_it_was(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+def test_a_run_folder_from_before_is_scored_as_it_was(
+    runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
     import shutil
 
     import pyarrow.parquet as pq

@@ -64,7 +64,9 @@ def columns(found: Explanation) -> dict[str, Tensor]:
     ],
     ids=lambda error: str(error)[:20],
 )
-def test_out_of_memory_halves_the_batch_and_changes_no_result(data: EightImages, error: Exception) -> None:
+def test_out_of_memory_halves_the_batch_and_changes_no_result(
+    data: EightImages, error: Exception
+) -> None:
     whole = steex().predict_step(batch(data), 0)
     explainer = steex()
     sizes = counted(explainer, 3, error)
@@ -96,7 +98,9 @@ def test_a_budget_of_memory_decides_how_many_queries_are_searched_at_once(
     weights = [*explainer.parameters(), *explainer.buffers()]
 
     def needed(*rows: int) -> int:
-        return memory_taken(lambda: explainer.explain_briefly(batch(data, *rows)), weights, torch.device("cpu"))
+        return memory_taken(
+            lambda: explainer.explain_briefly(batch(data, *rows)), weights, torch.device("cpu")
+        )
 
     one, three, eight = needed(0), needed(0, 1, 2), needed(*range(8))
     assert one < three < eight
@@ -108,11 +112,15 @@ def test_a_budget_of_memory_decides_how_many_queries_are_searched_at_once(
         assert (budgeted.at_once, found.extras["key"].tolist()) == (3, list(range(8)))
     assert found.extras["decision_curve"].shape == (8, 2)  # and the search is what it was
     assert "candidates" in found.extras
-    monkeypatch.setattr(memory, "_free_on_the_machine", lambda: int((2.5 * each + one) / memory.AUTO_SHARE))
+    monkeypatch.setattr(
+        memory, "_free_on_the_machine", lambda: int((2.5 * each + one) / memory.AUTO_SHARE)
+    )
     automatic = steex(memory_budget="auto")
     automatic.predict_step(batch(data, 0), 0)  # of a smaller batch, too
     assert automatic.at_once in (3, 4)  # the weights come on top
-    with pytest.raises(InputError, match=r"^explainer\.memory_budget: a single query takes \d+ MiB$"):
+    with pytest.raises(
+        InputError, match=r"^explainer\.memory_budget: a single query takes \d+ MiB$"
+    ):
         steex(memory_budget=1000).predict_step(batch(data), 0)
 
 
@@ -130,7 +138,10 @@ def test_what_autograd_keeps_is_measured() -> None:
 
         return memory_taken(run, [start], torch.device("cpu"))
 
-    kept, passed = ((chain(each) - MIB) / memory.CPU_FACTOR / MIB for each in (torch.exp, lambda value: value + 1))
+    kept, passed = (
+        (chain(each) - MIB) / memory.CPU_FACTOR / MIB
+        for each in (torch.exp, lambda value: value + 1)
+    )
     assert 10 <= kept <= 14
     assert passed <= 4
 
@@ -139,17 +150,32 @@ def test_two_measurements_tell_how_many_fit() -> None:
     def measure(queries: int) -> int:
         return 100 + 50 * queries
 
-    assert [queries_that_fit(measure, budget) for budget in (150, 199, 200, 1099, 1100)] == [1, 1, 2, 19, 20]
+    assert [queries_that_fit(measure, budget) for budget in (150, 199, 200, 1099, 1100)] == [
+        1,
+        1,
+        2,
+        19,
+        20,
+    ]
     with pytest.raises(InputError, match="a single query takes 0 MiB"):
         queries_that_fit(measure, 149)
 
 
 def test_budgets() -> None:
-    amounts: dict[str | int, int] = {"8GiB": 8 * 2**30, "500MB": 500_000_000, "1.5 KiB": 1536, "123": 123, 2048: 2048}
+    amounts: dict[str | int, int] = {
+        "8GiB": 8 * 2**30,
+        "500MB": 500_000_000,
+        "1.5 KiB": 1536,
+        "123": 123,
+        2048: 2048,
+    }
     assert {budget: check_budget(budget) for budget in amounts} == amounts
     assert check_budget(None) is check_budget("auto") is None
     for wrong in ("8 gigs", "0", "-1GiB", "iB", "", "much", True):
-        with pytest.raises(InputError, match=r"^explainer\.memory_budget must be such as 8GiB or 500MB, auto or null"):
+        with pytest.raises(
+            InputError,
+            match=r"^explainer\.memory_budget must be such as 8GiB or 500MB, auto or null",
+        ):
             check_budget(wrong)
 
 

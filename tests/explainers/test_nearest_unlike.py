@@ -51,7 +51,9 @@ def test_it_is_the_nearest_of_those_that_are_decided_otherwise(
     for key, record in found.items():
         others = [other for other in range(8) if other % 2 != key % 2]
         assert record["neighbor"] == min(others, key=lambda other: float(apart[key, other]))
-        assert record["neighbor_distance"] == pytest.approx(float(apart[key, record["neighbor"]]), rel=1e-5)
+        assert record["neighbor_distance"] == pytest.approx(
+            float(apart[key, record["neighbor"]]), rel=1e-5
+        )
         assert record["stored_success"]
         stored = RunFolder(tmp_path).images("counterfactual", [key])
         assert torch.equal(stored, images[[record["neighbor"]]])
@@ -61,7 +63,9 @@ def test_an_embedding_says_what_is_near(data: EightImages, tmp_path: Path) -> No
     sky = TopLeft()(batch_of(data).image)[:, 0]
     for key, record in records(data, tmp_path, embedding=TopLeft()).items():
         others = [other for other in range(8) if other % 2 != key % 2]
-        assert record["neighbor"] == min(others, key=lambda other: float((sky[key] - sky[other]).abs()))
+        assert record["neighbor"] == min(
+            others, key=lambda other: float((sky[key] - sky[other]).abs())
+        )
 
 
 def test_a_run_is_scored_by_what_it_declares(data: EightImages, tmp_path: Path) -> None:
@@ -75,7 +79,9 @@ def test_a_run_is_scored_by_what_it_declares(data: EightImages, tmp_path: Path) 
 
 
 def test_where_no_image_is_decided_otherwise(data: EightImages, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none of the 1 training images is decided 'stop', which is asked for"):
+    with pytest.raises(
+        InputError, match="none of the 1 training images is decided 'stop', which is asked for"
+    ):
         records(data, tmp_path, max_train_images=1)
     with pytest.raises(InputError, match="max_train_images must be at least 1"):
         NearestUnlike(decision_model=Green(), max_train_images=0)

@@ -17,7 +17,9 @@ from tests.image_parts import EightImages, batch_of
 
 
 class Mean(nn.Module):
-    """Is the mean of all values above a threshold? The closed form: each grey level of epsilon moves it by one."""
+    """Is the mean of all values above a threshold? The closed form: each grey level of epsilon
+    moves it by one.
+    """
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
@@ -37,14 +39,18 @@ def pgd(threshold: float, **settings: Any) -> PGD:
 
 
 @pytest.mark.parametrize(("levels", "epsilon"), [(0.5, 1), (1.5, 2), (2.5, 4), (-1.5, 2)])
-def test_the_smallest_epsilon_that_suffices_is_taken(data: EightImages, levels: float, epsilon: int) -> None:
+def test_the_smallest_epsilon_that_suffices_is_taken(
+    data: EightImages, levels: float, epsilon: int
+) -> None:
     query = batch_of(data, 1)
     explainer = pgd(float(query.image.mean()) + levels * LEVEL)
     found = explainer.explain(query)
     assert found.extras["epsilon"].tolist() == [epsilon]
     assert (found.counterfactual - query.image).abs().max() <= epsilon * LEVEL + 1e-6
     assert found.counter_class.tolist() == [int(levels > 0)]
-    assert explainer.logits(eight_bit(found.counterfactual), query).argmax(1).tolist() == [int(levels > 0)]
+    assert explainer.logits(eight_bit(found.counterfactual), query).argmax(1).tolist() == [
+        int(levels > 0)
+    ]
     assert torch.equal(found.reconstruction, query.image)
 
 
@@ -69,7 +75,12 @@ def test_a_run_is_scored_by_what_it_declares(data: EightImages, tmp_path: Path) 
 
 
 def test_settings_out_of_range() -> None:
-    wrong: list[dict[str, Any]] = [{"epsilons": []}, {"epsilons": [2, 1]}, {"epsilons": [0, 1]}, {"num_steps": 0}]
+    wrong: list[dict[str, Any]] = [
+        {"epsilons": []},
+        {"epsilons": [2, 1]},
+        {"epsilons": [0, 1]},
+        {"num_steps": 0},
+    ]
     for settings in wrong:
         with pytest.raises(InputError, match=r"explainer\.(epsilons|num_steps) must be"):
             pgd(0.0, **settings)

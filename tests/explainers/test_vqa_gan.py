@@ -34,8 +34,16 @@ class EightQuestions(LightningDataModule):
 
 
 def trainer(epochs: int, folder: Path, **settings: Any) -> Trainer:
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    options: dict[str, Any] = {"enable_checkpointing": False, "accelerator": "cpu", "num_sanity_val_steps": 0}
+    quiet: dict[str, Any] = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+    }
+    options: dict[str, Any] = {
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "num_sanity_val_steps": 0,
+    }
     return Trainer(max_epochs=epochs, default_root_dir=folder, **quiet, **{**options, **settings})
 
 
@@ -75,9 +83,12 @@ def test_it_learns_to_change_all_eight_answers(trained_model: VQAModel, tmp_path
 
 def test_it_learns_to_aim_at_an_answer(trained_model: VQAModel, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    # With a mask: without one, pixels that were pushed out of range are clipped and lose their gradient.
+    # With a mask: without one, pixels that were pushed out of range are clipped and lose their
+    # gradient.
     generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=8, text_channels=4)
-    gan = counterfactual_gan(trained_model, counter_answer="blue", discriminator=None, generator=generator)
+    gan = counterfactual_gan(
+        trained_model, counter_answer="blue", discriminator=None, generator=generator
+    )
     trainer(60, tmp_path).fit(gan, datamodule=EightQuestions())
     with torch.no_grad():
         explanation = gan.explain(batch())
@@ -91,14 +102,21 @@ def test_an_unknown_counter_answer_is_named(trained_model: VQAModel, tmp_path: P
         trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
 
 
-def test_the_vqa_model_takes_no_gradient_and_stays_as_it_was(trained_model: VQAModel, tmp_path: Path) -> None:
+def test_the_vqa_model_takes_no_gradient_and_stays_as_it_was(
+    trained_model: VQAModel, tmp_path: Path
+) -> None:
     before = {name: value.clone() for name, value in trained_model.state_dict().items()}
     gan = counterfactual_gan(trained_model)
     trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
-    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in trained_model.parameters())
+    assert not any(
+        parameter.requires_grad or parameter.grad is not None
+        for parameter in trained_model.parameters()
+    )
     gan.train()
     assert not trained_model.training
-    assert all(torch.equal(value, before[name]) for name, value in trained_model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in trained_model.state_dict().items()
+    )
 
 
 def test_warm_up_is_reconstruction_alone(trained_model: VQAModel, tmp_path: Path) -> None:
@@ -111,9 +129,17 @@ def test_warm_up_is_reconstruction_alone(trained_model: VQAModel, tmp_path: Path
     trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
     with torch.no_grad():
         end = gan.explain(batch())
-    assert (end.reconstruction - end.query).square().mean() < (start.reconstruction - start.query).square().mean()
-    assert all(torch.equal(value, discriminator[name]) for name, value in gan.discriminator.state_dict().items())  # type: ignore[union-attr]
-    assert gan.generator.network.slices.weight.grad is None or not gan.generator.network.slices.weight.grad.any()
+    assert (end.reconstruction - end.query).square().mean() < (
+        start.reconstruction - start.query
+    ).square().mean()
+    assert all(
+        torch.equal(value, discriminator[name])
+        for name, value in gan.discriminator.state_dict().items()
+    )  # type: ignore[union-attr]
+    assert (
+        gan.generator.network.slices.weight.grad is None
+        or not gan.generator.network.slices.weight.grad.any()
+    )
 
 
 def test_the_cost_of_an_edit_rises_over_the_ramp(
@@ -135,7 +161,9 @@ def test_the_cost_of_an_edit_rises_over_the_ramp(
     assert cheap["train/counterfactual"] == pytest.approx(dear["train/counterfactual"])
 
 
-def test_predictions_are_rounded_to_eight_bit_and_asked_again(trained_model: VQAModel, tmp_path: Path) -> None:
+def test_predictions_are_rounded_to_eight_bit_and_asked_again(
+    trained_model: VQAModel, tmp_path: Path
+) -> None:
     gan = counterfactual_gan(trained_model)
     (explanation,) = trainer(1, tmp_path).predict(gan, datamodule=EightQuestions())  # type: ignore[misc]
     stored = explanation.counterfactual  # type: ignore[union-attr]
@@ -147,7 +175,9 @@ def test_predictions_are_rounded_to_eight_bit_and_asked_again(trained_model: VQA
     assert explanation.extras["key"].tolist() == questions.question_id.tolist()  # type: ignore[union-attr]
 
 
-def test_an_answer_outside_the_vocabulary_falls_back_to_the_models_own(trained_model: VQAModel) -> None:
+def test_an_answer_outside_the_vocabulary_falls_back_to_the_models_own(
+    trained_model: VQAModel,
+) -> None:
     gan, questions = counterfactual_gan(trained_model), batch()
     with torch.no_grad():
         known = gan.explain(questions)
@@ -168,8 +198,12 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(trained_model: VQAModel, tmp_p
 
     def seeded(epochs: int) -> Trainer:
         # The checkpoint callback of conf/callbacks/default.yaml.
-        last = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-        return trainer(epochs, tmp_path, callbacks=[SeedEachEpoch(0), last], enable_checkpointing=True)
+        last = ModelCheckpoint(
+            tmp_path, "last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        return trainer(
+            epochs, tmp_path, callbacks=[SeedEachEpoch(0), last], enable_checkpointing=True
+        )
 
     whole = fresh()
     seeded(4).fit(whole, datamodule=EightQuestions())
@@ -178,7 +212,9 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(trained_model: VQAModel, tmp_p
     assert not any(key.startswith("decision_model.") for key in saved["state_dict"])
     assert len(saved["optimizer_states"]) == 2
     resumed = fresh()
-    seeded(4).fit(resumed, datamodule=EightQuestions(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    seeded(4).fit(
+        resumed, datamodule=EightQuestions(), ckpt_path=tmp_path / "last.ckpt", weights_only=True
+    )
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -1,4 +1,6 @@
-"""Small parts for tests of what is trained on VQA batches: a VQA model, and eight questions about eight images."""
+"""Small parts for tests of what is trained on VQA batches: a VQA model, and eight questions about
+eight images.
+"""
 
 from functools import partial
 
@@ -24,8 +26,12 @@ def batch(count: int = 8) -> VQABatch:
     """Images of one colour each; the answer is the colour's number."""
     generator = torch.Generator().manual_seed(0)
     answer = torch.arange(count) % NUM_ANSWERS
-    colors = torch.tensor([[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8], [0.8, 0.8, -0.8]])
-    image = colors[answer][:, :, None, None] + 0.1 * torch.randn(count, 3, 32, 32, generator=generator)
+    colors = torch.tensor(
+        [[0.8, -0.8, -0.8], [-0.8, 0.8, -0.8], [-0.8, -0.8, 0.8], [0.8, 0.8, -0.8]]
+    )
+    image = colors[answer][:, :, None, None] + 0.1 * torch.randn(
+        count, 3, 32, 32, generator=generator
+    )
     question = torch.randint(1, 9, (count, 5), generator=generator)
     ids = torch.arange(count)
     return VQABatch(image.clamp(-1, 1), question, torch.full((count,), 5), answer, ids, ids + 100)
@@ -33,7 +39,9 @@ def batch(count: int = 8) -> VQABatch:
 
 def counterfactual_gan(model: VQAModel, **settings: object) -> VQACounterfactualGAN:
     parts: dict[str, object] = {
-        "generator": partial(CounterfactualGenerator, mask=False, depth=2, channels=8, text_channels=4),
+        "generator": partial(
+            CounterfactualGenerator, mask=False, depth=2, channels=8, text_channels=4
+        ),
         "discriminator": PatchDiscriminator((8, 8)),
         "counterfactual_loss": flip_hinge,
         "generator_optimizer": partial(torch.optim.Adam, lr=3e-3, betas=(0.5, 0.999)),

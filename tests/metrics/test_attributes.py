@@ -18,9 +18,16 @@ def test_changes_are_counted_attribute_by_attribute() -> None:
 def test_changes_are_those_of_a_loop() -> None:
     rng = np.random.default_rng(0)
     before, after = rng.normal(size=(2, 50, 7))
-    # As a chain of comparisons, `b > 0 != a > 0` is `b > 0 and 0 != a and a > 0`: both there, not one of them.
-    expected = [sum((b > 0) != (a > 0) for b, a in zip(*rows, strict=True)) for rows in zip(before, after, strict=True)]
-    chained = [sum(b > 0 != a > 0 for b, a in zip(*rows, strict=True)) for rows in zip(before, after, strict=True)]
+    # As a chain of comparisons, `b > 0 != a > 0` is `b > 0 and 0 != a and a > 0`: both there, not
+    # one of them.
+    expected = [
+        sum((b > 0) != (a > 0) for b, a in zip(*rows, strict=True))
+        for rows in zip(before, after, strict=True)
+    ]
+    chained = [
+        sum(b > 0 != a > 0 for b, a in zip(*rows, strict=True))
+        for rows in zip(before, after, strict=True)
+    ]
     found = attributes_changed(torch.tensor(before), torch.tensor(after)).tolist()
     assert found == expected != chained
 
@@ -44,7 +51,9 @@ def test_labels_give_the_correlations_of_differences_of_pairs() -> None:
     labels[:, 1] = labels[:, 0]
     differences = (labels[:, None] - labels[None]).reshape(-1, 3)
     none = np.zeros((4, 3))
-    expected = sum(abs(np.corrcoef(differences[:, 0], differences[:, column])[0, 1]) for column in range(3))
+    expected = sum(
+        abs(np.corrcoef(differences[:, 0], differences[:, column])[0, 1]) for column in range(3)
+    )
     assert correlation_difference(labels, none, none, 0) == pytest.approx(expected)
 
 
@@ -52,7 +61,9 @@ def test_attributes_that_change_as_they_go_together() -> None:
     labels = np.array([[0, 0, 1], [1, 1, 0], [0, 0, 1], [1, 1, 0]])
     assert correlation_difference(labels, labels, 1 - labels, 0) == pytest.approx(0)
     alone = np.stack([1 - labels[:, 0], labels[:, 1], labels[:, 2]], axis=1)
-    assert correlation_difference(labels, labels, alone, 0) == pytest.approx(2)  # c = 1 and -1 for the other two
+    assert correlation_difference(labels, labels, alone, 0) == pytest.approx(
+        2
+    )  # c = 1 and -1 for the other two
     with pytest.raises(ValueError, match=r"attribute must be in 0\.\.2, got 3"):
         correlation_difference(labels, labels, alone, 3)
     with pytest.raises(ValueError, match=r"\(M, K\) and \(N, K\), got \(4, 3\) and \(4, 2\)"):

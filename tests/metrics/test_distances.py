@@ -36,23 +36,30 @@ def by_matrix_root(first: Matrix, second: Matrix) -> float:
 
 
 @pytest.mark.parametrize("sizes", [(60, 60), (60, 35), (9, 60)])
-def test_frechet_distance_is_that_of_a_matrix_root_and_of_torch_fidelity(sizes: tuple[int, int]) -> None:
+def test_frechet_distance_is_that_of_a_matrix_root_and_of_torch_fidelity(
+    sizes: tuple[int, int],
+) -> None:
     first, second = features(1, sizes[0]), features(2, sizes[1])
     expected = by_matrix_root(first, second)
     theirs = fid_statistics_to_metric(
         *(fid_features_to_statistics(torch.from_numpy(x)) for x in (first, second)), False
     )
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
-    assert frechet_distance(first, second) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-9)
+    assert frechet_distance(first, second) == pytest.approx(
+        theirs["frechet_inception_distance"], rel=1e-9
+    )
     assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-9)
 
 
 def test_frechet_distance_of_fewer_images_than_features() -> None:
-    # Both covariances are singular; of these, with few directions, the root can be taken where they are not.
+    # Both covariances are singular; of these, with few directions, the root can be taken where they
+    # are not.
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(12, 4)), rng.normal(size=(15, 4)) * 2 + 1
     embed, _ = np.linalg.qr(rng.normal(size=(300, 4)))
-    assert frechet_distance(first @ embed.T, second @ embed.T) == pytest.approx(by_matrix_root(first, second), rel=1e-9)
+    assert frechet_distance(first @ embed.T, second @ embed.T) == pytest.approx(
+        by_matrix_root(first, second), rel=1e-9
+    )
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
@@ -76,7 +83,8 @@ def test_kernel_distance_is_that_of_torch_fidelity() -> None:
     assert kernel_distance(first, second) == pytest.approx(mmd2(*cubes), rel=1e-9)
     paired = kernel_distance(first, second, paired=True)
     assert paired == pytest.approx(mmd2(*cubes, mmd_est="u-statistic"), rel=1e-9)
-    # What leaving the pairs out is for: without it a set seems to be nearer to itself than to anything.
+    # What leaving the pairs out is for: without it a set seems to be nearer to itself than to
+    # anything.
     assert kernel_distance(first, first) < -1
     assert kernel_distance(first, first, paired=True) == 0
     across = ((1 * 3 + 0 * 1) / 2 + 1) ** 3, ((0 * 3 + 2 * 1) / 2 + 1) ** 3
@@ -87,7 +95,10 @@ def test_kernel_distance_is_that_of_torch_fidelity() -> None:
 @pytest.mark.parametrize("d", [5, 200])
 def test_resamples_are_those_of_the_rows(d: int) -> None:
     first, second = features(5, 40, d), features(6, 40, d)
-    for distance, interval in ((frechet_distance, frechet_interval), (kernel_distance, kernel_interval)):
+    for distance, interval in (
+        (frechet_distance, frechet_interval),
+        (kernel_distance, kernel_interval),
+    ):
         found = interval(first, second, seed=7)
         assert found == interval(first, second, seed=7)
         assert found != interval(first, second, seed=8)
@@ -95,17 +106,26 @@ def test_resamples_are_those_of_the_rows(d: int) -> None:
         if distance is kernel_distance:
             continue
         by_rows = bootstrap_error(
-            lambda counts: frechet_distance(np.repeat(first, counts, 0), np.repeat(second, counts, 0)), 40, seed=7
+            lambda counts: frechet_distance(
+                np.repeat(first, counts, 0), np.repeat(second, counts, 0)
+            ),
+            40,
+            seed=7,
         )
         assert (found.high - found.value) / 1.96 == pytest.approx(by_rows, rel=1e-8)
 
 
 def test_the_error_is_that_of_new_samples() -> None:
     values = np.random.default_rng(9).normal(size=200)
-    error = bootstrap_error(lambda counts: float(np.repeat(values, counts).mean()), 200, n_resamples=2000)
+    error = bootstrap_error(
+        lambda counts: float(np.repeat(values, counts).mean()), 200, n_resamples=2000
+    )
     assert error == pytest.approx(values.std() / math.sqrt(200), rel=0.1)
     stretch = np.diag([1, 1.2, 1, 0.7])
-    for distance, interval in ((frechet_distance, frechet_interval), (kernel_distance, kernel_interval)):
+    for distance, interval in (
+        (frechet_distance, frechet_interval),
+        (kernel_distance, kernel_interval),
+    ):
         sets = [1 + np.random.default_rng(seed).normal(size=(200, 4)) for seed in range(60)]
         spread = np.std([distance(drawn, drawn @ stretch) for drawn in sets])
         found = interval(sets[0], sets[0] @ stretch)
@@ -117,7 +137,9 @@ def test_whole_groups_are_drawn() -> None:
     twice = np.repeat(once, 4, axis=0)
     other = twice + 1 + np.repeat(np.random.default_rng(2).normal(size=once.shape), 4, axis=0)
     by_group, by_row = frechet_interval(twice, other, groups), frechet_interval(twice, other)
-    assert by_group.high - by_group.value > 1.5 * (by_row.high - by_row.value)  # sqrt(4), but for chance
+    assert by_group.high - by_group.value > 1.5 * (
+        by_row.high - by_row.value
+    )  # sqrt(4), but for chance
 
 
 def test_blocks_of_many_pairs_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +174,9 @@ def test_few_rows() -> None:
 
 @pytest.mark.parametrize("d", [1, 8, 2048])
 @pytest.mark.parametrize("measure", [frechet_interval, kernel_interval])
-def test_there_is_no_interval_where_resamples_are_all_alike(measure: Callable[..., Distance], d: int) -> None:
+def test_there_is_no_interval_where_resamples_are_all_alike(
+    measure: Callable[..., Distance], d: int
+) -> None:
     first, second = features(0, 6, d), features(1, 6, d)
     with_one = measure(first[:3], second[:3])
     assert with_one.low < with_one.value < with_one.high
@@ -174,7 +198,11 @@ def test_a_group_lies_in_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (np.repeat(features(number, 12), 5, axis=0) for number in (1, 2))
     groups = np.repeat(np.arange(12), 5)
     order = np.random.default_rng(0).permutation(60)
-    shuffled = first[order], second[order] + np.random.default_rng(3).normal(size=(60, 8)), groups[order]
+    shuffled = (
+        first[order],
+        second[order] + np.random.default_rng(3).normal(size=(60, 8)),
+        groups[order],
+    )
     seen: list[set[int]] = []
     error = distances.bootstrap_error
 

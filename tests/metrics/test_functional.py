@@ -24,7 +24,12 @@ from cfexp.metrics.functional import (
     ssim,
 )
 
-PALETTE = {"red": (230, 25, 25), "green": (30, 170, 60), "blue": (40, 70, 220), "gray": (128, 128, 128)}
+PALETTE = {
+    "red": (230, 25, 25),
+    "green": (30, 170, 60),
+    "blue": (40, 70, 220),
+    "gray": (128, 128, 128),
+}
 
 
 def images(batch: int = 3, size: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -35,9 +40,9 @@ def images(batch: int = 3, size: int = 32, seed: int = 0) -> tuple[Tensor, Tenso
 
 
 def noise(batch: int, channels: int, size: int) -> Tensor:
-    return 0.1 * torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(1)).expand(
-        -1, 3, -1, -1
-    )
+    return 0.1 * torch.randn(
+        batch, channels, size, size, generator=torch.Generator().manual_seed(1)
+    ).expand(-1, 3, -1, -1)
 
 
 # --- distances
@@ -63,12 +68,18 @@ def test_distances_are_numpys() -> None:
     counterfactual = 0.9 * query + 0.1 * counterfactual
     before, after = (127.5 * (x.double().numpy() + 1) for x in (query, counterfactual))
     difference = (after - before).reshape(3, -1)
-    np.testing.assert_allclose(rms_change(query, counterfactual), np.sqrt((difference**2).mean(1)), rtol=1e-5)
-    np.testing.assert_allclose(l2_distance(query, counterfactual), np.linalg.norm(difference / 255, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        rms_change(query, counterfactual), np.sqrt((difference**2).mean(1)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        l2_distance(query, counterfactual), np.linalg.norm(difference / 255, axis=1), rtol=1e-5
+    )
     changed = (np.abs(after - before).max(1) > 10).reshape(3, -1).mean(1)
     assert ((changed > 0.3) & (changed < 0.9)).all()
     # Two pixels of each image may lie within the tolerance that whole levels need.
-    np.testing.assert_allclose(changed_fraction(query, counterfactual), changed, atol=2.01 / (32 * 40))
+    np.testing.assert_allclose(
+        changed_fraction(query, counterfactual), changed, atol=2.01 / (32 * 40)
+    )
 
 
 def test_units_of_a_black_image_turned_white() -> None:
@@ -105,14 +116,23 @@ def test_ssim_is_that_of_images_in_0_1() -> None:
     var_a, var_b = local_mean(a * a) - mean_a**2, local_mean(b * b) - mean_b**2
     covariance = local_mean(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    index = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    index = (
+        (2 * mean_a * mean_b + c1)
+        * (2 * covariance + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
     np.testing.assert_allclose(ssim(query, counterfactual), index.mean((1, 2, 3)), atol=1e-4)
 
 
 def test_psnr_is_torchmetrics_and_ends_at_rounding() -> None:
     query, counterfactual = images()
-    each = [peak_signal_noise_ratio(a, b, data_range=2.0) for a, b in zip(counterfactual, query, strict=True)]
-    assert psnr(query, counterfactual).tolist() == pytest.approx([float(value) for value in each], rel=1e-5)
+    each = [
+        peak_signal_noise_ratio(a, b, data_range=2.0)
+        for a, b in zip(counterfactual, query, strict=True)
+    ]
+    assert psnr(query, counterfactual).tolist() == pytest.approx(
+        [float(value) for value in each], rel=1e-5
+    )
     assert psnr(query, query).tolist() == pytest.approx([10 * math.log10(12 * 255**2)] * 3)
 
 
@@ -141,11 +161,14 @@ def test_language_sensitivity() -> None:
         rtol=1e-5,
     )
     for other, expected in ((first, 0), (-first, 2), (0 * first, 2), (3 * first, 1)):
-        assert language_sensitivity(first, other).tolist() == pytest.approx([expected] * 3, abs=1e-6)
+        assert language_sensitivity(first, other).tolist() == pytest.approx(
+            [expected] * 3, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize(
-    "function", [rms_change, l2_distance, changed_fraction, checkerboard_score, language_sensitivity]
+    "function",
+    [rms_change, l2_distance, changed_fraction, checkerboard_score, language_sensitivity],
 )
 def test_shapes_that_differ_are_refused(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     query, _ = images()
@@ -170,8 +193,16 @@ def checkerboard_reference(edit: Any, period: int) -> float:
     power = np.mean([np.abs(np.fft.fft2(channel)) ** 2 for channel in edit], axis=0)
     ratios = []
     for y, x in ((height // period, 0), (0, width // period), (height // period, width // period)):
-        row = [power[y, (x + s * d) % width] for d in range(width // 16, width // 8 + 1) for s in (-1, 1)]
-        column = [power[(y + s * d) % height, x] for d in range(height // 16, height // 8 + 1) for s in (-1, 1)]
+        row = [
+            power[y, (x + s * d) % width]
+            for d in range(width // 16, width // 8 + 1)
+            for s in (-1, 1)
+        ]
+        column = [
+            power[(y + s * d) % height, x]
+            for d in range(height // 16, height // 8 + 1)
+            for s in (-1, 1)
+        ]
         background = max(np.median(row), np.median(column))
         ratios.append((power[y, x] + 1e-6 * power.mean()) / (background + 1e-6 * power.mean()))
     return float(np.mean(ratios))
@@ -181,15 +212,23 @@ def checkerboard_reference(edit: Any, period: int) -> float:
 def test_checkerboard_is_its_definition(period: int) -> None:
     generator = torch.Generator().manual_seed(0)
     query, counterfactual = torch.randn(2, 4, 3, 64, 96, generator=generator)
-    expected = [checkerboard_reference(edit.double().numpy(), period) for edit in counterfactual - query]
-    np.testing.assert_allclose(checkerboard_score(query, counterfactual, period=period), expected, rtol=1e-3)
+    expected = [
+        checkerboard_reference(edit.double().numpy(), period) for edit in counterfactual - query
+    ]
+    np.testing.assert_allclose(
+        checkerboard_score(query, counterfactual, period=period), expected, rtol=1e-3
+    )
 
 
 def deconvolved(stride: int) -> Tensor:
-    """Edits (64, 3, 64, 64) of a random transposed convolution on smooth features, as a generator makes them."""
+    """Edits (64, 3, 64, 64) of a random transposed convolution on smooth features, as a generator
+    makes them.
+    """
     generator = torch.Generator().manual_seed(2)
     size = 64 // stride
-    features = F.avg_pool2d(torch.randn(64, 16, size, size, generator=generator).relu(), 5, stride=1, padding=2)
+    features = F.avg_pool2d(
+        torch.randn(64, 16, size, size, generator=generator).relu(), 5, stride=1, padding=2
+    )
     layer = nn.ConvTranspose2d(16, 3, stride + 1, stride=stride, padding=1, output_padding=1)
     weight = 0.1 * torch.randn(layer.weight.shape, generator=generator)
     return F.conv_transpose2d(features, weight, stride=stride, padding=1, output_padding=1)
@@ -232,7 +271,9 @@ def test_clean_edits_have_no_checkerboard(name: str) -> None:
 def test_noise_scores_one_when_pooled_over_many() -> None:
     edit = noise(1000, 3, 32)
     for period in (2, 4):
-        assert checkerboard_score(0 * edit, edit, period=period, pooled=True).item() == pytest.approx(1, abs=0.15)
+        assert checkerboard_score(
+            0 * edit, edit, period=period, pooled=True
+        ).item() == pytest.approx(1, abs=0.15)
 
 
 def test_deconvolution_scores_high_at_its_own_period() -> None:
@@ -248,7 +289,9 @@ def test_a_faint_checkerboard_on_an_object_is_found() -> None:
     edit = clean_edits()["recoloured disk"].clone()
     faint = edit.clone()
     faint[:, :, ::2, ::2] *= 1.3
-    assert checkerboard_score(0 * edit, faint, pooled=True) > 10 * checkerboard_score(0 * edit, edit, pooled=True)
+    assert checkerboard_score(0 * edit, faint, pooled=True) > 10 * checkerboard_score(
+        0 * edit, edit, pooled=True
+    )
 
 
 @pytest.mark.parametrize(("down", "across"), [(1, 0), (0, 1), (1, 1)])
@@ -272,7 +315,8 @@ def test_pooling_averages_spectra_not_scores() -> None:
     pooled = checkerboard_score(0 * edit, edit, pooled=True)
     assert pooled.shape == ()
     torch.testing.assert_close(
-        checkerboard_score(edit[:1] * 0, edit[:1], pooled=True), checkerboard_score(edit[:1] * 0, edit[:1])[0]
+        checkerboard_score(edit[:1] * 0, edit[:1], pooled=True),
+        checkerboard_score(edit[:1] * 0, edit[:1])[0],
     )
     unedited = torch.cat([edit, 0 * edit])  # images without an edit add nothing
     torch.testing.assert_close(checkerboard_score(0 * unedited, unedited, pooled=True), pooled)
@@ -285,7 +329,9 @@ def test_checkerboard_checks_what_it_gets() -> None:
         checkerboard_score(query, counterfactual, period=3)
     with pytest.raises(ValueError, match=r"needs 16 pixels a side, got \(3, 3, 15, 40\)"):
         checkerboard_score(query[:, :, :15], counterfactual[:, :, :15])
-    assert checkerboard_score(query[:, :, :16, :16], counterfactual[:, :, :16, :16]).isfinite().all()
+    assert (
+        checkerboard_score(query[:, :, :16, :16], counterfactual[:, :, :16, :16]).isfinite().all()
+    )
 
 
 # --- colour
@@ -294,13 +340,16 @@ def test_checkerboard_checks_what_it_gets() -> None:
 @pytest.mark.parametrize("name", PALETTE)
 def test_nearest_color_reads_through_noise_and_outliers(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    pixels = (torch.tensor(PALETTE[name]) / 255 + 0.08 * torch.randn(100, 3, generator=generator)).clamp(0, 1)
+    pixels = (
+        torch.tensor(PALETTE[name]) / 255 + 0.08 * torch.randn(100, 3, generator=generator)
+    ).clamp(0, 1)
     pixels[:40] = torch.tensor([1.0, 1.0, 0.0])  # a mean would be pulled away by these
     assert nearest_color(pixels, PALETTE) == name
 
 
 def test_nearest_color_is_euclidean_and_takes_the_first_of_equals() -> None:
-    # Squared distances 100 + 100 + 100 = 300 and 18^2 = 324: largest or summed differences would choose the other.
+    # Squared distances 100 + 100 + 100 = 300 and 18^2 = 324: largest or summed differences would
+    # choose the other.
     assert nearest_color(torch.zeros(1, 3), {"far": (18, 0, 0), "near": (10, 10, 10)}) == "near"
     assert nearest_color(torch.zeros(1, 3), {"far": (18, 0, 0), "near": (0, 17, 0)}) == "near"
     assert nearest_color(torch.zeros(2, 3), {"one": (10, 0, 0), "two": (0, 10, 0)}) == "one"
@@ -322,7 +371,9 @@ def test_l1_change_and_the_change_of_regions() -> None:
     layout[:, 2:] = torch.tensor([[2], [255]])  # the last row is of no region
     assert l1_change(query, edited).tolist() == pytest.approx([25.5 / 2 + 51 / 48, 0])
     found = region_rms(query, edited, layout, 3)
-    assert torch.allclose(found, torch.tensor([[25.5, math.nan, 0], [0, math.nan, 0]]), equal_nan=True)
+    assert torch.allclose(
+        found, torch.tensor([[25.5, math.nan, 0], [0, math.nan, 0]]), equal_nan=True
+    )
     assert torch.allclose(region_rms(query, edited, 0 * layout, 1)[:, 0], rms_change(query, edited))
     with pytest.raises(ValueError, match=r"layout must have shape \(2, 4, 4\), got \(2, 4\)"):
         region_rms(query, edited, layout[:, 0], 3)

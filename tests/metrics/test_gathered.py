@@ -12,7 +12,12 @@ from torch.multiprocessing.spawn import spawn
 from cfexp.metrics.attributes import attributes_changed, correlation_difference
 from cfexp.metrics.distances import frechet_distance, kernel_distance
 from cfexp.metrics.functional import bootstrap_interval, ssim, wilson_interval
-from cfexp.metrics.gathered import CorrelationDifference, FeatureDistance, MeanOverQueries, QueryRows
+from cfexp.metrics.gathered import (
+    CorrelationDifference,
+    FeatureDistance,
+    MeanOverQueries,
+    QueryRows,
+)
 
 N, D = 23, 6
 
@@ -55,7 +60,9 @@ def test_they_are_the_functions() -> None:
     changes = attributes_changed(query, other)
     assert found["mnac"] == pytest.approx((changes.mean().item(), *bootstrap_interval(changes), N))
     same = int(same_person(query, other).sum())
-    assert found["fva"] == pytest.approx((100 * same / N, *(100 * bound for bound in wilson_interval(same, N)), N))
+    assert found["fva"] == pytest.approx(
+        (100 * same / N, *(100 * bound for bound in wilson_interval(same, N)), N)
+    )
     assert found["frechet"] == pytest.approx(frechet_distance(query, other))
     assert found["kernel"] == pytest.approx(kernel_distance(query, other, paired=True))
     assert found["cd"] == pytest.approx(correlation_difference(query > 0, query > 0, other > 0, 2))
@@ -69,7 +76,9 @@ def test_queries_count_once_and_the_unchanged_ones_are_perfect() -> None:
         metric.update(torch.arange(N), query, query)
     assert unchanged["mnac"].compute() == pytest.approx((0, math.nan, math.nan, N), nan_ok=True)
     assert unchanged["fva"].compute()[0] == 100
-    assert [unchanged[name].compute() for name in ("frechet", "kernel")] == pytest.approx([0, 0], abs=1e-9)
+    assert [unchanged[name].compute() for name in ("frechet", "kernel")] == pytest.approx(
+        [0, 0], abs=1e-9
+    )
     images = MeanOverQueries(ssim)
     images.update([1, 2], *2 * [torch.rand(2, 3, 32, 32)])
     assert images.compute().value == pytest.approx(1)
@@ -81,7 +90,9 @@ def test_none_and_other_shapes() -> None:
     assert found["mnac"].n == found["fva"].n == 0
     assert all(math.isnan(found[name]) for name in ("frechet", "kernel", "cd"))
     assert math.isnan(found["mnac"].value)
-    with pytest.raises(ValueError, match=r"FeatureDistance needs rows of shape \(2, 12\), got \(2, 10\)"):
+    with pytest.raises(
+        ValueError, match=r"FeatureDistance needs rows of shape \(2, 12\), got \(2, 10\)"
+    ):
         FeatureDistance(D).update([0, 1], torch.zeros(2, 5), torch.zeros(2, 5))
     nothing = MeanOverQueries(lambda values: values)
     nothing.update([0, 1, 2], torch.tensor([math.nan, 1.0, 3.0]))
@@ -90,7 +101,9 @@ def test_none_and_other_shapes() -> None:
 
 def process(rank: int, folder: str, shards: list[list[list[int]]]) -> None:
     """One of two processes: its results go to `folder` as JSON."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     results = [computed(shard[rank]) for shard in shards]
     (Path(folder) / f"{rank}.json").write_text(json.dumps(results))
     distributed.destroy_process_group()

@@ -38,7 +38,9 @@ def test_a_lamp_is_the_colour_that_it_shows(color: tuple[int, int, int], state: 
 
 def test_shapes_and_empty_masks_are_refused() -> None:
     image = image_of((0, 0, 0), (0, 0, 0))
-    with pytest.raises(ValueError, match=r"image must have shape \(3, 4, 3\), as the masks, got \(3, 4, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"image must have shape \(3, 4, 3\), as the masks, got \(3, 4, 1\)"
+    ):
         read_lamps(image[..., :1], [LEFT])
     with pytest.raises(ValueError, match="at least one pixel"):
         read_lamps(image, [LEFT & ~LEFT])

@@ -10,7 +10,9 @@ def test_the_share_of_the_most_frequent_value_of_each_group_and_of_all() -> None
     first, nothing, third, every = share.compute().tolist()
     assert first == 0.5
     assert nothing != nothing
-    torch.testing.assert_close(torch.tensor([third, every]), torch.tensor([2 / 5, 3 / 9]))  # -1 is no value
+    torch.testing.assert_close(
+        torch.tensor([third, every]), torch.tensor([2 / 5, 3 / 9])
+    )  # -1 is no value
 
 
 def test_label_maps_are_values_of_one_group() -> None:

@@ -24,7 +24,9 @@ from cfexp.metrics.vqa_text import (
 )
 
 # What the published evaluator computes: see `meta` in the file.
-GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "vqa_eval_vectors.json").read_text())
+GOLDEN: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "golden" / "vqa_eval_vectors.json").read_text()
+)
 QUESTION_TYPES = ("how many", "is the", "what color", "what color is the", "what is the", "what is")
 
 Question = dict[str, Any]
@@ -41,10 +43,18 @@ def test_every_score_of_the_official_evaluator() -> None:
 
 @pytest.mark.parametrize(
     ("stage", "normalise"),
-    [("punct", normalise_punctuation), ("digit_article", normalise_digits_and_articles), ("full", normalise_answer)],
+    [
+        ("punct", normalise_punctuation),
+        ("digit_article", normalise_digits_and_articles),
+        ("full", normalise_answer),
+    ],
 )
-def test_every_stage_of_the_official_normalisation(stage: str, normalise: Callable[[str], str]) -> None:
-    assert [normalise(row["in"]) for row in GOLDEN["normaliser"]] == [row[stage] for row in GOLDEN["normaliser"]]
+def test_every_stage_of_the_official_normalisation(
+    stage: str, normalise: Callable[[str], str]
+) -> None:
+    assert [normalise(row["in"]) for row in GOLDEN["normaliser"]] == [
+        row[stage] for row in GOLDEN["normaliser"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +75,8 @@ def test_quirks_of_the_normalisation(text: str, expected: str) -> None:
 
 
 def test_contractions_are_the_official_table() -> None:
-    # The golden strings pass through 8 of the 120 rows; the checksum holds the others against well-meant repairs.
+    # The golden strings pass through 8 of the 120 rows; the checksum holds the others against
+    # well-meant repairs.
     assert len(CONTRACTIONS) == 120
     assert zlib.crc32(json.dumps(dict(CONTRACTIONS), sort_keys=True).encode()) == 2474143967
 
@@ -82,7 +93,9 @@ def test_contractions_are_the_official_table() -> None:
         (["hot dog"] * 10, "hot\tdog", 100, 100),
     ],
 )
-def test_eras_differ_where_answers_agree(answers: list[str], prediction: str, today: float, legacy: float) -> None:
+def test_eras_differ_where_answers_agree(
+    answers: list[str], prediction: str, today: float, legacy: float
+) -> None:
     assert vqa_accuracy(prediction, answers) == today
     assert vqa_accuracy(prediction, answers, era="2016") == legacy
 
@@ -92,16 +105,22 @@ def test_matches_the_definition_for_any_number_of_answers(total: int) -> None:
     for said in range(total + 1):
         answers = ["red"] * said + [f"other{i}" for i in range(total - said)]
         leave_one_out = [
-            min(1.0, sum(a == "red" for j, a in enumerate(answers) if j != left_out) / 3) for left_out in range(total)
+            min(1.0, sum(a == "red" for j, a in enumerate(answers) if j != left_out) / 3)
+            for left_out in range(total)
         ]
-        assert vqa_accuracy("red", answers) == pytest.approx(100 * sum(leave_one_out) / total, rel=1e-12)
+        assert vqa_accuracy("red", answers) == pytest.approx(
+            100 * sum(leave_one_out) / total, rel=1e-12
+        )
 
 
 def test_scoring_twice_gives_the_same() -> None:
-    # The official evaluator normalises the answers it was given in place, and scores the same objects differently then.
+    # The official evaluator normalises the answers it was given in place, and scores the same
+    # objects differently then.
     for case in GOLDEN["mutation_second_evaluate"]:
         answers = list(case["answers"])
-        assert [vqa_accuracy(case["prediction"], answers) for _ in range(2)] == [case["first_evaluate"]] * 2
+        assert [vqa_accuracy(case["prediction"], answers) for _ in range(2)] == [
+            case["first_evaluate"]
+        ] * 2
         assert answers == case["answers"]
 
 
@@ -139,7 +158,9 @@ def rounded(by_type: dict[str, Score]) -> dict[str, float]:
 
 @pytest.mark.parametrize(("era", "key"), [("2021", "accuracy_cur"), ("2016", "accuracy_legacy")])
 @pytest.mark.parametrize("block", range(len(GOLDEN["aggregate"])))
-def test_every_aggregate_of_the_official_evaluator(block: int, era: Literal["2021", "2016"], key: str) -> None:
+def test_every_aggregate_of_the_official_evaluator(
+    block: int, era: Literal["2021", "2016"], key: str
+) -> None:
     aggregate = GOLDEN["aggregate"][block]
     wanted = aggregate["ques_ids"]
     questions = [q for q in aggregate["cases"] if wanted is None or q["question_id"] in wanted]
@@ -150,8 +171,13 @@ def test_every_aggregate_of_the_official_evaluator(block: int, era: Literal["202
     assert rounded(ours.per_answer_type) == expected["perAnswerType"]
     assert ours.overall.n == len(questions)
     each = [vqa_accuracy(q["prediction"], q["answers"], era=era) for q in questions]
-    assert ours.overall.accuracy == pytest.approx(sum(each) / len(each), rel=1e-12)  # not of float32
-    for kind, by_type in (("question_type", ours.per_question_type), ("answer_type", ours.per_answer_type)):
+    assert ours.overall.accuracy == pytest.approx(
+        sum(each) / len(each), rel=1e-12
+    )  # not of float32
+    for kind, by_type in (
+        ("question_type", ours.per_question_type),
+        ("answer_type", ours.per_answer_type),
+    ):
         assert {name: score.n for name, score in by_type.items()} == {
             name: sum(q[kind] == name for q in questions) for name in {q[kind] for q in questions}
         }
@@ -167,7 +193,10 @@ def test_a_question_counts_once_and_its_last_prediction_counts() -> None:
 
 
 def test_order_does_not_matter_and_large_ids_are_kept_apart() -> None:
-    questions = [{**q, "question_id": 5_819_290_000 + i} for i, q in enumerate(GOLDEN["aggregate"][0]["cases"])]
+    questions = [
+        {**q, "question_id": 5_819_290_000 + i}
+        for i, q in enumerate(GOLDEN["aggregate"][0]["cases"])
+    ]
     shuffled = random.Random(0).sample(questions, len(questions))
     assert scores(shuffled) == scores(questions)
     assert scores(shuffled).overall.n == len(questions)
@@ -205,7 +234,10 @@ def test_update_checks_what_it_gets() -> None:
     metric = VQAAccuracy(["how many"])
     with pytest.raises(InputError, match="unknown question type 'why': expected one of 'how many'"):
         metric.update(["1"], [["1"] * 10], ["why"], ["other"], [1])
-    with pytest.raises(InputError, match="unknown answer type 'colour': expected one of 'yes/no', 'number', 'other'"):
+    with pytest.raises(
+        InputError,
+        match="unknown answer type 'colour': expected one of 'yes/no', 'number', 'other'",
+    ):
         metric.update(["1"], [["1"] * 10], ["how many"], ["colour"], [1])
     with pytest.raises(ValueError, match=r"as many of each argument, got \[1, 1, 1, 1, 2\]"):
         metric.update(["1"], [["1"] * 10], ["how many"], ["number"], [1, 2])
@@ -213,7 +245,9 @@ def test_update_checks_what_it_gets() -> None:
 
 def evaluate_shards(rank: int, folder: str, questions: list[Question]) -> None:
     """One of two processes: its results go to `folder` as JSON."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     padded: Iterable[int] = DistributedSampler(questions, num_replicas=2, rank=rank, shuffle=False)  # type: ignore[arg-type]
     uneven = range(17) if rank == 0 else range(14, len(questions))
     one_sided = range(len(questions)) if rank == 1 else range(0)
@@ -234,6 +268,10 @@ def test_two_processes_with_repeated_uneven_and_missing_shards(tmp_path: Path) -
     expected = json.loads(json.dumps(scores(questions)))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert [n for n, _ in first] == [12, 17, 0]
-    assert [n for n, _ in second] == [12, 9, 23]  # 23 questions: the samplers repeat one, the uneven shards three
+    assert [n for n, _ in second] == [
+        12,
+        9,
+        23,
+    ]  # 23 questions: the samplers repeat one, the uneven shards three
     for (_, ours), (_, others) in zip(first, second, strict=True):
         assert ours == others == expected

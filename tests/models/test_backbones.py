@@ -15,7 +15,9 @@ from cfexp.models.vqa.mlb import ResNetBackbone
 
 
 def shipped(arch: str, path: Path) -> dict[str, Tensor]:
-    """A file as torchvision ships it: before batches were counted, and before DenseNet's layers had today's names."""
+    """A file as torchvision ships it: before batches were counted, and before DenseNet's layers had
+    today's names.
+    """
     torch.manual_seed(0)
     state = torchvision.models.get_model(arch, weights=None).state_dict()
     old = {
@@ -28,8 +30,14 @@ def shipped(arch: str, path: Path) -> dict[str, Tensor]:
 
 
 def same(network: nn.Module, expected: dict[str, Tensor], *, but: str) -> None:
-    """Every tensor of the network is that of the same name in the file, but those that begin with `but`."""
-    state = {key: value for key, value in network.state_dict().items() if "num_batches_tracked" not in key}
+    """Every tensor of the network is that of the same name in the file, but those that begin with
+    `but`.
+    """
+    state = {
+        key: value
+        for key, value in network.state_dict().items()
+        if "num_batches_tracked" not in key
+    }
     kept = {key: value for key, value in state.items() if not key.startswith(but)}
     assert len(kept) > 50
     for key, value in kept.items():
@@ -58,7 +66,10 @@ def test_a_resnets_file_starts_a_segmenter_and_a_vqa_model(tmp_path: Path) -> No
     ("weights", "message"),
     [
         ("nowhere.pth", "no checkpoint at nowhere.pth"),
-        ("IMAGENET22K", r"no arch=resnet18 with weights=IMAGENET22K: .*give one of its names, or a file"),
+        (
+            "IMAGENET22K",
+            r"no arch=resnet18 with weights=IMAGENET22K: .*give one of its names, or a file",
+        ),
     ],
 )
 def test_weights_that_are_not_there_are_one_line(weights: str, message: str) -> None:
@@ -69,11 +80,15 @@ def test_weights_that_are_not_there_are_one_line(weights: str, message: str) -> 
 
 def test_another_networks_file_is_refused(tmp_path: Path) -> None:
     shipped("resnet18", tmp_path / "resnet18.pth")
-    with pytest.raises(InputError, match=r"resnet18.pth does not fit SqueezeNet: .* missing .*, .* left over"):
+    with pytest.raises(
+        InputError, match=r"resnet18.pth does not fit SqueezeNet: .* missing .*, .* left over"
+    ):
         torchvision_network("squeezenet1_1", str(tmp_path / "resnet18.pth"))
 
 
-@pytest.mark.parametrize("error", [URLError("no route\nto host"), RuntimeError("invalid hash value")])
+@pytest.mark.parametrize(
+    "error", [URLError("no route\nto host"), RuntimeError("invalid hash value")]
+)
 def test_without_a_network_the_message_says_which_file_to_give(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

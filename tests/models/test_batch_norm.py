@@ -16,11 +16,15 @@ SHARES = (slice(0, 3), slice(3, 8))  # of 8 images
 def network(momentum: float | None) -> nn.Sequential:
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(4, momentum=momentum, affine=False)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), plain, nn.Tanh(), nn.BatchNorm2d(4, momentum=momentum)).double()
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), plain, nn.Tanh(), nn.BatchNorm2d(4, momentum=momentum)
+    ).double()
 
 
 def images() -> Tensor:
-    return 5 + torch.randn(8, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return 5 + torch.randn(
+        8, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def trained(module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
@@ -32,11 +36,15 @@ def trained(module: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         out = module(batch)
         out.pow(3).sum().backward()
     found = {"out": out.detach(), "input gradient": batch.grad, **module.state_dict()}
-    return found | {f"gradient of {name}": parameter.grad for name, parameter in module.named_parameters()}
+    return found | {
+        f"gradient of {name}": parameter.grad for name, parameter in module.named_parameters()
+    }
 
 
 def process(rank: int, folder: str, momentum: float | None) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     synced = network(momentum)
     synchronise(synced)
     torch.save(trained(synced, images()[SHARES[rank]]), f"{folder}/{rank}.pt")
@@ -62,7 +70,10 @@ def test_two_processes_are_one_batch(momentum: float | None, tmp_path: Path) -> 
 def test_alone_it_is_torchs_and_it_becomes_what_it_was() -> None:
     synced = network(0.1)
     synchronise(synced)
-    assert [type(each) for each in synced if hasattr(each, "momentum")] == [SyncBatchNorm, SyncBatchNorm]
+    assert [type(each) for each in synced if hasattr(each, "momentum")] == [
+        SyncBatchNorm,
+        SyncBatchNorm,
+    ]
     assert torch.equal(trained(synced, images())["out"], trained(network(0.1), images())["out"])
     desynchronise(synced)
     assert repr(synced) == repr(network(0.1))

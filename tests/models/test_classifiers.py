@@ -20,14 +20,18 @@ def test_images_are_normalised_as_told() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     model = DecisionModel("resnet18", mean=mean, std=std)
     image = torch.rand(1, 3, 8, 8) * 2 - 1
-    expected = ((image + 1) / 2 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    expected = ((image + 1) / 2 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[
+        :, None, None
+    ]
     torch.testing.assert_close(image * model.scale + model.shift, expected)
     plain = DecisionModel("resnet18")
     assert torch.equal(image * plain.scale + plain.shift, image)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "logsumexp"])
-def test_the_small_classifier_overfits_eight_images_and_has_a_gradient_at_every_pixel(pooling: str) -> None:
+def test_the_small_classifier_overfits_eight_images_and_has_a_gradient_at_every_pixel(
+    pooling: str,
+) -> None:
     torch.manual_seed(0)
     images, labels = torch.rand(8, 3, 32, 32) * 2 - 1, torch.tensor([0.0, 1.0] * 4)[:, None]
     model = SmoothClassifier(1, (8, 16, 16), pooling)  # type: ignore[arg-type]  # mypy cannot see that it is a literal
@@ -124,7 +128,10 @@ def test_the_small_residual_network_works_at_any_size_and_tells_places_apart() -
 
 def test_features_of_the_identity_network_are_directions() -> None:
     torch.manual_seed(0)
-    model, images = IdentityNetwork(SmallResNet(5, widths=(4, 8))).eval(), torch.rand(3, 3, 32, 32) * 2 - 1
+    model, images = (
+        IdentityNetwork(SmallResNet(5, widths=(4, 8))).eval(),
+        torch.rand(3, 3, 32, 32) * 2 - 1,
+    )
     features = model.features(images)
     assert features.shape == (3, 5)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(3))

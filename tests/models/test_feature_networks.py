@@ -16,7 +16,9 @@ def vgg() -> VGG19Features:
     with pytest.MonkeyPatch.context() as patch:
         # The three linear layers, which are not used, would take a second to initialise.
         patch.setattr(nn.Linear, "reset_parameters", lambda self: None)
-        patch.setattr(torchvision.models, "vgg19", lambda weights: build(weights=weights, init_weights=False))
+        patch.setattr(
+            torchvision.models, "vgg19", lambda weights: build(weights=weights, init_weights=False)
+        )
         torch.manual_seed(0)
         return freeze(VGG19Features())
 
@@ -27,7 +29,8 @@ def images(height: int = 32, width: int = 32) -> torch.Tensor:
 
 def test_vgg_gives_the_first_activation_of_each_of_its_five_stages(vgg: VGG19Features) -> None:
     values, expected = images(), []
-    # VGG19 (Simonyan and Zisserman 2015, column E): 2, 2, 4, 4, 4 convolutions, a maximum pooling after each stage.
+    # VGG19 (Simonyan and Zisserman 2015, column E): 2, 2, 4, 4, 4 convolutions, a maximum pooling
+    # after each stage.
     layers = [layer for part in vgg.parts for layer in part.children()]
     for depth, count in enumerate((2, 2, 4, 4, 4)):
         if depth:
@@ -48,7 +51,9 @@ def test_vgg_gives_the_first_activation_of_each_of_its_five_stages(vgg: VGG19Fea
         torch.testing.assert_close(each, value, atol=1e-6, rtol=1e-4)
 
 
-def test_vgg_in_the_loss_is_zero_for_the_image_itself_and_has_a_gradient(vgg: VGG19Features) -> None:
+def test_vgg_in_the_loss_is_zero_for_the_image_itself_and_has_a_gradient(
+    vgg: VGG19Features,
+) -> None:
     real = images()
     generated = (0.9 * real).requires_grad_()
     assert perceptual(vgg, real, real, VGG19Features.WEIGHTS) == 0

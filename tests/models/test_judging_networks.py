@@ -21,7 +21,9 @@ def test_lpips_is_torchmetrics() -> None:
     for name, tensor in nn.ModuleList(slices).state_dict().items():
         alexnet.features.state_dict()[name.partition(".")[2]].copy_(tensor)
     heads = {
-        name: tensor for name, tensor in theirs.state_dict().items() if name.startswith("lin") and "lins" not in name
+        name: tensor
+        for name, tensor in theirs.state_dict().items()
+        if name.startswith("lin") and "lins" not in name
     }
     ours = lpips_from_released(alexnet.state_dict(), heads)
     first, second = 2 * torch.rand(2, 3, 3, 72, 64) - 1
@@ -51,7 +53,9 @@ def test_faces_come_to_vggface2_as_it_was_trained(bgr: bool) -> None:
     FaceVerification(backbone, bgr).features(colour)
     expected = torch.tensor([255 - 131.0912, 127.5 - 103.8827, 0 - 91.4953])
     assert backbone.images.shape == (1, 3, 224, 224)
-    assert torch.allclose(backbone.images[0, :, 100, 100], expected.flip(0) if bgr else expected, atol=1e-3)
+    assert torch.allclose(
+        backbone.images[0, :, 100, 100], expected.flip(0) if bgr else expected, atol=1e-3
+    )
 
 
 def test_a_file_that_is_not_vggface2() -> None:
@@ -65,14 +69,22 @@ def test_simsiams_encoder_is_torchvisions_with_its_projector() -> None:
     theirs = torchvision.models.resnet50()
     layers: list[nn.Module] = []
     for _ in range(2):
-        layers += [nn.Linear(DIMENSION, DIMENSION, bias=False), nn.BatchNorm1d(DIMENSION), nn.ReLU()]
-    theirs.fc = nn.Sequential(*layers, nn.Linear(DIMENSION, DIMENSION), nn.BatchNorm1d(DIMENSION, affine=False))
+        layers += [
+            nn.Linear(DIMENSION, DIMENSION, bias=False),
+            nn.BatchNorm1d(DIMENSION),
+            nn.ReLU(),
+        ]
+    theirs.fc = nn.Sequential(
+        *layers, nn.Linear(DIMENSION, DIMENSION), nn.BatchNorm1d(DIMENSION, affine=False)
+    )
     theirs.eval()
     released = {f"module.encoder.{name}": tensor for name, tensor in theirs.state_dict().items()}
     released["module.predictor.0.weight"] = torch.zeros(1)
     ours = simsiam_from_released(released)
     levels = torch.rand(2, 3, 64, 64)
-    normalised = torchvision.transforms.functional.normalize(levels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    normalised = torchvision.transforms.functional.normalize(
+        levels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    )
     with torch.no_grad():
         assert torch.allclose(ours.features(2 * levels - 1), theirs(normalised), atol=1e-4)
     del released["module.encoder.fc.0.weight"]

@@ -62,7 +62,11 @@ def released_encoder() -> dict[str, Tensor]:
 def test_sizes_and_variant_are_read_off_the_tensors() -> None:
     network = mlb_from_released(released_attention() | released_encoder())
     assert isinstance(network, MLBAttention)
-    assert network.attention(torch.randn(2, FEATURE, 3, 3), torch.randn(2, HIDDEN)).shape == (2, GLIMPSES, 9)
+    assert network.attention(torch.randn(2, FEATURE, 3, 3), torch.randn(2, HIDDEN)).shape == (
+        2,
+        GLIMPSES,
+        9,
+    )
     assert network(torch.randn(2, FEATURE, 3, 3), torch.randn(2, HIDDEN)).shape == (2, ANSWERS)
     plain = mlb_from_released(
         fill(
@@ -83,13 +87,18 @@ def test_sizes_and_variant_are_read_off_the_tensors() -> None:
 def test_activations_can_be_switched_off() -> None:
     features, question = torch.randn(2, FEATURE, 3, 3), torch.randn(2, HIDDEN)
     settings = [{}, {"attention_activation": False}, {"classifier_activation": False}]
-    one, two, three = (mlb_from_released(released_attention(), **setting)(features, question) for setting in settings)
+    one, two, three = (
+        mlb_from_released(released_attention(), **setting)(features, question)
+        for setting in settings
+    )
     assert not torch.allclose(one, two)
     assert not torch.allclose(one, three)
 
 
 def test_the_released_gru_is_the_hand_written_recursion() -> None:
-    released = {key.removeprefix("seq2vec."): tensor.double() for key, tensor in released_encoder().items()}
+    released = {
+        key.removeprefix("seq2vec."): tensor.double() for key, tensor in released_encoder().items()
+    }
     question, length = torch.tensor([[3, 1, 4, 1, 5], [8, 2, 0, 0, 0]]), torch.tensor([5, 2])
 
     def linear(name: str, vector: Tensor) -> Tensor:
@@ -119,7 +128,9 @@ def test_the_released_gru_is_the_hand_written_recursion() -> None:
     ],
 )
 def test_damaged_checkpoints_are_refused(
-    convert: Callable[[dict[str, Tensor]], object], released: Callable[[], dict[str, Tensor]], key: str
+    convert: Callable[[dict[str, Tensor]], object],
+    released: Callable[[], dict[str, Tensor]],
+    key: str,
 ) -> None:
     whole = released()
     with pytest.raises(InputError, match=rf"1 missing \({key}\)"):
@@ -133,18 +144,28 @@ def test_damaged_checkpoints_are_refused(
         convert({})
 
 
-def test_the_command_converts_a_released_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_converts_a_released_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, output = tmp_path / "best_model.pth.tar", tmp_path / "mlb.safetensors"
-    torch.save(released_attention() | released_encoder(), source, _use_new_zipfile_serialization=False)
+    torch.save(
+        released_attention() | released_encoder(), source, _use_new_zipfile_serialization=False
+    )
     assert main(["mlb", str(source), str(output)]) == 0
     assert "mlb.safetensors" in capsys.readouterr().out
-    encoder = load_network(QuestionEncoder(WORDS, EMBEDDING, HIDDEN), output, prefix="question_encoder.")
+    encoder = load_network(
+        QuestionEncoder(WORDS, EMBEDDING, HIDDEN), output, prefix="question_encoder."
+    )
     question, length = torch.tensor([[3, 1, 4]]), torch.tensor([3])
     expected = question_encoder_from_released(released_encoder())(question, length)
     assert torch.equal(encoder(question, length), expected)
-    fusion = load_network(MLBAttention(FEATURE, HIDDEN, FUSED, ANSWERS, GLIMPSES), output, prefix="fusion.")
+    fusion = load_network(
+        MLBAttention(FEATURE, HIDDEN, FUSED, ANSWERS, GLIMPSES), output, prefix="fusion."
+    )
     features = torch.randn(1, FEATURE, 2, 2)
-    assert torch.equal(fusion(features, expected), mlb_from_released(released_attention())(features, expected))
+    assert torch.equal(
+        fusion(features, expected), mlb_from_released(released_attention())(features, expected)
+    )
 
 
 @pytest.mark.parametrize("wrong", ["absent", "damaged", "output"])
@@ -175,7 +196,9 @@ def skip_thoughts(folder: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtyp
         "encoder_bx": (HIDDEN,),
         "decoder_W": (2, 2),
     }
-    arrays = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays = {
+        name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
+    }
     arrays["table"] = random.standard_normal((4, EMBEDDING)).astype(np.float32)
     np.savez(folder / "uni_skip.npz", **{name: arrays[name] for name in shapes})  # type: ignore[arg-type]
     np.save(folder / "utable.npy", arrays["table"])
@@ -204,7 +227,9 @@ def test_skip_thoughts_become_the_question_encoder(tmp_path: Path) -> None:
 
     hidden = np.zeros(HIDDEN, dtype=np.float32)
     for vector in rows:
-        gates = sigmoid(vector @ arrays["encoder_W"] + hidden @ arrays["encoder_U"] + arrays["encoder_b"])
+        gates = sigmoid(
+            vector @ arrays["encoder_W"] + hidden @ arrays["encoder_U"] + arrays["encoder_b"]
+        )
         reset, update = np.split(gates, 2)
         recurrent = reset * (hidden @ arrays["encoder_Ux"])
         candidate = np.tanh(vector @ arrays["encoder_Wx"] + arrays["encoder_bx"] + recurrent)
@@ -224,10 +249,16 @@ def test_damaged_skip_thoughts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shape \[4, 5\], but .*dictionary.txt has 2"):
         from_skip_thoughts(tmp_path, ["red"])
     arrays = skip_thoughts(tmp_path)
-    np.savez(tmp_path / "uni_skip.npz", encoder_W=arrays["encoder_W"], encoder_Ux=arrays["encoder_Ux"])
+    np.savez(
+        tmp_path / "uni_skip.npz", encoder_W=arrays["encoder_W"], encoder_Ux=arrays["encoder_Ux"]
+    )
     with pytest.raises(InputError, match="4 missing"):
         from_skip_thoughts(tmp_path, ["red"])
-    np.save(tmp_path / "utable.npy", np.array([Malicious(tmp_path / "it_ran")], dtype=object), allow_pickle=True)
+    np.save(
+        tmp_path / "utable.npy",
+        np.array([Malicious(tmp_path / "it_ran")], dtype=object),
+        allow_pickle=True,
+    )
     with pytest.raises(InputError, match=r"utable\.npy is not the expected array of numbers"):
         from_skip_thoughts(tmp_path, ["red"])
     assert not (tmp_path / "it_ran").exists()
@@ -242,7 +273,8 @@ def test_the_released_vocabulary_is_read(protocol: int, tmp_path: Path) -> None:
 
 
 def test_a_python_2_pickle_is_read(tmp_path: Path) -> None:
-    # What Python 2's pickle.dumps({1: 'caf\xc3\xa9', 2: u'red'}, 2) writes: byte strings and unicode side by side.
+    # What Python 2's pickle.dumps({1: 'caf\xc3\xa9', 2: u'red'}, 2) writes: byte strings and
+    # unicode side by side.
     data = b"\x80\x02}q\x00(K\x01U\x05caf\xc3\xa9q\x01K\x02X\x03\x00\x00\x00redq\x02u."
     (tmp_path / "wid_to_word.pickle").write_bytes(data)
     assert read_vocabulary_pickle(tmp_path / "wid_to_word.pickle") == {1: "café", 2: "red"}
@@ -266,7 +298,9 @@ def test_code_in_a_vocabulary_is_not_executed(protocol: int, tmp_path: Path) -> 
         ({1: 5}, ["yes"], "as strings"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(words: object, answers: object, complaint: str, tmp_path: Path) -> None:
+def test_what_is_no_vocabulary_is_refused(
+    words: object, answers: object, complaint: str, tmp_path: Path
+) -> None:
     (tmp_path / "wid_to_word.pickle").write_bytes(pickle.dumps(words))
     (tmp_path / "aid_to_ans.pickle").write_bytes(pickle.dumps(answers))
     with pytest.raises(InputError, match=complaint):
@@ -291,7 +325,9 @@ def test_the_converter_takes_wrapped_names_and_a_prefix(
         for key, tensor in network.state_dict().items()
     }
     path, output = tmp_path / "checkpoint.tar", tmp_path / "decision.safetensors"
-    torch.save({"model_state_dict": {f"{wrapper}{key}": tensor for key, tensor in names.items()}}, path)
+    torch.save(
+        {"model_state_dict": {f"{wrapper}{key}": tensor for key, tensor in names.items()}}, path
+    )
     assert main(["decision", str(path), str(output)]) == 0
     torch.save({"weights": {f"net.{key}": tensor for key, tensor in names.items()}}, path)
     assert main(["decision", str(path), str(output)]) == 2

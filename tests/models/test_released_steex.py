@@ -20,7 +20,13 @@ from cfexp.models.released_steex import vggface2_oracle
 from cfexp.models.sean.fast import FastSEAN
 from cfexp.models.sean.sean import SEAN
 from cfexp.models.segmenter import Segmenter
-from tests.golden_steex import WORLDS, assert_relative, decision_state_dict, golden_steex, sean_state_dict
+from tests.golden_steex import (
+    WORLDS,
+    assert_relative,
+    decision_state_dict,
+    golden_steex,
+    sean_state_dict,
+)
 from tests.models.malicious import Malicious
 
 FORMS = ("table", "dense", "fast")
@@ -35,7 +41,9 @@ def test_the_encoder_gives_the_published_codes(world: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_form_of_the_generator_gives_the_published_images_and_gradient(world: str, form: str) -> None:
+def test_every_form_of_the_generator_gives_the_published_images_and_gradient(
+    world: str, form: str
+) -> None:
     golden = golden_steex(world)
 
     def decode(codes: Tensor) -> Tensor:
@@ -50,7 +58,12 @@ def test_every_form_of_the_generator_gives_the_published_images_and_gradient(wor
     assert_relative(image, golden.numbers["edited_image"], 1e-4)
     (gradient,) = torch.autograd.grad((image * torch.linspace(-1, 1, image.shape[3])).sum(), codes)
     assert_relative(gradient, golden.numbers["edited_gradient"], 1e-4)
-    absent = torch.tensor([[not (row == region).any() for region in range(codes.shape[1])] for row in golden.label_map])
+    absent = torch.tensor(
+        [
+            [not (row == region).any() for region in range(codes.shape[1])]
+            for row in golden.label_map
+        ]
+    )
     assert absent.any()
     assert (gradient[absent] == 0).all()
 
@@ -70,11 +83,21 @@ def segmenter_state_dict() -> dict[str, Tensor]:
 @cache
 def oracle_state_dict() -> dict[str, Tensor]:
     """The oracle's published names, made from the other end: a dag of Caffe's layers."""
-    released: dict[str, Tensor] = {"classifier.weight": torch.randn(40, 2048), "classifier.bias": torch.randn(40)}
+    released: dict[str, Tensor] = {
+        "classifier.weight": torch.randn(40, 2048),
+        "classifier.bias": torch.randn(40),
+    }
 
     def layer(name: str, before: int, after: int, size: int) -> None:
-        released[f"feat_extract.{name}.weight"] = torch.randn(after, before, size, size) / (before * size**2) ** 0.5
-        for key, value in (("weight", 1.0), ("bias", 0.1), ("running_mean", 0.2), ("running_var", 2.0)):
+        released[f"feat_extract.{name}.weight"] = (
+            torch.randn(after, before, size, size) / (before * size**2) ** 0.5
+        )
+        for key, value in (
+            ("weight", 1.0),
+            ("bias", 0.1),
+            ("running_mean", 0.2),
+            ("running_var", 2.0),
+        ):
             released[f"feat_extract.{name}_bn.{key}"] = torch.full((after,), value)
 
     layer("conv1_7x7_s2", 3, 64, 7)
@@ -91,14 +114,17 @@ def oracle_state_dict() -> dict[str, Tensor]:
 
 
 def test_the_oracle_is_the_caffe_network() -> None:
-    released = {key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()}
+    released = {
+        key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()
+    }
     images = torch.randn(1, 3, 224, 224).clamp(-1, 1)
 
     def layer(name: str, features: Tensor, stride: int = 1, relu: bool = True) -> Tensor:
         weight = released[f"{name}.weight"]
         features = torch.conv2d(features, weight, stride=stride, padding=weight.shape[2] // 2)
         mean, var, scale, shift = (
-            released[f"{name}_bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
+            released[f"{name}_bn.{key}"]
+            for key in ("running_mean", "running_var", "weight", "bias")
         )
         features = nn.functional.batch_norm(features, mean, var, scale, shift)
         return features.relu() if relu else features
@@ -121,14 +147,22 @@ def test_the_oracle_is_the_caffe_network() -> None:
 
 
 def test_vggface2_itself_becomes_an_oracle_of_identities() -> None:
-    released = {key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()}
+    released = {
+        key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()
+    }
     released |= {"classifier.weight": torch.randn(7, 2048, 1, 1), "classifier.bias": torch.randn(7)}
     assert oracle_from_released(released)(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
 
-CONVERSIONS: dict[str, tuple[Callable[[dict[str, Tensor]], nn.Module], Callable[[], dict[str, Tensor]], str]] = {
+CONVERSIONS: dict[
+    str, tuple[Callable[[dict[str, Tensor]], nn.Module], Callable[[], dict[str, Tensor]], str]
+] = {
     "sean": (sean_from_released, lambda: sean_state_dict("celebamhq"), "up_1.ace_s.fc_mu7.weight"),
-    "sean, dead": (sean_from_released, lambda: sean_state_dict("celebamhq"), "up_3.ace_0.blending_beta"),
+    "sean, dead": (
+        sean_from_released,
+        lambda: sean_state_dict("celebamhq"),
+        "up_3.ace_0.blending_beta",
+    ),
     "decision": (decision_from_released, lambda: decision_state_dict("bdd"), "classifier.bias"),
     "segmenter": (segmenter_from_released, segmenter_state_dict, "classifier.4.bias"),
     "oracle": (oracle_from_released, oracle_state_dict, "feat_extract.conv3_1_1x1_proj.weight"),
@@ -160,7 +194,9 @@ def test_the_command_converts_a_generator(tmp_path: Path) -> None:
     golden = golden_steex("bdd")
     sean = load_network(SEAN(20, 8), output)
     codes = golden.numbers["edited_codes"][:1]
-    assert torch.equal(sean.decode(codes, golden.label_map[:1]), golden.sean.decode(codes, golden.label_map[:1]))
+    assert torch.equal(
+        sean.decode(codes, golden.label_map[:1]), golden.sean.decode(codes, golden.label_map[:1])
+    )
 
 
 def test_the_command_converts_a_training_checkpoint(tmp_path: Path) -> None:
@@ -181,15 +217,22 @@ def test_the_command_converts_a_training_checkpoint(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_converts_the_others(
-    kind: str, released: Callable[[], dict[str, Tensor]], network: Callable[[], nn.Module], tmp_path: Path
+    kind: str,
+    released: Callable[[], dict[str, Tensor]],
+    network: Callable[[], nn.Module],
+    tmp_path: Path,
 ) -> None:
     source, output = tmp_path / "released.pth", tmp_path / "ours.safetensors"
     torch.save(released(), source)
     assert main([kind, str(source), str(output)]) == 0
-    assert not any(parameter.requires_grad for parameter in load_network(network(), output).parameters())
+    assert not any(
+        parameter.requires_grad for parameter in load_network(network(), output).parameters()
+    )
 
 
-def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_in_a_checkpoint_is_not_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, proof = tmp_path / "latest_net_G.pth", tmp_path / "it_ran"
     torch.save(sean_state_dict("bdd") | {"fc.bias": Malicious(proof)}, source)
     assert main(["sean", str(source), str(tmp_path / "sean.safetensors")]) == 2
@@ -198,7 +241,9 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_oracle_starts_from_vggfaces_network(tmp_path: Path) -> None:
-    released = {key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()}
+    released = {
+        key.removeprefix("feat_extract."): tensor for key, tensor in oracle_state_dict().items()
+    }
     released |= {"classifier.weight": torch.randn(7, 2048, 1, 1), "classifier.bias": torch.randn(7)}
     torch.save(released, tmp_path / "resnet50_ft_dag.pth")
     oracle = vggface2_oracle(40, str(tmp_path / "resnet50_ft_dag.pth"))

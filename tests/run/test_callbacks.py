@@ -119,13 +119,18 @@ def trainer(path: Path, *callbacks: Any, **settings: Any) -> Trainer:
 
 
 def predict(path: Path, explainer: Explainer, **settings: Any) -> RunFolder:
-    trainer(path, ExplanationWriter(), **settings).predict(explainer, Levels(), return_predictions=False)
+    trainer(path, ExplanationWriter(), **settings).predict(
+        explainer, Levels(), return_predictions=False
+    )
     return RunFolder(path)
 
 
 def timeless(run: RunFolder) -> list[dict[str, Any]]:
     """The records, less what no two runs have in common."""
-    return [{name: value for name, value in known.items() if name != "seconds"} for known in run.records()]
+    return [
+        {name: value for name, value in known.items() if name != "seconds"}
+        for known in run.records()
+    ]
 
 
 def test_what_is_stored_of_each_query(tmp_path: Path) -> None:
@@ -145,7 +150,10 @@ def test_what_is_stored_of_each_query(tmp_path: Path) -> None:
         "query_class": 0,
         "counterfactual_class": 1,
         "stored_class": 0,
-        **{f"{name}_logits": pytest.approx([0, level - 74.2], abs=1e-4) for name, level in levels.items()},
+        **{
+            f"{name}_logits": pytest.approx([0, level - 74.2], abs=1e-4)
+            for name, level in levels.items()
+        },
         **{
             f"{name}_probability": pytest.approx(1 / (1 + np.exp(level - 74.2)), abs=1e-4)
             for name, level in levels.items()
@@ -199,7 +207,9 @@ def test_two_processes(tmp_path: Path) -> None:
     assert timeless(run) == timeless(predict(tmp_path / "one", Brightener()))
 
 
-def explanation(query: list[list[float]], float_: list[list[float]], stored: list[list[float]], counter: int) -> Any:
+def explanation(
+    query: list[list[float]], float_: list[list[float]], stored: list[list[float]], counter: int
+) -> Any:
     count = len(query)
     image = torch.zeros(count, 3, 2, 2)
     return Explanation(
@@ -213,7 +223,10 @@ def explanation(query: list[list[float]], float_: list[list[float]], stored: lis
 
 @pytest.mark.parametrize(
     ("counter", "success", "stored_success"),
-    [(-1, [False, True, True], [True, False, True]), (2, [False, False, True], [False, False, True])],
+    [
+        (-1, [False, True, True], [True, False, True]),
+        (2, [False, False, True], [False, False, True]),
+    ],
 )
 def test_success(counter: int, success: list[bool], stored_success: list[bool]) -> None:
     a, b, c = [3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]
@@ -235,12 +248,15 @@ def test_of_many_logits_the_highest_are_stored() -> None:
 
 def test_image_grid(tmp_path: Path) -> None:
     album = Album()
-    trainer(tmp_path, ImageGrid(num_images=3), logger=album).validate(Brightener(), Levels(), verbose=False)
+    trainer(tmp_path, ImageGrid(num_images=3), logger=album).validate(
+        Brightener(), Levels(), verbose=False
+    )
     [(key, [grid], step)] = album.images
     assert (key, step) == ("val/counterfactuals", 0)
     stored = Image.open(tmp_path / "grids/epoch_000.png")
     assert stored.tobytes() == grid.tobytes()
-    # Keys 0 and 1 are of one image, as are 2 and 3: of the four in the first batch, 0 and 2, and then 1.
+    # Keys 0 and 1 are of one image, as are 2 and 3: of the four in the first batch, 0 and 2, and
+    # then 1.
     assert [int(level) for level in np.asarray(stored)[80, 80::166, 0]] == [0, 10, 20]
 
 

@@ -26,17 +26,35 @@ def test_by_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "mine": str(tmp_path / "mine.ckpt"),
         "lost": "/home/gone/lost.ckpt",
     }
-    hashes = {"decision": file_hash(shipped), "vqa_model": file_hash(stage / "model.ckpt"), "lost": "0" * 12}
+    hashes = {
+        "decision": file_hash(shipped),
+        "vqa_model": file_hash(stage / "model.ckpt"),
+        "lost": "0" * 12,
+    }
     provenance = {"checkpoints": {name: {"sha256": digest} for name, digest in hashes.items()}}
     (tmp_path / "provenance.json").write_text(json.dumps(provenance))
     vocabulary = was["vqa_model"].replace("model.ckpt", "vocabulary.json")
-    content = {"checkpoints": was, "data": {"vocabulary_path": vocabulary}, "networks": [was["decision"]]}
+    content = {
+        "checkpoints": was,
+        "data": {"vocabulary_path": vocabulary},
+        "networks": [was["decision"]],
+    }
     config = with_its_checkpoints(OmegaConf.create(content), tmp_path)
-    assert config.checkpoints == {**was, "decision": str(shipped), "vqa_model": str(stage / "model.ckpt")}
+    assert config.checkpoints == {
+        **was,
+        "decision": str(shipped),
+        "vqa_model": str(stage / "model.ckpt"),
+    }
     assert config.data.vocabulary_path == str(stage / "vocabulary.json")
     assert config.networks[0] == str(shipped)
     (stage / "model.ckpt").write_bytes(b"of another seed")
-    assert with_its_checkpoints(OmegaConf.create(content), tmp_path).checkpoints.vqa_model == was["vqa_model"]
+    assert (
+        with_its_checkpoints(OmegaConf.create(content), tmp_path).checkpoints.vqa_model
+        == was["vqa_model"]
+    )
     shutil.rmtree(cache)
-    assert with_its_checkpoints(OmegaConf.create(content), tmp_path).checkpoints.vqa_model == was["vqa_model"]
+    assert (
+        with_its_checkpoints(OmegaConf.create(content), tmp_path).checkpoints.vqa_model
+        == was["vqa_model"]
+    )
     assert with_its_checkpoints(OmegaConf.create(), tmp_path) == {}

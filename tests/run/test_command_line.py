@@ -9,13 +9,29 @@ from omegaconf import OmegaConf
 
 from cfexp.run.command_line import quoted, typed, with_path_quoted, with_text_quoted
 
-ODD = ["a=b", "c, d", "e f", "[g]", "it's", '"h"', "1e3", "${i}", "j\\k", "l\\", "m;n", "plain", "été"]
+ODD = [
+    "a=b",
+    "c, d",
+    "e f",
+    "[g]",
+    "it's",
+    '"h"',
+    "1e3",
+    "${i}",
+    "j\\k",
+    "l\\",
+    "m;n",
+    "plain",
+    "été",
+]
 
 
 def value_of(argument: str) -> object:
     """What a command gets."""
     override = OverridesParser.create().parse_override(argument)
-    return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)["value"]  # type: ignore
+    return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)[
+        "value"
+    ]  # type: ignore
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +42,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("key", ["run", "image", "ckpt_path", "checkpoints.decision", "+checkpoints.x", "data.root"])
+@pytest.mark.parametrize(
+    "key", ["run", "image", "ckpt_path", "checkpoints.decision", "+checkpoints.x", "data.root"]
+)
 def test_a_path_that_is_there_is_taken_as_it_is(key: str, name: str) -> None:
     (argument,) = shlex.split(f"{key}={typed(name)}")
     assert value_of(with_path_quoted(argument)) == name
@@ -56,14 +74,23 @@ def test_what_is_not_there_is_said_by_the_command_and_not_by_the_grammar() -> No
 
 def test_everything_else_is_left_to_the_grammar() -> None:
     for argument in (
-        *("-m", "--cfg", "seed=1,2", "image=plain,other", "checkpoints.decision=null", "output=null", "run=plain"),
+        *(
+            "-m",
+            "--cfg",
+            "seed=1,2",
+            "image=plain,other",
+            "checkpoints.decision=null",
+            "output=null",
+            "run=plain",
+        ),
         *("hydra.run.dir=runs/${name}", "hydra.run.dir='a b'", "explainer.regions=[g]", "run="),
     ):
         assert with_path_quoted(argument) == argument
 
 
 @pytest.mark.parametrize(
-    "text", ["What color is it?", "Is it red, or blue?", "it's 1e3", '"quoted" within?', "[a]b", "x=y?"]
+    "text",
+    ["What color is it?", "Is it red, or blue?", "it's 1e3", '"quoted" within?', "[a]b", "x=y?"],
 )
 def test_a_question_is_taken_as_it_is(text: str) -> None:
     for key in ("question", "counter_answer", "explainer.counter_answer"):
@@ -75,7 +102,10 @@ def test_a_question_is_taken_as_it_is(text: str) -> None:
 def test_several_questions_are_told_apart_by_their_marks() -> None:
     asked = ["What color is it, really?", "Is it?"]
     assert value_of(with_text_quoted(f"question=[{', '.join(asked)}]")) == asked
-    assert value_of(with_text_quoted("question=['Red, or blue','Is it?']")) == ["Red, or blue", "Is it?"]
+    assert value_of(with_text_quoted("question=['Red, or blue','Is it?']")) == [
+        "Red, or blue",
+        "Is it?",
+    ]
     for argument in ("question=null", "question=", "image=[a?,b?]", "-m", "counter_answer=${x}"):
         assert with_text_quoted(argument) == argument
     assert value_of(with_text_quoted("counter_answer=2")) == "2"

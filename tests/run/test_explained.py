@@ -59,16 +59,29 @@ def explained_run(folder: Path, network: type[nn.Module], **config: Any) -> Path
     run = RunFolder(folder)
     with run.writer() as store:
         for key in range(4):
-            known = record(key, "dark", "bright", truth="dark", image_id=key, query_class=0, stored_class=1)
+            known = record(
+                key, "dark", "bright", truth="dark", image_id=key, query_class=0, stored_class=1
+            )
             known |= {"question": "how bright", "has_truth_mask": True, "counter_class": 1}
-            images = {"query": picture(), "reconstruction": picture(), "truth_mask": LIGHT.astype(bool)}
-            store.add(known, {**images, "counterfactual": painted(picture(), LIGHT, (250, 250, 250))})
+            images = {
+                "query": picture(),
+                "reconstruction": picture(),
+                "truth_mask": LIGHT.astype(bool),
+            }
+            store.add(
+                known, {**images, "counterfactual": painted(picture(), LIGHT, (250, 250, 250))}
+            )
     model = {
         "_target_": "cfexp.models.loading.pretrained.load_network",
         "checkpoint": str(checkpoint(folder, "explained")),
     }
     model["network"] = {"_target_": f"{__name__}.{network.__name__}"}  # type: ignore[assignment]
-    content = {"name": "tiny", "explainer": {"decision_model": model, "head": 1}, "checkpoints": {}, "requires": {}}
+    content = {
+        "name": "tiny",
+        "explainer": {"decision_model": model, "head": 1},
+        "checkpoints": {},
+        "requires": {},
+    }
     OmegaConf.save(OmegaConf.create({**content, **config}), folder / "config.yaml")
     return folder
 
@@ -81,16 +94,23 @@ def test_the_block_of_a_classifiers_run(main: Main, tmp_path: Path) -> None:
     second = checkpoint(tmp_path, "second")
     code, stdout, stderr = main(f"run={run}", *ATTACK, f"+checkpoints.second_model={second}")
     assert code == 0, stderr
-    assert any("explanation or attack? % of the successes, beside PGD of 32" in line for line in stdout)
+    assert any(
+        "explanation or attack? % of the successes, beside PGD of 32" in line for line in stdout
+    )
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["what color"]
     names = ["counterfactual_transfer", "counterfactual_jpeg_50", "pgd_success", "query_transfer"]
     assert rows.loc[[f"attack_{name}" for name in names], "value"].tolist() == [100] * 4
-    assert "attack_pgd_epsilon" in json.loads((run / "metrics.json").read_text())["groups"]["what color"]
+    assert (
+        "attack_pgd_epsilon"
+        in json.loads((run / "metrics.json").read_text())["groups"]["what color"]
+    )
     contrary = checkpoint(tmp_path, "contrary", -100)
     assert main(f"run={run}", *ATTACK, f"+checkpoints.second_model={contrary}")[0] == 0
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["what color"]
     assert rows.loc["attack_query_transfer", "value"] == 0
-    assert "attack_counterfactual_transfer" not in rows.index  # of queries that both decide alike there is none
+    assert (
+        "attack_counterfactual_transfer" not in rows.index
+    )  # of queries that both decide alike there is none
 
 
 def test_the_block_of_a_run_about_questions(main: Main, tmp_path: Path) -> None:
@@ -106,7 +126,9 @@ def test_the_block_of_a_run_about_questions(main: Main, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     Vocabulary(("how", "bright", "UNK"), ("bright", "dark")).save(other / "vocabulary.json")
-    code, _, stderr = main(f"run={run}", *ATTACK, f"+checkpoints.second_model={checkpoint(other, 'second')}")
+    code, _, stderr = main(
+        f"run={run}", *ATTACK, f"+checkpoints.second_model={checkpoint(other, 'second')}"
+    )
     assert code == 2
     assert stderr[-1].endswith("second.ckpt gives other answers than the model that was explained")
 
@@ -126,7 +148,11 @@ def test_what_is_wrong_is_said_in_one_line(
     run = explained_run(tmp_path, Bright)
     if broken is not None:
         (run / broken).unlink()
-    given = [f"+checkpoints.second_model={checkpoint(tmp_path, 'second')}"] if "strength" in said else []
+    given = (
+        [f"+checkpoints.second_model={checkpoint(tmp_path, 'second')}"]
+        if "strength" in said
+        else []
+    )
     code, _, stderr = main(f"run={run}", *ATTACK, *given, *arguments)
     assert code == 2
     (line,) = [line for line in stderr if line.startswith("error: ")]
@@ -148,11 +174,16 @@ class OneBright(Bright):
         return super().forward(images)[:, 1:]
 
 
-def own_run(folder: Path, kind: str, network: nn.Module | None = None, head: int | None = None) -> Path:
+def own_run(
+    folder: Path, kind: str, network: nn.Module | None = None, head: int | None = None
+) -> Path:
     """A run that explained a classifier of a user's own, opened by `kind`."""
     network, path, example = network or OneBright(), folder / "model.pt2", torch.rand(2, 3, 32, 32)
     network.scale.data.fill_(100)  # type: ignore[operator]
-    opener: dict[str, Any] = {"_target_": f"cfexp.models.own.classifier.{kind}_classifier", "path": str(path)}
+    opener: dict[str, Any] = {
+        "_target_": f"cfexp.models.own.classifier.{kind}_classifier",
+        "path": str(path),
+    }
     if kind == "torchscript":
         torch.jit.save(torch.jit.trace(network, example), path)  # type: ignore[no-untyped-call]
     elif kind == "exported":
@@ -162,18 +193,38 @@ def own_run(folder: Path, kind: str, network: nn.Module | None = None, head: int
         pytest.importorskip("onnx2torch")
         axes = {"images": {0: "batch"}}
         torch.onnx.export(
-            network, (example,), str(path), input_names=["images"], dynamic_axes=axes, opset_version=17, dynamo=False
+            network,
+            (example,),
+            str(path),
+            input_names=["images"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
         )
     else:  # of a class, with its weights in a file or in itself
         torch.save(network.state_dict(), path)
         made = {"_target_": f"{__name__}.{type(network).__name__}"}
         checkpoint = None if kind == "own without a file" else str(path)
-        opener = {"_target_": "cfexp.models.loading.pretrained.load_network", "network": made, "checkpoint": checkpoint}
-    model: dict[str, Any] = {"_target_": "cfexp.models.own.classifier.OwnClassifier", "network": opener}
+        opener = {
+            "_target_": "cfexp.models.loading.pretrained.load_network",
+            "network": made,
+            "checkpoint": checkpoint,
+        }
+    model: dict[str, Any] = {
+        "_target_": "cfexp.models.own.classifier.OwnClassifier",
+        "network": opener,
+    }
     model |= {"value_range": [-1, 1], "output": head, "image_size": [32, 32]}
     given = {} if kind == "own without a file" else {"decision": str(path)}
     explainer = {"decision_model": model, "head": head}
-    run = explained_run(folder, Bright, explainer=explainer, checkpoints=given, requires={"decision": None}, label=None)
+    run = explained_run(
+        folder,
+        Bright,
+        explainer=explainer,
+        checkpoints=given,
+        requires={"decision": None},
+        label=None,
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     weights = {name: {"path": each, "sha256": digest} for name, each in given.items()}
     (run / "provenance.json").write_text(json.dumps({"checkpoints": weights}))
@@ -186,7 +237,9 @@ def values_of(run: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "exported", "onnx", "own", "own without a file"])
-def test_a_run_of_ones_own_classifier_is_asked_as_any(main: Main, tmp_path: Path, kind: str) -> None:
+def test_a_run_of_ones_own_classifier_is_asked_as_any(
+    main: Main, tmp_path: Path, kind: str
+) -> None:
     run = own_run(tmp_path, kind)
     code, stdout, stderr = main(f"run={run}", *ATTACK, "cout=true")
     assert code == 0, stderr
@@ -195,12 +248,17 @@ def test_a_run_of_ones_own_classifier_is_asked_as_any(main: Main, tmp_path: Path
     assert found["attack_pgd_success"] == found["attack_counterfactual_jpeg_50"] == 100
     assert "attack_query_transfer" not in found
     said = " ".join(" ".join(stdout).split())
-    assert "attack_query_transfer (the run names no stage that trains a second model: give checkpoints.second" in said
+    assert (
+        "attack_query_transfer (the run names no stage that trains a second model: give checkpoints.second"
+        in said
+    )
 
 
 def test_a_second_classifier_of_ones_own(main: Main, tmp_path: Path) -> None:
     run = own_run(tmp_path, "torchscript")
-    code, _, stderr = main(f"run={run}", *ATTACK, f"+checkpoints.second_model={tmp_path / 'model.pt2'}")
+    code, _, stderr = main(
+        f"run={run}", *ATTACK, f"+checkpoints.second_model={tmp_path / 'model.pt2'}"
+    )
     assert code == 0, stderr
     assert values_of(run)["attack_counterfactual_transfer"] == 100
 
@@ -225,7 +283,12 @@ def test_a_second_classifier_of_ones_own(main: Main, tmp_path: Path) -> None:
     ],
 )
 def test_a_second_model_of_other_classes_is_left_out(
-    main: Main, tmp_path: Path, network: nn.Module, head: int | None, second: nn.Module, reason: str | None
+    main: Main,
+    tmp_path: Path,
+    network: nn.Module,
+    head: int | None,
+    second: nn.Module,
+    reason: str | None,
 ) -> None:
     run, other = own_run(tmp_path, "torchscript", network, head), tmp_path / "second.pt"
     second.scale.data.fill_(100)  # type: ignore[operator]
@@ -233,8 +296,12 @@ def test_a_second_model_of_other_classes_is_left_out(
     if head is not None and isinstance(second, OneBright):  # as a stage leaves one, of any name
         (tmp_path / "stage").mkdir()
         other = checkpoint(tmp_path / "stage", "model")
-        OmegaConf.save({"network": {"_target_": f"{__name__}.OneBright"}}, tmp_path / "stage" / "config.yaml")
-    code, stdout, stderr = main(f"run={run}", *ATTACK, "cout=true", f"+checkpoints.second_model={other}")
+        OmegaConf.save(
+            {"network": {"_target_": f"{__name__}.OneBright"}}, tmp_path / "stage" / "config.yaml"
+        )
+    code, stdout, stderr = main(
+        f"run={run}", *ATTACK, "cout=true", f"+checkpoints.second_model={other}"
+    )
     assert code == 0, stderr
     found = values_of(run)
     assert "cout" in found
@@ -247,7 +314,10 @@ def test_a_model_that_was_moved_or_changed_is_one_line(main: Main, tmp_path: Pat
     moved = path.rename(tmp_path / "moved.pt")
     for asked in (["cout=true"], ATTACK):
         code, _, stderr = main(f"run={run}", *asked)
-        assert (code, stderr[-1].endswith("is not there: give checkpoints.explained=PATH")) == (2, True)
+        assert (code, stderr[-1].endswith("is not there: give checkpoints.explained=PATH")) == (
+            2,
+            True,
+        )
         code, _, stderr = main(f"run={run}", *asked, f"+checkpoints.explained={moved}")
         assert code == 0, stderr
     contrary = OneBright()

@@ -45,13 +45,33 @@ def refused(config: DictConfig) -> str | None:
 @pytest.mark.parametrize(
     ("experiment", "overrides", "line"),
     [
-        ("street_segmenter", ["data.image_size=[66,130]"], "data.image_size=[66,130]: sides must be multiples of 4 "),
-        ("face_autoencoder", ["data.image_size=[64,72]"], "data.image_size=[64,72]: sides must be multiples of 16 for"),
+        (
+            "street_segmenter",
+            ["data.image_size=[66,130]"],
+            "data.image_size=[66,130]: sides must be multiples of 4 ",
+        ),
+        (
+            "face_autoencoder",
+            ["data.image_size=[64,72]"],
+            "data.image_size=[64,72]: sides must be multiples of 16 for",
+        ),
         ("face_autoencoder", ["data.image_size=[64,80]"], None),
-        ("face_oracle", ["data.image_size=[65,64]"], "data.image_size=[65,64]: sides must be multiples of 2 for Small"),
+        (
+            "face_oracle",
+            ["data.image_size=[65,64]"],
+            "data.image_size=[65,64]: sides must be multiples of 2 for Small",
+        ),
         ("street_decision", ["data.image_size=[65,33]", "data.batch_size=1"], None),
-        ("face_oracle", ["data.image_size=[16,16]", "data.batch_size=1"], "data.batch_size=1: SmallResNet normalises"),
-        ("vqa_color", ["data.image_size=72"], "data.image_size=72: sides must be multiples of 16 for the generator (C"),
+        (
+            "face_oracle",
+            ["data.image_size=[16,16]", "data.batch_size=1"],
+            "data.batch_size=1: SmallResNet normalises",
+        ),
+        (
+            "vqa_color",
+            ["data.image_size=72"],
+            "data.image_size=72: sides must be multiples of 16 for the generator (C",
+        ),
         ("vqa_model", ["data.image_size=72"], None),
         (
             "paper/bdd_segmenter",
@@ -71,7 +91,9 @@ def refused(config: DictConfig) -> str | None:
         ),
     ],
 )
-def test_sizes_by_the_networks_that_see_them(experiment: str, overrides: list[str], line: str | None) -> None:
+def test_sizes_by_the_networks_that_see_them(
+    experiment: str, overrides: list[str], line: str | None
+) -> None:
     found = refused(composed("train", f"+experiment={experiment}", *overrides))
     assert found is None if line is None else str(found).startswith(line)
 
@@ -96,7 +118,9 @@ PREDICTED = f"{OF_SEAN}, multiples of 4 for the segmenter (SmallSegmenter)"
     ("more", "line"),
     [([], OF_SEAN), (["+layouts=predicted"], PREDICTED), (["image=photo.png"], PREDICTED)],
 )
-def test_a_search_is_refused_before_its_stages(more: list[str], line: str, in_process: InProcess) -> None:
+def test_a_search_is_refused_before_its_stages(
+    more: list[str], line: str, in_process: InProcess
+) -> None:
     Image.new("RGB", (130, 66)).save("photo.png")
     code, _, stderr = in_process(explain.main, *DRIVING, "use_shipped_weights=false", SIZE, *more)
     assert (code, stderr[-1]) == (2, f"error: {line}")
@@ -109,7 +133,9 @@ def test_a_given_checkpoint_makes_no_difference(in_process: InProcess, networks:
 
 
 def test_so_does_the_library() -> None:
-    with pytest.raises(InputError, match=r"data.image_size=\[66,130\]: sides must be multiples of 16"):
+    with pytest.raises(
+        InputError, match=r"data.image_size=\[66,130\]: sides must be multiples of 16"
+    ):
         load_explainer("steex_driving", [SIZE])
 
 
@@ -118,9 +144,14 @@ def test_a_stages_own_settings_are_seen_before_another_is_trained() -> None:
     features = "requires.features.overrides=['data.batch_size=50']"
     overrides = ["+experiment=street_autoencoder", "use_shipped_weights=false", *small, features]
     register_resolvers()
-    with initialize_config_module("cfexp.conf", version_base="1.3"):  # within which stages are composed
+    with initialize_config_module(
+        "cfexp.conf", version_base="1.3"
+    ):  # within which stages are composed
         config = compose("train", overrides=overrides)
-        with pytest.raises(InputError, match=r"data.batch_size=50 is more than the 9 images that a process trains on"):
+        with pytest.raises(
+            InputError,
+            match=r"data.batch_size=50 is more than the 9 images that a process trains on",
+        ):
             refuse_what_cannot_work(config)
 
 
@@ -134,7 +165,10 @@ GANS = {
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("accumulate_grad_batches=2", "and accumulates nothing; take a larger data.batch_size or more devices"),
+        (
+            "accumulate_grad_batches=2",
+            "and accumulates nothing; take a larger data.batch_size or more devices",
+        ),
         ("gradient_clip_val=0.5", "and clips each one's: {}.clip_norm=0.5"),
         ("gradient_clip_algorithm=value", "and clips by norm alone"),
     ],
@@ -148,7 +182,9 @@ def test_what_a_gan_does_itself_is_refused_of_the_trainer(
     assert (code, stderr[-1]) == (2, line)
 
 
-@pytest.mark.parametrize("setting", ["max_epochs=0", "+trainer.max_steps=0", "+trainer.limit_test_batches=0"])
+@pytest.mark.parametrize(
+    "setting", ["max_epochs=0", "+trainer.max_steps=0", "+trainer.limit_test_batches=0"]
+)
 def test_a_training_of_nothing_is_refused(setting: str, in_process: InProcess) -> None:
     setting = setting if setting.startswith("+") else f"trainer.{setting}"
     code, _, stderr = in_process(train.main, "+experiment=street_decision", setting)

@@ -50,7 +50,9 @@ def test_the_second_waits_with_one_line_until_the_first_is_killed(
     assert caplog.messages == [f"waits for {holder}, which is at work in {tmp_path / 'stage'}"]
 
 
-def test_what_is_free_is_taken_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_free_is_taken_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="cfexp")
     process = started(tmp_path)
     process.kill()

@@ -1,4 +1,6 @@
-"""What folders are called: safe in a shell and in Hydra's grammar, readable, and never one name for two commands."""
+"""What folders are called: safe in a shell and in Hydra's grammar, readable, and never one name for
+two commands.
+"""
 
 import re
 import shlex
@@ -77,6 +79,10 @@ def test_a_users_own_name_may_make_folders_and_leads_nowhere_else() -> None:
 
 
 def test_a_setting_of_two_names_has_one_in_a_folders() -> None:
-    assert under_one_name("explainer.regions=[car]") == under_one_name("regions=[car]") == "regions=[car]"
+    assert (
+        under_one_name("explainer.regions=[car]")
+        == under_one_name("regions=[car]")
+        == "regions=[car]"
+    )
     assert under_one_name("explainer.counter_class") == "counter_class"
     assert under_one_name("explainer.region_groups={a: [b]}") == "explainer.region_groups={a: [b]}"

@@ -48,18 +48,24 @@ def test_features_of_a_network_that_the_config_gives(checkpoint: Path) -> None:
 
 
 def test_features_of_a_stage_that_has_its_config_beside_it(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match=r"identity\.ckpt has no config\.yaml beside it: give the model\.ckpt of"):
+    with pytest.raises(
+        InputError, match=r"identity\.ckpt has no config\.yaml beside it: give the model\.ckpt of"
+    ):
         identity(str(checkpoint))
     OmegaConf.save(OmegaConf.create({"network": NETWORK}), checkpoint.parent / "config.yaml")
     features = identity(str(checkpoint))
     assert features(torch.ones(1, 3, 2, 2)).tolist() == [[1, 1, 1]]
-    OmegaConf.save(OmegaConf.create({"network": {**NETWORK, "width": 5}}), checkpoint.parent / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.create({"network": {**NETWORK, "width": 5}}), checkpoint.parent / "config.yaml"
+    )
     with pytest.raises(InputError, match=r"identity\.ckpt does not fit Colours: 1 misshaped"):
         identity(str(checkpoint))
 
 
 def test_a_network_that_cannot_tell_people_apart(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match=r"checkpoints\.identity: a Linear has no features\(images\)"):
+    with pytest.raises(
+        InputError, match=r"checkpoints\.identity: a Linear has no features\(images\)"
+    ):
         identity(str(checkpoint), nn.Linear(1, 1))
 
 
@@ -92,7 +98,9 @@ def test_inceptions_file_is_no_program(tmp_path: Path) -> None:
 def test_features_are_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = theirs.FeatureExtractorInceptionV3.load_state_dict
     monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *arguments, **settings: {})
-    monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state_dict: None)
+    monkeypatch.setattr(
+        theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state_dict: None
+    )
     network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
     monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", kept)
     torch.save(network.state_dict(), tmp_path / "weights.pth")

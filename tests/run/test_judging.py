@@ -54,19 +54,38 @@ def oracle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, oracle: Path) -> Path:
-    """Three searches on faces: in the first two all three attributes turn on, in the last one none does."""
+    """Three searches on faces: in the first two all three attributes turn on, in the last one none
+    does.
+    """
     folder = tmp_path / "run"
-    known: dict[str, Any] = {"query_class": 0, "counter_class": 1, "reconstruction_class": 0, "flip_step": 3}
+    known: dict[str, Any] = {
+        "query_class": 0,
+        "counter_class": 1,
+        "reconstruction_class": 0,
+        "flip_step": 3,
+    }
     known |= {"answer_before": "not smiling", "answer_after": "smiling"}
-    known |= {"code_distance": 1.0, "region_change": [1.0], "success": True, "stored_success": True, "stored_class": 1}
+    known |= {
+        "code_distance": 1.0,
+        "region_change": [1.0],
+        "success": True,
+        "stored_success": True,
+        "stored_class": 1,
+    }
     rows = [
         ({**known, "key": key, "image_id": f"{key}"}, picture(DARK), picture(shown), None)
         for key, shown in enumerate((LIGHT, LIGHT, DARK))
     ]
     write_run(folder, rows, data={"region_names": ["skin"]})
-    loader = {"_target_": "cfexp.models.loading.pretrained.load_network", "network": NETWORK, "checkpoint": str(oracle)}
+    loader = {
+        "_target_": "cfexp.models.loading.pretrained.load_network",
+        "network": NETWORK,
+        "checkpoint": str(oracle),
+    }
     explainer = {"decision_model": loader, "head": 1}
-    OmegaConf.save({"name": "faces", "label": "Smiling", "explainer": explainer}, folder / "config.yaml")
+    OmegaConf.save(
+        {"name": "faces", "label": "Smiling", "explainer": explainer}, folder / "config.yaml"
+    )
     return folder
 
 
@@ -90,7 +109,9 @@ def test_judges_from_files_to_the_table(main: Main, run: Path, oracle: Path) -> 
     assert "cd" in rows.index
     missing = [line for line in stdout if line.startswith("not computed:")]
     assert any("fid, kid" in line and "(no checkpoints.inception=PATH)" in line for line in missing)
-    assert any("fva, face_similarity (no checkpoints.face_verification=PATH)" in line for line in missing)
+    assert any(
+        "fva, face_similarity (no checkpoints.face_verification=PATH)" in line for line in missing
+    )
     assert not any("mnac" in line for line in missing)
     assert any(line.strip().startswith("mnac of 3") for line in stdout)
 
@@ -105,10 +126,14 @@ def test_what_is_missing_depends_on_the_pictures(main: Main, run: Path) -> None:
     assert "fva" not in missing
 
 
-def test_measures_are_changed_left_out_and_added_by_config(main: Main, run: Path, tmp_path: Path) -> None:
+def test_measures_are_changed_left_out_and_added_by_config(
+    main: Main, run: Path, tmp_path: Path
+) -> None:
     own = tmp_path / "conf" / "measure"
     own.mkdir(parents=True)
-    (own / "redness.yaml").write_text(f"# @package measure.redness\n_target_: {__name__}.redness\nscale: 2\n")
+    (own / "redness.yaml").write_text(
+        f"# @package measure.redness\n_target_: {__name__}.redness\nscale: 2\n"
+    )
     # A file that a measure needs is no VQA model that judges transfer.
     judge = f"redness: {{_target_: {__name__}.Attributes}}\nneeds: checkpoints.mine\n"
     (own / "mine.yaml").write_text(f"# @package measure.mine\n_target_: {__name__}.mine\n{judge}")
@@ -134,7 +159,9 @@ def redness(scale: float) -> Measure:
 
 def test_a_network_is_that_of_the_stage_that_trains_it(main: Main, run: Path) -> None:
     # Shipped weights have no config beside them.
-    code, _, stderr = main(f"run={run}", "+requires.identity.experiment=face_identity", "num_threads=1")
+    code, _, stderr = main(
+        f"run={run}", "+requires.identity.experiment=face_identity", "num_threads=1"
+    )
     assert code == 0, stderr
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
     assert rows.loc["identity_similarity_reconstruction", "value"] == pytest.approx(1, abs=1e-5)
@@ -144,17 +171,28 @@ def test_a_network_is_that_of_the_stage_that_trains_it(main: Main, run: Path) ->
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("+measure.sdif.splits=3", "measure.sdif is no measure, for it has no _target_; there are "),
-        ("+measure.pixels.splits=3", "measure.pixels: measures() got an unexpected keyword argument 'splits'"),
+        (
+            "+measure.sdif.splits=3",
+            "measure.sdif is no measure, for it has no _target_; there are ",
+        ),
+        (
+            "+measure.pixels.splits=3",
+            "measure.pixels: measures() got an unexpected keyword argument 'splits'",
+        ),
         ("+checkpoints.inception=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.face_verification=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.lpips=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.self_supervised=nowhere.pth", "no checkpoint at nowhere.pth"),
         ("+checkpoints.oracle=nowhere.ckpt", "nowhere.ckpt has no config.yaml beside it"),
-        ("oracle_network={_target_: torch.nn.Identity}", "oracle_network is given, its weights are not"),
+        (
+            "oracle_network={_target_: torch.nn.Identity}",
+            "oracle_network is given, its weights are not",
+        ),
     ],
 )
-def test_what_a_user_has_wrong_is_one_line(main: Main, run: Path, override: str, problem: str) -> None:
+def test_what_a_user_has_wrong_is_one_line(
+    main: Main, run: Path, override: str, problem: str
+) -> None:
     code, _, stderr = main(f"run={run}", override, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert code == 2

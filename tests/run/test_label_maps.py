@@ -1,4 +1,6 @@
-"""Predicted label maps: as files, by the stage that CelebA's autoencoder requires, and as a user gives them."""
+"""Predicted label maps: as files, by the stage that CelebA's autoencoder requires, and as a user
+gives them.
+"""
 
 import json
 from pathlib import Path
@@ -41,15 +43,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(root: Path, **settings: Any) -> CelebADataModule:
-    return CelebADataModule(str(root), image_size=(32, 32), horizontal_flip=0.0, eval_batch_size=8, **settings)
+    return CelebADataModule(
+        str(root), image_size=(32, 32), horizontal_flip=0.0, eval_batch_size=8, **settings
+    )
 
 
-def test_label_maps_are_written_once_and_read_as_they_were_predicted(root: Path, tmp_path: Path) -> None:
+def test_label_maps_are_written_once_and_read_as_they_were_predicted(
+    root: Path, tmp_path: Path
+) -> None:
     segmenter = ByBrightness()
     assert write_label_maps(segmenter, data(root), tmp_path / "maps") == 30
     assert sum(segmenter.seen) == 30
     paths = sorted((tmp_path / "maps").iterdir())
-    assert [path.stem for path in paths] == sorted(path.stem for path in (root / "img_align_celeba").iterdir())
+    assert [path.stem for path in paths] == sorted(
+        path.stem for path in (root / "img_align_celeba").iterdir()
+    )
     given = data(root, layouts=str(tmp_path / "maps"))
     for part in ("train", "val", "test"):
         for row in range(len(given.dataset(part))):
@@ -76,7 +84,10 @@ def test_a_segmenter_of_another_size_and_order() -> None:
     upsampled = F.interpolate(images, (32, 48), mode="bicubic", antialias=True).clamp(-1, 1)
     whole = segmenter(upsampled).argmax(1).numpy().astype(np.uint8)
     # As Pillow takes the nearest pixel, by which label maps are resized everywhere.
-    expected = [np.asarray(Image.fromarray(each).resize((24, 16), Image.Resampling.NEAREST)) for each in whole]
+    expected = [
+        np.asarray(Image.fromarray(each).resize((24, 16), Image.Resampling.NEAREST))
+        for each in whole
+    ]
     assert np.array_equal(larger.numpy(), np.stack(expected))
 
 
@@ -88,7 +99,11 @@ def test_the_stage_predicts_once_and_its_folder_is_read(root: Path, tmp_path: Pa
         f"checkpoints.segmenter={tmp_path / 'segmenter.ckpt'}",
     ]
     inner += ["network.image_size=[64,64]", "data.image_size=[32,32]", "trainer.accelerator=cpu"]
-    command = ["+experiment=paper/celeba_autoencoder", f"data.root={root}", "data.image_size=[32,32]"]
+    command = [
+        "+experiment=paper/celeba_autoencoder",
+        f"data.root={root}",
+        "data.image_size=[32,32]",
+    ]
     command += ["data.num_workers=0", f"cache_dir={tmp_path}", "num_threads=1"]
     quoted = ",".join(f"'{override}'" for override in inner)
     command += [f"+requires.layouts.overrides=[{quoted}]"]
@@ -108,7 +123,9 @@ def test_the_stage_predicts_once_and_its_folder_is_read(root: Path, tmp_path: Pa
     assert len(list(Path(config.data.layouts).iterdir())) == 30
     # One's own take its place, and nothing is required for them.
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        config = compose("train", overrides=[*command[:-1], f"data.layouts={tmp_path}", "requires.layouts=null"])
+        config = compose(
+            "train", overrides=[*command[:-1], f"data.layouts={tmp_path}", "requires.layouts=null"]
+        )
         provide_stages(config)
     assert "layouts" not in config.checkpoints
     assert config.data.layouts == str(tmp_path)

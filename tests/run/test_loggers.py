@@ -71,16 +71,26 @@ def test_what_wandb_gets_lies_in_the_runs_folder_which_may_be_moved(
     assert not [path for path in home.rglob("*") if path.is_file()]
     moved = run.path.rename(tmp_path_factory.mktemp("elsewhere") / "run")
     (folder,) = (moved / "wandb").glob("offline-run-*")
-    media = [path.relative_to(folder / "files").as_posix() for path in (folder / "files" / "media").rglob("*.*")]
-    assert any(name.startswith("media/images/test/cards_") for name in media)  # one: these cards are alike
+    media = [
+        path.relative_to(folder / "files").as_posix()
+        for path in (folder / "files" / "media").rglob("*.*")
+    ]
+    assert any(
+        name.startswith("media/images/test/cards_") for name in media
+    )  # one: these cards are alike
     assert any(name.startswith("media/images/test/counterfactuals_") for name in media)
     (table,) = [name for name in media if name.endswith(".html")]
     assert "flip_rate" in (folder / "files" / table).read_text()
     (log,) = folder.glob("*.wandb")
     written = log.read_bytes()
-    # By their place within the run; not each, as the file is written in blocks, which may cut a name in two.
+    # By their place within the run; not each, as the file is written in blocks, which may cut a
+    # name in two.
     assert any(name.partition("/")[2].encode() in written for name in media)
-    assert not [line for line in re.findall(rb"[ -~]+", written) if b"/artifacts/" in line or b"staging" in line]
+    assert not [
+        line
+        for line in re.findall(rb"[ -~]+", written)
+        if b"/artifacts/" in line or b"staging" in line
+    ]
 
 
 def test_cards_are_the_runs_own_pictures(run: RunFolder) -> None:
@@ -108,7 +118,13 @@ def recorder(name: str) -> Any:
 def test_the_workspace_has_an_axis_for_each_setting_and_figure() -> None:
     script = workspace_script()
     ws = SimpleNamespace(Section=recorder("Section"))
-    kinds = ("LinePlot", "MediaBrowser", "ParallelCoordinatesPlot", "ParallelCoordinatesPlotColumn", "Config")
+    kinds = (
+        "LinePlot",
+        "MediaBrowser",
+        "ParallelCoordinatesPlot",
+        "ParallelCoordinatesPlotColumn",
+        "Config",
+    )
     wr = SimpleNamespace(**{kind: recorder(kind) for kind in (*kinds, "SummaryMetric")})
     sweeps, _, shown = script.sections(ws, wr)
     for panel, (settings, figures) in zip(sweeps.panels, (script.VQA, script.STEEX), strict=True):
@@ -128,7 +144,9 @@ def test_the_axes_are_settings_that_there_are(run: RunFolder) -> None:
     assert set(script.VQA[1]) <= known
 
 
-def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     monkeypatch.setattr(sys, "argv", ["make_workspace.py", "--entity", "me"])
     with pytest.raises(SystemExit) as stopped:

@@ -20,12 +20,23 @@ def config(tmp_path: Path) -> DictConfig:
     """What a user asks for: not resolved, the facts not known."""
     (tmp_path / "decision.ckpt").write_bytes(b"weights")
     content: dict[str, Any] = {
-        **{"name": "steex", "seed": 0, "facts": {}, "folder": None, "num_threads": 2, "requires": {"decision": {}}},
+        **{
+            "name": "steex",
+            "seed": 0,
+            "facts": {},
+            "folder": None,
+            "num_threads": 2,
+            "requires": {"decision": {}},
+        },
         "checkpoints": {"decision": str(tmp_path / "decision.ckpt")},
         "network": {"regions": "${facts.num_regions}", "widths": [4, 8]},
         "data": {"root": None, "eval_batch_size": 8},
         "trainer": {"devices": 1, "precision": "32-true"},
-        "explainer": {"regions": None, "checkpoint": "${checkpoints.decision}", "network": "${network}"},
+        "explainer": {
+            "regions": None,
+            "checkpoint": "${checkpoints.decision}",
+            "network": "${network}",
+        },
     }
     config = OmegaConf.create(content)
     OmegaConf.set_struct(config, True)
@@ -41,7 +52,9 @@ def run(config: DictConfig, tmp_path: Path) -> Path:
     OmegaConf.set_struct(made, False)
     made.facts, made.folder = {"num_regions": 20}, str(folder)
     OmegaConf.save(made, folder / "config.yaml", resolve=True)
-    checkpoints = {name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()}
+    checkpoints = {
+        name: {"path": path, "sha256": file_hash(path)} for name, path in config.checkpoints.items()
+    }
     (folder / "provenance.json").write_text(json.dumps({"checkpoints": checkpoints}))
     (folder / "checkpoints").mkdir()
     return folder
@@ -80,30 +93,48 @@ def test_another_config_is_refused_with_the_difference(
     config: DictConfig, run: Path, key: str, value: Any, message: str
 ) -> None:
     OmegaConf.update(config, key, value)
-    with pytest.raises(InputError, match=f"run holds a run of another config: {message}. Remove it, or choose another"):
+    with pytest.raises(
+        InputError,
+        match=f"run holds a run of another config: {message}. Remove it, or choose another",
+    ):
         refuse_other_run(config, run)
 
 
 def test_other_weights_are_another_config(config: DictConfig, run: Path, tmp_path: Path) -> None:
     was = file_hash(tmp_path / "decision.ckpt")
     (tmp_path / "decision.ckpt").write_bytes(b"other weights")
-    with pytest.raises(InputError, match=rf"checkpoints.decision of SHA-256 [0-9a-f]{{12}}... instead of {was}..."):
-        refuse_other_run(config, run)
-
-
-def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
-    config.seed, config.trainer.precision, config.data.root, config.network.widths = 1, "64-true", "/x", [1]
     with pytest.raises(
-        InputError, match=r"seed=1 instead of 0; data.root=/x instead of None; trainer.precision=.*; \.\.\.\. Remove"
+        InputError, match=rf"checkpoints.decision of SHA-256 [0-9a-f]{{12}}... instead of {was}..."
     ):
         refuse_other_run(config, run)
 
 
-def test_a_data_set_that_was_moved_is_the_same(config: DictConfig, run: Path, tmp_path: Path) -> None:
+def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
+    config.seed, config.trainer.precision, config.data.root, config.network.widths = (
+        1,
+        "64-true",
+        "/x",
+        [1],
+    )
+    with pytest.raises(
+        InputError,
+        match=r"seed=1 instead of 0; data.root=/x instead of None; trainer.precision=.*; \.\.\.\. Remove",
+    ):
+        refuse_other_run(config, run)
+
+
+def test_a_data_set_that_was_moved_is_the_same(
+    config: DictConfig, run: Path, tmp_path: Path
+) -> None:
     """Neither how its path is written counts, nor where it lies, if it is gone from where it was."""
     world = StreetParameters(train_scenes=3, val_scenes=2)
     root = cached_streets(world, tmp_path).rename(tmp_path / "streets")
-    data: dict[str, Any] = {"root": str(root), "image_size": [64, 128], "cache_dir": str(tmp_path), "holdout_images": 1}
+    data: dict[str, Any] = {
+        "root": str(root),
+        "image_size": [64, 128],
+        "cache_dir": str(tmp_path),
+        "holdout_images": 1,
+    }
     fingerprint = BDD100kDataModule(**data).fingerprint
     data["_target_"] = "cfexp.data.streets.bdd100k.BDD100kDataModule"
     with open_dict(config):
@@ -119,7 +150,9 @@ def test_a_data_set_that_was_moved_is_the_same(config: DictConfig, run: Path, tm
     refuse_other_run(config, run)
     copy = shutil.copytree(root, tmp_path / "copy")
     config.data.root = str(copy)
-    with pytest.raises(InputError, match=r"data.root=\S+copy instead of \S+streets"):  # which may differ in an image
+    with pytest.raises(
+        InputError, match=r"data.root=\S+copy instead of \S+streets"
+    ):  # which may differ in an image
         refuse_other_run(config, run)
     shutil.rmtree(root)
     refuse_other_run(config, run)

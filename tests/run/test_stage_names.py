@@ -17,13 +17,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.same_run import counted, why_neutral
-from cfexp.run.stage_names import DATA_SETS, compose_stage, config_hash, describe_data_sets, stage_folder
+from cfexp.run.stage_names import (
+    DATA_SETS,
+    compose_stage,
+    config_hash,
+    describe_data_sets,
+    stage_folder,
+)
 from cfexp.run.stages import fit
 from cfexp.worlds.streets import StreetParameters, cached_streets
 
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
-# Why every other setting of a stage is in its name. A setting that is in neither table fails the test below: say here
-# why it changes a trained network's numbers, or in cfexp/run/same_run.py why it does not.
+# Why every other setting of a stage is in its name. A setting that is in neither table fails the
+# test below: say here why it changes a trained network's numbers, or in cfexp/run/same_run.py why
+# it does not.
 COUNTS = {
     "seed": "where the weights start, and each epoch's order",
     "predicts": "what a stage leaves",
@@ -81,8 +88,15 @@ def why_it_counts(setting: str) -> str | None:
 
 
 def stages() -> list[str]:
-    names = (path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
-    with_stage = (name for name in names if "# Stage" in (EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8"))
+    names = (
+        path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+        for path in EXPERIMENTS.rglob("*.yaml")
+    )
+    with_stage = (
+        name
+        for name in names
+        if "# Stage" in (EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8")
+    )
     return sorted(with_stage)
 
 
@@ -110,14 +124,28 @@ def another(value: Any) -> Any:
     """A value that is not this one."""
     if isinstance(value, bool):
         return not value
-    return value + 1 if isinstance(value, int | float) else [*value, "more"] if isinstance(value, list) else "other"
+    return (
+        value + 1
+        if isinstance(value, int | float)
+        else [*value, "more"]
+        if isinstance(value, list)
+        else "other"
+    )
 
 
 @pytest.mark.parametrize("experiment", stages())
-def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(experiment: str) -> None:
+def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
+    experiment: str,
+) -> None:
     given = ["data.root=/data"] if experiment.startswith("paper/") else []
-    given += ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
-    given += ["celebamask_hq_root=/hq"] if experiment in ("paper/celeba_layouts", "paper/celeba_autoencoder") else []
+    given += (
+        ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
+    )
+    given += (
+        ["celebamask_hq_root=/hq"]
+        if experiment in ("paper/celeba_layouts", "paper/celeba_autoencoder")
+        else []
+    )
     config = composed(experiment, *given)
     kept, before = counted(config, "stage"), config_hash(config)
     changed = copy.deepcopy(config)
@@ -140,8 +168,18 @@ def test_every_setting_of_the_trainer_is_known() -> None:
 def test_what_the_name_has_beside_single_settings(tmp_path: Path) -> None:
     base = config_hash(composed("face_autoencoder"))
     for same in (
-        *("callbacks.progress=null", "callbacks.last=null", "logger=none", "data.seed=0", "module.l1_weight=10"),
-        *("+trainer.limit_val_batches=0", "+trainer.enable_progress_bar=false", "data.on_bad_sample=skip"),
+        *(
+            "callbacks.progress=null",
+            "callbacks.last=null",
+            "logger=none",
+            "data.seed=0",
+            "module.l1_weight=10",
+        ),
+        *(
+            "+trainer.limit_val_batches=0",
+            "+trainer.enable_progress_bar=false",
+            "data.on_bad_sample=skip",
+        ),
     ):
         assert config_hash(composed("face_autoencoder", same)) == base, same
     for other in (
@@ -164,7 +202,9 @@ def test_a_file_that_weights_start_from_counts_by_what_is_in_it(tmp_path: Path) 
     for name, content in (("a", b"a"), ("copy", b"a"), ("b", b"b")):
         (tmp_path / name).write_bytes(content)
     names = [
-        config_hash(composed("paper/bdd_decision", "data.root=/data", f"densenet_weights={tmp_path / name}"))
+        config_hash(
+            composed("paper/bdd_decision", "data.root=/data", f"densenet_weights={tmp_path / name}")
+        )
         for name in ("a", "copy", "b")
     ]
     assert names[0] == names[1] != names[2]
@@ -185,7 +225,9 @@ def begin(stage: DictConfig, folder: Path) -> None:
 def test_a_stage_is_the_same_however_its_data_set_is_called_and_wherever_it_was_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = cached_streets(StreetParameters(train_scenes=3, val_scenes=2), tmp_path).rename(tmp_path / "streets")
+    root = cached_streets(StreetParameters(train_scenes=3, val_scenes=2), tmp_path).rename(
+        tmp_path / "streets"
+    )
     stage, name = street_stage(root)
     folder = tmp_path / "stages" / name
     begin(stage, folder)
@@ -211,8 +253,15 @@ def test_a_stage_is_the_same_however_its_data_set_is_called_and_wherever_it_was_
 
 
 def test_neutral_settings_change_no_number(tmp_path: Path) -> None:
-    """Two short trainings that differ in what may have to do with numbers, and has not, to the last bit."""
-    small = ["data.world.train_scenes=9", "data.world.val_scenes=3", "data.holdout_images=4", "data.batch_size=2"]
+    """Two short trainings that differ in what may have to do with numbers, and has not, to the last
+    bit.
+    """
+    small = [
+        "data.world.train_scenes=9",
+        "data.world.val_scenes=3",
+        "data.holdout_images=4",
+        "data.batch_size=2",
+    ]
     small += [
         f"cache_dir={tmp_path}",
         "logger=none",
@@ -221,8 +270,17 @@ def test_neutral_settings_change_no_number(tmp_path: Path) -> None:
     ]
     small += ["trainer.max_epochs=2", "+trainer.limit_train_batches=2", "module.mixup=1"]
     others = [
-        *("data.eval_batch_size=1", "data.cache_images=false", "data.num_workers=1", "data.on_bad_sample=skip"),
-        *("+trainer.limit_val_batches=1", "trainer.num_sanity_val_steps=1", "+trainer.check_val_every_n_epoch=2"),
+        *(
+            "data.eval_batch_size=1",
+            "data.cache_images=false",
+            "data.num_workers=1",
+            "data.on_bad_sample=skip",
+        ),
+        *(
+            "+trainer.limit_val_batches=1",
+            "trainer.num_sanity_val_steps=1",
+            "+trainer.check_val_every_n_epoch=2",
+        ),
         *("trainer.log_every_n_steps=1", "data.max_test_images=1", "data.predict_part=val"),
     ]
     trained: list[dict[str, torch.Tensor]] = []

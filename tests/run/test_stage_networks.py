@@ -1,4 +1,6 @@
-"""What an experiment says of its stages in a word: which network, which of its outputs, what its sides are called."""
+"""What an experiment says of its stages in a word: which network, which of its outputs, what its
+sides are called.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +15,12 @@ from cfexp.run.configuration import register_resolvers
 from cfexp.run.stage_names import compose_stage
 from cfexp.run.stage_networks import refuse_pieces_of_networks
 
-FACTS = ["+facts.num_regions=20", "+facts.num_classes=3", "+facts.num_words=9", "+facts.num_answers=5"]
+FACTS = [
+    "+facts.num_regions=20",
+    "+facts.num_classes=3",
+    "+facts.num_words=9",
+    "+facts.num_answers=5",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +47,9 @@ def test_a_network_is_that_of_its_stage() -> None:
     assert loader.pop("_target_") == "cfexp.models.loading.pretrained.load_network"
     assert loader == {"network": plain(stage.network), "checkpoint": "d.ckpt"}
     assert loader["network"]["num_outputs"] == 1
-    assert plain(config)["explainer"]["autoencoder"]["network"]["num_regions"] == 20  # of this config's data
+    assert (
+        plain(config)["explainer"]["autoencoder"]["network"]["num_regions"] == 20
+    )  # of this config's data
 
 
 def test_settings_of_a_stage_and_the_prefix_of_its_file() -> None:
@@ -51,9 +60,13 @@ def test_settings_of_a_stage_and_the_prefix_of_its_file() -> None:
     assert "prefix" not in config.explainer.autoencoder
 
 
-@pytest.mark.parametrize(("experiment", "command"), [("paper/steex_bdd", "explain"), ("paper/vqa_color", "train")])
+@pytest.mark.parametrize(
+    ("experiment", "command"), [("paper/steex_bdd", "explain"), ("paper/vqa_color", "train")]
+)
 def test_what_a_checkpoint_holds_is_not_downloaded(experiment: str, command: str) -> None:
-    network = composed(experiment, "data.root=/data", command=command).explainer.decision_model.network
+    network = composed(
+        experiment, "data.root=/data", command=command
+    ).explainer.decision_model.network
     weights = network.backbone.network.weights if command == "train" else network.weights
     assert weights is None
 
@@ -72,7 +85,11 @@ def test_the_output_is_found_by_the_label(experiment: str, output: int, sides: l
     assert (config.explainer.head, plain(config.explainer.class_names)) == (output, sides)
     assert config.label == config.decision.label
     other = composed(experiment, "explainer.head=7", "explainer.class_names=[a,b]", "label=x")
-    assert (other.explainer.head, plain(other.explainer.class_names), other.label) == (7, ["a", "b"], "x")
+    assert (other.explainer.head, plain(other.explainer.class_names), other.label) == (
+        7,
+        ["a", "b"],
+        "x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,9 +100,21 @@ def test_the_output_is_found_by_the_label(experiment: str, output: int, sides: l
             "explainer.head",
             "decision.label=left is none of the outputs of street_decision: forw",
         ),
-        (["decision.below=null"], "explainer.class_names", "decision: give both below= and above=, got None and go"),
-        (["requires.decision=null"], "explainer.head", "no stage `decision` is required; give decision.output=NUMBER"),
-        (["requires.decision=null"], "explainer.decision_model", "requires.decision is missing: its experiment says"),
+        (
+            ["decision.below=null"],
+            "explainer.class_names",
+            "decision: give both below= and above=, got None and go",
+        ),
+        (
+            ["requires.decision=null"],
+            "explainer.head",
+            "no stage `decision` is required; give decision.output=NUMBER",
+        ),
+        (
+            ["requires.decision=null"],
+            "explainer.decision_model",
+            "requires.decision is missing: its experiment says",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(overrides: list[str], setting: str, message: str) -> None:
@@ -97,11 +126,16 @@ def test_what_does_not_fit_is_one_line(overrides: list[str], setting: str, messa
 def test_a_piece_in_place_of_a_network_is_refused() -> None:
     refuse_pieces_of_networks(composed("steex_driving"))
     config = composed("steex_driving", "+explainer.decision_model.prefix=model.")
-    with pytest.raises(InputError, match=r"explainer.decision_model.prefix= is none of .* or \+prefixes.NAME=PREFIX"):
+    with pytest.raises(
+        InputError,
+        match=r"explainer.decision_model.prefix= is none of .* or \+prefixes.NAME=PREFIX",
+    ):
         refuse_pieces_of_networks(config)
 
 
 def test_the_faces_parts_follow_from_what_is_read() -> None:
-    drawn, real = (composed("steex_smile", *more).data for more in ([], ["data.root=/data/CelebAMask-HQ"]))
+    drawn, real = (
+        composed("steex_smile", *more).data for more in ([], ["data.root=/data/CelebAMask-HQ"])
+    )
     assert (drawn.first_test_id, drawn.holdout_images) == (5400, 300)
     assert (real.first_test_id, real.holdout_images) == (28000, 500)

@@ -16,29 +16,44 @@ SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none"
 def config(experiment: str, *overrides: str, cache: Path) -> DictConfig:
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        return compose("train", overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides])
+        return compose(
+            "train",
+            overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides],
+        )
 
 
 def prepared(experiment: str, *overrides: str, cache: Path) -> DictConfig:
     """As `config`, with its stages provided; Hydra stays set up for them, as in the entry points."""
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        composed = compose("train", overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides])
+        composed = compose(
+            "train",
+            overrides=[f"+experiment={experiment}", *SMALL, f"cache_dir={cache}", *overrides],
+        )
         provide_stages(composed)
     return composed
 
 
-def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(tmp_path: Path) -> None:
+def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(
+    tmp_path: Path,
+) -> None:
     first = Path(prepared("vqa_color", cache=tmp_path).checkpoints.vqa_model)
     written = first.stat().st_mtime_ns
     assert {"model.ckpt", "vocabulary.json", "config.yaml", "provenance.json"} <= {
         p.name for p in first.parent.iterdir()
     }
-    again = Path(prepared("vqa_color", "explainer.l2_weight=0.5", cache=tmp_path).checkpoints.vqa_model)
-    assert (again, again.stat().st_mtime_ns) == (first, written)  # the explainer's settings are not the stage's
+    again = Path(
+        prepared("vqa_color", "explainer.l2_weight=0.5", cache=tmp_path).checkpoints.vqa_model
+    )
+    assert (again, again.stat().st_mtime_ns) == (
+        first,
+        written,
+    )  # the explainer's settings are not the stage's
     other = Path(
         prepared(
-            "vqa_color", "+requires.vqa_model.overrides=['network.fusion.hidden_dim=32']", cache=tmp_path
+            "vqa_color",
+            "+requires.vqa_model.overrides=['network.fusion.hidden_dim=32']",
+            cache=tmp_path,
         ).checkpoints.vqa_model
     )
     assert other != first
@@ -49,7 +64,9 @@ def test_a_missing_stage_is_trained_once_and_a_changed_config_trains_another(tmp
 def test_a_given_checkpoint_wins_and_must_exist(tmp_path: Path) -> None:
     given = tmp_path / "mine.ckpt"
     given.write_bytes(b"")
-    assert prepared("vqa_color", f"checkpoints.vqa_model={given}", cache=tmp_path).checkpoints.vqa_model == str(given)
+    assert prepared(
+        "vqa_color", f"checkpoints.vqa_model={given}", cache=tmp_path
+    ).checkpoints.vqa_model == str(given)
     assert not (tmp_path / "stages").exists()
     with pytest.raises(InputError, match=r"checkpoints.vqa_model=/nowhere.ckpt: no such file"):
         prepared("vqa_color", "checkpoints.vqa_model=/nowhere.ckpt", cache=tmp_path)
@@ -67,9 +84,13 @@ def test_the_hash_sees_what_changes_the_numbers_and_nothing_else(tmp_path: Path)
 def test_the_hash_sees_what_a_needed_stage_is_and_not_how_that_is_said(tmp_path: Path) -> None:
     def named(*overrides: str) -> str:
         quoted = ", ".join(f"'{each}'" for each in overrides)
-        needed = f"requires.features={{experiment: street_decision, share: [], overrides: [{quoted}]}}"
+        needed = (
+            f"requires.features={{experiment: street_decision, share: [], overrides: [{quoted}]}}"
+        )
         with initialize_config_module("cfexp.conf", version_base="1.3"):
-            return config_hash(compose("train", overrides=["+experiment=street_autoencoder", needed]))
+            return config_hash(
+                compose("train", overrides=["+experiment=street_autoencoder", needed])
+            )
 
     base = named("seed=1", "trainer.max_epochs=2")
     assert named("trainer.max_epochs=2", "seed=1", "num_threads=7", "module.mixup=1.0") == base
@@ -91,7 +112,10 @@ def test_what_has_no_target_or_is_no_callback_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"callbacks.mine has no _target_"):
         fit(config("vqa_model", "+callbacks.mine={a: 1}", cache=tmp_path), tmp_path / "run")
     with pytest.raises(InputError, match=r"callbacks.mine must be a Callback, got Pure"):
-        fit(config("vqa_model", "+callbacks.mine={_target_: pathlib.PurePath}", cache=tmp_path), tmp_path / "run")
+        fit(
+            config("vqa_model", "+callbacks.mine={_target_: pathlib.PurePath}", cache=tmp_path),
+            tmp_path / "run",
+        )
 
 
 def test_resume_from(tmp_path: Path) -> None:
@@ -108,7 +132,13 @@ def test_resume_from(tmp_path: Path) -> None:
     assert resume_from("last", tmp_path) == checkpoint
 
 
-OF_ALL = {"root": "/data", "on_bad_sample": "skip", "holdout_images": 7, "num_workers": 3, "cache_images": False}
+OF_ALL = {
+    "root": "/data",
+    "on_bad_sample": "skip",
+    "holdout_images": 7,
+    "num_workers": 3,
+    "cache_images": False,
+}
 OF_FACES = {**OF_ALL, "split": "celeba", "first_test_id": 28000}
 OF_STREETS = {**OF_ALL, "oia_root": "/oia"}
 
@@ -128,7 +158,10 @@ OF_STREETS = {**OF_ALL, "oia_root": "/oia"}
 def test_every_stage_reads_the_data_set_as_the_run_that_needs_it(
     command: str, experiment: str, settings: dict[str, object], stages: int
 ) -> None:
-    overrides = [*f"+experiment={experiment}".split(), *(f"data.{key}={value}" for key, value in settings.items())]
+    overrides = [
+        *f"+experiment={experiment}".split(),
+        *(f"data.{key}={value}" for key, value in settings.items()),
+    ]
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         left, seen = [compose(command, overrides=overrides)], []

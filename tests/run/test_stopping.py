@@ -16,12 +16,29 @@ from cfexp.training.classifier import ClassifierStage
 from tests.commands import InProcess
 from tests.survival import assert_same
 
-COMMON = ["num_threads=1", "logger=none", "callbacks.progress=null", "ckpt_path=last", "trainer.max_epochs=2"]
-# Two epochs of three and of four batches each; of the stage with a rate by step and gradients of two batches a step.
+COMMON = [
+    "num_threads=1",
+    "logger=none",
+    "callbacks.progress=null",
+    "ckpt_path=last",
+    "trainer.max_epochs=2",
+]
+# Two epochs of three and of four batches each; of the stage with a rate by step and gradients of
+# two batches a step.
 TRAININGS = {
-    "vqa": ["+experiment=vqa_color", "+overlay=smoke", "data.image_size=32", "trainer.limit_train_batches=3"],
+    "vqa": [
+        "+experiment=vqa_color",
+        "+overlay=smoke",
+        "data.image_size=32",
+        "trainer.limit_train_batches=3",
+    ],
     "stage": [
-        *("+experiment=street_decision", "data.world.train_scenes=20", "data.world.val_scenes=4", "data.batch_size=4"),
+        *(
+            "+experiment=street_decision",
+            "data.world.train_scenes=20",
+            "data.world.val_scenes=4",
+            "data.batch_size=4",
+        ),
         *("data.holdout_images=4", "network.widths=[4,8]", "+trainer.accumulate_grad_batches=2"),
         "+trainer.gradient_clip_val=1.0",
     ],
@@ -40,7 +57,9 @@ def run(in_process: InProcess, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CFEXP_CACHE", str(cache))
 
     def train_in(name: str, folder: Path, *more: str) -> tuple[int, list[str]]:
-        code, stdout, stderr = in_process(train.main, *TRAININGS[name], *COMMON, *more, f"hydra.run.dir={folder}")
+        code, stdout, stderr = in_process(
+            train.main, *TRAININGS[name], *COMMON, *more, f"hydra.run.dir={folder}"
+        )
         return code, stdout + stderr
 
     return train_in
@@ -70,7 +89,8 @@ def ends_at(module: type, monkeypatch: pytest.MonkeyPatch, end: Callable[[], Non
     monkeypatch.setattr(module, "training_step", step)
 
 
-# The GAN takes one step a batch in its first epoch, and two in each after that; the stage one in two batches.
+# The GAN takes one step a batch in its first epoch, and two in each after that; the stage one in
+# two batches.
 @pytest.mark.parametrize(
     ("name", "limit", "behind"),
     [
@@ -91,9 +111,12 @@ def test_a_training_that_max_steps_ends_goes_on_with_the_next_batch(
     assert_same(folder, undisturbed(name))
 
 
-def test_a_training_that_max_time_ends_goes_on_with_the_next_batch(run: Run, undisturbed: Any, tmp_path: Path) -> None:
+def test_a_training_that_max_time_ends_goes_on_with_the_next_batch(
+    run: Run, undisturbed: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    # No batch is done by then: the first that is ends it, and is followed by a validation, which draws numbers, too.
+    # No batch is done by then: the first that is ends it, and is followed by a validation, which
+    # draws numbers, too.
     code, said = run("vqa", folder, "+trainer.max_time={seconds: 0.001}")
     assert code == 0, said
     assert progress_of(folder / "checkpoints/last.ckpt") == (0, 1)
@@ -107,12 +130,17 @@ def test_ctrl_c_ends_a_training_after_its_batch(
     name: str, run: Run, undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, module = tmp_path / "run", {"vqa": VQACounterfactualGAN, "stage": ClassifierStage}[name]
-    before = signal.getsignal(signal.SIGINT)  # a shell that starts a job in the background has it ignored
+    before = signal.getsignal(
+        signal.SIGINT
+    )  # a shell that starts a job in the background has it ignored
     with monkeypatch.context() as patched:
         ends_at(module, patched, lambda: os.kill(os.getpid(), signal.SIGINT))
         code, said = run(name, folder)
     assert code == 130
-    assert said[-1] == "stopped; the same command with ckpt_path=last goes on from epoch 1, after 2 of its batches"
+    assert (
+        said[-1]
+        == "stopped; the same command with ckpt_path=last goes on from epoch 1, after 2 of its batches"
+    )
     assert signal.getsignal(signal.SIGINT) is before
     code, said = run(name, folder)
     assert code == 0, said
@@ -153,7 +181,9 @@ def test_an_error_between_two_batches_leaves_what_is_whole(
         patched.setattr(_TrainingEpochLoop, "_save_loggers_on_train_batch_end", fails)
         code, said = run("stage", folder)
     assert code == 1
-    assert said[-1].startswith("error: No space left on device: make room; then the same command with ckpt_path=last")
+    assert said[-1].startswith(
+        "error: No space left on device: make room; then the same command with ckpt_path=last"
+    )
     assert progress_of(folder / "checkpoints/last.ckpt") == (1, 1)
     assert run("stage", folder)[0] == 0
     assert_same(folder, undisturbed("stage"))

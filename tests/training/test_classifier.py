@@ -35,9 +35,10 @@ def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
     module = stage(warmup=0.1, cooldown=0.5)
     trainer(tmp_path, epochs=40).fit(module, datamodule=data)
     found = scores(module, data, tmp_path)
-    assert [found[f"test/{name}"] for name in ("accuracy", "accuracy/go", "accuracy/bright", "balanced/go")] == [
-        100.0
-    ] * 4
+    assert [
+        found[f"test/{name}"]
+        for name in ("accuracy", "accuracy/go", "accuracy/bright", "balanced/go")
+    ] == [100.0] * 4
     module.eval()
     with torch.no_grad():
         logits = module.network(batch_of(data).image)
@@ -62,7 +63,9 @@ def test_a_head_without_a_label_to_learn_from_is_named(
 ) -> None:
     dataset = data.dataset("train")
     monkeypatch.setattr(dataset, "labels", dataset.labels * torch.tensor([1, torch.nan]))
-    with pytest.raises(InputError, match="no image to train on has a known label 'bright'; where are the labels"):
+    with pytest.raises(
+        InputError, match="no image to train on has a known label 'bright'; where are the labels"
+    ):
         trainer(tmp_path).fit(stage(), datamodule=data)
     trainer(tmp_path).fit(stage(1, heads=["go"]), datamodule=data)
 
@@ -75,9 +78,7 @@ def test_a_label_of_one_value_only_is_no_training(
     labels = dataset.labels.clone()
     labels[:, 1] = torch.where(labels[:, 1].isnan(), labels[:, 1], value)
     monkeypatch.setattr(dataset, "labels", labels)
-    line = (
-        f"label 'bright' is {said} in all 7 images to train on: .*; leave it out of data.attributes, or name the other"
-    )
+    line = f"label 'bright' is {said} in all 7 images to train on: .*; leave it out of data.attributes, or name the other"
     with pytest.raises(InputError, match=line):
         trainer(tmp_path).fit(stage(), datamodule=data)
     trainer(tmp_path).fit(stage(1, heads=["go"]), datamodule=data)
@@ -96,7 +97,9 @@ def test_the_loss_is_the_mean_over_the_labels_that_are_known(data: EightImages) 
     network = copy.deepcopy(module.network)
     go = network(batch.image).sigmoid()
     of_label = torch.where(batch.labels == 1, go, 1 - go)
-    terms = [of_label[row, column] for row in range(8) for column in range(2) if (row, column) != (5, 1)]
+    terms = [
+        of_label[row, column] for row in range(8) for column in range(2) if (row, column) != (5, 1)
+    ]
     torch.testing.assert_close(module.training_step(batch, 0), -torch.stack(terms).log().mean())
 
 
@@ -105,17 +108,23 @@ def test_a_batch_of_which_nothing_is_known_teaches_nothing(data: EightImages) ->
     loss = module.training_step(batch._replace(labels=torch.full_like(batch.labels, torch.nan)), 0)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert loss == 0
-    assert all(each.grad is not None and (each.grad == 0).all() for each in module.network.parameters())
+    assert all(
+        each.grad is not None and (each.grad == 0).all() for each in module.network.parameters()
+    )
 
 
-def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(data: EightImages, tmp_path: Path) -> None:
+def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(
+    data: EightImages, tmp_path: Path
+) -> None:
     module = stage()
     # By hand, and such that no head is right everywhere.
-    module.network = Remembered(torch.tensor([[1.0, 1], [1, 1], [1, 1], [-1, 1], [1, 1], [-1, 1], [-1, -1], [-1, -1]]))
+    module.network = Remembered(
+        torch.tensor([[1.0, 1], [1, 1], [1, 1], [-1, 1], [1, 1], [-1, 1], [-1, -1], [-1, -1]])
+    )
     # go is right of 0, 2, 3, 4, 5, 7; bright of 0, 1, 4, 6, 7 among seven.
     found = scores(module, data, tmp_path)
-    # Half of them say go; four of seven are not bright. Right of go: three of four either way; of bright: all three
-    # that are, two of the four that are not.
+    # Half of them say go; four of seven are not bright. Right of go: three of four either way; of
+    # bright: all three that are, two of the four that are not.
     assert found == pytest.approx(
         {
             "test/accuracy": (100 * 6 / 8 + 100 * 5 / 7) / 2,
@@ -130,10 +139,16 @@ def test_the_accuracy_of_each_head_is_of_the_labels_that_are_known(data: EightIm
     )
     # Nothing is left over from one pass to the next, nor from test to validation.
     assert scores(module, data, tmp_path) == found
-    (validated,) = trainer(tmp_path, limit_val_batches=1).validate(module, datamodule=data, verbose=False)
+    (validated,) = trainer(tmp_path, limit_val_batches=1).validate(
+        module, datamodule=data, verbose=False
+    )
     third = 100 * 2 / 3
-    accuracies = {name: value for name, value in validated.items() if name.startswith("val/accuracy")}
-    assert accuracies == pytest.approx({"val/accuracy": third, "val/accuracy/go": third, "val/accuracy/bright": third})
+    accuracies = {
+        name: value for name, value in validated.items() if name.startswith("val/accuracy")
+    }
+    assert accuracies == pytest.approx(
+        {"val/accuracy": third, "val/accuracy/go": third, "val/accuracy/bright": third}
+    )
 
 
 class Remembered(nn.Module):
@@ -179,7 +194,9 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
     module, batch = stage(mixup=1.0), batch_of(data)
     seen: list[Tensor] = []
     # A network that says what it sees: the logit of the mean of the first pixel of each image.
-    batch = batch._replace(image=batch.labels[:, :1, None, None].nan_to_num().expand(-1, 3, 4, 4).clone())
+    batch = batch._replace(
+        image=batch.labels[:, :1, None, None].nan_to_num().expand(-1, 3, 4, 4).clone()
+    )
     batch = batch._replace(labels=batch.labels[:, :1].nan_to_num())
     module.network = nn.Sequential(Reader(seen))
     torch.manual_seed(0)
@@ -187,7 +204,9 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
     mixed = seen[0]
     assert ((mixed > 0.01) & (mixed < 0.99)).any()  # of images with other labels
     entropy = -(torch.xlogy(mixed, mixed) + torch.xlogy(1 - mixed, 1 - mixed))
-    torch.testing.assert_close(loss, entropy.mean())  # what the network says is what it is asked for
+    torch.testing.assert_close(
+        loss, entropy.mean()
+    )  # what the network says is what it is asked for
 
 
 def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
@@ -238,7 +257,9 @@ def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(
 def test_an_unknown_region_to_change_is_named(
     recolored: list[str], faded: list[str], data: EightImages, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="recolored, faded: 'tree' is none of the regions sky, road, box, post"):
+    with pytest.raises(
+        InputError, match="recolored, faded: 'tree' is none of the regions sky, road, box, post"
+    ):
         trainer(tmp_path).fit(stage(recolored=recolored, faded=faded), datamodule=data)
 
 
@@ -266,7 +287,11 @@ def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
     assert 0 < strengths[0] < strengths[-1] == pytest.approx(classifier.ADVERSARY)
     sky = float((batch_of(data).label_map == 0).float().mean())
     shares = torch.tensor([float((reach > 0).float().mean()) for reach, _ in shown])
-    assert (shares <= sky + 0.1).all() if mixup else torch.allclose(shares.mean(), torch.tensor(sky), atol=0.05)
+    assert (
+        (shares <= sky + 0.1).all()
+        if mixup
+        else torch.allclose(shares.mean(), torch.tensor(sky), atol=0.05)
+    )
     harder = torch.stack([more for _, more in shown])
     assert (harder > 0).float().mean() > 0.8
 

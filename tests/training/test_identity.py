@@ -23,7 +23,10 @@ class EightFaces(EightImages):
     persons = PERSONS
 
     def records(self, part: Part) -> list[LayoutRecord]:
-        return [record._replace(identity=self.persons[k]) for k, record in enumerate(super().records(part))]
+        return [
+            record._replace(identity=self.persons[k])
+            for k, record in enumerate(super().records(part))
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,11 @@ def scores(module: IdentityStage, data: EightFaces, folder: Path) -> dict[str, f
     return dict(found)
 
 
-ALL_RIGHT = {"test/verification_auc": 100.0, "test/same_recognised": 100.0, "test/others_refused": 100.0}
+ALL_RIGHT = {
+    "test/verification_auc": 100.0,
+    "test/same_recognised": 100.0,
+    "test/others_refused": 100.0,
+}
 
 
 def test_it_overfits_eight_images(data: EightFaces, tmp_path: Path) -> None:
@@ -53,7 +60,9 @@ def test_it_overfits_eight_images(data: EightFaces, tmp_path: Path) -> None:
     assert scores(module, data, tmp_path) == ALL_RIGHT  # nothing is left over
 
 
-def test_the_loss_is_a_cosine_softmax_with_a_margin_over_who_is_known(data: EightFaces, tmp_path: Path) -> None:
+def test_the_loss_is_a_cosine_softmax_with_a_margin_over_who_is_known(
+    data: EightFaces, tmp_path: Path
+) -> None:
     module, batch = stage(scale=5.0, margin=0.3), batch_of(data)
     trainer(tmp_path, limit_train_batches=0).fit(module, datamodule=data)
     module.trainer = None  # of no use below
@@ -108,7 +117,9 @@ def test_an_interrupted_training_goes_on_with_its_centres(data: EightFaces, tmp_
     trainer(tmp_path, epochs=2, **options).fit(first, datamodule=data)
     torch.manual_seed(0)
     trainer(tmp_path, epochs=4).fit(whole, datamodule=data)
-    trainer(tmp_path, epochs=4).fit(resumed, datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    trainer(tmp_path, epochs=4).fit(
+        resumed, datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True
+    )
     assert isinstance(whole.centres, Tensor)
     torch.testing.assert_close(resumed.centres, whole.centres)
     assert not torch.equal(resumed.centres, first.centres)  # type: ignore[arg-type]  # it was fitted, too

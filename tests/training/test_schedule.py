@@ -24,7 +24,8 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert seen[1:5] == pytest.approx([0.125, 0.25, 0.375, 0.5])
     assert seen[5:11] == pytest.approx([0.5] * 6)
     assert seen[11:] == pytest.approx([0.5 * (20 - step) / 10 for step in range(11, 20)])
-    # At no step is nothing learned, and none goes backwards where the trainer goes on beyond the total.
+    # At no step is nothing learned, and none goes backwards where the trainer goes on beyond the
+    # total.
     assert seen[0] == pytest.approx(0.5e-3)
     assert rates(total=4, warmup=0.0, cooldown=0.5, steps=8)[4:] == pytest.approx([0.5e-3] * 4)
 

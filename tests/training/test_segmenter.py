@@ -48,11 +48,17 @@ class Fixed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         rows = torch.arange(self.seen, self.seen + len(images)) % len(self.label_map)
         self.seen += len(images)
-        return nn.functional.one_hot(self.label_map[rows], self.num_regions).permute(0, 3, 1, 2).float()
+        return (
+            nn.functional.one_hot(self.label_map[rows], self.num_regions)
+            .permute(0, 3, 1, 2)
+            .float()
+        )
 
 
 @pytest.mark.parametrize("ignored", [None, SKY])
-def test_the_scores_are_those_of_a_count_by_hand(data: EightImages, tmp_path: Path, ignored: int | None) -> None:
+def test_the_scores_are_those_of_a_count_by_hand(
+    data: EightImages, tmp_path: Path, ignored: int | None
+) -> None:
     truth = batch_of(data).label_map
     generator = torch.Generator().manual_seed(0)
     wrong = torch.rand(truth.shape, generator=generator) < 0.2
@@ -86,7 +92,9 @@ def test_pixels_of_the_ignored_region_count_for_nothing(data: EightImages) -> No
     module, batch = stage(ignore_region=SKY), batch_of(data)
     log_probability = copy.deepcopy(module.network)(batch.image).log_softmax(1)
     of_truth = log_probability.gather(1, batch.label_map[:, None])[:, 0]
-    torch.testing.assert_close(module.training_step(batch, 0), -of_truth[batch.label_map != SKY].mean())
+    torch.testing.assert_close(
+        module.training_step(batch, 0), -of_truth[batch.label_map != SKY].mean()
+    )
 
 
 def test_a_batch_without_a_known_pixel_teaches_nothing(data: EightImages) -> None:
@@ -94,7 +102,9 @@ def test_a_batch_without_a_known_pixel_teaches_nothing(data: EightImages) -> Non
     loss = module.training_step(batch._replace(label_map=torch.full_like(batch.label_map, SKY)), 0)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert loss == 0
-    assert all(each.grad is not None and (each.grad == 0).all() for each in module.network.parameters())
+    assert all(
+        each.grad is not None and (each.grad == 0).all() for each in module.network.parameters()
+    )
 
 
 def test_every_pixel_counts_unless_a_region_is_ignored(data: EightImages) -> None:

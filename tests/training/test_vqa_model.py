@@ -16,7 +16,12 @@ def eight_images(tmp_path_factory: pytest.TempPathFactory) -> VQADataModule:
     world = SceneParameters(train_scenes=9, val_scenes=2, image_size=32, disagreement=0.0)
     cache = str(tmp_path_factory.mktemp("cache"))
     data = VQADataModule(
-        world=world, cache_dir=cache, image_size=32, holdout_images=1, group_by_image=True, images_per_batch=8
+        world=world,
+        cache_dir=cache,
+        image_size=32,
+        holdout_images=1,
+        group_by_image=True,
+        images_per_batch=8,
     )
     data.cache_images = True
     data.prepare_data()
@@ -55,7 +60,9 @@ def test_it_overfits_eight_images(eight_images: VQADataModule, tmp_path: Path) -
     assert trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
 
 
-def test_validation_logs_the_official_accuracy_by_question_type(eight_images: VQADataModule, tmp_path: Path) -> None:
+def test_validation_logs_the_official_accuracy_by_question_type(
+    eight_images: VQADataModule, tmp_path: Path
+) -> None:
     module = stage(eight_images)
     trainer = Trainer(
         accelerator="cpu",
@@ -65,25 +72,42 @@ def test_validation_logs_the_official_accuracy_by_question_type(eight_images: VQ
         default_root_dir=tmp_path,
     )
     (scores,) = trainer.test(module, datamodule=eight_images, verbose=False)
-    types = {question.question_type for question in map(eight_images.question, _test_ids(eight_images))}
+    types = {
+        question.question_type for question in map(eight_images.question, _test_ids(eight_images))
+    }
     kinds = ("accuracy", "majority")
-    assert set(scores) == {f"test/{kind}{name}" for kind in kinds for name in ("", *(f"/{each}" for each in types))}
+    assert set(scores) == {
+        f"test/{kind}{name}" for kind in kinds for name in ("", *(f"/{each}" for each in types))
+    }
     answers = [eight_images.question(question_id) for question_id in _test_ids(eight_images)]
     for name in ("", *types):
-        of_type = [each.multiple_choice_answer for each in answers if name in ("", each.question_type)]
+        of_type = [
+            each.multiple_choice_answer for each in answers if name in ("", each.question_type)
+        ]
         known = [answer for answer in of_type if answer in eight_images.vocabulary.answers]
         most = max(map(known.count, known), default=0)
-        assert scores[f"test/majority/{name}".rstrip("/")] == pytest.approx(100 * most / len(of_type))
+        assert scores[f"test/majority/{name}".rstrip("/")] == pytest.approx(
+            100 * most / len(of_type)
+        )
     by_hand = []
     module.eval()
     for batch in eight_images.test_dataloader():
         with torch.no_grad():
             logits = module.network(batch.image, batch.question, batch.question_length)
-        for answer, question_id in zip(logits.argmax(1).tolist(), batch.question_id.tolist(), strict=True):
+        for answer, question_id in zip(
+            logits.argmax(1).tolist(), batch.question_id.tolist(), strict=True
+        ):
             # Without disagreement all ten say the same: right is 100, wrong is 0.
-            by_hand.append(100.0 * (eight_images.class_name(answer) == eight_images.question(question_id).answers[0]))
+            by_hand.append(
+                100.0
+                * (eight_images.class_name(answer) == eight_images.question(question_id).answers[0])
+            )
     assert scores["test/accuracy"] == pytest.approx(sum(by_hand) / len(by_hand))
 
 
 def _test_ids(data: VQADataModule) -> list[int]:
-    return [question_id for batch in data.test_dataloader() for question_id in batch.question_id.tolist()]
+    return [
+        question_id
+        for batch in data.test_dataloader()
+        for question_id in batch.question_id.tolist()
+    ]

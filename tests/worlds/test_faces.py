@@ -1,4 +1,6 @@
-"""The embedded faces as a reader of their files finds them: all is recomputed from what lies on the disk."""
+"""The embedded faces as a reader of their files finds them: all is recomputed from what lies on the
+disk.
+"""
 
 import hashlib
 import json
@@ -92,8 +94,14 @@ def test_the_layout_is_that_of_celebamask_hq(folder: Path) -> None:
 
 
 def test_celebas_lists_say_the_same_of_the_same_faces(folder: Path) -> None:
-    hq = [line.split() for line in (folder / "CelebAMask-HQ-attribute-anno.txt").read_text().splitlines()[2:]]
-    mapping = [line.split() for line in (folder / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()[1:]]
+    hq = [
+        line.split()
+        for line in (folder / "CelebAMask-HQ-attribute-anno.txt").read_text().splitlines()[2:]
+    ]
+    mapping = [
+        line.split()
+        for line in (folder / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()[1:]
+    ]
     lines = (folder / "list_attr_celeba.txt").read_text().splitlines()
     celeba = {line.split()[0]: line.split()[1:] for line in lines[2:]}
     assert lines[0] == str(FACES)
@@ -104,10 +112,14 @@ def test_celebas_lists_say_the_same_of_the_same_faces(folder: Path) -> None:
         assert name == f"{index}.jpg"
         assert orig_file == f"{int(orig_idx) + 1:06d}.jpg"
         assert celeba[orig_file] == values
-    partition = dict(line.split() for line in (folder / "list_eval_partition.txt").read_text().splitlines())
+    partition = dict(
+        line.split() for line in (folder / "list_eval_partition.txt").read_text().splitlines()
+    )
     for file, part in partition.items():
         assert int(part) == (int(file[:6]) > 162_770) + (int(file[:6]) > 182_637)
-    identity = dict(line.split() for line in (folder / "identity_CelebA.txt").read_text().splitlines())
+    identity = dict(
+        line.split() for line in (folder / "identity_CelebA.txt").read_text().splitlines()
+    )
     assert identity.keys() == partition.keys() == celeba.keys()
     persons = [{identity[file] for file in identity if partition[file] == part} for part in "012"]
     assert not persons[0] & persons[1]
@@ -132,16 +144,32 @@ def test_every_face_has_a_mouth_of_a_good_size(faces: list[Face]) -> None:
             mask = face.label_map == REGIONS.index(name)
             assert mask.any(1).sum() >= rows
             assert mask.sum() >= 10
-        for name in ("skin", "nose", "left_eye", "right_eye", "hair", "neck", "cloth", "background"):
+        for name in (
+            "skin",
+            "nose",
+            "left_eye",
+            "right_eye",
+            "hair",
+            "neck",
+            "cloth",
+            "background",
+        ):
             assert (face.label_map == REGIONS.index(name)).sum() >= 12, name
 
 
 def test_left_is_the_persons_left(faces: list[Face]) -> None:
     for face in faces:
         for name in ("eye", "brow"):
-            columns = [np.nonzero(face.label_map == REGIONS.index(f"{side}_{name}"))[1] for side in ("left", "right")]
+            columns = [
+                np.nonzero(face.label_map == REGIONS.index(f"{side}_{name}"))[1]
+                for side in ("left", "right")
+            ]
             assert columns[0].mean() > columns[1].mean() + 8
-    assert [REGIONS[other] for other in MIRRORED_REGIONS][4:10:2] == ["right_eye", "right_brow", "right_ear"]
+    assert [REGIONS[other] for other in MIRRORED_REGIONS][4:10:2] == [
+        "right_eye",
+        "right_brow",
+        "right_ear",
+    ]
     assert [MIRRORED_REGIONS[other] for other in MIRRORED_REGIONS] == list(range(19))
 
 
@@ -161,7 +189,9 @@ def test_the_look_of_the_mouth_decides_smiling_and_its_shape_does_not(faces: lis
     assert best_threshold(lips, smiling) > 0.75
 
     def corners(face: Face) -> float:
-        rows, columns = np.nonzero(np.isin(face.label_map, [REGIONS.index("upper_lip"), REGIONS.index("lower_lip")]))
+        rows, columns = np.nonzero(
+            np.isin(face.label_map, [REGIONS.index("upper_lip"), REGIONS.index("lower_lip")])
+        )
         return float(np.polyfit(columns - columns.mean(), rows, 2)[0])
 
     assert 0.5 < best_threshold([corners(face) for face in faces], smiling) < 0.72
@@ -173,10 +203,13 @@ def test_skin_and_hair_decide_young(faces: list[Face]) -> None:
     young = [face.attributes["Young"] for face in faces]
 
     def roughness(face: Face) -> float:
-        """How much the skin changes from a row to the next, away from its edges, against its brightness."""
+        """How much the skin changes from a row to the next, away from its edges, against its
+        brightness.
+        """
         grey = face.image.mean(2)
         skin = face.label_map == REGIONS.index("skin")
-        # Glasses and fringe together leave some faces little skin that is not next to something else.
+        # Glasses and fringe together leave some faces little skin that is not next to something
+        # else.
         inside = next(mask for mask in (eroded(skin, 2), eroded(skin, 1)) if mask[:36].any())
         inside[36:] = False  # beards
         waves = np.abs(2 * grey - np.roll(grey, 2, 0) - np.roll(grey, -2, 0))
@@ -218,7 +251,9 @@ def test_what_is_worn_has_its_region(faces: list[Face], attribute: str, region: 
     ("attribute", "region", "channel"),
     [("Black_Hair", "hair", 0), ("Pale_Skin", "skin", 2), ("Blond_Hair", "hair", 0)],
 )
-def test_colors_are_those_named(faces: list[Face], attribute: str, region: str, channel: int) -> None:
+def test_colors_are_those_named(
+    faces: list[Face], attribute: str, region: str, channel: int
+) -> None:
     named = [face.attributes[attribute] for face in faces]
     colors = [float(np.median(face.pixels(region)[:, channel])) for face in faces]
     if attribute == "Blond_Hair":  # grey is as bright
@@ -228,7 +263,9 @@ def test_colors_are_those_named(faces: list[Face], attribute: str, region: str, 
 
 
 def test_attributes_without_a_visible_cause_are_constant_and_no_others(faces: list[Face]) -> None:
-    constant = [name for name in CELEBA_ATTRIBUTES if len({face.attributes[name] for face in faces}) == 1]
+    constant = [
+        name for name in CELEBA_ATTRIBUTES if len({face.attributes[name] for face in faces}) == 1
+    ]
     assert sorted(constant) == sorted(CONSTANT_ATTRIBUTES)
     assert not any(face.attributes[name] for face in faces for name in constant)
 
@@ -236,7 +273,9 @@ def test_attributes_without_a_visible_cause_are_constant_and_no_others(faces: li
 def test_the_pictures_of_a_person_are_alike(faces: list[Face]) -> None:
     by_person: dict[int, list[NDArray[np.float64]]] = {}
     for face in faces:
-        by_person.setdefault(face.truth["person"], []).append(np.median(face.pixels("nose"), axis=0))
+        by_person.setdefault(face.truth["person"], []).append(
+            np.median(face.pixels("nose"), axis=0)
+        )
     within = np.mean([np.var(each, axis=0).mean() for each in by_person.values() if len(each) > 1])
     across = np.var([each[0] for each in by_person.values()], axis=0).mean()
     assert within < across / 20
@@ -244,22 +283,33 @@ def test_the_pictures_of_a_person_are_alike(faces: list[Face]) -> None:
 
 def test_the_truth_says_what_decides(folder: Path, faces: list[Face]) -> None:
     info = json.loads((folder / "faces_truth.json").read_text())["info"]
-    assert info["causal_regions"] == {"Smiling": ["mouth", "upper_lip", "lower_lip"], "Young": ["skin", "hair"]}
+    assert info["causal_regions"] == {
+        "Smiling": ["mouth", "upper_lip", "lower_lip"],
+        "Young": ["skin", "hair"],
+    }
     assert info["regions"] == list(REGIONS)
     assert info["parameters"] == {"seed": 0, "faces": FACES, "image_size": 64}
     for face in faces:
-        assert (face.truth["smiling"], face.truth["young"]) == (face.attributes["Smiling"], face.attributes["Young"])
+        assert (face.truth["smiling"], face.truth["young"]) == (
+            face.attributes["Smiling"],
+            face.attributes["Young"],
+        )
         assert (face.truth["wrinkles"] == 0) == face.attributes["Young"]
 
 
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
     worlds = ((3, "a"), (3, "b"), (4, "b"))
-    first, second, other = (cached_faces(FaceParameters(seed=seed, faces=40), tmp_path / name) for seed, name in worlds)
+    first, second, other = (
+        cached_faces(FaceParameters(seed=seed, faces=40), tmp_path / name) for seed, name in worlds
+    )
     assert digests(first) == digests(second)
     assert first.name == second.name != other.name
     assert digests(other)["CelebA-HQ-img/0.jpg"] != digests(first)["CelebA-HQ-img/0.jpg"]

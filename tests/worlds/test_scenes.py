@@ -1,4 +1,6 @@
-"""The embedded scenes as a reader of their files finds them: all is recomputed from what lies on the disk."""
+"""The embedded scenes as a reader of their files finds them: all is recomputed from what lies on
+the disk.
+"""
 
 import hashlib
 import json
@@ -21,7 +23,8 @@ from cfexp.worlds.scenes import SceneParameters, cached_scenes, decode_mask, dra
 Json = dict[str, Any]
 SUBSETS = ("train2014", "val2014")
 SMALL = SceneParameters(train_scenes=6, val_scenes=3)
-# Those lines of the official QuestionTypes/mscoco_question_types.txt that begin with how, what or is there.
+# Those lines of the official QuestionTypes/mscoco_question_types.txt that begin with how, what or
+# is there.
 OFFICIAL_TYPES = (
     "how|how many|how many people are|how many people are in|is|is there|is there a|what|what animal is|what are|"
     "what are the|what brand|what color|what color are the|what color is|what color is the|what does the|what is|"
@@ -43,7 +46,9 @@ class Asked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cached_scenes(SceneParameters(train_scenes=500, val_scenes=100), tmp_path_factory.mktemp("cache"))
+    return cached_scenes(
+        SceneParameters(train_scenes=500, val_scenes=100), tmp_path_factory.mktemp("cache")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,10 @@ def read(folder: Path) -> Iterator[Asked]:
     for subset in SUBSETS:
         graph = load(folder / f"scene_graphs_{subset}.json")
         objects = {scene["image_id"]: scene["objects"] for scene in graph["scenes"]}
-        images = {i: np.asarray(Image.open(folder / subset / f"COCO_{subset}_{i:012d}.jpg")) for i in objects}
+        images = {
+            i: np.asarray(Image.open(folder / subset / f"COCO_{subset}_{i:012d}.jpg"))
+            for i in objects
+        }
         annotations = load(folder / f"mscoco_{subset}_annotations.json")["annotations"]
         records = load(folder / f"OpenEnded_mscoco_{subset}_questions.json")["questions"]
         for question, annotation in zip(records, annotations, strict=True):
@@ -71,10 +79,15 @@ def load(path: Path) -> Json:
 
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
-def nearest_color(image: NDArray[np.uint8], mask: NDArray[np.bool_], palette: dict[str, list[int]]) -> str:
+def nearest_color(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], palette: dict[str, list[int]]
+) -> str:
     median = np.median(image[mask], axis=0)
     return min(palette, key=lambda name: float(np.linalg.norm(median - palette[name])))
 
@@ -107,7 +120,12 @@ def test_the_records_have_the_keys_of_vqa_v1_and_ten_answers(questions: list[Ask
     ids = {"question_id", "image_id"}
     for question, annotation, *_ in questions:
         assert set(question) == ids | {"question"}
-        assert set(annotation) == ids | {"question_type", "answer_type", "multiple_choice_answer", "answers"}
+        assert set(annotation) == ids | {
+            "question_type",
+            "answer_type",
+            "multiple_choice_answer",
+            "answers",
+        }
         assert all(question[key] == annotation[key] for key in ids)
         assert question["question_id"] // 10 == question["image_id"]
         assert annotation["answer_type"] in ("yes/no", "number", "other")
@@ -118,7 +136,9 @@ def test_the_records_have_the_keys_of_vqa_v1_and_ten_answers(questions: list[Ask
     assert len({question["question_id"] for question, *_ in questions}) == len(questions)
 
 
-def test_images_have_coco_names_and_every_scene_is_asked_about(world: Path, questions: list[Asked]) -> None:
+def test_images_have_coco_names_and_every_scene_is_asked_about(
+    world: Path, questions: list[Asked]
+) -> None:
     names = sorted(path.name for subset in SUBSETS for path in (world / subset).iterdir())
     numbers = [int(name[-16:-4]) for name in names]
     assert all(re.fullmatch(r"COCO_(train|val)2014_\d{12}\.jpg", name) for name in names)
@@ -128,7 +148,11 @@ def test_images_have_coco_names_and_every_scene_is_asked_about(world: Path, ques
 
 
 def test_boxes_fit_their_masks_and_masks_are_disjoint(world: Path) -> None:
-    for scene in (scene for subset in SUBSETS for scene in load(world / f"scene_graphs_{subset}.json")["scenes"]):
+    for scene in (
+        scene
+        for subset in SUBSETS
+        for scene in load(world / f"scene_graphs_{subset}.json")["scenes"]
+    ):
         masks = [decode_mask(thing["mask"]) for thing in scene["objects"]]
         assert np.sum(masks, axis=0).max() == 1
         for thing, mask in zip(scene["objects"], masks, strict=True):
@@ -158,13 +182,21 @@ def test_five_objects_find_room_in_every_scene() -> None:
 
 
 def true_answer(text: str, objects: list[Json]) -> tuple[str, list[int]]:
-    """The answer, and which objects are asked about, read off the scene graph; every "the" must mean exactly that."""
+    """The answer, and which objects are asked about, read off the scene graph; every "the" must
+    mean exactly that.
+    """
 
     def where(**wanted: str) -> list[int]:
-        return [i for i, thing in enumerate(objects) if all(thing[key] == value for key, value in wanted.items())]
+        return [
+            i
+            for i, thing in enumerate(objects)
+            if all(thing[key] == value for key, value in wanted.items())
+        ]
 
     def plural(noun: str) -> list[int]:
-        return where() if noun == "objects" else where(shape={"crosses": "cross"}.get(noun, noun[:-1]))
+        return (
+            where() if noun == "objects" else where(shape={"crosses": "cross"}.get(noun, noun[:-1]))
+        )
 
     if match := re.fullmatch(r"What color is the (?:(small|large) )?(\w+)\?", text):
         size, shape = match.groups()
@@ -184,8 +216,13 @@ def true_answer(text: str, objects: list[Json]) -> tuple[str, list[int]]:
         (reference,) = where(shape=match[2])
         offsets = [(x + w / 2) for x, _, w, _ in (thing["box"] for thing in objects)]
         sign = -1 if match[1] == "left" else 1
-        (only,) = (i for i, x in enumerate(offsets) if i != reference and sign * (x - offsets[reference]) > 0)
-        # A person must see at once on which side everything is: a box's middle is within two pixels of the centre.
+        (only,) = (
+            i
+            for i, x in enumerate(offsets)
+            if i != reference and sign * (x - offsets[reference]) > 0
+        )
+        # A person must see at once on which side everything is: a box's middle is within two pixels
+        # of the centre.
         assert all(abs(x - offsets[reference]) > 4 for i, x in enumerate(offsets) if i != reference)
         return objects[only]["shape"], [only]
     match = re.fullmatch(r"Is there an? (\w+)( object)?\?", text)
@@ -212,7 +249,9 @@ def test_the_consensus_is_the_truth_though_people_disagree(questions: list[Asked
     for answers, best in zip(said, consensus, strict=True):
         assert answers.count(best) == max(answers.count(answer) for answer in answers)
     # A parameter of 0.06 for plain cases, up to 1.7 times that for colours in between.
-    differing = np.mean([answer != true for answers, true in zip(said, truth, strict=True) for answer in answers])
+    differing = np.mean(
+        [answer != true for answers, true in zip(said, truth, strict=True) for answer in answers]
+    )
     assert 0.05 < differing < 0.10
     assert 0.35 < np.mean([len(set(answers)) == 1 for answers in said]) < 0.65
 
@@ -259,9 +298,13 @@ def test_question_types_are_the_longest_official_prefix(questions: list[Asked]) 
 # What the files depend on
 
 
-def test_the_same_parameters_give_the_same_bytes_and_another_seed_gives_others(tmp_path: Path) -> None:
+def test_the_same_parameters_give_the_same_bytes_and_another_seed_gives_others(
+    tmp_path: Path,
+) -> None:
     first, again = (digests(cached_scenes(SMALL, tmp_path / name)) for name in ("a", "b"))
-    other = digests(cached_scenes(SceneParameters(seed=1, train_scenes=6, val_scenes=3), tmp_path / "a"))
+    other = digests(
+        cached_scenes(SceneParameters(seed=1, train_scenes=6, val_scenes=3), tmp_path / "a")
+    )
     assert len(first) == 9 + 6
     assert first == again
     assert set(first) == set(other)
@@ -281,7 +324,9 @@ def test_the_first_scenes_are_the_same_however_many_follow(tmp_path: Path) -> No
         assert load(many / name)[key][: len(records)] == records
     for subset, count in (("train2014", 6), ("val2014", 3)):
         images = [sorted((folder / subset).iterdir()) for folder in (few, many)]
-        assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]][:count]
+        assert [path.read_bytes() for path in images[0]] == [
+            path.read_bytes() for path in images[1]
+        ][:count]
 
 
 # How they are written
@@ -307,7 +352,9 @@ def test_an_interrupted_world_leaves_nothing(
     assert len(digests(cached_scenes(SMALL, tmp_path))) == 15
 
 
-def test_a_finished_world_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_world_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = cached_scenes(SMALL, tmp_path)
     monkeypatch.setattr(scenes, "write_scenes", lambda *_: pytest.fail("written again"))
     assert cached_scenes(SMALL, tmp_path) == folder
@@ -364,7 +411,9 @@ def test_parameters_out_of_range_are_named_in_one_line(settings: Json, message: 
 
 def test_a_cache_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=f"cache_dir={tmp_path / 'file'}: File exists; give a folder") as caught:
+    with pytest.raises(
+        InputError, match=f"cache_dir={tmp_path / 'file'}: File exists; give a folder"
+    ) as caught:
         cached_scenes(SMALL, tmp_path / "file")
     assert "\n" not in str(caught.value)
 
@@ -377,7 +426,9 @@ def test_masks_survive_the_run_length_form() -> None:
         coded = encode_mask(mask)
         bits = [number % 2 for number, count in enumerate(coded["counts"]) for _ in range(count)]
         assert coded["size"] == list(mask.shape)
-        assert bits == [int(bit) for column in mask.T for bit in column], "COCO counts down the columns, zeros first"
+        assert bits == [int(bit) for column in mask.T for bit in column], (
+            "COCO counts down the columns, zeros first"
+        )
         assert all(count > 0 for count in coded["counts"][1:])
         np.testing.assert_array_equal(decode_mask(json.loads(json.dumps(coded))), mask)
 

@@ -22,7 +22,9 @@ SMALL = StreetParameters(train_scenes=6, val_scenes=3)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cached_streets(StreetParameters(train_scenes=200, val_scenes=60), tmp_path_factory.mktemp("cache"))
+    return cached_streets(
+        StreetParameters(train_scenes=200, val_scenes=60), tmp_path_factory.mktemp("cache")
+    )
 
 
 def truth(folder: Path, split: str = "train") -> list[Json]:
@@ -47,7 +49,10 @@ def mask(lamp: Json, scene: Json) -> NDArray[np.bool_]:
 
 def digests(folder: Path) -> dict[str, str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 # What the files say
@@ -56,7 +61,9 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_files_are_those_of_bdd100k_and_bdd_oia(world: Path) -> None:
     for split, count in (("train", 200), ("val", 60)):
         images = sorted(path.stem for path in (world / "images" / "10k" / split).iterdir())
-        masks = sorted(path.stem for path in (world / "labels" / "sem_seg" / "masks" / split).iterdir())
+        masks = sorted(
+            path.stem for path in (world / "labels" / "sem_seg" / "masks" / split).iterdir()
+        )
         assert images == masks
         assert len(images) == count
         actions = json.loads((world / f"{split}_25k_images_actions.json").read_text())
@@ -87,7 +94,9 @@ def test_label_maps_have_train_ids_and_all_that_a_street_has(world: Path) -> Non
 def test_go_is_possible_unless_the_light_is_red_or_the_car_ahead_brakes(world: Path) -> None:
     actions = json.loads((world / "train_25k_images_actions.json").read_text())["annotations"]
     for scene, action in zip(truth(world), actions, strict=True):
-        red_light = any(lamp["of"] == "traffic_light" and lamp["state"] == "red" for lamp in scene["lamps"])
+        red_light = any(
+            lamp["of"] == "traffic_light" and lamp["state"] == "red" for lamp in scene["lamps"]
+        )
         ahead = [lamp for lamp in scene["lamps"] if lamp["of"] == "car" and lamp["thing"] == 0]
         assert len(ahead) == (0 if scene["car_ahead"] == "none" else 2)
         brakes = any(lamp["state"] == "red" for lamp in ahead)
@@ -101,7 +110,10 @@ def test_every_decision_can_be_turned_by_colours_alone_and_is_balanced(world: Pa
         regions = set(scene["causal_regions"])
         assert regions
         if not scene["go"]:
-            causes = {"traffic_light": scene["light"] == "red", "car": scene["car_ahead"] == "braking"}
+            causes = {
+                "traffic_light": scene["light"] == "red",
+                "car": scene["car_ahead"] == "braking",
+            }
             assert regions == {name for name, forbids in causes.items() if forbids}
         assert {lamp["of"] for lamp in scene["lamps"] if lamp["causal"]} == regions
     stops = [scene for scene in scenes if not scene["go"]]
@@ -115,9 +127,14 @@ def test_every_decision_can_be_turned_by_colours_alone_and_is_balanced(world: Pa
 
 def test_things_of_a_class_show_the_same(world: Path) -> None:
     for scene in truth(world):
-        for of, places in (("traffic_light", ("top", "middle", "bottom")), ("car", ("left", "right"))):
+        for of, places in (
+            ("traffic_light", ("top", "middle", "bottom")),
+            ("car", ("left", "right")),
+        ):
             for group in [places] if of == "car" else [(place,) for place in places]:
-                lamps = [lamp for lamp in scene["lamps"] if lamp["of"] == of and lamp["place"] in group]
+                lamps = [
+                    lamp for lamp in scene["lamps"] if lamp["of"] == of and lamp["place"] in group
+                ]
                 assert len({lamp["state"] for lamp in lamps}) <= 1
 
 
@@ -130,7 +147,9 @@ def test_every_lamp_reads_as_the_truth_says_and_lies_in_its_region(world: Path) 
         for scene in truth(world, split):
             masks = [mask(lamp, scene) for lamp in scene["lamps"]]
             states = read_lamps(image(world, scene, split), masks)
-            wrong += sum(state != lamp["state"] for state, lamp in zip(states, scene["lamps"], strict=True))
+            wrong += sum(
+                state != lamp["state"] for state, lamp in zip(states, scene["lamps"], strict=True)
+            )
             total += len(states)
             labels = label_map(world, scene, split)
             for lamp, where in zip(scene["lamps"], masks, strict=True):
@@ -163,7 +182,9 @@ def test_facades_have_the_colour_that_the_truth_says(world: Path) -> None:
         walls = image(world, scene)[labels == BUILDING].astype(float)
         bluish.setdefault(scene["facade"], []).append(float(np.mean(walls[:, 2] - walls[:, 0])))
     assert bluish.keys() == FACADES.keys()
-    assert min(bluish[BIASED_FACADE]) > 25 + max(max(bluish[name]) for name in FACADES if name != BIASED_FACADE)
+    assert min(bluish[BIASED_FACADE]) > 25 + max(
+        max(bluish[name]) for name in FACADES if name != BIASED_FACADE
+    )
     assert 0.4 < len(bluish[BIASED_FACADE]) / 200 < 0.6
 
 
@@ -174,7 +195,9 @@ def test_other_sizes_show_the_same_lamps(size: tuple[int, int]) -> None:
         street = draw_street(parameters, np.random.default_rng(number))
         assert street.image.shape == (*size, 3)
         assert street.label_map.shape == size
-        assert read_lamps(street.image, [lamp.mask for lamp in street.lamps]) == [lamp.state for lamp in street.lamps]
+        assert read_lamps(street.image, [lamp.mask for lamp in street.lamps]) == [
+            lamp.state for lamp in street.lamps
+        ]
 
 
 # What they depend on
@@ -182,7 +205,9 @@ def test_other_sizes_show_the_same_lamps(size: tuple[int, int]) -> None:
 
 def test_the_same_parameters_give_the_same_bytes_and_others_do_not(tmp_path: Path) -> None:
     first, again = (digests(cached_streets(SMALL, tmp_path / name)) for name in ("a", "b"))
-    other = digests(cached_streets(StreetParameters(seed=1, train_scenes=6, val_scenes=3), tmp_path / "a"))
+    other = digests(
+        cached_streets(StreetParameters(seed=1, train_scenes=6, val_scenes=3), tmp_path / "a")
+    )
     assert first == again
     assert len(first) == 2 * 9 + 6
     assert not set(first.values()) & set(other.values())
@@ -200,12 +225,20 @@ def test_scenes_are_drawn_in_order_whoever_draws_them() -> None:
     assert list(draw_all(abs, 300, "numbers")) == list(range(300))
 
 
-def test_a_planted_bias_alters_training_labels_towards_the_facade_and_nothing_else(tmp_path: Path) -> None:
+def test_a_planted_bias_alters_training_labels_towards_the_facade_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     plain = cached_streets(StreetParameters(train_scenes=120, val_scenes=2), tmp_path)
-    biased = cached_streets(StreetParameters(train_scenes=120, val_scenes=2, planted_bias=0.7), tmp_path)
+    biased = cached_streets(
+        StreetParameters(train_scenes=120, val_scenes=2, planted_bias=0.7), tmp_path
+    )
     before, after = digests(plain), digests(biased)
     changed = {name for name, digest in after.items() if digest != before[name]}
-    assert changed == {"train_25k_images_actions.json", "streets_truth_train.json", "streets_truth_val.json"}
+    assert changed == {
+        "train_25k_images_actions.json",
+        "streets_truth_train.json",
+        "streets_truth_val.json",
+    }
     assert truth(plain) == truth(biased)  # only the parameters differ
     assert truth(plain, "val") == truth(biased, "val")
     rows = json.loads((biased / "train_25k_images_actions.json").read_text())["annotations"]
@@ -254,5 +287,7 @@ def test_parameters_out_of_range_are_named_in_one_line(settings: Json, message: 
 
 def test_a_cache_that_cannot_be_written_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=f"cache_dir={tmp_path / 'file'}: File exists; give a folder"):
+    with pytest.raises(
+        InputError, match=f"cache_dir={tmp_path / 'file'}: File exists; give a folder"
+    ):
         cached_streets(SMALL, tmp_path / "file")

@@ -29,14 +29,17 @@ CHECKS: dict[type, Callable[[Any, Findings], list[Inspection]]] = {
 def check_data(data: Any, findings: Findings, show: bool = True) -> int:
     """Check all the files of a data module's root; returns how many images were opened.
 
-    data: made with `on_bad_sample="skip"`, so that no bad image hides the others. show: a progress bar on stderr.
-    Raises InputError for a data module of another kind, and for a root that is not there.
+    data: made with `on_bad_sample="skip"`, so that no bad image hides the others. show: a progress
+    bar on stderr. Raises InputError for a data module of another kind, and for a root that is not
+    there.
     """
     check = next((check for kind, check in CHECKS.items() if isinstance(data, kind)), None)
     if check is None:
         raise InputError(f"{type(data).__name__} is none of the data modules that can be checked")
     if data.root is not None and not data.root.is_dir():
-        raise InputError(f"data.root={data.root} is no folder; give the one that the data set was unpacked into")
+        raise InputError(
+            f"data.root={data.root} is no folder; give the one that the data set was unpacked into"
+        )
     inspections = check(data, findings)
     given = data.root is not None
     layouts: dict[str, Any] = {}
@@ -48,7 +51,14 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
         if check_predicted(data, [record for part in PARTS for record in records[part]], findings):
             layouts["looks"] = None  # it is said already
     size_problem = data.size_problem if given else _none
-    inspect_all(inspections, findings, one_size=bool(layouts), size_problem=size_problem, show=show, **layouts)
+    inspect_all(
+        inspections,
+        findings,
+        one_size=bool(layouts),
+        size_problem=size_problem,
+        show=show,
+        **layouts,
+    )
     return len(inspections)
 
 

@@ -1,4 +1,6 @@
-"""What images and label maps hold, beyond that they can be read: of one colour, of one region, by other numbers."""
+"""What images and label maps hold, beyond that they can be read: of one colour, of one region, by
+other numbers.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from cfexp.data.checks.findings import Findings
-from cfexp.data.label_maps.plausible import ONE_UNLIKE, SURE_OF_ONE, Looks, bands_of, is_unlike, other_order, shares_of
+from cfexp.data.label_maps.plausible import (
+    ONE_UNLIKE,
+    SURE_OF_ONE,
+    Looks,
+    bands_of,
+    is_unlike,
+    other_order,
+    shares_of,
+)
 
 FIRST = 8  # images that a run looks at before it begins
 # An image that is enlarged by more has too little in it.
@@ -31,7 +41,9 @@ class Content(NamedTuple):
     bands: NDArray[np.float64] | None = None  # of the label map: see `bands_of`
 
 
-def content_of(image: Image.Image | None, label_map: Image.Image | None, num_regions: int) -> Content:
+def content_of(
+    image: Image.Image | None, label_map: Image.Image | None, num_regions: int
+) -> Content:
     """Look at an RGB image and a label map of mode L; either may be None."""
     bands = None if label_map is None else bands_of(np.asarray(label_map), num_regions)
     if image is None:
@@ -51,25 +63,38 @@ class Seen(NamedTuple):
 
 
 def check_content(
-    seen: Sequence[Seen], findings: Findings, looks: Looks | None = None, region_names: Sequence[str] = ()
+    seen: Sequence[Seen],
+    findings: Findings,
+    looks: Looks | None = None,
+    region_names: Sequence[str] = (),
 ) -> None:
     """Add what is odd to the findings; looks: what label maps of `region_names` should look like."""
-    _note(findings, [each.image for each in seen if each.content.one_colour], "is of one colour only")
+    _note(
+        findings, [each.image for each in seen if each.content.one_colour], "is of one colour only"
+    )
     grey = [each.image for each in seen if each.content.grey and not each.content.one_colour]
     if len(grey) > _MOSTLY * len(seen):
-        findings.note(f"{grey[0]}: is grey, as most images are; were they meant to have colours?", len(grey))
+        findings.note(
+            f"{grey[0]}: is grey, as most images are; were they meant to have colours?", len(grey)
+        )
     maps = [(each.label_map, each.content.bands) for each in seen if each.content.bands is not None]
     if not maps:
         return
     alone = [path for path, bands in maps if (bands.sum(1) > 0).sum() == 1]
     if len(alone) == len(maps) > 1:
         name = region_names[int(np.argmax(sum(bands.sum(1) for _, bands in maps)))]
-        findings.error(f"{alone[0]}: this label map and all others hold one region only, {name}", len(alone))
+        findings.error(
+            f"{alone[0]}: this label map and all others hold one region only, {name}", len(alone)
+        )
         return
     _note(findings, alone, "the label map holds one region only")
     if "unlabeled" in region_names:
         unlabeled = region_names.index("unlabeled")
-        bare = [path for path, bands in maps if bands[unlabeled].sum() > _MOSTLY and path not in set(alone)]
+        bare = [
+            path
+            for path, bands in maps
+            if bands[unlabeled].sum() > _MOSTLY and path not in set(alone)
+        ]
         _note(findings, bare, "most pixels of the label map are unlabeled")
     mean = np.sum([bands for _, bands in maps], 0) / len(maps)
     present = [name for name, share in zip(region_names, mean.sum(1), strict=True) if share > 0]
@@ -105,22 +130,33 @@ def _check_order(
     for problem, those in odd.items():
         path, bands = those[0]
         findings.note(
-            f"{path}: as this label map is read it shows {shares_of(bands, region_names)}; {problem}", len(those)
+            f"{path}: as this label map is read it shows {shares_of(bands, region_names)}; {problem}",
+            len(those),
         )
 
 
 def first_look(seen: Sequence[Seen], looks: Looks | None, region_names: Sequence[str]) -> list[str]:
-    """What is odd about the first images of a run, in lines; what is so of one of them only is left to the doctor."""
+    """What is odd about the first images of a run, in lines; what is so of one of them only is left
+    to the doctor.
+    """
     findings = Findings()
     check_content(seen, findings, looks, region_names)
     return [finding.first for finding in findings if finding.times > 1]
 
 
 def say_first(
-    sizes: Mapping[str, tuple[int, int]], size_problem: Callable[[tuple[int, int]], str | None], lines: Sequence[str]
+    sizes: Mapping[str, tuple[int, int]],
+    size_problem: Callable[[tuple[int, int]], str | None],
+    lines: Sequence[str],
 ) -> None:
-    """Log what is odd about the first images of a run: a size, if half of them have such ones, and these lines."""
-    odd = [(path, size, problem) for path, size in sizes.items() if (problem := size_problem(size)) is not None]
+    """Log what is odd about the first images of a run: a size, if half of them have such ones, and
+    these lines.
+    """
+    odd = [
+        (path, size, problem)
+        for path, size in sizes.items()
+        if (problem := size_problem(size)) is not None
+    ]
     if odd and len(odd) >= _MOSTLY * len(sizes):
         path, size, problem = odd[0]
         lines = [f"{path} is {size[0]}x{size[1]}; {problem}", *lines]
@@ -132,8 +168,14 @@ def say_first(
 
 
 def enlarged(scale: float) -> str | None:
-    """What is odd about an image whose smaller side, against what is shown, has this length; None = nothing."""
-    return None if scale * MOST_ENLARGED >= 1 else f"it is enlarged {1 / scale:.1f} times to what is shown"
+    """What is odd about an image whose smaller side, against what is shown, has this length; None =
+    nothing.
+    """
+    return (
+        None
+        if scale * MOST_ENLARGED >= 1
+        else f"it is enlarged {1 / scale:.1f} times to what is shown"
+    )
 
 
 def _note(findings: Findings, paths: Sequence[str], problem: str) -> None:

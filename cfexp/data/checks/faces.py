@@ -1,4 +1,6 @@
-"""What may be wrong with CelebA or CelebAMask-HQ as a whole: its lists against each other and against its folders."""
+"""What may be wrong with CelebA or CelebAMask-HQ as a whole: its lists against each other and
+against its folders.
+"""
 
 import re
 from collections.abc import Collection
@@ -9,7 +11,12 @@ from cfexp.data.base import Part
 from cfexp.data.checks.findings import Findings
 from cfexp.data.checks.inspection import Inspection, inspect_layout
 from cfexp.data.faces.celeba import PARTITION, CelebADataModule
-from cfexp.data.faces.celeba_files import read_attributes, read_identities, read_mapping, read_partition
+from cfexp.data.faces.celeba_files import (
+    read_attributes,
+    read_identities,
+    read_mapping,
+    read_partition,
+)
 from cfexp.data.faces.celebamask_hq import MAPPING, CelebAMaskHQDataModule
 from cfexp.data.faces.module import IDENTITIES, FaceDataModule
 from cfexp.data.label_maps.dataset import LayoutRecord
@@ -33,7 +40,9 @@ def check_celeba(data: CelebADataModule, findings: Findings) -> list[Inspection]
     rows = _check_attributes(data, folder, images, findings)
     if partition:
         findings.missing(rows, partition, f"{path}: has no row for {{}}")
-        findings.missing(partition, rows or None, f"{path}: has a row for {{}}, which has no attributes")
+        findings.missing(
+            partition, rows or None, f"{path}: has a row for {{}}, which has no attributes"
+        )
     identities = _identities(data, findings)
     if identities:
         where = data.list_file(IDENTITIES)
@@ -61,7 +70,9 @@ def check_celebamask_hq(data: CelebAMaskHQDataModule, findings: Findings) -> lis
         orig = {f"{number}.jpg": row.orig_file for number, row in mapping.items()}
         findings.missing(rows, orig, f"{path}: has no row for image {{}}")
         known = findings.attempt(lambda: _parts_of(data)) or {}
-        shown = f"{path}: {{}} of the {{part}} part is {{}} of the {{other_part}} part: split leakage"
+        shown = (
+            f"{path}: {{}} of the {{part}} part is {{}} of the {{other_part}} part: split leakage"
+        )
         findings.in_two_parts(known, orig, shown)
         persons = {name: identities[file] for name, file in orig.items() if file in identities}
         shown = shown.replace(" is {}", " shows the person of {}")
@@ -82,11 +93,15 @@ def _check_attributes(
     attributes = None if path is None else findings.attempt(lambda: read_attributes(path))
     if path is None or attributes is None:
         return {}
-    if isinstance(data, CelebADataModule) and images is not None:  # whose files may have another suffix than the names
+    if (
+        isinstance(data, CelebADataModule) and images is not None
+    ):  # whose files may have another suffix than the names
         file_of = data.files_of(attributes.rows)
         listed = {file: name for name, file in file_of.items()}
         images = {listed.get(name, name) for name in images}
-    findings.missing(attributes.rows, images, f"{path}: has attributes of {{}}, which is no image of {folder}")
+    findings.missing(
+        attributes.rows, images, f"{path}: has attributes of {{}}, which is no image of {folder}"
+    )
     left_out = f"{folder}/{{}}: has no attributes in {path.name}, and is left out"
     findings.missing(images or (), attributes.rows, left_out, note=True)
     return attributes.rows
@@ -102,7 +117,9 @@ def _identities(data: FaceDataModule, findings: Findings) -> dict[str, int]:
     return findings.attempt(lambda: read_identities(path)) or {}
 
 
-def _check_mask_names(data: CelebAMaskHQDataModule, images: Collection[str], findings: Findings) -> None:
+def _check_mask_names(
+    data: CelebAMaskHQDataModule, images: Collection[str], findings: Findings
+) -> None:
     masks = data.place(MASKS)
     numbers = {name.partition(".")[0] for name in images}
     whole = {number for number in numbers if number.isdecimal()}
@@ -113,11 +130,15 @@ def _check_mask_names(data: CelebAMaskHQDataModule, images: Collection[str], fin
         for name in sorted(findings.attempt(partial(list_files, masks / folder)) or ()):
             match = _MASK.fullmatch(name)
             if match is None or match[2] not in PARTS:
-                findings.error(f"{masks / folder / name}: is the mask of no part; those are NUMBER_PART.png")
+                findings.error(
+                    f"{masks / folder / name}: is the mask of no part; those are NUMBER_PART.png"
+                )
             elif str(int(match[1])) not in numbers:
                 findings.note(f"{masks / folder / name}: is the mask of no image")
             elif folder != _folder(match[1]):
-                findings.error(f"{masks / folder / name}: is not read: its folder is {_folder(match[1])}")
+                findings.error(
+                    f"{masks / folder / name}: is not read: its folder is {_folder(match[1])}"
+                )
             elif match[2] == "skin":
                 skins.add(str(int(match[1])))
     if bare := sorted(whole - skins, key=int):
@@ -158,7 +179,10 @@ def _inspections(
         LayoutRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
         for name in sorted(images or ())
     ]
-    return [partial(inspect_layout, record, reader, "unknown", len(data.region_names)) for record in listed]
+    return [
+        partial(inspect_layout, record, reader, "unknown", len(data.region_names))
+        for record in listed
+    ]
 
 
 def _label_map(data: FaceDataModule, stem: str) -> Path | None:

@@ -1,4 +1,6 @@
-"""What a check of a data set found: one entry a kind of problem, with how often it occurs and the first of them."""
+"""What a check of a data set found: one entry a kind of problem, with how often it occurs and the
+first of them.
+"""
 
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
@@ -9,7 +11,8 @@ from cfexp.errors import InputError
 
 Severity = Literal["error", "note"]
 T = TypeVar("T")
-# What differs between two problems of a kind: paths and other names in quotes, and words with a digit.
+# What differs between two problems of a kind: paths and other names in quotes, and words with a
+# digit.
 _PARTICULAR = re.compile(r"'[^']*'|\S*\d\S*|\S*/\S*")
 
 
@@ -49,15 +52,25 @@ class Findings:
         if count != known:
             self.note(f"{where}: {count:,} {things}; the whole data set has {known:,}")
 
-    def missing(self, names: Collection[str], present: Collection[str] | None, line: str, note: bool = False) -> None:
-        """An error, or a note, where some names are not among those present; `line` has a place for the first, {}."""
+    def missing(
+        self, names: Collection[str], present: Collection[str] | None, line: str, note: bool = False
+    ) -> None:
+        """An error, or a note, where some names are not among those present; `line` has a place for
+        the first, {}.
+        """
         if present is not None and (absent := [name for name in names if name not in present]):
             (self.note if note else self.error)(line.format(min(absent)), len(absent))
 
     def in_two_parts(
-        self, part_of: Mapping[str, str], thing_of: Mapping[str, Hashable], line: str, note: bool = False
+        self,
+        part_of: Mapping[str, str],
+        thing_of: Mapping[str, Hashable],
+        line: str,
+        note: bool = False,
     ) -> None:
-        """An error, or a note, where a thing that samples show is in two parts; `line` has places for two samples."""
+        """An error, or a note, where a thing that samples show is in two parts; `line` has places
+        for two samples.
+        """
         first: dict[Hashable, str] = {}
         shared: dict[Hashable, str] = {}
         for sample, part in part_of.items():
@@ -66,7 +79,9 @@ class Findings:
                 continue
             other = first.setdefault(thing, sample)
             if part_of[other] != part:
-                shared.setdefault(thing, line.format(sample, other, part=part, other_part=part_of[other]))
+                shared.setdefault(
+                    thing, line.format(sample, other, part=part, other_part=part_of[other])
+                )
         if shared:
             self._add("note" if note else "error", next(iter(shared.values())), len(shared))
 
@@ -87,5 +102,7 @@ class Findings:
         kind = severity, _PARTICULAR.sub("#", line)
         known = self._found.get(kind)
         self._found[kind] = (
-            Finding(severity, count, line) if known is None else known._replace(times=known.times + count)
+            Finding(severity, count, line)
+            if known is None
+            else known._replace(times=known.times + count)
         )

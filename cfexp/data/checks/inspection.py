@@ -1,4 +1,6 @@
-"""Opening every image and label map of a data set, several at once, to see whether they can be used."""
+"""Opening every image and label map of a data set, several at once, to see whether they can be
+used.
+"""
 
 import hashlib
 import os
@@ -38,10 +40,14 @@ class Inspected(NamedTuple):
 Inspection = Callable[[], Inspected]
 
 
-def inspect_layout(record: LayoutRecord, reader: PngLayouts, part: str, num_regions: int) -> Inspected:
+def inspect_layout(
+    record: LayoutRecord, reader: PngLayouts, part: str, num_regions: int
+) -> Inspected:
     """Open an image and its label map as training would."""
     layout = None
-    found, image = _opened(str(record.image), part, lambda: reader.content(record), lambda _: reader.image(record))
+    found, image = _opened(
+        str(record.image), part, lambda: reader.content(record), lambda _: reader.image(record)
+    )
     try:
         layout = reader.label_map(record)
         if layout is not None:
@@ -53,7 +59,9 @@ def inspect_layout(record: LayoutRecord, reader: PngLayouts, part: str, num_regi
     return found._replace(content=content_of(image, layout, num_regions))
 
 
-def inspect_image(path: str, part: str, read: Callable[[], bytes], decode: Callable[[bytes], Image.Image]) -> Inspected:
+def inspect_image(
+    path: str, part: str, read: Callable[[], bytes], decode: Callable[[bytes], Image.Image]
+) -> Inspected:
     """Open an image whose file is what `read` gives, by `decode`; both may raise InputError."""
     found, image = _opened(path, part, read, decode)
     return found._replace(content=content_of(image, None, 0))
@@ -68,7 +76,9 @@ def _opened(
     except InputError as error:
         return Inspected(path, part, (str(error),)), None
     with Image.open(BytesIO(content)) as picture:  # as it is in the file
-        found = Inspected(path, part, mode=picture.mode, size=picture.size, turned=is_turned(picture))
+        found = Inspected(
+            path, part, mode=picture.mode, size=picture.size, turned=is_turned(picture)
+        )
     return found._replace(digest=hashlib.blake2b(content, digest_size=16).digest()), image
 
 
@@ -84,21 +94,29 @@ def inspect_all(
 ) -> None:
     """Carry them out, with a progress bar on stderr, and add to the findings.
 
-    one_size: images of other sizes than most are worth a note. size_problem: what is odd about an image of (W, H)
-    pixels, or None. looks: what label maps of `region_names` should look like.
+    one_size: images of other sizes than most are worth a note. size_problem: what is odd about an
+    image of (W, H) pixels, or None. looks: what label maps of `region_names` should look like.
     """
     seen: list[Inspected] = []
     # Decoding releases the interpreter; more threads than that only wait for each other.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda inspection: inspection(), inspections)
-        bar = track(results, "opening every image", len(inspections), console=Console(stderr=True), disable=not show)
+        bar = track(
+            results,
+            "opening every image",
+            len(inspections),
+            console=Console(stderr=True),
+            disable=not show,
+        )
         for found in bar:
             for problem in found.problems:
                 findings.error(problem)
             if found.mode != "RGB":
                 findings.note(f"{found.path}: mode {found.mode} is made RGB")
             if found.turned:
-                findings.note(f"{found.path}: EXIF says that it is to be turned; it is read as it is stored")
+                findings.note(
+                    f"{found.path}: EXIF says that it is to be turned; it is read as it is stored"
+                )
             seen.append(found)
     usual = []
     for found in seen:
@@ -109,11 +127,18 @@ def inspect_all(
     if one_size:
         _note_sizes(findings, "image", ((found.path, found.size) for found in usual))
     _note_sizes(findings, "label map", ((found.path, found.label_map_size) for found in seen))
-    check_content([Seen(found.path, found.label_map, found.content) for found in seen], findings, looks, region_names)
+    check_content(
+        [Seen(found.path, found.label_map, found.content) for found in seen],
+        findings,
+        looks,
+        region_names,
+    )
     _find_copies(findings, seen)
 
 
-def _note_sizes(findings: Findings, kind: str, sizes: Iterable[tuple[str, tuple[int, int] | None]]) -> None:
+def _note_sizes(
+    findings: Findings, kind: str, sizes: Iterable[tuple[str, tuple[int, int] | None]]
+) -> None:
     known = [(path, size) for path, size in sizes if size is not None]
     if not known:
         return

@@ -1,4 +1,6 @@
-"""What may be odd about labels as a whole: one value only, a rare one, or another share in another part."""
+"""What may be odd about labels as a whole: one value only, a rare one, or another share in another
+part.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ DIFFERENCE, STANDARD_ERRORS = 0.1, 4.0
 CHANCE = 20  # of fewer images shares are chance
 
 
-def check_labels(data: LayoutDataModule, records: Mapping[Part, Sequence[LayoutRecord]], findings: Findings) -> None:
+def check_labels(
+    data: LayoutDataModule, records: Mapping[Part, Sequence[LayoutRecord]], findings: Findings
+) -> None:
     """Add to the findings what is odd about the labels of the data in `root`, by parts."""
     for column, name in enumerate(data.class_names):
         known = {part: _known(records[part], column) for part in records}
@@ -29,7 +33,9 @@ def check_labels(data: LayoutDataModule, records: Mapping[Part, Sequence[LayoutR
 
 
 def _known(records: Sequence[LayoutRecord], column: int) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = np.array([record.labels[column] for record in records if record.labels], dtype=float)
+    values: NDArray[np.float64] = np.array(
+        [record.labels[column] for record in records if record.labels], dtype=float
+    )
     known: NDArray[np.float64] = values[~np.isnan(values)]
     return known
 
@@ -41,14 +47,17 @@ def _check_share(
     of = f"{len(values):,} images of the {part} part"
     if share in (0, 1):
         word = "yes" if share else "no"
-        # What is trained on it has nothing to learn, and is refused; of a few images it may be chance.
+        # What is trained on it has nothing to learn, and is refused; of a few images it may be
+        # chance.
         refused = part == "train" and data.trains_all_labels and len(values) >= CHANCE
         add = findings.error if refused else findings.note
         add(f"{where} {word} in all {of}")
     elif min(share, 1 - share) < RARE:
         word = "yes" if share < 0.5 else "no"
         rare = f"{word} in {100 * min(share, 1 - share):.1f} % of {of}"
-        findings.note(f"{where} {rare}: who never says so is right in {100 * max(share, 1 - share):.1f} %")
+        findings.note(
+            f"{where} {rare}: who never says so is right in {100 * max(share, 1 - share):.1f} %"
+        )
 
 
 def _compare(where: str, known: Mapping[Part, NDArray[np.float64]], findings: Findings) -> None:
@@ -61,7 +70,5 @@ def _compare(where: str, known: Mapping[Part, NDArray[np.float64]], findings: Fi
         error = math.sqrt(joint * (1 - joint) * (1 / len(train) + 1 / len(other)))
         difference = abs(float(train.mean() - other.mean()))
         if difference > max(DIFFERENCE, STANDARD_ERRORS * error):
-            shares = (
-                f"{100 * train.mean():.0f} % of the train part and in {100 * other.mean():.0f} % of the {part} part"
-            )
+            shares = f"{100 * train.mean():.0f} % of the train part and in {100 * other.mean():.0f} % of the {part} part"
             findings.note(f"{where} yes in {shares}: is the split meant to be so?")

@@ -17,14 +17,20 @@ LEAST_AGREEMENT = 0.7
 LEAST_PIXELS = 0.0005  # of all: a region that is seldomer says nothing
 
 
-def check_predicted(data: LayoutDataModule, records: list[LayoutRecord], findings: Findings) -> bool:
-    """Add to the findings where predicted regions lie on others, or agree with the masks much less than they should.
+def check_predicted(
+    data: LayoutDataModule, records: list[LayoutRecord], findings: Findings
+) -> bool:
+    """Add to the findings where predicted regions lie on others, or agree with the masks much less
+    than they should.
 
     Returns whether they lie on others.
     """
     if not records:
         return False
-    chosen = [records[place] for place in np.unique(np.linspace(0, len(records) - 1, COMPARED).astype(int))]
+    chosen = [
+        records[place]
+        for place in np.unique(np.linspace(0, len(records) - 1, COMPARED).astype(int))
+    ]
     count = len(data.region_names)
     pixels = np.zeros((count, count))  # of each region of the masks that a region is predicted for
     compared = 0
@@ -35,7 +41,9 @@ def check_predicted(data: LayoutDataModule, records: list[LayoutRecord], finding
         if predicted is not None and own is not None:
             own = own.resize(predicted.size, Image.Resampling.NEAREST)
             pair = np.asarray(own).astype(int) * count + np.asarray(predicted)
-            pixels += np.bincount(pair.ravel(), minlength=count**2).reshape(count, count) / pair.size
+            pixels += (
+                np.bincount(pair.ravel(), minlength=count**2).reshape(count, count) / pair.size
+            )
             compared += 1
     if not compared:
         return False
@@ -44,21 +52,34 @@ def check_predicted(data: LayoutDataModule, records: list[LayoutRecord], finding
     where = f"{chosen[0].label_map}: of this label map and {compared - 1} others {agreement}"
     moved = _moved(pixels)
     if moved:
-        words = ", ".join(f"{data.region_names[name]} lies on {data.region_names[of]}" for name, of in moved.items())
+        words = ", ".join(
+            f"{data.region_names[name]} lies on {data.region_names[of]}"
+            for name, of in moved.items()
+        )
         orders = {} if data.looks is None else dict(data.looks.orders)
         if data.mirrored_regions is not None:
             orders["left and right exchanged"] = data.mirrored_regions
         order = next(
-            (name for name, of in orders.items() if all(dict(enumerate(of)).get(k) == moved[k] for k in moved)), None
+            (
+                name
+                for name, of in orders.items()
+                if all(dict(enumerate(of)).get(k) == moved[k] for k in moved)
+            ),
+            None,
         )
-        findings.error(f"{where}; what they call {words}" + (f": {order}" if order is not None else ""))
+        findings.error(
+            f"{where}; what they call {words}" + (f": {order}" if order is not None else "")
+        )
     elif np.trace(pixels) < LEAST_AGREEMENT:
-        findings.note(f"{where}, fewer than a segmenter reaches: are they of these images? Or {PREDICTED_REMEDY}")
+        findings.note(
+            f"{where}, fewer than a segmenter reaches: are they of these images? Or {PREDICTED_REMEDY}"
+        )
     return bool(moved)
 
 
 def _moved(pixels: NDArray[np.float64]) -> dict[int, int]:
-    """Which region each predicted one lies on instead: most of its pixels are there, and most of those are called so.
+    """Which region each predicted one lies on instead: most of its pixels are there, and most of
+    those are called so.
 
     Both, as a weak segmenter calls a hat hair, but not the hair a hat.
     """

@@ -1,4 +1,6 @@
-"""What may be wrong with BDD100k and BDD-OIA as a whole: folders, masks and actions against each other."""
+"""What may be wrong with BDD100k and BDD-OIA as a whole: folders, masks and actions against each
+other.
+"""
 
 from functools import partial
 
@@ -26,14 +28,18 @@ def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspectio
         findings.attempt(partial(data.records, part))
     # Settings that leave nothing to train on must not hide the files.
     data.holdout_images = 0
-    records = {part: Findings().attempt(partial(data.records, part)) or [] for part in ("train", "test")}
+    records = {
+        part: Findings().attempt(partial(data.records, part)) or [] for part in ("train", "test")
+    }
     stems = {(part, record.image_id) for part in records for record in records[part]}
     findings.in_two_parts(
         {f"{part}/{stem}": part for part, stem in sorted(stems)},
         {f"{part}/{stem}": stem for part, stem in stems},
         f"{data.folder}: {{}} is {{}} too: split leakage",
     )
-    unknown = [record for part in records for record in records[part] if record.image_id not in actions]
+    unknown = [
+        record for part in records for record in records[part] if record.image_id not in actions
+    ]
     if actions and unknown and data.source == "segmentation":
         findings.note(f"{unknown[0].image}: no actions of it are known", len(unknown))
     reader = data.reader
@@ -51,11 +57,16 @@ def _check_actions(data: BDD100kDataModule, findings: Findings) -> set[str]:
     for split in SPLITS:
         path = find_actions(root, split)
         if path is None:
-            findings.note(f"{root / f'{split}_25k_images_actions.json'}: no such file; no actions are known without it")
+            findings.note(
+                f"{root / f'{split}_25k_images_actions.json'}: no such file; no actions are known without it"
+            )
             continue
         frames = findings.attempt(partial(read_frames, path)) or {}
         if twice := sorted(stem for stem in frames if stem in stems):
-            findings.error(f"{path}: {twice[0]} is of the {stems[twice[0]]} part too: split leakage", len(twice))
+            findings.error(
+                f"{path}: {twice[0]} is of the {stems[twice[0]]} part too: split leakage",
+                len(twice),
+            )
         stems.update(dict.fromkeys(frames, split))
         # Of the rows, those whose annotators were confused are left out: 0.1 % of them.
         if data.root is not None and frames and not 0.99 <= len(frames) / FRAMES[split] <= 1:
@@ -68,7 +79,11 @@ def _check_split(data: BDD100kDataModule, split: Split, findings: Findings) -> N
     if folders is None:
         return
     images = findings.attempt(partial(list_names, folders.images)) or {}
-    stems = {name.rpartition(".")[0] for name in images if name.lower().endswith((".jpg", ".jpeg", ".png"))}
+    stems = {
+        name.rpartition(".")[0]
+        for name in images
+        if name.lower().endswith((".jpg", ".jpeg", ".png"))
+    }
     if data.root is not None:
         findings.total(folders.images, "images", len(stems), SEGMENTED_IMAGES[split])
     if data.layouts == "ground_truth":

@@ -1,4 +1,6 @@
-"""CelebA (Liu et al., ICCV 2015), aligned and cropped, as batches: the real set as shipped, or the embedded faces."""
+"""CelebA (Liu et al., ICCV 2015), aligned and cropped, as batches: the real set as shipped, or the
+embedded faces.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -26,7 +28,8 @@ _PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 there
 
 
 class AlignedImages(PngLayouts):
-    """Reads an aligned image from its folder or from the zip that it was shipped in, and crops its centred square.
+    """Reads an aligned image from its folder or from the zip that it was shipped in, and crops its
+    centred square.
 
     crop: the square's side in pixels; None = the whole image. Label maps are of the square.
     """
@@ -39,7 +42,11 @@ class AlignedImages(PngLayouts):
 
     def content(self, record: LayoutRecord) -> bytes:
         """The bytes of the image's file; raises InputError."""
-        return read_content(record.image) if self.files.archive is None else self.files.content(record.image.name)
+        return (
+            read_content(record.image)
+            if self.files.archive is None
+            else self.files.content(record.image.name)
+        )
 
     def image(self, record: LayoutRecord) -> Image.Image:
         """The square of the image, RGB; raises InputError where it is no image or smaller."""
@@ -48,20 +55,25 @@ class AlignedImages(PngLayouts):
             return image
         if min(image.size) < self.crop:
             problem = f"is {image.width}x{image.height}, too small for data.crop={self.crop}"
-            raise InputError(f"{record.image}: {problem}; aligned images have {ALIGNED} pixels: {OFFICIAL_REMEDY}")
+            raise InputError(
+                f"{record.image}: {problem}; aligned images have {ALIGNED} pixels: {OFFICIAL_REMEDY}"
+            )
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
 
 
 class CelebADataModule(FaceDataModule):
-    """Aligned faces of 178x218 pixels, of which the centred `crop` x `crop` square is shown at `image_size`.
+    """Aligned faces of 178x218 pixels, of which the centred `crop` x `crop` square is shown at
+    `image_size`.
 
-    Images lie in `img_align_celeba`, or a folder of that name in it, or in `img_align_celeba.zip`; or likewise in
-    `img_align_celeba_png`, whose lists name `.jpg`. All files may lie in the root or, as shipped, in its folders `Img`,
-    `Anno` and `Eval`. The parts are those of `list_eval_partition.txt`; `identity_CelebA.txt` may be absent. Each list
-    may be a `.csv` of columns between commas. `layouts`: a folder of label maps `{stem}.png` of the squares, as a
-    segmenter of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises InputError for settings out
-    of range, and for whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
+    Images lie in `img_align_celeba`, or a folder of that name in it, or in `img_align_celeba.zip`;
+    or likewise in `img_align_celeba_png`, whose lists name `.jpg`. All files may lie in the root
+    or, as shipped, in its folders `Img`, `Anno` and `Eval`. The parts are those of
+    `list_eval_partition.txt`; `identity_CelebA.txt` may be absent. Each list may be a `.csv` of
+    columns between commas. `layouts`: a folder of label maps `{stem}.png` of the squares, as a
+    segmenter of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises
+    InputError for settings out of range, and for whatever is wrong with the files. Everything else
+    is as in `LayoutDataModule`.
     """
 
     data_set = "CelebA"
@@ -81,20 +93,26 @@ class CelebADataModule(FaceDataModule):
         **loading: Any,
     ) -> None:
         folder = None if layouts in (None, "none") else Path(layouts).expanduser()
-        super().__init__(root, world, cache_dir, image_size, folder, attributes, cached_aligned_faces, **loading)
+        super().__init__(
+            root, world, cache_dir, image_size, folder, attributes, cached_aligned_faces, **loading
+        )
         if crop is not None:
             check_at_least(1, crop=crop)
         self.crop = crop
 
     @cached_property
     def reader(self) -> AlignedImages:
-        """Reads the folder if there is one, else the zip; raises InputError unless there is exactly one edition."""
+        """Reads the folder if there is one, else the zip; raises InputError unless there is exactly
+        one edition.
+        """
         return AlignedImages(self.crop, self._files)
 
     @property
     def fingerprint(self) -> str:
         """As always; the lists of the PNG edition are those of the other, its pixels are not."""
-        return super().fingerprint + ("-png" if self.root is not None and self._there(PNG_IMAGES) else "")
+        return super().fingerprint + (
+            "-png" if self.root is not None and self._there(PNG_IMAGES) else ""
+        )
 
     @property
     def description(self) -> dict[str, Any]:
@@ -109,44 +127,73 @@ class CelebADataModule(FaceDataModule):
         return None if "{}x{}".format(*size) == ALIGNED else meant
 
     def files_of(self, names: Collection[str]) -> dict[str, str]:
-        """The image's file for each name of the lists: of that name, or else with the suffix that it has."""
+        """The image's file for each name of the lists: of that name, or else with the suffix that
+        it has.
+        """
         present = self._files.names()
-        of_stem = {name.rpartition(".")[0]: name for name in sorted(present) if name.lower().endswith(PICTURES)}
-        return {name: name if name in present else of_stem.get(name.rpartition(".")[0], name) for name in names}
+        of_stem = {
+            name.rpartition(".")[0]: name
+            for name in sorted(present)
+            if name.lower().endswith(PICTURES)
+        }
+        return {
+            name: name if name in present else of_stem.get(name.rpartition(".")[0], name)
+            for name in names
+        }
 
     def records(self, part: Part) -> list[LayoutRecord]:
-        """The images of a part by their names; raises InputError for whatever is wrong with the files."""
+        """The images of a part by their names; raises InputError for whatever is wrong with the
+        files.
+        """
         value = _PARTS.index(part)
         return [record for record, of in self._all if of == value]
 
     def _there(self, name: str) -> Path | None:
         """The folder of images of this name, or its zip; None where there is neither."""
-        return next((path for path in (self.place(name), self.place(f"{name}.zip")) if path.exists()), None)
+        return next(
+            (path for path in (self.place(name), self.place(f"{name}.zip")) if path.exists()), None
+        )
 
     @cached_property
     def _files(self) -> ImageFiles:
-        found = [path for name in (ALIGNED_IMAGES, PNG_IMAGES) if (path := self._there(name)) is not None]
+        found = [
+            path for name in (ALIGNED_IMAGES, PNG_IMAGES) if (path := self._there(name)) is not None
+        ]
         if len(found) > 1:
-            raise InputError(f"{found[0]}: {found[1].name} is there as well; keep the edition that is to be read")
+            raise InputError(
+                f"{found[0]}: {found[1].name} is there as well; keep the edition that is to be read"
+            )
         if not found:
             if packed := self._seven_zip():
                 problem = "a part of a 7z archive, which cannot be read as it is"
-                raise InputError(f"{packed}: {problem}; unpack the images into {self.folder}: 7z x {packed.name}")
+                raise InputError(
+                    f"{packed}: {problem}; unpack the images into {self.folder}: 7z x {packed.name}"
+                )
             self._require(ALIGNED_IMAGES, self.attribute_file, PARTITION)
         path = found[0].with_suffix("")
         inner = path / path.name  # as archives are unpacked into a folder of their own name
         if not inner.is_dir():
             return ImageFiles.find(path)
-        if twice := next((name for name in sorted(list_files(path)) if name.lower().endswith(PICTURES)), None):
-            raise InputError(f"{path / twice}: there are images in {inner}, too; keep one of the two folders")
+        if twice := next(
+            (name for name in sorted(list_files(path)) if name.lower().endswith(PICTURES)), None
+        ):
+            raise InputError(
+                f"{path / twice}: there are images in {inner}, too; keep one of the two folders"
+            )
         return ImageFiles(inner, None)
 
     def _seven_zip(self) -> Path | None:
-        """The first part of the 7z archive that the images are shipped in, if it lies where they should."""
+        """The first part of the 7z archive that the images are shipped in, if it lies where they
+        should.
+        """
         places = [self.folder, *(self.folder / name for name in self.subfolders)]
         parts = (path for place in places for path in sorted(place.glob(f"{ALIGNED_IMAGES}*.7z*")))
         # The parts of the PNG edition lie in a folder whose name ends in .7z.
-        files = (file for path in parts for file in ([path] if path.is_file() else sorted(path.glob("*.7z*"))))
+        files = (
+            file
+            for path in parts
+            for file in ([path] if path.is_file() else sorted(path.glob("*.7z*")))
+        )
         return next(files, None)
 
     @cached_property

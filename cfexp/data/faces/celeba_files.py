@@ -1,7 +1,9 @@
-"""The text files of CelebA and CelebAMask-HQ, read and checked: attributes, identities, partition, mapping.
+"""The text files of CelebA and CelebAMask-HQ, read and checked: attributes, identities, partition,
+mapping.
 
-Lists are read in the authors' form, columns between blanks, and in that of the copy that is downloaded most: columns
-between commas under a header (`image_id,Male,...`), without a count, and with 0 or -1 for no.
+Lists are read in the authors' form, columns between blanks, and in that of the copy that is
+downloaded most: columns between commas under a header (`image_id,Male,...`), without a count, and
+with 0 or -1 for no.
 """
 
 import csv
@@ -29,18 +31,24 @@ class Attributes(NamedTuple):
         """1 or 0 of the columns `names` by file name; raises InputError if there is no such column."""
         for name in names:
             if name not in self.names:
-                problem = f"has no attribute {name!r}; its {len(self.names)} are {', '.join(self.names)}"
+                problem = (
+                    f"has no attribute {name!r}; its {len(self.names)} are {', '.join(self.names)}"
+                )
                 raise InputError(f"{path}: {problem}; choose data.attributes among them")
         columns = [self.names.index(name) for name in names]
-        return {file: tuple(_VALUES[row[column]] for column in columns) for file, row in self.rows.items()}
+        return {
+            file: tuple(_VALUES[row[column]] for column in columns)
+            for file, row in self.rows.items()
+        }
 
 
 def read_attributes(path: Readable) -> Attributes:
-    """`list_attr_celeba.txt` or `CelebAMask-HQ-attribute-anno.txt`: the count, the names, a row an image.
+    """`list_attr_celeba.txt` or `CelebAMask-HQ-attribute-anno.txt`: the count, the names, a row an
+    image.
 
-    Or `list_attr_celeba.csv`: a header that begins with a word for the file and goes on with the names, a row an image.
-    Raises InputError, which names the line, unless the count is that of the rows, no file is there twice and every
-    value is 1 or -1, or every value 1 or 0.
+    Or `list_attr_celeba.csv`: a header that begins with a word for the file and goes on with the
+    names, a row an image. Raises InputError, which names the line, unless the count is that of the
+    rows, no file is there twice and every value is 1 or -1, or every value 1 or 0.
     """
     lines, with_commas = _table(path)
     count = None if with_commas else " ".join(lines[0][1])
@@ -64,13 +72,17 @@ def read_attributes(path: Readable) -> Attributes:
         different = set(values)
         if not _VALUES.keys() >= different:
             wrong = next(value for value in values if value not in _VALUES)
-            raise _error(path, number, f"has the value {shown(wrong)}; attributes are 1 or -1, or 1 or 0")
+            raise _error(
+                path, number, f"has the value {shown(wrong)}; attributes are 1 or -1, or 1 or 0"
+            )
         for no in different - no_since.keys() - {"1"}:
             no_since[no] = number
         rows[file] = values
     if len(no_since) > 1:
         problem = f"has the value '0', line {no_since['-1']} has '-1'"
-        raise _error(path, no_since["0"], f"{problem}: attributes are 1 or -1, or 1 or 0, in the whole file")
+        raise _error(
+            path, no_since["0"], f"{problem}: attributes are 1 or -1, or 1 or 0, in the whole file"
+        )
     if not rows:
         raise InputError(f"{path}: names no image; {OFFICIAL_REMEDY}")
     # As text: int() refuses a number of very many digits.
@@ -81,12 +93,16 @@ def read_attributes(path: Readable) -> Attributes:
 
 
 def read_identities(path: Readable) -> dict[str, int]:
-    """`identity_CelebA.txt` or `.csv`: the person, an integer of at least 0, by file name; raises InputError."""
+    """`identity_CelebA.txt` or `.csv`: the person, an integer of at least 0, by file name; raises
+    InputError.
+    """
     return _read_numbers(path, "a person's number")
 
 
 def read_partition(path: Readable) -> dict[str, int]:
-    """`list_eval_partition.txt` or `.csv`: 0 = train, 1 = validation, 2 = test by file name; raises InputError."""
+    """`list_eval_partition.txt` or `.csv`: 0 = train, 1 = validation, 2 = test by file name; raises
+    InputError.
+    """
     return _read_numbers(path, "0, 1 or 2", allowed=(0, 1, 2))
 
 
@@ -98,11 +114,17 @@ class MappedImage(NamedTuple):
 
 
 def read_mapping(path: Readable) -> dict[int, MappedImage]:
-    """`CelebA-HQ-to-CelebA-mapping.txt`: CelebA's image by the number of CelebA-HQ's; raises InputError."""
+    """`CelebA-HQ-to-CelebA-mapping.txt`: CelebA's image by the number of CelebA-HQ's; raises
+    InputError.
+    """
     lines = _lines(path)
     number, header = lines[0]
     if header.split() != ["idx", "orig_idx", "orig_file"]:
-        raise _error(path, number, f"must be the header `idx orig_idx orig_file`, got {shown(header.strip())}")
+        raise _error(
+            path,
+            number,
+            f"must be the header `idx orig_idx orig_file`, got {shown(header.strip())}",
+        )
     mapping: dict[int, MappedImage] = {}
     for number, line in lines[1:]:
         fields = line.split()
@@ -112,20 +134,26 @@ def read_mapping(path: Readable) -> dict[int, MappedImage]:
         if not _FILE_NAME.fullmatch(fields[2]):
             raise _error(path, number, f"must end in an image file's name, got {shown(fields[2])}")
         if int(fields[2].partition(".")[0]) != orig_idx + 1:
-            raise _error(path, number, f"orig_idx {orig_idx} is image {orig_idx + 1:06d}, not {fields[2]}")
+            raise _error(
+                path, number, f"orig_idx {orig_idx} is image {orig_idx + 1:06d}, not {fields[2]}"
+            )
         if index in mapping:
             raise _error(path, number, f"has idx {index}, which is there before")
         mapping[index] = MappedImage(orig_idx, fields[2])
     return mapping
 
 
-def check_listed(folder: Path, names: Iterable[str], of: str, remedy: str = OFFICIAL_REMEDY) -> None:
+def check_listed(
+    folder: Path, names: Iterable[str], of: str, remedy: str = OFFICIAL_REMEDY
+) -> None:
     """Raise InputError unless `folder` has a file of every name; one listing, no file is opened."""
     ImageFiles(folder, None).check(list(names), of, remedy)
 
 
 def fingerprint_texts(paths: Iterable[Readable]) -> str:
-    """12 hexadecimal digits over names and content of those of the files that are there; raises InputError."""
+    """12 hexadecimal digits over names and content of those of the files that are there; raises
+    InputError.
+    """
     total = hashlib.sha256()
     for path in paths:
         if path.exists():
@@ -133,7 +161,9 @@ def fingerprint_texts(paths: Iterable[Readable]) -> str:
     return total.hexdigest()[:12]
 
 
-def _read_numbers(path: Readable, kind: str, allowed: Collection[int] | None = None) -> dict[str, int]:
+def _read_numbers(
+    path: Readable, kind: str, allowed: Collection[int] | None = None
+) -> dict[str, int]:
     numbers: dict[str, int] = {}
     lines, with_commas = _table(path)
     if with_commas and not _FILE_NAME.fullmatch(lines[0][1][0]):
@@ -168,7 +198,9 @@ def _error(path: Readable, number: int, problem: str) -> InputError:
 
 
 def _table(path: Readable) -> tuple[list[tuple[int, list[str]]], bool]:
-    """The columns of each line that is not blank, with its number; and whether commas stand between them."""
+    """The columns of each line that is not blank, with its number; and whether commas stand between
+    them.
+    """
     lines = _lines(path)
     if "," not in lines[0][1]:
         return [(number, line.split()) for number, line in lines], False
@@ -187,12 +219,18 @@ def _content(path: Readable) -> bytes:
 
 
 def _lines(path: Readable) -> list[tuple[int, str]]:
-    """The lines that are not blank with their numbers, at least one; a byte order mark and CRLF are accepted."""
+    """The lines that are not blank with their numbers, at least one; a byte order mark and CRLF are
+    accepted.
+    """
     try:
         text = _content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); {OFFICIAL_REMEDY}") from None
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        raise InputError(
+            f"{path}: not UTF-8 text (byte {error.start}); {OFFICIAL_REMEDY}"
+        ) from None
+    lines = [
+        (number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()
+    ]
     if not lines:
         raise InputError(f"{path}: the file is empty; {OFFICIAL_REMEDY}")
     return lines

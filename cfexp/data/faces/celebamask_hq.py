@@ -26,16 +26,19 @@ _FACES_PER_FOLDER = 2000  # of the masks: folder k // 2000 holds those of image 
 
 
 class CelebAMaskHQDataModule(FaceDataModule):
-    """Faces of 1024 pixels with part masks, attributes, and identities where `identity_CelebA.txt` lies beside them.
+    """Faces of 1024 pixels with part masks, attributes, and identities where `identity_CelebA.txt`
+    lies beside them.
 
-    `split`: "paper" tests on the images from number `first_test_id` on (STEEX and SEAN: 28,000 and 2,000) and
-    validates on the last `holdout_images` before them; "celeba" takes the parts of CelebA by way of the mapping file
-    (24,183, 2,993 and 2,824; the sources disagree about which of the two was used); "unseen", ours, is "celeba" less
-    the training images from `first_test_id` on: for a network that measures explanations of the "paper" test images, of
-    which it shall have seen none, and that is itself tested on persons of whom it has seen no image. `layouts`:
-    "ground_truth", or a folder of predicted label maps `{k}.png`; composed ones are kept in `cache_dir`, never in
-    `root`. The attribute file says which images there are. Raises InputError for settings out of range, and for
-    whatever is wrong with the files. Everything else is as in `LayoutDataModule`.
+    `split`: "paper" tests on the images from number `first_test_id` on (STEEX and SEAN: 28,000 and
+    2,000) and validates on the last `holdout_images` before them; "celeba" takes the parts of
+    CelebA by way of the mapping file (24,183, 2,993 and 2,824; the sources disagree about which of
+    the two was used); "unseen", ours, is "celeba" less the training images from `first_test_id` on:
+    for a network that measures explanations of the "paper" test images, of which it shall have seen
+    none, and that is itself tested on persons of whom it has seen no image. `layouts`:
+    "ground_truth", or a folder of predicted label maps `{k}.png`; composed ones are kept in
+    `cache_dir`, never in `root`. The attribute file says which images there are. Raises InputError
+    for settings out of range, and for whatever is wrong with the files. Everything else is as in
+    `LayoutDataModule`.
     """
 
     data_set = "CelebAMask-HQ"
@@ -57,9 +60,13 @@ class CelebAMaskHQDataModule(FaceDataModule):
         **loading: Any,
     ) -> None:
         folder = None if layouts == "ground_truth" else Path(layouts).expanduser()
-        super().__init__(root, world, cache_dir, image_size, folder, attributes, cached_faces, **loading)
+        super().__init__(
+            root, world, cache_dir, image_size, folder, attributes, cached_faces, **loading
+        )
         if split not in get_args(Split):
-            raise InputError(f"data.split must be one of {', '.join(get_args(Split))}, got {split!r}")
+            raise InputError(
+                f"data.split must be one of {', '.join(get_args(Split))}, got {split!r}"
+            )
         check_at_least(1, first_test_id=first_test_id)
         check_at_least(0, holdout_images=holdout_images)
         self.split, self.first_test_id, self.holdout_images = split, first_test_id, holdout_images
@@ -82,7 +89,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         masks = self.place(MASKS)
         if self.layouts is None or not masks.is_dir():
             return None
-        return PartMasks(self._cache).label_map(record._replace(label_map=_stem(masks, int(record.image_id))))
+        return PartMasks(self._cache).label_map(
+            record._replace(label_map=_stem(masks, int(record.image_id)))
+        )
 
     def size_problem(self, size: tuple[int, int]) -> str | None:
         """Copies of other sizes are as good as long as they show the same square."""
@@ -91,7 +100,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         return super().size_problem(size)
 
     def records(self, part: Part) -> list[LayoutRecord]:
-        """The images of a part by their numbers; raises InputError for whatever is wrong with the files."""
+        """The images of a part by their numbers; raises InputError for whatever is wrong with the
+        files.
+        """
         return [record for record in self._all if int(record.image_id) in self._parts[part]]
 
     @cached_property
@@ -101,7 +112,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         for name in self._labels:
             if name != f"{int(Path(name).stem)}.jpg":
                 problem = f"names {name}; CelebAMask-HQ's images are 0.jpg, 1.jpg and so on"
-                raise InputError(f"{self.list_file(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}")
+                raise InputError(
+                    f"{self.list_file(self.attribute_file)}: {problem}; {OFFICIAL_REMEDY}"
+                )
         return numbers
 
     @cached_property
@@ -113,9 +126,14 @@ class CelebAMaskHQDataModule(FaceDataModule):
                 "train": {
                     k
                     for k, number in celeba.items()
-                    if number < FIRST_VALIDATION_NUMBER and (self.split == "celeba" or k < self.first_test_id)
+                    if number < FIRST_VALIDATION_NUMBER
+                    and (self.split == "celeba" or k < self.first_test_id)
                 },
-                "val": {k for k, number in celeba.items() if FIRST_VALIDATION_NUMBER <= number < FIRST_TEST_NUMBER},
+                "val": {
+                    k
+                    for k, number in celeba.items()
+                    if FIRST_VALIDATION_NUMBER <= number < FIRST_TEST_NUMBER
+                },
                 "test": {k for k, number in celeba.items() if number >= FIRST_TEST_NUMBER},
             }
         before = [number for number in self._numbers if number < self.first_test_id]
@@ -133,7 +151,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         mapping = read_mapping(self.place(MAPPING))
         for number in self._numbers:
             if number not in mapping:
-                raise InputError(f"{self.place(MAPPING)}: has no row for image {number}; {OFFICIAL_REMEDY}")
+                raise InputError(
+                    f"{self.place(MAPPING)}: has no row for image {number}; {OFFICIAL_REMEDY}"
+                )
         return mapping
 
     @cached_property
@@ -141,7 +161,11 @@ class CelebAMaskHQDataModule(FaceDataModule):
         images, masks = self.place(IMAGES), self.place(MASKS)
         self._require(IMAGES, *([MASKS] if self.layouts is None else []), self.attribute_file)
         if self.on_bad_sample == "raise":
-            check_listed(images, (f"{number}.jpg" for number in self._numbers), "an image of the attribute file")
+            check_listed(
+                images,
+                (f"{number}.jpg" for number in self._numbers),
+                "an image of the attribute file",
+            )
         label_maps: Mapping[str, Path | None]
         if self.layouts is None:
             label_maps = self._part_masks(masks)
@@ -163,7 +187,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         ]
 
     def _part_masks(self, masks: Path) -> dict[str, Path]:
-        """The common stem of each image's part files; raises InputError for an image that has none, unless skipped."""
+        """The common stem of each image's part files; raises InputError for an image that has none,
+        unless skipped.
+        """
         stems = {str(k): _stem(masks, k) for k in self._numbers}
         if self.on_bad_sample == "skip":
             return stems

@@ -1,4 +1,6 @@
-"""What the data modules of CelebA and CelebAMask-HQ share: attributes as labels, 19 regions, embedded faces."""
+"""What the data modules of CelebA and CelebAMask-HQ share: attributes as labels, 19 regions,
+embedded faces.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cfexp.data.faces.celeba_files import Attributes, check_listed, fingerprint_texts, read_attributes, read_identities
+from cfexp.data.faces.celeba_files import (
+    Attributes,
+    check_listed,
+    fingerprint_texts,
+    read_attributes,
+    read_identities,
+)
 from cfexp.data.label_maps.module import LayoutDataModule
 from cfexp.data.label_maps.plausible import FACES
 from cfexp.data.reading.archives import Archive, PackedFile
@@ -22,9 +30,10 @@ PAPER_ATTRIBUTES = ("Male", "Smiling", "Young")  # the three heads of the decisi
 class FaceDataModule(LayoutDataModule):
     """Faces with attributes as labels; a subclass says where its files are.
 
-    `root`: a folder in the data set's layout; None = the embedded faces of the parameters `world`, kept in `cache_dir`.
-    `attributes`: the labels, by CelebA's names. `layouts`: a folder of label maps `{image's stem}.png`, 0..18, such as
-    a segmenter predicts; other values are the subclass's. Everything else is as in `LayoutDataModule`.
+    `root`: a folder in the data set's layout; None = the embedded faces of the parameters `world`,
+    kept in `cache_dir`. `attributes`: the labels, by CelebA's names. `layouts`: a folder of label
+    maps `{image's stem}.png`, 0..18, such as a segmenter predicts; other values are the subclass's.
+    Everything else is as in `LayoutDataModule`.
     """
 
     region_names = REGIONS
@@ -49,7 +58,9 @@ class FaceDataModule(LayoutDataModule):
     ) -> None:
         super().__init__(image_size=image_size, **loading)
         if isinstance(attributes, str) or not attributes or len(set(attributes)) < len(attributes):
-            raise InputError(f"data.attributes must be a list of different names, at least one, got {attributes!r}")
+            raise InputError(
+                f"data.attributes must be a list of different names, at least one, got {attributes!r}"
+            )
         self.root = None if root is None else Path(root).expanduser()
         self.world = _face_parameters(world)
         self.cache_dir = Path(cache_dir).expanduser()
@@ -59,16 +70,22 @@ class FaceDataModule(LayoutDataModule):
 
     @cached_property
     def folder(self) -> Path:
-        """The folder in the data set's layout; the embedded faces are written now if they are not there."""
+        """The folder in the data set's layout; the embedded faces are written now if they are not
+        there.
+        """
         return self.root if self.root is not None else self._write_world(self.world, self.cache_dir)
 
     def place(self, name: str) -> Path:
         """Where a file or folder of the data set lies; in the root itself where it is nowhere."""
-        places = [self.folder / name, *(self.folder / subfolder / name for subfolder in self.subfolders)]
+        places = [
+            self.folder / name,
+            *(self.folder / subfolder / name for subfolder in self.subfolders),
+        ]
         return next((path for path in places if path.exists()), places[0])
 
     def list_file(self, name: str) -> Path | PackedFile:
-        """Where the list NAME.txt of the data set is: that, or NAME.csv, or either in a zip; NAME.txt if none is there.
+        """Where the list NAME.txt of the data set is: that, or NAME.csv, or either in a zip;
+        NAME.txt if none is there.
 
         Raises InputError where both are: which of the two counts is for the user to say.
         """
@@ -78,11 +95,15 @@ class FaceDataModule(LayoutDataModule):
             plain, packed = self.place(form), PackedFile(Archive(self.place(f"{form}.zip")), form)
             there += [plain] if plain.exists() else [packed] if packed.exists() else []
         if len(there) > 1:
-            raise InputError(f"{there[0]}: {there[1].name} is there as well; keep the one that is to count")
+            raise InputError(
+                f"{there[0]}: {there[1].name} is there as well; keep the one that is to count"
+            )
         return there[0] if there else self.place(name)
 
     def prepare_data(self) -> None:
-        """Write the embedded faces, in one process; a real root is checked by `setup`, which knows what it needs."""
+        """Write the embedded faces, in one process; a real root is checked by `setup`, which knows
+        what it needs.
+        """
         _ = self.folder
 
     @property
@@ -95,10 +116,15 @@ class FaceDataModule(LayoutDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """What is stored once beside the explanations of a run."""
-        return {**super().description, "layouts": None if self.layouts is None else str(self.layouts)}
+        return {
+            **super().description,
+            "layouts": None if self.layouts is None else str(self.layouts),
+        }
 
     def truth(self, image_id: str) -> dict[str, Any] | None:
-        """What an embedded face was drawn from; None for a photograph. Raises InputError for an unknown image."""
+        """What an embedded face was drawn from; None for a photograph. Raises InputError for an
+        unknown image.
+        """
         faces = self._truths
         if faces is not None and image_id not in faces:
             raise InputError(f"image_id {image_id} is none of the {len(faces)} embedded faces")
@@ -129,11 +155,15 @@ class FaceDataModule(LayoutDataModule):
         return read_identities(path) if path.exists() else {}
 
     def _predicted(self, stems: Sequence[str]) -> dict[str, Path | None]:
-        """The label maps in the folder `layouts`; raises InputError unless all are there, or bad ones are skipped."""
+        """The label maps in the folder `layouts`; raises InputError unless all are there, or bad
+        ones are skipped.
+        """
         if self.layouts is None:
             return dict.fromkeys(stems)
         if not self.layouts.is_dir():
-            raise InputError(f"data.layouts={self.layouts} is no folder; predict label maps into it first")
+            raise InputError(
+                f"data.layouts={self.layouts} is no folder; predict label maps into it first"
+            )
         if self.on_bad_sample == "raise":
             label_maps = (f"{stem}.png" for stem in stems)
             check_listed(self.layouts, label_maps, "the label map of an image", PREDICTED_REMEDY)

@@ -17,10 +17,11 @@ _VERSION = 2
 
 
 class LabelMapCache:
-    """Files in `folder`, each under a hash of what its label map was made from: an exchanged mask is never missed.
+    """Files in `folder`, each under a hash of what its label map was made from: an exchanged mask
+    is never missed.
 
-    Each is written whole and renamed: any number of processes may share the folder. One that is damaged counts as
-    missing.
+    Each is written whole and renamed: any number of processes may share the folder. One that is
+    damaged counts as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,14 +41,22 @@ class LabelMapCache:
             pixels = zlib.decompress(self._path(key).read_bytes())
         except (OSError, zlib.error):
             return None
-        return np.frombuffer(pixels, np.uint8).reshape(shape) if len(pixels) == shape[0] * shape[1] else None
+        return (
+            np.frombuffer(pixels, np.uint8).reshape(shape)
+            if len(pixels) == shape[0] * shape[1]
+            else None
+        )
 
     def keep(self, key: str, label_map: NDArray[np.uint8]) -> None:
-        """Write an (H, W) map; of several processes the last wins, with the same bytes. Raises InputError."""
+        """Write an (H, W) map; of several processes the last wins, with the same bytes. Raises
+        InputError.
+        """
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, unfinished = tempfile.mkstemp(prefix=path.stem, suffix=".partial", dir=path.parent)
+            descriptor, unfinished = tempfile.mkstemp(
+                prefix=path.stem, suffix=".partial", dir=path.parent
+            )
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(zlib.compress(label_map.tobytes(), level=1))
@@ -57,7 +66,9 @@ class LabelMapCache:
                 raise
         except OSError as error:
             problem = f"composed label maps cannot be kept there ({error.strerror})"
-            raise InputError(f"{path.parent}: {problem}; set cache_dir to a folder that you may write to") from None
+            raise InputError(
+                f"{path.parent}: {problem}; set cache_dir to a folder that you may write to"
+            ) from None
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key

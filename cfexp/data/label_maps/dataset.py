@@ -43,23 +43,29 @@ class MaskFile(NamedTuple):
 
 
 class PngLayouts:
-    """Reads a record's image (JPEG or PNG) and its label map (one 8-bit PNG, grey or with a palette).
+    """Reads a record's image (JPEG or PNG) and its label map (one 8-bit PNG, grey or with a
+    palette).
 
-    regions: (256,) uint8, the region that each value of the file stands for, `NO_REGION` for values that are wrong.
-    unlabeled: the region of every pixel of an image that has no label map. cache: where label maps that are not shown
-    at their own size are kept. A data set whose files are otherwise (zipped images, a crop, masks in parts) subclasses
-    this. Its methods raise InputError for a file that is not what it should be.
+    regions: (256,) uint8, the region that each value of the file stands for, `NO_REGION` for values
+    that are wrong. unlabeled: the region of every pixel of an image that has no label map. cache:
+    where label maps that are not shown at their own size are kept. A data set whose files are
+    otherwise (zipped images, a crop, masks in parts) subclasses this. Its methods raise InputError
+    for a file that is not what it should be.
     """
 
     remedy = OFFICIAL_REMEDY  # how messages end
 
     def __init__(
-        self, regions: Sequence[int] | NDArray[np.uint8], unlabeled: int, cache: LabelMapCache | None = None
+        self,
+        regions: Sequence[int] | NDArray[np.uint8],
+        unlabeled: int,
+        cache: LabelMapCache | None = None,
     ) -> None:
         self.regions = np.asarray(regions, dtype=np.uint8)
         assert self.regions.shape == (256,)
         self.unlabeled, self.cache = unlabeled, cache
-        # The least value that stands for another region, or for none: most files hold none so large.
+        # The least value that stands for another region, or for none: most files hold none so
+        # large.
         self._unchanged = int(np.argmax(self.regions != np.arange(256)))
 
     def content(self, record: LayoutRecord) -> bytes:
@@ -74,7 +80,9 @@ class PngLayouts:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
         return None if record.label_map is None else self.decode(self.mask_files(record.label_map))
 
-    def shown(self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def shown(
+        self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
         """(H, W), the label map at `size` = (W, H), of a record and its image."""
         width, height = size
         if record.label_map is None:
@@ -82,7 +90,10 @@ class PngLayouts:
         files = self.mask_files(record.label_map)
         cache = self.cache if self.is_slow(files, size) else None
         if cache is not None:
-            texts = (f"{size} {image.size} {[file.region for file in files]}".encode(), self.regions.tobytes())
+            texts = (
+                f"{size} {image.size} {[file.region for file in files]}".encode(),
+                self.regions.tobytes(),
+            )
             key = cache.key((*texts, *(file.content for file in files)))
             kept = cache.read(key, (height, width))
             if kept is not None:
@@ -101,10 +112,14 @@ class PngLayouts:
     def decode(self, files: Sequence[MaskFile]) -> Image.Image:
         """The label map that is made from these files, mode L, a region a pixel."""
         ((path, content, _),) = files
-        return self.regions_of(read_picture(Path(path), formats=("PNG",), content=content, remedy=self.remedy), path)
+        return self.regions_of(
+            read_picture(Path(path), formats=("PNG",), content=content, remedy=self.remedy), path
+        )
 
     def regions_of(self, picture: Image.Image, name: object) -> Image.Image:
-        """A label map as it is stored, made one of a region a pixel, mode L. name: what messages call it."""
+        """A label map as it is stored, made one of a region a pixel, mode L. name: what messages
+        call it.
+        """
         if picture.mode not in ("L", "P"):
             problem = f"a label map must be 8-bit grey or with a palette (mode L or P), got mode {picture.mode}"
             raise InputError(f"{name}: {problem}; {self.remedy}")
@@ -123,18 +138,22 @@ class PngLayouts:
         return picture.point(self.regions.tolist())
 
     def is_slow(self, files: Sequence[MaskFile], size: tuple[int, int]) -> bool:
-        """Whether to look for the label map at `size` = (W, H) in the cache first: where the PNG's own is another."""
+        """Whether to look for the label map at `size` = (W, H) in the cache first: where the PNG's
+        own is another.
+        """
         return files[0].content[16:24] != struct.pack(">II", *size)
 
 
 class LayoutDataset(Dataset[ImageBatch]):
     """Records as items to be joined by `collate`; item `len(self) + i` is image i mirrored.
 
-    image_size: (H, W) in pixels; images are resized bicubically and label maps by the nearest pixel, both at once.
-    mirrored_labels: which label takes the place of each in a mirrored image (left and right actions swap); None = all
-    stay. mirrored_regions: likewise of the regions (a left eye becomes a right one). cache_images: read everything now
-    and keep it as uint8. on_bad_sample: what becomes of a file that cannot be read: `raise` InputError, or `skip` it,
-    so that its batch is smaller or empty; `bad_samples` counts those met so far, in all worker processes.
+    image_size: (H, W) in pixels; images are resized bicubically and label maps by the nearest
+    pixel, both at once. mirrored_labels: which label takes the place of each in a mirrored image
+    (left and right actions swap); None = all stay. mirrored_regions: likewise of the regions (a
+    left eye becomes a right one). cache_images: read everything now and keep it as uint8.
+    on_bad_sample: what becomes of a file that cannot be read: `raise` InputError, or `skip` it, so
+    that its batch is smaller or empty; `bad_samples` counts those met so far, in all worker
+    processes.
     """
 
     def __init__(
@@ -149,9 +168,13 @@ class LayoutDataset(Dataset[ImageBatch]):
     ) -> None:
         self.records, self.reader, self.image_size = list(records), reader, image_size
         self.mirrored_labels = None if mirrored_labels is None else list(mirrored_labels)
-        self.mirrored_regions = None if mirrored_regions is None else torch.tensor(mirrored_regions, dtype=torch.uint8)
+        self.mirrored_regions = (
+            None if mirrored_regions is None else torch.tensor(mirrored_regions, dtype=torch.uint8)
+        )
         self.labels = torch.tensor([record.labels for record in self.records], dtype=torch.float32)
-        self.identity = torch.tensor([record.identity for record in self.records], dtype=torch.int64)
+        self.identity = torch.tensor(
+            [record.identity for record in self.records], dtype=torch.int64
+        )
         self._bad = BadSamples(len(self.records), on_bad_sample)
         self._cache: tuple[Tensor, Tensor] | None = None
         if cache_images:
@@ -183,7 +206,9 @@ class LayoutDataset(Dataset[ImageBatch]):
     def __getitems__(self, items: Sequence[int]) -> list[ImageBatch]:
         """Several images as one batch; DataLoader prefers this to __getitem__."""
         rows = [item % len(self) for item in items]
-        pixels, label_map = self._read(rows) if self._cache is None else (part[rows] for part in self._cache)
+        pixels, label_map = (
+            self._read(rows) if self._cache is None else (part[rows] for part in self._cache)
+        )
         mirrored = torch.tensor([item >= len(self) for item in items])
         labels = self.labels[rows]
         if mirrored.any():
@@ -199,10 +224,14 @@ class LayoutDataset(Dataset[ImageBatch]):
             pixels, label_map, labels = pixels[good], label_map[good], labels[good]
         key = torch.tensor(rows)[good]
         names = tuple(self.records[row].image_id for row in key.tolist())
-        return [ImageBatch(_scaled(pixels), label_map.long(), labels, self.identity[key], key, names)]
+        return [
+            ImageBatch(_scaled(pixels), label_map.long(), labels, self.identity[key], key, names)
+        ]
 
     def _read(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and left at 0."""
+        """(B, 3, H, W) and (B, H, W) uint8; bad rows, if they are to be skipped, are marked and
+        left at 0.
+        """
         height, width = self.image_size
         pixels = torch.zeros(len(rows), 3, height, width, dtype=torch.uint8)
         label_map = torch.zeros(len(rows), height, width, dtype=torch.uint8)
@@ -239,12 +268,16 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     if len(items) == 1:
         return items[0]
     columns = {
-        name: torch.cat([getattr(item, name) for item in items]) for name in ImageBatch._fields if name != "image_id"
+        name: torch.cat([getattr(item, name) for item in items])
+        for name in ImageBatch._fields
+        if name != "image_id"
     }
     return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
-def make_layout_loader(dataset: Dataset[ImageBatch], num_workers: int, **order: Any) -> DataLoader[ImageBatch]:
+def make_layout_loader(
+    dataset: Dataset[ImageBatch], num_workers: int, **order: Any
+) -> DataLoader[ImageBatch]:
     """As `make_loader`."""
     return make_loader(dataset, _packed if num_workers else collate, num_workers, **order)
 
@@ -256,11 +289,13 @@ def _packed(items: list[ImageBatch]) -> ImageParcel:
 class MirroringSampler(EpochSampler[ImageBatch]):
     """Shuffles a `LayoutDataset` as `EpochSampler`, and mirrors images with p = `share`.
 
-    Which images of an epoch are mirrored is a function of (seed, epoch, index), so a run resumed at epoch k, or one on
-    other processes or workers, sees what an undisturbed one does.
+    Which images of an epoch are mirrored is a function of (seed, epoch, index), so a run resumed at
+    epoch k, or one on other processes or workers, sees what an undisturbed one does.
     """
 
-    def __init__(self, dataset: LayoutDataset, replicas: int, rank: int, seed: int, share: float) -> None:
+    def __init__(
+        self, dataset: LayoutDataset, replicas: int, rank: int, seed: int, share: float
+    ) -> None:
         super().__init__(dataset, replicas, rank, seed)
         self.count, self.share = len(dataset), share
 
@@ -272,12 +307,16 @@ class MirroringSampler(EpochSampler[ImageBatch]):
 
 
 def _scaled(pixels: Tensor) -> Tensor:
-    """uint8 -> [-1, 1], image by image, which stay in the processor's cache, into memory that processes share."""
+    """uint8 -> [-1, 1], image by image, which stay in the processor's cache, into memory that
+    processes share.
+    """
     images = [image.float().div_(127.5).sub_(1) for image in pixels]
     return cast(Tensor, default_collate(images)) if images else pixels.float()
 
 
-def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:
+def _resized(
+    picture: Image.Image, width: int, height: int, resample: Image.Resampling
+) -> Image.Image:
     return picture if picture.size == (width, height) else picture.resize((width, height), resample)
 
 

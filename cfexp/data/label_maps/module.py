@@ -1,4 +1,6 @@
-"""The part of a LightningDataModule that does not depend on which data set with layouts and labels it is."""
+"""The part of a LightningDataModule that does not depend on which data set with layouts and labels
+it is.
+"""
 
 import contextlib
 import math
@@ -35,21 +37,27 @@ _PARTS: dict[str | None, tuple[Part, ...]] = {
 
 
 class LayoutDataModule(QueryDataModule):
-    """Loaders over the records of three parts; a subclass says which records, regions and classes there are.
+    """Loaders over the records of three parts; a subclass says which records, regions and classes
+    there are.
 
-    A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and gives `records`,
-    `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share of training images that are mirrored.
-    `max_test_images`: test on, and explain, the first so many images; None = all. `predict_part`: which part is
-    explained, in its fixed order. `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or
-    `skip` the image and count it (in training the next one comes in its place, so that no batch is smaller); a list of
-    the data set that is damaged is an InputError in any case. The order of training is a function of (`seed`, epoch).
-    Raises InputError for settings out of range.
+    A subclass sets `region_names`, `class_names`, `mirrored_labels` and `mirrored_regions`, and
+    gives `records`, `reader` and `fingerprint`. `image_size`: (H, W). `horizontal_flip`: the share
+    of training images that are mirrored. `max_test_images`: test on, and explain, the first so many
+    images; None = all. `predict_part`: which part is explained, in its fixed order.
+    `on_bad_sample`: `raise` InputError at a file that is missing or cannot be read, or `skip` the
+    image and count it (in training the next one comes in its place, so that no batch is smaller); a
+    list of the data set that is damaged is an InputError in any case. The order of training is a
+    function of (`seed`, epoch). Raises InputError for settings out of range.
     """
 
     looks: Looks | None = None  # what label maps of these regions look like
-    trains_all_labels = False  # whether they were chosen to be trained on, as attributes are; of actions some are
+    trains_all_labels = (
+        False  # whether they were chosen to be trained on, as attributes are; of actions some are
+    )
     class_names: tuple[str, ...] = ()  # K names of the labels
-    mirrored_labels: tuple[int, ...] | None = None  # which label takes the place of each in a mirrored image
+    mirrored_labels: tuple[int, ...] | None = (
+        None  # which label takes the place of each in a mirrored image
+    )
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
     def __init__(
@@ -76,12 +84,20 @@ class LayoutDataModule(QueryDataModule):
         if max_test_images is not None:
             check_at_least(1, max_test_images=max_test_images)
         if type(horizontal_flip) not in (int, float) or not 0 <= horizontal_flip <= 1:
-            raise InputError(f"data.horizontal_flip must be a share in [0, 1], got {horizontal_flip!r}")
+            raise InputError(
+                f"data.horizontal_flip must be a share in [0, 1], got {horizontal_flip!r}"
+            )
         if predict_part not in get_args(Part):
-            raise InputError(f"data.predict_part must be one of {', '.join(get_args(Part))}, got {predict_part!r}")
+            raise InputError(
+                f"data.predict_part must be one of {', '.join(get_args(Part))}, got {predict_part!r}"
+            )
         check_on_bad_sample(on_bad_sample)
         self.image_size = (height, width)
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.batch_size, self.eval_batch_size, self.num_workers = (
+            batch_size,
+            eval_batch_size,
+            num_workers,
+        )
         self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
@@ -90,7 +106,9 @@ class LayoutDataModule(QueryDataModule):
         self._looked = False
 
     def records(self, part: Part) -> list[LayoutRecord]:
-        """The images of a part, in their fixed order; raises InputError for whatever is wrong with the files."""
+        """The images of a part, in their fixed order; raises InputError for whatever is wrong with
+        the files.
+        """
         raise NotImplementedError
 
     @property
@@ -112,7 +130,8 @@ class LayoutDataModule(QueryDataModule):
         return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
 
     def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
-        """What the data set itself has as an image's label map, where `layouts` are predicted ones; None = nothing.
+        """What the data set itself has as an image's label map, where `layouts` are predicted ones;
+        None = nothing.
 
         Raises InputError for files that cannot be read.
         """
@@ -125,9 +144,15 @@ class LayoutDataModule(QueryDataModule):
             with contextlib.suppress(InputError):  # which is met when it is read
                 image, layout = self.reader.image(record), self.reader.label_map(record)
                 seen.append(
-                    Seen(str(record.image), str(record.label_map), content_of(image, layout, len(self.region_names)))
+                    Seen(
+                        str(record.image),
+                        str(record.label_map),
+                        content_of(image, layout, len(self.region_names)),
+                    )
                 )
-                with Image.open(BytesIO(self.reader.content(record))) as picture:  # before it is cropped
+                with Image.open(
+                    BytesIO(self.reader.content(record))
+                ) as picture:  # before it is cropped
                     sizes[str(record.image)] = picture.size
         say_first(sizes, self.size_problem, first_look(seen, self.looks, self.region_names))
 
@@ -142,7 +167,9 @@ class LayoutDataModule(QueryDataModule):
             if part == "test" and self.max_test_images is not None:
                 records = records[: self.max_test_images]
             if not records and part != "val":
-                raise InputError(f"{type(self).__name__}: its {part} part has no image (README, Data sets)")
+                raise InputError(
+                    f"{type(self).__name__}: its {part} part has no image (README, Data sets)"
+                )
             self._datasets[part] = LayoutDataset(
                 records,
                 self.reader,
@@ -155,7 +182,9 @@ class LayoutDataModule(QueryDataModule):
         return self._datasets[part]
 
     def train_dataloader(self) -> DataLoader[ImageBatch]:
-        """Shuffled and mirrored; the last incomplete batch is dropped. Raises InputError if that leaves none."""
+        """Shuffled and mirrored; the last incomplete batch is dropped. Raises InputError if that
+        leaves none.
+        """
         dataset = self.dataset("train")
         trainer = self.trainer
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
@@ -164,7 +193,9 @@ class LayoutDataModule(QueryDataModule):
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
             raise InputError(f"data.batch_size={self.batch_size} {problem}")
-        return self._loader(Replacing(dataset), batch_size=self.batch_size, sampler=sampler, drop_last=True)
+        return self._loader(
+            Replacing(dataset), batch_size=self.batch_size, sampler=sampler, drop_last=True
+        )
 
     def val_dataloader(self) -> DataLoader[ImageBatch] | list[DataLoader[ImageBatch]]:
         """The validation part in its fixed order; none if it is empty."""
@@ -181,9 +212,15 @@ class LayoutDataModule(QueryDataModule):
     def predict_dataloader(self) -> DataLoader[ImageBatch]:
         """The part that is explained, in its fixed order, less what was left out."""
         dataset = self.dataset(self.predict_part)
-        count = len(dataset) if self.max_test_images is None else min(len(dataset), self.max_test_images)
+        count = (
+            len(dataset)
+            if self.max_test_images is None
+            else min(len(dataset), self.max_test_images)
+        )
         left = [index for index in range(count) if index not in self._left_out]
-        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
+        return self._loader(
+            dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer)
+        )
 
     @property
     def facts(self) -> dict[str, int]:

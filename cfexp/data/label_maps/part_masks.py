@@ -15,20 +15,26 @@ from cfexp.errors import InputError
 from cfexp.worlds.face_names import PARTS, REGIONS
 
 # For `PngLayouts`: a label map's values are the regions themselves, and there are no others.
-REGION_OF_VALUE: NDArray[np.uint8] = np.where(np.arange(256) < len(REGIONS), np.arange(256), NO_REGION).astype(np.uint8)
+REGION_OF_VALUE: NDArray[np.uint8] = np.where(
+    np.arange(256) < len(REGIONS), np.arange(256), NO_REGION
+).astype(np.uint8)
 
 
 class PartMasks(PngLayouts):
-    """Reads `{k:05d}_{part}.png` beside a record's `label_map`, `{k:05d}.png`, as one label map of 19 regions.
+    """Reads `{k:05d}_{part}.png` beside a record's `label_map`, `{k:05d}.png`, as one label map of
+    19 regions.
 
-    The parts are painted in the order of `PARTS`: a later one covers an earlier, and what none covers is background.
+    The parts are painted in the order of `PARTS`: a later one covers an earlier, and what none
+    covers is background.
     """
 
     def __init__(self, cache: LabelMapCache) -> None:
         super().__init__(REGION_OF_VALUE, unlabeled=0, cache=cache)
 
     def mask_files(self, path: Path) -> list[MaskFile]:
-        """The files of the parts that there are; raises InputError where there is none, or one cannot be read."""
+        """The files of the parts that there are; raises InputError where there is none, or one
+        cannot be read.
+        """
         found, stem = [], str(path.with_suffix(""))
         for region, name in enumerate(PARTS, start=1):
             part = f"{stem}_{name}.png"
@@ -38,14 +44,18 @@ class PartMasks(PngLayouts):
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise InputError(f"{part}: cannot be read ({error.strerror}); {OFFICIAL_REMEDY}") from None
+                raise InputError(
+                    f"{part}: cannot be read ({error.strerror}); {OFFICIAL_REMEDY}"
+                ) from None
         if not found:
             problem = f"no mask of any part: expected {path.stem}_skin.png and others"
             raise InputError(f"{path.parent}: {problem}; {OFFICIAL_REMEDY}")
         return found
 
     def decode(self, files: Sequence[MaskFile]) -> Image.Image:
-        """The parts composed; raises InputError for parts that cannot be read or do not fit each other."""
+        """The parts composed; raises InputError for parts that cannot be read or do not fit each
+        other.
+        """
         return Image.fromarray(compose(files))
 
     def is_slow(self, files: Sequence[MaskFile], size: tuple[int, int]) -> bool:
@@ -62,13 +72,17 @@ def compose(parts: Sequence[MaskFile]) -> NDArray[np.uint8]:
         between = (mask != 0) & (mask != 255)
         if between.any():
             wrong = int(mask[between][0])
-            raise InputError(f"{part.path}: a part's mask must be 0 or 255 everywhere, got {wrong}; {OFFICIAL_REMEDY}")
+            raise InputError(
+                f"{part.path}: a part's mask must be 0 or 255 everywhere, got {wrong}; {OFFICIAL_REMEDY}"
+            )
         if label_map is None:
             label_map = np.zeros(mask.shape, dtype=np.uint8)
         if mask.shape != label_map.shape:
             first = Path(parts[0].path).name
             sizes = "{1}x{0}".format(*mask.shape), "{1}x{0}".format(*label_map.shape)
-            raise InputError(f"{part.path}: is {sizes[0]} pixels, {first} is {sizes[1]}; {OFFICIAL_REMEDY}")
+            raise InputError(
+                f"{part.path}: is {sizes[0]} pixels, {first} is {sizes[1]}; {OFFICIAL_REMEDY}"
+            )
         label_map[mask > 0] = part.region
     assert label_map is not None
     return label_map

@@ -27,11 +27,15 @@ MAX_ENLARGEMENT = 2
 UNSEEN_STRETCH = 1.01
 
 
-def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> tuple[Image.Image, str]:
-    """An image as the networks take it, RGB at `image_size` = (H, W), and in words what was done to it.
+def fit_image(
+    picture: Image.Image, image_size: Sequence[int], name: object
+) -> tuple[Image.Image, str]:
+    """An image as the networks take it, RGB at `image_size` = (H, W), and in words what was done to
+    it.
 
-    Turned as its EXIF data says; what is transparent lies over white; sides are resized each by itself, as those of
-    the data sets are. Raises InputError, which begins with `name`, for a mode of another kind and for too few pixels.
+    Turned as its EXIF data says; what is transparent lies over white; sides are resized each by
+    itself, as those of the data sets are. Raises InputError, which begins with `name`, for a mode
+    of another kind and for too few pixels.
     """
     rgb, made = upright_rgb(picture, name)
     (width, height), (model_height, model_width) = rgb.size, image_size
@@ -40,8 +44,14 @@ def fit_image(picture: Image.Image, image_size: Sequence[int], name: object) -> 
     if rgb.size != (model_width, model_height):
         stretch = width * model_height / (height * model_width)
         stretch = max(stretch, 1 / stretch)
-        told = f", its sides stretched by {stretch:.2f} against each other" if stretch > UNSEEN_STRETCH else ""
-        done.append(f"{'enlarged' if enlargement > 1 else 'reduced'} to {model_width}x{model_height}{told}")
+        told = (
+            f", its sides stretched by {stretch:.2f} against each other"
+            if stretch > UNSEEN_STRETCH
+            else ""
+        )
+        done.append(
+            f"{'enlarged' if enlargement > 1 else 'reduced'} to {model_width}x{model_height}{told}"
+        )
     return rgb.resize((model_width, model_height), Image.Resampling.BICUBIC), ", ".join(done)
 
 
@@ -56,18 +66,25 @@ def upright_rgb(picture: Image.Image, name: object) -> tuple[Image.Image, list[s
 
 
 def check_size(width: int, height: int, image_size: Sequence[int], name: object) -> float:
-    """By how much an image must be enlarged for networks of `image_size` = (H, W); raises InputError if too much."""
+    """By how much an image must be enlarged for networks of `image_size` = (H, W); raises
+    InputError if too much.
+    """
     model_height, model_width = image_size
     enlargement = max(model_width / max(width, 1), model_height / max(height, 1))
     if enlargement > MAX_ENLARGEMENT:
         least = f"{-(-model_width // MAX_ENLARGEMENT)}x{-(-model_height // MAX_ENLARGEMENT)}"
-        problem = f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
+        problem = (
+            f"is {width}x{height} pixels, too small for networks of {model_width}x{model_height}"
+        )
         raise InputError(f"{name}: {problem}; give at least {least}")
     return enlargement
 
 
-def fit_layout(layout: Image.Image, image: Image.Image, image_size: Sequence[int], name: object) -> Image.Image:
-    """A label map of a region a pixel, drawn over `image` as it looks (upright), at `image_size` = (H, W).
+def fit_layout(
+    layout: Image.Image, image: Image.Image, image_size: Sequence[int], name: object
+) -> Image.Image:
+    """A label map of a region a pixel, drawn over `image` as it looks (upright), at `image_size` =
+    (H, W).
 
     Raises InputError where it does not cover the same rectangle, at whatever size.
     """
@@ -75,16 +92,20 @@ def fit_layout(layout: Image.Image, image: Image.Image, image_size: Sequence[int
     # What one pixel more or less of the smaller picture explains is rounding.
     tolerance = max(width, height, *layout.size)
     if abs(layout.width * height - layout.height * width) > tolerance:
-        problem = f"is {layout.width}x{layout.height}, its image {width}x{height}: other proportions"
-        raise InputError(f"{name}: the label map {problem}; draw it over the upright image, at any scale")
+        problem = (
+            f"is {layout.width}x{layout.height}, its image {width}x{height}: other proportions"
+        )
+        raise InputError(
+            f"{name}: the label map {problem}; draw it over the upright image, at any scale"
+        )
     return layout.resize((image_size[1], image_size[0]), Image.Resampling.NEAREST)
 
 
 def drawn_regions(region_names: Sequence[str]) -> NDArray[np.uint8]:
     """(256,), the region that each value of a drawn label map stands for, as `PngLayouts` takes it.
 
-    The regions' own numbers, as BDD100k's train ids and CelebAMask-HQ's ids are; 255 is unlabeled where there is such a
-    region.
+    The regions' own numbers, as BDD100k's train ids and CelebAMask-HQ's ids are; 255 is unlabeled
+    where there is such a region.
     """
     regions = np.full(256, NO_REGION, dtype=np.uint8)
     regions[: len(region_names)] = np.arange(len(region_names))
@@ -117,19 +138,26 @@ class OwnImageReader(PngLayouts):
             return None
         return fit_layout(layout, self.picture(record.image), self.image_size, record.label_map)
 
-    def shown(self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def shown(
+        self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
         """(H, W), what was drawn; unlabeled where nothing was."""
         layout = self.label_map(record)
-        return np.full(image.size[::-1], self.unlabeled, np.uint8) if layout is None else np.asarray(layout)
+        return (
+            np.full(image.size[::-1], self.unlabeled, np.uint8)
+            if layout is None
+            else np.asarray(layout)
+        )
 
 
 class OwnImages(LayoutDataModule):
-    """Images of a user's own, to be explained by networks for another data set, whose regions and labels they have.
+    """Images of a user's own, to be explained by networks for another data set, whose regions and
+    labels they have.
 
-    images: files, or folders of them. data_set: whose image size, regions and labels; no file of it is read.
-    label_maps: a file for each image, or a folder of `{image's stem}.png`; None = to be predicted. fingerprint: what
-    the files held when they were first read; None = now. Raises InputError for what is not there, and for a data set
-    without layouts.
+    images: files, or folders of them. data_set: whose image size, regions and labels; no file of it
+    is read. label_maps: a file for each image, or a folder of `{image's stem}.png`; None = to be
+    predicted. fingerprint: what the files held when they were first read; None = now. Raises
+    InputError for what is not there, and for a data set without layouts.
     """
 
     def __init__(
@@ -140,7 +168,9 @@ class OwnImages(LayoutDataModule):
         fingerprint: str | None = None,
     ) -> None:
         if not isinstance(data_set, LayoutDataModule):
-            raise InputError(f"image= is for experiments that search in layouts, not for {type(data_set).__name__}")
+            raise InputError(
+                f"image= is for experiments that search in layouts, not for {type(data_set).__name__}"
+            )
         super().__init__(
             data_set.image_size,
             eval_batch_size=data_set.eval_batch_size,
@@ -189,7 +219,9 @@ class OwnImages(LayoutDataModule):
         drawn: list[tuple[Path | None, NDArray[np.float64]]] = []
         for record in self._records[: self.max_test_images]:
             try:
-                _, told = fit_image(self.reader.picture(record.image), self.image_size, record.image)
+                _, told = fit_image(
+                    self.reader.picture(record.image), self.image_size, record.image
+                )
                 label_map = self.reader.label_map(record)
             except InputError:
                 if self.on_bad_sample == "raise":
@@ -197,8 +229,13 @@ class OwnImages(LayoutDataModule):
                 continue
             done.setdefault(told, []).append(record.image)
             if label_map is not None:
-                drawn.append((record.label_map, bands_of(np.asarray(label_map), len(self.region_names))))
-        lines = [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+                drawn.append(
+                    (record.label_map, bands_of(np.asarray(label_map), len(self.region_names)))
+                )
+        lines = [
+            f"{first}{f' and {len(more)} more' if more else ''}: {told}"
+            for told, (first, *more) in done.items()
+        ]
         return lines + [line for path, bands in drawn for line in self._odd(path, bands)]
 
     def _odd(self, path: Path | None, bands: NDArray[np.float64]) -> list[str]:
@@ -207,7 +244,11 @@ class OwnImages(LayoutDataModule):
         if (bands.sum(1) > 0).sum() == 1:
             return [f"label_map={path}: holds one region only, {shown}"]
         order = None if self.looks is None else other_order(bands, self.looks, SURE_OF_ONE)
-        return [] if order is None else [f"label_map={path}: as it is read it shows {shown}; it looks like {order}"]
+        return (
+            []
+            if order is None
+            else [f"label_map={path}: as it is read it shows {shown}; it looks like {order}"]
+        )
 
 
 def image_files(images: Sequence[str]) -> list[Path]:
@@ -235,7 +276,9 @@ def _label_maps(given: Sequence[str], images: Sequence[Path]) -> list[Path]:
     if len(paths) == 1 and paths[0].is_dir():
         paths = [paths[0] / f"{image.stem}.png" for image in images]
     elif len(paths) != len(images):
-        raise InputError(f"label_map= must be one for each image: {len(paths)} for {len(images)}; or give a folder")
+        raise InputError(
+            f"label_map= must be one for each image: {len(paths)} for {len(images)}; or give a folder"
+        )
     for path in paths:
         if not path.is_file():
             raise InputError(f"label_map={path}: no such file")
@@ -247,7 +290,9 @@ def _upright(picture: Image.Image) -> tuple[Image.Image, bool]:
     try:
         turns = picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
         return (ImageOps.exif_transpose(picture), True) if turns else (picture, False)
-    except Exception:  # damaged EXIF data make Pillow raise nearly anything; the picture is as good without
+    except (
+        Exception
+    ):  # damaged EXIF data make Pillow raise nearly anything; the picture is as good without
         return picture, False
 
 
@@ -256,12 +301,18 @@ def _to_rgb(picture: Image.Image, name: object) -> tuple[Image.Image, list[str]]
     if picture.mode.startswith("I"):
         values: NDArray[Any] = np.asarray(picture)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise InputError(f"{name}: grey values must be of 8 or 16 bits, got {values.min()}..{values.max()}")
+            raise InputError(
+                f"{name}: grey values must be of 8 or 16 bits, got {values.min()}..{values.max()}"
+            )
         grey = (values / 257).round().astype(np.uint8)  # 65535 / 255
         return Image.fromarray(grey).convert("RGB"), ["16-bit grey made RGB"]
     if picture.mode not in EIGHT_BIT_MODES:
-        raise InputError(f"{name}: an image must have 8 or 16 bits a channel, got mode {picture.mode}")
+        raise InputError(
+            f"{name}: an image must have 8 or 16 bits a channel, got mode {picture.mode}"
+        )
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), [f"{picture.mode} over white"]
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB"), [
+            f"{picture.mode} over white"
+        ]
     return picture.convert("RGB"), [] if picture.mode == "RGB" else [f"{picture.mode} made RGB"]

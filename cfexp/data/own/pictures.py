@@ -1,4 +1,6 @@
-"""Images and label maps as a caller of the library gives them: tensors, arrays, PIL images or paths."""
+"""Images and label maps as a caller of the library gives them: tensors, arrays, PIL images or
+paths.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,26 +24,38 @@ _KINDS = "a path, a PIL image, an array or a tensor"
 class GivenPictures:
     """Reads what is given, and fits it to the networks.
 
-    region_names: of label maps. image_size: (H, W) of the networks. square: they are shown an image's centred square.
+    region_names: of label maps. image_size: (H, W) of the networks. square: they are shown an
+    image's centred square.
     """
 
-    def __init__(self, region_names: Sequence[str], image_size: Sequence[int], square: bool) -> None:
+    def __init__(
+        self, region_names: Sequence[str], image_size: Sequence[int], square: bool
+    ) -> None:
         self.image_size: tuple[int, int] = (image_size[0], image_size[1])
         self.square, self._reader = square, OwnImageReader(region_names, image_size)
 
     def image(self, image: Picture, name: str) -> Tensor:
         """(3, H, W) in [-1, 1], of the networks' size; raises InputError, which begins with `name`."""
         if isinstance(image, Tensor):
-            usable = image.ndim == 3 and len(image) == 3 and image.is_floating_point() and image.numel() > 0
+            usable = (
+                image.ndim == 3
+                and len(image) == 3
+                and image.is_floating_point()
+                and image.numel() > 0
+            )
             if not usable or not image.abs().amax() <= 1:  # nor is NaN
-                raise InputError(f"{name}: a tensor must be float (3, H, W) in [-1, 1], got {described(image)}")
+                raise InputError(
+                    f"{name}: a tensor must be float (3, H, W) in [-1, 1], got {described(image)}"
+                )
             if self.square:
                 image = _centred_square(image)
             check_size(image.shape[2], image.shape[1], self.image_size, name)
             if tuple(image.shape[1:]) == self.image_size:
                 return image.detach().float().cpu()
             image = image.detach().float().cpu()[None]
-            return F.interpolate(image, self.image_size, mode="bicubic", antialias=True).clamp(-1, 1)[0]
+            return F.interpolate(image, self.image_size, mode="bicubic", antialias=True).clamp(
+                -1, 1
+            )[0]
         picture, name = self._opened(image, name)
         if self.square:
             pixels = fit_own_square(picture, self.image_size[0], name)[0]
@@ -52,20 +66,30 @@ class GivenPictures:
     def label_maps(self, label_maps: Sequence[Picture], images: Sequence[Picture]) -> Tensor:
         """(B, H, W) int64, of the networks' size."""
         if len(label_maps) != len(images):
-            raise InputError(f"label_maps must be one for each image: {len(label_maps)} for {len(images)}")
+            raise InputError(
+                f"label_maps must be one for each image: {len(label_maps)} for {len(images)}"
+            )
         pairs = enumerate(zip(label_maps, images, strict=True))
-        return torch.stack([self._label_map(layout, image, f"label_maps[{k}]") for k, (layout, image) in pairs])
+        return torch.stack(
+            [self._label_map(layout, image, f"label_maps[{k}]") for k, (layout, image) in pairs]
+        )
 
     def _label_map(self, layout: Picture, image: Picture, name: str) -> Tensor:
         if isinstance(layout, np.ndarray) and layout.dtype.kind in "iu":
             layout = torch.from_numpy(layout.astype(np.int64))
         if isinstance(layout, np.ndarray):
-            raise InputError(f"{name}: an array must be whole numbers (H, W) of 0..255, got {described(layout)}")
+            raise InputError(
+                f"{name}: an array must be whole numbers (H, W) of 0..255, got {described(layout)}"
+            )
         if isinstance(layout, Tensor):
-            counts = not (layout.is_floating_point() or layout.is_complex() or layout.dtype == torch.bool)
+            counts = not (
+                layout.is_floating_point() or layout.is_complex() or layout.dtype == torch.bool
+            )
             usable = counts and layout.ndim == 2 and layout.numel() > 0
             if not usable or not 0 <= int(layout.min()) <= int(layout.max()) <= 255:
-                raise InputError(f"{name}: a tensor must be whole numbers (H, W) of 0..255, got {described(layout)}")
+                raise InputError(
+                    f"{name}: a tensor must be whole numbers (H, W) of 0..255, got {described(layout)}"
+                )
             picture = Image.fromarray(layout.to(torch.uint8).cpu().numpy())
         else:
             picture, name = self._opened(layout, name)
@@ -74,7 +98,9 @@ class GivenPictures:
             upright = Image.new("L", (image.shape[2], image.shape[1]))
         else:
             upright = self._opened(image, name)[0]
-        return torch.from_numpy(np.array(fit_layout(regions, upright, self.image_size, name))).long()
+        return torch.from_numpy(
+            np.array(fit_layout(regions, upright, self.image_size, name))
+        ).long()
 
     def _opened(self, given: Picture, name: str) -> tuple[Image.Image, str]:
         """The picture, and what messages call it."""
@@ -82,7 +108,9 @@ class GivenPictures:
             try:
                 given.load()
             except Exception as error:  # a damaged file makes Pillow raise nearly anything
-                raise InputError(f"{name}: the image cannot be read ({error or type(error).__name__})") from None
+                raise InputError(
+                    f"{name}: the image cannot be read ({error or type(error).__name__})"
+                ) from None
             return given, name
         if not isinstance(given, str | Path):
             raise InputError(f"{name}: expected {_KINDS}, got {type(given).__name__}")
@@ -124,7 +152,11 @@ def as_picture(image: Any, name: str) -> Any:
 def described(values: Tensor | NDArray[Any]) -> str:
     """Type, shape and range, or that it has none."""
     found = f"{values.dtype} {tuple(values.shape)}"
-    numbers = torch.as_tensor(values) if isinstance(values, Tensor) or values.dtype.kind in "fiub" else None
+    numbers = (
+        torch.as_tensor(values)
+        if isinstance(values, Tensor) or values.dtype.kind in "fiub"
+        else None
+    )
     if numbers is None or numbers.numel() == 0 or numbers.is_complex():
         return found
     if not numbers.isfinite().all():

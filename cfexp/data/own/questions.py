@@ -38,8 +38,9 @@ class Asked(NamedTuple):
 def fit_own_square(picture: Image.Image, size: int, name: object) -> tuple[NDArray[Any], str]:
     """An image as a VQA model takes it, (size, size, 3) uint8, and in words what was done to it.
 
-    Its centred square, as of the data sets' images; turned as its EXIF data says, what is transparent over white.
-    Raises InputError, which begins with `name`, for a mode of another kind and for too few pixels.
+    Its centred square, as of the data sets' images; turned as its EXIF data says, what is
+    transparent over white. Raises InputError, which begins with `name`, for a mode of another kind
+    and for too few pixels.
     """
     rgb, made = upright_rgb(picture, name)
     side = min(rgb.size)
@@ -51,12 +52,14 @@ def fit_own_square(picture: Image.Image, size: int, name: object) -> tuple[NDArr
 
 
 class OwnQuestions(QueryDataModule):
-    """Questions of a user's own, each about an image, to be explained by networks for a VQA data set.
+    """Questions of a user's own, each about an image, to be explained by networks for a VQA data
+    set.
 
-    images: files, or folders of them; each of `questions` is asked about each. table: a CSV file with the columns image
-    and question in place of both; its images lie beside it, where their paths are not absolute. data_set: whose image
-    size and vocabulary; no file of it is read but the vocabulary. fingerprint: what the files held when they were first
-    read; None = now. Raises InputError for what is not there.
+    images: files, or folders of them; each of `questions` is asked about each. table: a CSV file
+    with the columns image and question in place of both; its images lie beside it, where their
+    paths are not absolute. data_set: whose image size and vocabulary; no file of it is read but the
+    vocabulary. fingerprint: what the files held when they were first read; None = now. Raises
+    InputError for what is not there.
     """
 
     def __init__(
@@ -73,12 +76,17 @@ class OwnQuestions(QueryDataModule):
             asked = [" ".join(str(question).split()) for question in questions]
             if not all(asked):
                 raise InputError("question= is empty")
-            self.asked = [Asked(path, question) for path in image_files(images) for question in asked]
+            self.asked = [
+                Asked(path, question) for path in image_files(images) for question in asked
+            ]
         else:
             self.asked = list(_read_table(Path(table).expanduser()))
         stems = Counter(path.stem for path in dict.fromkeys(each.image for each in self.asked))
         # Two of one name are told apart by their whole paths.
-        self._image_ids = [each.image.stem if stems[each.image.stem] == 1 else str(each.image) for each in self.asked]
+        self._image_ids = [
+            each.image.stem if stems[each.image.stem] == 1 else str(each.image)
+            for each in self.asked
+        ]
         self._fingerprint = fingerprint
 
     def check(self) -> list[str]:
@@ -89,11 +97,16 @@ class OwnQuestions(QueryDataModule):
         done: dict[str, list[Path]] = {}
         for path in dict.fromkeys(each.image for each in self.asked):
             try:
-                done.setdefault(fit_own_square(_picture(path), self.data_set.image_size, path)[1], []).append(path)
+                done.setdefault(
+                    fit_own_square(_picture(path), self.data_set.image_size, path)[1], []
+                ).append(path)
             except InputError:
                 if self.data_set.on_bad_sample == "raise":
                     raise
-        return [f"{first}{f' and {len(more)} more' if more else ''}: {told}" for told, (first, *more) in done.items()]
+        return [
+            f"{first}{f' and {len(more)} more' if more else ''}: {told}"
+            for told, (first, *more) in done.items()
+        ]
 
     def check_words(self) -> list[str]:
         """What the vocabulary lacks of the questions, a line for each that has such a word.
@@ -108,9 +121,13 @@ class OwnQuestions(QueryDataModule):
                 lacks = f"none of its words is in the VQA model's vocabulary ({listed or 'it has none'})"
                 raise InputError(f"question={question!r}: {lacks}; {self._examples}")
             if unknown:
-                lines.append(f"question={question!r}: not in the VQA model's vocabulary, and read as unknown: {listed}")
+                lines.append(
+                    f"question={question!r}: not in the VQA model's vocabulary, and read as unknown: {listed}"
+                )
             if len(known) + len(unknown) > (most := self.data_set.max_question_length):
-                lines.append(f"question={question!r}: only its first {most} words are read (data.max_question_length)")
+                lines.append(
+                    f"question={question!r}: only its first {most} words are read (data.max_question_length)"
+                )
         return lines
 
     @property
@@ -125,7 +142,9 @@ class OwnQuestions(QueryDataModule):
         dataset = _Questions(self)
         left = [row for row in range(len(dataset)) if row not in self._left_out]
         share = ShareOf(left, self.trainer)
-        return make_loader(dataset, collate, 0, batch_size=self.data_set.eval_batch_size, sampler=share)
+        return make_loader(
+            dataset, collate, 0, batch_size=self.data_set.eval_batch_size, sampler=share
+        )
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -145,7 +164,9 @@ class OwnQuestions(QueryDataModule):
         digest = hashlib.sha256()
         for each in self.asked:
             held = each.image.read_bytes() if each.image.is_file() else b"-"
-            digest.update(hashlib.sha256(held).digest() + hashlib.sha256(each.question.encode()).digest())
+            digest.update(
+                hashlib.sha256(held).digest() + hashlib.sha256(each.question.encode()).digest()
+            )
         return digest.hexdigest()[:12]
 
     @property
@@ -154,7 +175,9 @@ class OwnQuestions(QueryDataModule):
         return {"data": type(self).__name__, "fingerprint": self.fingerprint, "palette": None}
 
     def describe(self, key: int) -> dict[str, Any]:
-        """What is stored beside an explanation: the image's name and the question. Nobody knows the right answer."""
+        """What is stored beside an explanation: the image's name and the question. Nobody knows the
+        right answer.
+        """
         return {"image_id": self._image_ids[key], "question": self.asked[key].question}
 
     @property
@@ -164,12 +187,21 @@ class OwnQuestions(QueryDataModule):
 
 
 class _Questions(Dataset[VQABatch]):
-    """The questions as batches of one row, or of none where the image cannot be read and such are skipped."""
+    """The questions as batches of one row, or of none where the image cannot be read and such are
+    skipped.
+    """
 
     def __init__(self, own: OwnQuestions) -> None:
         self._own, of = own.asked, own.data_set
-        self._size, self._vocabulary, self._longest = of.image_size, of.vocabulary, of.max_question_length
-        self._image = {path: number for number, path in enumerate(dict.fromkeys(each.image for each in self._own))}
+        self._size, self._vocabulary, self._longest = (
+            of.image_size,
+            of.vocabulary,
+            of.max_question_length,
+        )
+        self._image = {
+            path: number
+            for number, path in enumerate(dict.fromkeys(each.image for each in self._own))
+        }
         self._bad = BadSamples(len(self._own), of.on_bad_sample)
 
     def __len__(self) -> int:
@@ -186,12 +218,16 @@ class _Questions(Dataset[VQABatch]):
         image = torch.zeros(1, 3, self._size, self._size)
         try:
             pixels = fit_own_square(_picture(path), self._size, path)[0]
-            image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float().div_(127.5).sub_(1)[None]
+            image = (
+                torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float().div_(127.5).sub_(1)[None]
+            )
         except InputError as error:
             self._bad.meet(row, error)
         kept = self._bad.good([row]).tolist()
         words, length = words_of([question], self._vocabulary, self._longest)
-        answer, image_id, key = (torch.tensor([number])[kept] for number in (-1, self._image[path], row))
+        answer, image_id, key = (
+            torch.tensor([number])[kept] for number in (-1, self._image[path], row)
+        )
         text = (question,) if kept[0] else ()
         return VQABatch(image[kept], words[kept], length[kept], answer, image_id, key, text)
 
@@ -201,15 +237,21 @@ def _picture(path: Path) -> Image.Image:
 
 
 def _read_table(path: Path) -> Iterator[Asked]:
-    """The rows of a CSV file; raises InputError for one that cannot be read, is empty or lacks a column."""
+    """The rows of a CSV file; raises InputError for one that cannot be read, is empty or lacks a
+    column.
+    """
     if not path.is_file():
         raise InputError(f"questions={path}: no such file")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # as spreadsheets write it, with a mark in front
+        with path.open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # as spreadsheets write it, with a mark in front
             lines = csv.DictReader(file)
             if missing := [name for name in _COLUMNS if name not in (lines.fieldnames or ())]:
                 there = ", ".join(lines.fieldnames or ()) or "none"
-                raise InputError(f"questions={path}: there is no column {missing[0]!r} in its first line, but {there}")
+                raise InputError(
+                    f"questions={path}: there is no column {missing[0]!r} in its first line, but {there}"
+                )
             rows = [(lines.line_num, row) for row in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"questions={path} is no readable CSV file in UTF-8 ({error})") from None
@@ -218,7 +260,9 @@ def _read_table(path: Path) -> Iterator[Asked]:
     for line, row in rows:
         image, question = ((row[name] or "").strip() for name in _COLUMNS)
         if not image or not question:
-            raise InputError(f"questions={path}, line {line}: the {'question' if image else 'image'} is empty")
+            raise InputError(
+                f"questions={path}, line {line}: the {'question' if image else 'image'} is empty"
+            )
         place = path.parent / Path(image).expanduser()
         if not place.is_file():
             raise InputError(f"questions={path}, line {line}: no image at {place}")

@@ -21,12 +21,13 @@ from cfexp.errors import InputError
 
 
 class VQADataset(Dataset[VQABatch]):
-    """Questions, or with `group_by_image` images with all their questions, as items to be joined by `collate`.
+    """Questions, or with `group_by_image` images with all their questions, as items to be joined by
+    `collate`.
 
-    `questions` must be ordered by image_id, as `read_split` gives them. cache_images: read every picture now and keep
-    it as uint8. on_bad_sample: what becomes of a picture that is missing or cannot be read: `raise` InputError, now or
-    when it is read, or `skip` its questions, so that their batch is smaller or empty; `bad_samples` counts such
-    pictures.
+    `questions` must be ordered by image_id, as `read_split` gives them. cache_images: read every
+    picture now and keep it as uint8. on_bad_sample: what becomes of a picture that is missing or
+    cannot be read: `raise` InputError, now or when it is read, or `skip` its questions, so that
+    their batch is smaller or empty; `bad_samples` counts such pictures.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class VQADataset(Dataset[VQABatch]):
         self.files, self.split, self.image_size = ImageFiles.find(root / split), split, image_size
         self.text = [question.question for question in questions]
         self.question, self.question_length = words_of(self.text, vocabulary, max_question_length)
-        self.answer = torch.tensor([vocabulary.answer_id(question.multiple_choice_answer) for question in questions])
+        self.answer = torch.tensor(
+            [vocabulary.answer_id(question.multiple_choice_answer) for question in questions]
+        )
         self.question_id = torch.tensor([question.question_id for question in questions])
         image_ids = np.array([question.image_id for question in questions], dtype=np.int64)
         self.image_id = torch.from_numpy(image_ids)
@@ -92,39 +95,57 @@ class VQADataset(Dataset[VQABatch]):
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int]) -> list[VQABatch]:
-        """The rows of several items as one batch, each picture read once; DataLoader prefers this to __getitem__."""
-        rows = np.concatenate([np.arange(self._first_row[item], self._first_row[item + 1]) for item in items])
+        """The rows of several items as one batch, each picture read once; DataLoader prefers this
+        to __getitem__.
+        """
+        rows = np.concatenate(
+            [np.arange(self._first_row[item], self._first_row[item + 1]) for item in items]
+        )
         needed, picture_of_row = np.unique(self._picture_of_row[rows], return_inverse=True)
         pixels = self._read(needed) if self._cache is None else self._cache[needed]
         kept = self._bad.good(torch.from_numpy(needed)).numpy()[picture_of_row]
         rows, picture_of_row = rows[kept], picture_of_row[kept]
         image = pixels.float().div_(127.5).sub_(1)[picture_of_row]
-        columns = (self.question, self.question_length, self.answer, self.image_id, self.question_id)
+        columns = (
+            self.question,
+            self.question_length,
+            self.answer,
+            self.image_id,
+            self.question_id,
+        )
         question, length, answer, image_id, question_id = (column[rows] for column in columns)
         text = tuple(self.text[row] for row in rows)
         return [VQABatch(image, question, length, answer, image_id, question_id, text)]
 
     def _read(self, pictures: NDArray[np.int64]) -> Tensor:
-        """(P, 3, S, S) uint8, the (P,) pictures; bad ones, if they are to be skipped, are marked and left at 0."""
+        """(P, 3, S, S) uint8, the (P,) pictures; bad ones, if they are to be skipped, are marked
+        and left at 0.
+        """
         pixels = torch.zeros(len(pictures), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for position, picture in enumerate(pictures.tolist()):
             name = image_name(self.split, int(self._pictures[picture]))
             try:
-                pixels[position] = read_image(self.files.folder / name, self.image_size, self.files.content(name))
+                pixels[position] = read_image(
+                    self.files.folder / name, self.image_size, self.files.content(name)
+                )
             except InputError as error:
                 self._bad.meet(picture, error)
         return pixels
 
 
 def collate(items: list[VQABatch]) -> VQABatch:
-    """Join items of any number of rows, less the padding that no row needs: the question encoder steps over it."""
+    """Join items of any number of rows, less the padding that no row needs: the question encoder
+    steps over it.
+    """
     batch = items[0] if len(items) == 1 else _joined(items)
     if len(batch.question_length) == 0:
         return batch
     return batch._replace(question=batch.question[:, : int(batch.question_length.max())])
 
 
-def words_of(questions: Sequence[str], vocabulary: Vocabulary, longest: int) -> tuple[Tensor, Tensor]:
+def words_of(
+    questions: Sequence[str], vocabulary: Vocabulary, longest: int
+) -> tuple[Tensor, Tensor]:
     """The ids of N questions' words, padded to (N, longest), and (N,) how many words each has."""
     words, lengths = vocabulary.encode_all(questions, longest)
     return torch.from_numpy(words), torch.from_numpy(lengths)
@@ -132,6 +153,8 @@ def words_of(questions: Sequence[str], vocabulary: Vocabulary, longest: int) -> 
 
 def _joined(items: list[VQABatch]) -> VQABatch:
     columns: dict[str, Any] = {
-        name: torch.cat([getattr(item, name) for item in items]) for name in VQABatch._fields if name != "text"
+        name: torch.cat([getattr(item, name) for item in items])
+        for name in VQABatch._fields
+        if name != "text"
     }
     return VQABatch(**columns, text=tuple(chain.from_iterable(item.text for item in items)))

@@ -1,4 +1,6 @@
-"""`scene_graphs_SPLIT.json` of the embedded scenes: the truth of each scene, for metrics; no model reads it."""
+"""`scene_graphs_SPLIT.json` of the embedded scenes: the truth of each scene, for metrics; no model
+reads it.
+"""
 
 from math import isfinite
 from pathlib import Path
@@ -17,29 +19,40 @@ class SceneGraphObject(NamedTuple):
     color: str
     size: str
     box: tuple[float, float, float, float]  # x, y, width, height in pixels of the stored image
-    mask: dict[str, list[int]]  # COCO's uncompressed run lengths: what `cfexp.worlds.scenes.decode_mask` takes
+    mask: dict[
+        str, list[int]
+    ]  # COCO's uncompressed run lengths: what `cfexp.worlds.scenes.decode_mask` takes
 
 
-def read_scene_graph(path: Path, image_ids: dict[int, int]) -> tuple[dict[int, tuple[SceneGraphObject, ...]], Palette]:
+def read_scene_graph(
+    path: Path, image_ids: dict[int, int]
+) -> tuple[dict[int, tuple[SceneGraphObject, ...]], Palette]:
     """The objects that each question asks about, by question_id, and the palette.
 
-    `image_ids` maps the question_ids of the split to their images; a question of which the file says nothing is left
-    out. Raises InputError, in one line that names the file and the record.
+    `image_ids` maps the question_ids of the split to their images; a question of which the file
+    says nothing is left out. Raises InputError, in one line that names the file and the record.
     """
     document = read_json(path)
     palette = _palette(document.get("info"), path)
     records = records_of(document, path, "scenes")
-    scenes = {records.identity(i, "image_id"): _objects(records.nested(i, "objects")) for i in range(len(records))}
+    scenes = {
+        records.identity(i, "image_id"): _objects(records.nested(i, "objects"))
+        for i in range(len(records))
+    }
     asked = document.get("questions")
     if not isinstance(asked, dict):
-        raise InputError(f"{path}: questions must be an object, got {shown(asked)}; {OFFICIAL_REMEDY}")
+        raise InputError(
+            f"{path}: questions must be an object, got {shown(asked)}; {OFFICIAL_REMEDY}"
+        )
     found: dict[int, tuple[SceneGraphObject, ...]] = {}
     for question_id, image_id in image_ids.items():
         indices = asked.get(str(question_id), None)
         if indices is None:
             continue
         objects = scenes.get(image_id, ())
-        if not isinstance(indices, list) or not all(type(i) is int and 0 <= i < len(objects) for i in indices):
+        if not isinstance(indices, list) or not all(
+            type(i) is int and 0 <= i < len(objects) for i in indices
+        ):
             problem = f"must list some of the {len(objects)} objects of image_id {image_id}, got {shown(indices)}"
             raise InputError(f"{path}: questions['{question_id}'] {problem}; {OFFICIAL_REMEDY}")
         found[question_id] = tuple(objects[i] for i in indices)
@@ -48,7 +61,9 @@ def read_scene_graph(path: Path, image_ids: dict[int, int]) -> tuple[dict[int, t
 
 def _palette(info: Any, path: Path) -> Palette:
     colors = info.get("palette") if isinstance(info, dict) else None
-    if not isinstance(colors, dict) or not all(_are_counts(rgb, 3) and max(rgb) < 256 for rgb in colors.values()):
+    if not isinstance(colors, dict) or not all(
+        _are_counts(rgb, 3) and max(rgb) < 256 for rgb in colors.values()
+    ):
         problem = f"must map names to [r, g, b] in 0..255, got {shown(colors)}"
         raise InputError(f"{path}: info.palette {problem}; {OFFICIAL_REMEDY}")
     return {name: (rgb[0], rgb[1], rgb[2]) for name, rgb in colors.items()}
@@ -65,7 +80,9 @@ def _object(records: Records, index: int) -> SceneGraphObject:
         raise records.error(index, "box", f"must be four finite numbers, got {shown(box)}")
     sides, counts = mask.get("size"), mask.get("counts")
     if not _are_counts(sides, 2) or not _are_counts(counts) or sum(counts) != sides[0] * sides[1]:
-        problem = f"must hold size [H, W] and run-length counts that add up to H * W, got {shown(mask)}"
+        problem = (
+            f"must hold size [H, W] and run-length counts that add up to H * W, got {shown(mask)}"
+        )
         raise records.error(index, "mask", problem)
     return SceneGraphObject(shape, color, size, (box[0], box[1], box[2], box[3]), mask)
 

@@ -26,20 +26,27 @@ _MCB_TABLE = str.maketrans({**dict.fromkeys("?!'\"$:@(),.;"), "-": " ", "/": " "
 
 
 def tokenize_mcb(question: str) -> list[str]:
-    """The tokeniser named `mcb` of Cadene's vqa.pytorch, after Fukui et al. 2016: "What's this?" -> whats, this."""
+    """The tokeniser named `mcb` of Cadene's vqa.pytorch, after Fukui et al. 2016: "What's this?" ->
+    whats, this.
+    """
     return [word for word in question.lower().translate(_MCB_TABLE).split(" ") if word]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Word ids (0 = padding, 1 = words[0], ..., the last = UNK) and answer ids (0 = answers[0], ...)."""
+    """Word ids (0 = padding, 1 = words[0], ..., the last = UNK) and answer ids (0 = answers[0],
+    ...).
+    """
 
     words: tuple[str, ...]
     answers: tuple[str, ...]
 
     @classmethod
-    def build(cls, questions: Iterable[VQAQuestion], num_answers: int, min_word_count: int = 0) -> "Vocabulary":
-        """The words seen more than `min_word_count` times and the `num_answers` most frequent consensus answers.
+    def build(
+        cls, questions: Iterable[VQAQuestion], num_answers: int, min_word_count: int = 0
+    ) -> "Vocabulary":
+        """The words seen more than `min_word_count` times and the `num_answers` most frequent
+        consensus answers.
 
         Both are sorted by (count, string), descending, as the published vocabularies are (answers).
         """
@@ -58,7 +65,9 @@ class Vocabulary:
 
     @classmethod
     def cached(cls, path: Path, build: Callable[[], "Vocabulary"]) -> "Vocabulary":
-        """What `save` left at `path`, where that is whole; else built and, if it can be, left there."""
+        """What `save` left at `path`, where that is whole; else built and, if it can be, left
+        there.
+        """
         with contextlib.suppress(InputError):
             return cls.load(path)
         vocabulary = build()
@@ -73,16 +82,26 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """12 hexadecimal digits over the whole content: two vocabularies with the same digest number alike."""
+        """12 hexadecimal digits over the whole content: two vocabularies with the same digest
+        number alike.
+        """
         return hashlib.sha256(json.dumps([self.words, self.answers]).encode()).hexdigest()[:12]
 
     def encode(self, question: str, max_length: int) -> list[int]:
-        """The ids of the first `max_length` words, at least one: a question without a word reads as UNK."""
+        """The ids of the first `max_length` words, at least one: a question without a word reads as
+        UNK.
+        """
         unknown = len(self.words)
-        return [self._word_ids.get(word, unknown) for word in tokenize_mcb(question)[:max_length]] or [unknown]
+        return [
+            self._word_ids.get(word, unknown) for word in tokenize_mcb(question)[:max_length]
+        ] or [unknown]
 
-    def encode_all(self, questions: Sequence[str], max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The ids of N questions' words, padded to (N, max_length), and (N,) how many words each has."""
+    def encode_all(
+        self, questions: Sequence[str], max_length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of N questions' words, padded to (N, max_length), and (N,) how many words each
+        has.
+        """
         words = np.zeros((len(questions), max_length), dtype=np.int64)
         lengths = np.zeros(len(questions), dtype=np.int64)
         for row, question in enumerate(questions):
@@ -91,7 +110,9 @@ class Vocabulary:
         return words, lengths
 
     def split(self, question: str) -> tuple[list[str], list[str]]:
-        """The words of a question that the vocabulary knows, and those that it does not, in their order."""
+        """The words of a question that the vocabulary knows, and those that it does not, in their
+        order.
+        """
         words = tokenize_mcb(question)
         if self.words == (UNKNOWN_WORD,):  # who reads text knows what it knows
             return words, []
@@ -122,14 +143,20 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Read what `save` wrote; raises InputError for any other file, or one that was changed since."""
+        """Read what `save` wrote; raises InputError for any other file, or one that was changed
+        since.
+        """
         document = read_json(path, _REMEDY)
         for key, expected in (("format", _FORMAT), ("tokenizer", "mcb")):
             if document.get(key) != expected:
-                raise InputError(f"{path}: {key} must be {expected!r}, got {shown(document.get(key))}; {_REMEDY}")
+                raise InputError(
+                    f"{path}: {key} must be {expected!r}, got {shown(document.get(key))}; {_REMEDY}"
+                )
         words, answers = _strings(document, "words", path), _strings(document, "answers", path)
         if words[-1] != UNKNOWN_WORD:
-            raise InputError(f"{path}: words must end in {UNKNOWN_WORD!r}, got {shown(words[-1])}; {_REMEDY}")
+            raise InputError(
+                f"{path}: words must end in {UNKNOWN_WORD!r}, got {shown(words[-1])}; {_REMEDY}"
+            )
         vocabulary = cls(words, answers)
         if document.get("digest") != vocabulary.digest:
             problem = f"digest is {shown(document.get('digest'))}, the words and answers give {vocabulary.digest!r}"
@@ -153,7 +180,9 @@ def _strings(document: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
     """The non-empty list of distinct strings under `key`; raises InputError."""
     values = document.get(key)
     if not isinstance(values, list) or not values:
-        raise InputError(f"{path}: {key} must be a list of at least one string, got {shown(values)}; {_REMEDY}")
+        raise InputError(
+            f"{path}: {key} must be a list of at least one string, got {shown(values)}; {_REMEDY}"
+        )
     seen: set[str] = set()
     for index, value in enumerate(values):
         if not isinstance(value, str) or value in seen:

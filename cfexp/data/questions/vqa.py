@@ -1,4 +1,6 @@
-"""VQAv1 (Antol et al., ICCV 2015) or VQAv2 (Goyal et al., CVPR 2017), or the embedded scenes, as batches."""
+"""VQAv1 (Antol et al., ICCV 2015) or VQAv2 (Goyal et al., CVPR 2017), or the embedded scenes, as
+batches.
+"""
 
 import contextlib
 import logging
@@ -44,20 +46,22 @@ _log = logging.getLogger(__name__)
 
 
 class VQADataModule(QueryDataModule):
-    """Training questions of train2014, validation on its last `holdout_images` images by id, test on all of val2014.
+    """Training questions of train2014, validation on its last `holdout_images` images by id, test
+    on all of val2014.
 
-    `root`: a folder in VQAv1's layout or in VQAv2's; None = the embedded scenes of the parameters `world`, kept in
-    `cache_dir`. `train_question_types`: prefixes of the question types to train on; None = all. Training questions
-    whose consensus answer is not in the vocabulary are dropped (`dropped_questions` counts them); those to evaluate on
-    keep answer -1.
-    `group_by_image`: a training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
-    questions. `max_test_questions`: test on the first whole images (by id) that hold so many questions.
-    `vocabulary_path`: what explains or goes on training a VQA model must number words and answers as that model does;
-    None = built from the training part, whatever `train_question_types`.
-    `answers`: those of a VQA model that reads questions itself, in place of a vocabulary.
-    `on_bad_sample`: `raise` InputError at an image that is missing or cannot be read, or `skip` its questions and count
-    it (in training the next ones come in their place, so that no batch is smaller). The order of training is a function
-    of (`seed`, epoch). Raises InputError for settings out of range, and for whatever is wrong with the files.
+    `root`: a folder in VQAv1's layout or in VQAv2's; None = the embedded scenes of the parameters
+    `world`, kept in `cache_dir`. `train_question_types`: prefixes of the question types to train
+    on; None = all. Training questions whose consensus answer is not in the vocabulary are dropped
+    (`dropped_questions` counts them); those to evaluate on keep answer -1. `group_by_image`: a
+    training batch is all the questions of `images_per_batch` images, instead of `batch_size` single
+    questions. `max_test_questions`: test on the first whole images (by id) that hold so many
+    questions. `vocabulary_path`: what explains or goes on training a VQA model must number words
+    and answers as that model does; None = built from the training part, whatever
+    `train_question_types`. `answers`: those of a VQA model that reads questions itself, in place of
+    a vocabulary. `on_bad_sample`: `raise` InputError at an image that is missing or cannot be read,
+    or `skip` its questions and count it (in training the next ones come in their place, so that no
+    batch is smaller). The order of training is a function of (`seed`, epoch). Raises InputError for
+    settings out of range, and for whatever is wrong with the files.
     """
 
     asks_questions = True
@@ -85,24 +89,48 @@ class VQADataModule(QueryDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_at_least(1, image_size=image_size, num_answers=num_answers, max_question_length=max_question_length)
-        check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, images_per_batch=images_per_batch)
+        check_at_least(
+            1,
+            image_size=image_size,
+            num_answers=num_answers,
+            max_question_length=max_question_length,
+        )
+        check_at_least(
+            1,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            images_per_batch=images_per_batch,
+        )
         check_at_least(0, num_workers=num_workers, holdout_images=holdout_images, seed=seed)
         if max_test_questions is not None:
             check_at_least(1, max_test_questions=max_test_questions)
         check_on_bad_sample(on_bad_sample)
         if isinstance(train_question_types, str):
-            raise InputError(f"data.train_question_types must be a list of prefixes, got {train_question_types!r}")
+            raise InputError(
+                f"data.train_question_types must be a list of prefixes, got {train_question_types!r}"
+            )
         self.root = None if root is None else Path(root).expanduser()
         self.world = _scene_parameters(world)
         self.cache_dir = Path(cache_dir).expanduser()
-        self.image_size, self.num_answers, self.max_question_length = image_size, num_answers, max_question_length
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.image_size, self.num_answers, self.max_question_length = (
+            image_size,
+            num_answers,
+            max_question_length,
+        )
+        self.batch_size, self.eval_batch_size, self.num_workers = (
+            batch_size,
+            eval_batch_size,
+            num_workers,
+        )
         self.cache_images, self.holdout_images = cache_images, holdout_images
-        self.train_question_types = None if train_question_types is None else tuple(train_question_types)
+        self.train_question_types = (
+            None if train_question_types is None else tuple(train_question_types)
+        )
         self.group_by_image, self.images_per_batch = group_by_image, images_per_batch
         self.max_test_questions, self.seed = max_test_questions, seed
-        self.vocabulary_path = None if vocabulary_path is None else Path(vocabulary_path).expanduser()
+        self.vocabulary_path = (
+            None if vocabulary_path is None else Path(vocabulary_path).expanduser()
+        )
         self.answers = None if answers is None else tuple(answers)
         self.on_bad_sample = on_bad_sample
         self.dropped_questions = 0
@@ -119,11 +147,15 @@ class VQADataModule(QueryDataModule):
 
     @cached_property
     def data_set(self) -> str:
-        """What is read: VQAv1 or VQAv2, as the files are named and say; raises InputError for files of both."""
+        """What is read: VQAv1 or VQAv2, as the files are named and say; raises InputError for files
+        of both.
+        """
         return "embedded scenes" if self.root is None else find_version(self.root)
 
     def prepare_data(self) -> None:
-        """Write the embedded scenes, in one process; a real root is checked by `setup`, which knows what it needs."""
+        """Write the embedded scenes, in one process; a real root is checked by `setup`, which knows
+        what it needs.
+        """
         _ = self.folder
 
     def setup(self, stage: str | None = None) -> None:
@@ -138,7 +170,9 @@ class VQADataModule(QueryDataModule):
             self._look_at_first(self.dataset(_PARTS[stage][0]))
 
     def size_problem(self, size: tuple[int, int]) -> str | None:
-        """What is odd about an image of (W, H) pixels, whose centred square is shown; None = nothing."""
+        """What is odd about an image of (W, H) pixels, whose centred square is shown; None =
+        nothing.
+        """
         return enlarged(min(size) / self.image_size)
 
     def _look_at_first(self, dataset: VQADataset) -> None:
@@ -158,7 +192,11 @@ class VQADataModule(QueryDataModule):
     def dataset(self, part: Part) -> VQADataset:
         """The data set of one part, made on first use; raises InputError."""
         if part not in self._datasets:
-            questions = {"train": self._train_questions, "val": self._held_out, "test": self._test_questions}[part]()
+            questions = {
+                "train": self._train_questions,
+                "val": self._held_out,
+                "test": self._test_questions,
+            }[part]()
             self._datasets[part] = VQADataset(
                 self.folder,
                 "val2014" if part == "test" else "train2014",
@@ -181,13 +219,25 @@ class VQADataModule(QueryDataModule):
         sampler: EpochSampler[VQABatch] = EpochSampler(dataset, replicas, rank, self.seed)
         sampler.begin(trainer, self.batches_seen * size)
         if len(sampler) < size:
-            setting, things = ("images_per_batch", "images") if self.group_by_image else ("batch_size", "questions")
-            raise InputError(f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on")
+            setting, things = (
+                ("images_per_batch", "images")
+                if self.group_by_image
+                else ("batch_size", "questions")
+            )
+            raise InputError(
+                f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on"
+            )
         return self._loader(Replacing(dataset), batch_size=size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[VQABatch] | list[DataLoader[VQABatch]]:
-        """The held-out images of train2014, in the order of their ids; none if `holdout_images` is 0."""
-        return [] if self.holdout_images == 0 else self._loader(self.dataset("val"), batch_size=self.eval_batch_size)
+        """The held-out images of train2014, in the order of their ids; none if `holdout_images` is
+        0.
+        """
+        return (
+            []
+            if self.holdout_images == 0
+            else self._loader(self.dataset("val"), batch_size=self.eval_batch_size)
+        )
 
     def test_dataloader(self) -> DataLoader[VQABatch]:
         """val2014 in the order of (image_id, question_id)."""
@@ -197,19 +247,28 @@ class VQADataModule(QueryDataModule):
         return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     def predict_dataloader(self) -> DataLoader[VQABatch]:
-        """As the test loader, but each question once, however many processes there are, and none that is left out."""
+        """As the test loader, but each question once, however many processes there are, and none
+        that is left out.
+        """
         dataset = self.dataset("test")
-        left = [row for row, key in enumerate(dataset.question_id.tolist()) if key not in self._left_out]
-        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer))
+        left = [
+            row for row, key in enumerate(dataset.question_id.tolist()) if key not in self._left_out
+        ]
+        return self._loader(
+            dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer)
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words and answers: of `vocabulary_path` if that is given, else of the training images, from the cache."""
+        """The words and answers: of `vocabulary_path` if that is given, else of the training
+        images, from the cache.
+        """
         if self.answers is not None:
             return Vocabulary.of_answers(self.answers)
         if self.vocabulary_path is not None:
             return Vocabulary.load(self.vocabulary_path)
-        # So that explaining val2014 need not read train2014. The questions decide, and which of them train.
+        # So that explaining val2014 need not read train2014. The questions decide, and which of
+        # them train.
         kept = f"{self.fingerprint}-{self.holdout_images}-{self.num_answers}.json"
         return Vocabulary.cached(
             self.cache_dir / "vqa_vocabularies" / kept,
@@ -235,14 +294,28 @@ class VQADataModule(QueryDataModule):
     @property
     def question_types(self) -> tuple[str, ...]:
         """The question types of the splits that were read so far, sorted."""
-        return tuple(sorted({each.question_type for split in self._questions.values() for each in split.values()}))
+        return tuple(
+            sorted(
+                {
+                    each.question_type
+                    for split in self._questions.values()
+                    for each in split.values()
+                }
+            )
+        )
 
     def question(self, question_id: int) -> VQAQuestion:
-        """All that is known of a question of either split; raises InputError if there is none of this id."""
-        for split in sorted(SPLITS, key=lambda split: split not in self._questions):  # what was read already goes first
+        """All that is known of a question of either split; raises InputError if there is none of
+        this id.
+        """
+        for split in sorted(
+            SPLITS, key=lambda split: split not in self._questions
+        ):  # what was read already goes first
             if question_id in self._split(split):
                 return self._questions[split][question_id]
-        raise InputError(f"question_id {question_id} is in neither {' nor '.join(SPLITS)} of {self.folder}")
+        raise InputError(
+            f"question_id {question_id} is in neither {' nor '.join(SPLITS)} of {self.folder}"
+        )
 
     def describe(self, question_id: int) -> dict[str, Any]:
         """What is stored beside an explanation of this question."""
@@ -258,17 +331,25 @@ class VQADataModule(QueryDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """What is stored once beside the explanations of a run."""
-        known = {"data": type(self).__name__, "data_set": self.data_set, "fingerprint": self.fingerprint}
+        known = {
+            "data": type(self).__name__,
+            "data_set": self.data_set,
+            "fingerprint": self.fingerprint,
+        }
         return {**known, "palette": self.palette}
 
     def save_vocabulary(self, folder: Path) -> None:
-        """Write `vocabulary.json`: who uses a network trained on this data must number words and answers alike."""
+        """Write `vocabulary.json`: who uses a network trained on this data must number words and
+        answers alike.
+        """
         self.vocabulary.save(folder / "vocabulary.json")
 
     def truth_mask(self, question_id: int) -> NDArray[np.bool_] | None:
-        """(S, S) bool, where the objects asked about are in the batch's image; None if the files do not say.
+        """(S, S) bool, where the objects asked about are in the batch's image; None if the files do
+        not say.
 
-        All False where a question asks about something that is not there. Raises InputError for an unknown id.
+        All False where a question asks about something that is not there. Raises InputError for an
+        unknown id.
         """
         asked = self.question(question_id).asked
         if asked is None:
@@ -289,7 +370,9 @@ class VQADataModule(QueryDataModule):
             for other, known in self._questions.items():
                 if common := questions.keys() & known.keys():
                     problem = f"question_id {min(common)} is in both {other} and {split}"
-                    raise InputError(f"{self.folder}: {problem}; question ids must differ (README, Data sets)")
+                    raise InputError(
+                        f"{self.folder}: {problem}; question ids must differ (README, Data sets)"
+                    )
             self._questions[split] = questions
         return self._questions[split]
 
@@ -300,7 +383,9 @@ class VQADataModule(QueryDataModule):
         image_ids = sorted({question.image_id for question in questions})
         count = len(image_ids) - self.holdout_images
         if count < 1:
-            problem = f"leaves no image to train on: train2014 has {len(image_ids)} images with questions"
+            problem = (
+                f"leaves no image to train on: train2014 has {len(image_ids)} images with questions"
+            )
             raise InputError(f"data.holdout_images={self.holdout_images} {problem}; lower it")
         last = image_ids[count - 1]
         fit = [question for question in questions if question.image_id <= last]
@@ -311,16 +396,32 @@ class VQADataModule(QueryDataModule):
         if self.train_question_types is not None:
             prefixes = self.train_question_types
             present = {question.question_type for question in questions}
-            questions = [question for question in questions if question.question_type.startswith(prefixes)]
+            questions = [
+                question for question in questions if question.question_type.startswith(prefixes)
+            ]
             if not questions:
                 types = ", ".join(sorted(present))
-                raise InputError(f"data.train_question_types={list(prefixes)} matches no question; there are: {types}")
-        kept = [question for question in questions if self.vocabulary.answer_id(question.multiple_choice_answer) >= 0]
+                raise InputError(
+                    f"data.train_question_types={list(prefixes)} matches no question; there are: {types}"
+                )
+        kept = [
+            question
+            for question in questions
+            if self.vocabulary.answer_id(question.multiple_choice_answer) >= 0
+        ]
         self.dropped_questions = len(questions) - len(kept)
-        _log.info("%d of %d training questions have an answer in the vocabulary", len(kept), len(questions))
+        _log.info(
+            "%d of %d training questions have an answer in the vocabulary",
+            len(kept),
+            len(questions),
+        )
         if not kept:
-            source = self.vocabulary_path if self.vocabulary_path is not None else "data.num_answers"
-            raise InputError(f"none of the {len(questions)} training questions has an answer in {source}")
+            source = (
+                self.vocabulary_path if self.vocabulary_path is not None else "data.num_answers"
+            )
+            raise InputError(
+                f"none of the {len(questions)} training questions has an answer in {source}"
+            )
         return kept
 
     def _held_out(self) -> list[VQAQuestion]:

@@ -11,11 +11,21 @@ from cfexp.data.reading.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 
 # What zipfile raises for damaged, encrypted or oddly packed members.
-_UNREADABLE = (OSError, KeyError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Archive:
-    """The files of a zip by their names, in whatever folder of it they lie; each process opens its own."""
+    """The files of a zip by their names, in whatever folder of it they lie; each process opens its
+    own.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +46,9 @@ class Archive:
             raise self._unreadable(name, error) from None
 
     def head(self, name: str, count: int) -> bytes:
-        """The first bytes of a file's content, `count` at most; raises InputError where it cannot be read."""
+        """The first bytes of a file's content, `count` at most; raises InputError where it cannot
+        be read.
+        """
         archive, members = self._members()
         try:
             with archive.open(members[name]) as file:
@@ -46,7 +58,9 @@ class Archive:
 
     def _unreadable(self, name: str, error: Exception) -> InputError:
         reason = " ".join(str(error).split())
-        return InputError(f"{self.path / name}: cannot be read from the zip ({reason}); {OFFICIAL_REMEDY}")
+        return InputError(
+            f"{self.path / name}: cannot be read from the zip ({reason}); {OFFICIAL_REMEDY}"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for another process opens the zip itself."""
@@ -59,7 +73,9 @@ class Archive:
                 archive = zipfile.ZipFile(self.path)
             # A damaged directory makes zipfile raise more than its own error.
             except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise InputError(f"{self.path}: not a readable zip ({error}); {OFFICIAL_REMEDY}") from None
+                raise InputError(
+                    f"{self.path}: not a readable zip ({error}); {OFFICIAL_REMEDY}"
+                ) from None
             # A Mac's zip has a shadow of every file, `__MACOSX/._NAME`.
             names = (name for name in archive.namelist() if not name.startswith("__MACOSX/"))
             self._open = os.getpid(), archive, {name.rpartition("/")[2]: name for name in names}
@@ -99,7 +115,11 @@ class ImageFiles(NamedTuple):
     def find(cls, folder: Path) -> "ImageFiles":
         """`folder` itself, or where it is none and `folder.zip` is there that."""
         packed = folder.with_name(f"{folder.name}.zip")
-        return cls(folder, None) if folder.is_dir() or not packed.exists() else cls(packed, Archive(packed))
+        return (
+            cls(folder, None)
+            if folder.is_dir() or not packed.exists()
+            else cls(packed, Archive(packed))
+        )
 
     def names(self) -> Collection[str]:
         """The names of the files; raises InputError if they cannot be listed."""
@@ -110,7 +130,9 @@ class ImageFiles(NamedTuple):
         return read_content(self.folder / name) if self.archive is None else self.archive.read(name)
 
     def check(self, names: Collection[str], of: str, remedy: str = OFFICIAL_REMEDY) -> None:
-        """Raise InputError unless there is a file of every name, which is `of` something; no file is opened."""
+        """Raise InputError unless there is a file of every name, which is `of` something; no file
+        is opened.
+        """
         present = self.names()
         missing = [name for name in names if name not in present]
         if missing:
@@ -131,7 +153,9 @@ def list_names(folder: Path) -> Mapping[str, bool]:
         with os.scandir(folder) as entries:
             return {entry.name: entry.is_file() for entry in entries}
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}") from None
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); {OFFICIAL_REMEDY}"
+        ) from None
 
 
 def read_content(path: Path) -> bytes:
@@ -140,7 +164,9 @@ def read_content(path: Path) -> bytes:
 
 
 def read_head(path: Path, count: int) -> bytes:
-    """The first bytes of a file, `count` at most, or with -1 all; raises InputError where it is missing or no file."""
+    """The first bytes of a file, `count` at most, or with -1 all; raises InputError where it is
+    missing or no file.
+    """
     try:
         with path.open("rb") as file:
             return file.read(count)

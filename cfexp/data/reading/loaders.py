@@ -17,19 +17,21 @@ BatchT = TypeVar("BatchT")
 class EpochSampler(DistributedSampler[BatchT]):
     """Shuffles by (seed, epoch), each process its own share, and may begin amid an epoch.
 
-    For one process too: a run resumed at epoch k sees what an undisturbed one does. Lightning sets the epoch, and under
-    DDP leaves a DistributedSampler as it is.
+    For one process too: a run resumed at epoch k sees what an undisturbed one does. Lightning sets
+    the epoch, and under DDP leaves a DistributedSampler as it is.
     """
 
     def __init__(self, dataset: Dataset[BatchT], replicas: int, rank: int, seed: int) -> None:
-        # torch shuffles by seed + epoch; the shift keeps the epochs of one seed apart from those of the next.
+        # torch shuffles by seed + epoch; the shift keeps the epochs of one seed apart from those of
+        # the next.
         super().__init__(dataset, replicas, rank, shuffle=True, seed=seed << 16, drop_last=True)
         self._seen = 0  # items of the epoch that comes first
 
     def begin(self, trainer: Trainer | None, seen: int) -> None:
         """Begin with the trainer's epoch, after so many items of it that were seen.
 
-        Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first indices.
+        Lightning 2.6 sets the epoch of a resumed run after worker processes were given their first
+        indices.
         """
         self.set_epoch(0 if trainer is None else trainer.current_epoch)
         self._seen = seen
@@ -42,9 +44,14 @@ class EpochSampler(DistributedSampler[BatchT]):
 
 
 def make_loader(
-    dataset: Dataset[BatchT], collate: Callable[[list[BatchT]], BatchT | ImageParcel], num_workers: int, **order: Any
+    dataset: Dataset[BatchT],
+    collate: Callable[[list[BatchT]], BatchT | ImageParcel],
+    num_workers: int,
+    **order: Any,
 ) -> DataLoader[BatchT]:
-    """Batches in some order (batch_size, sampler, ... of `DataLoader`); worker processes stay from epoch to epoch."""
+    """Batches in some order (batch_size, sampler, ... of `DataLoader`); worker processes stay from
+    epoch to epoch.
+    """
     return SkippingLoader(
         dataset,
         collate_fn=collate,
@@ -56,10 +63,11 @@ def make_loader(
 
 
 class ShareOf(DistributedSampler[Any]):
-    """A process's share of `rows` in their order, every k-th of k processes: each row once, where torch repeats some.
+    """A process's share of `rows` in their order, every k-th of k processes: each row once, where
+    torch repeats some.
 
-    Of fewer rows than processes some have none, or with `never_none` the first. It is a DistributedSampler so that
-    Lightning leaves it as it is.
+    Of fewer rows than processes some have none, or with `never_none` the first. It is a
+    DistributedSampler so that Lightning leaves it as it is.
     """
 
     def __init__(self, rows: Collection[int], trainer: Any, never_none: bool = False) -> None:

@@ -33,7 +33,9 @@ def read_json(path: Readable, remedy: str = OFFICIAL_REMEDY) -> dict[str, Any]:
     """
     document = read_any_json(path, remedy)
     if not isinstance(document, dict):
-        raise InputError(f"{path}: the top level must be an object, got {shown(document)}; {remedy}")
+        raise InputError(
+            f"{path}: the top level must be an object, got {shown(document)}; {remedy}"
+        )
     return document
 
 
@@ -75,7 +77,9 @@ class Records:
         return InputError(f"{self.path}: {place} {problem}; {OFFICIAL_REMEDY}")
 
     def get(self, index: int, key: str, kind: type) -> Any:
-        """The value under `key`, whose type is `kind` itself, so that true is no integer; raises InputError."""
+        """The value under `key`, whose type is `kind` itself, so that true is no integer; raises
+        InputError.
+        """
         row = self.rows[index]
         if type(row) is not dict:
             raise self.error(index, "", f"must be an object, got {shown(row)}")

@@ -1,4 +1,6 @@
-"""What becomes of samples whose files cannot be read (`data.on_bad_sample`): an error, or counted and left out."""
+"""What becomes of samples whose files cannot be read (`data.on_bad_sample`): an error, or counted
+and left out.
+"""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,10 +81,12 @@ class _Readable(Protocol[BatchT]):
 
 
 class Replacing(Dataset[BatchT]):
-    """The items of `whole`, as a training takes them: in place of one that cannot be read comes the next that can.
+    """The items of `whole`, as a training takes them: in place of one that cannot be read comes the
+    next that can.
 
-    So no batch of a training is smaller than the others: batch normalisation takes no single image. What comes in
-    place of an item depends on the files alone, so a training that goes on sees what an undisturbed one does.
+    So no batch of a training is smaller than the others: batch normalisation takes no single image.
+    What comes in place of an item depends on the files alone, so a training that goes on sees what
+    an undisturbed one does.
     """
 
     def __init__(self, whole: _Readable[BatchT]) -> None:
@@ -101,18 +105,25 @@ class Replacing(Dataset[BatchT]):
         if good.all():
             return found
         return self.whole.__getitems__(
-            [item if fine else self._next_good(item) for item, fine in zip(items, good.tolist(), strict=True)]
+            [
+                item if fine else self._next_good(item)
+                for item, fine in zip(items, good.tolist(), strict=True)
+            ]
         )
 
     def _next_good(self, item: int) -> int:
-        """The first item after this one, in a circle, that can be read; a mirrored one in place of a mirrored one."""
+        """The first item after this one, in a circle, that can be read; a mirrored one in place of
+        a mirrored one.
+        """
         turn, place = divmod(item, len(self))
         for step in range(1, len(self)):
             other = (place + step) % len(self) + turn * len(self)
             self.whole.__getitems__([other])
             if self.whole.good([other]).all():
                 return other
-        raise InputError(f"no image to train on can be read (data.on_bad_sample=skip); {OFFICIAL_REMEDY}")
+        raise InputError(
+            f"no image to train on can be read (data.on_bad_sample=skip); {OFFICIAL_REMEDY}"
+        )
 
 
 class _Skipping(Protocol):
@@ -129,7 +140,10 @@ def log_skipped(datasets: Mapping[Any, _Skipping], said: dict[Any, int]) -> None
             said[part] = dataset.bad_samples
             instead = "; in training the next one came in place of each" if part == "train" else ""
             _log.warning(
-                "%d images of the %s part were skipped: they cannot be read%s", dataset.bad_samples, part, instead
+                "%d images of the %s part were skipped: they cannot be read%s",
+                dataset.bad_samples,
+                part,
+                instead,
             )
 
 

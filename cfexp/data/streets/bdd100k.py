@@ -1,4 +1,6 @@
-"""BDD100k's 10k segmented images (Yu et al., CVPR 2020) with BDD-OIA's actions, or the embedded streets."""
+"""BDD100k's 10k segmented images (Yu et al., CVPR 2020) with BDD-OIA's actions, or the embedded
+streets.
+"""
 
 import hashlib
 import logging
@@ -25,12 +27,35 @@ from cfexp.worlds.streets import StreetParameters, cached_streets
 
 Source = Literal["segmentation", "classification"]
 REGIONS = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation"),
-    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "unlabeled"),
+    *(
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic_light",
+        "traffic_sign",
+        "vegetation",
+    ),
+    *(
+        "terrain",
+        "sky",
+        "person",
+        "rider",
+        "car",
+        "truck",
+        "bus",
+        "train",
+        "motorcycle",
+        "bicycle",
+        "unlabeled",
+    ),
 )
 UNLABELED = len(REGIONS) - 1  # 255 in the files
 SPLITS: tuple[Split, ...] = ("train", "val")
-# Heights of an image: 16:9 as shipped, 2:1 as the paper shows it and as the embedded streets are drawn.
+# Heights of an image: 16:9 as shipped, 2:1 as the paper shows it and as the embedded streets are
+# drawn.
 WIDTHS = (1.7, 2.1)
 _NAN = (float("nan"),) * len(ACTIONS)
 _log = logging.getLogger(__name__)
@@ -45,14 +70,17 @@ class SegmentationFolders(NamedTuple):
 
 
 class BDD100kDataModule(LayoutDataModule):
-    """Trains on the train split less its last `holdout_images`, which validate; tests on the val split, as the paper.
+    """Trains on the train split less its last `holdout_images`, which validate; tests on the val
+    split, as the paper.
 
-    `root`: BDD100k in its current or its old layout; None = the embedded streets of the parameters `world`, kept in
-    `cache_dir`. `oia_root`: where BDD-OIA's JSON files lie; None = in `root`, if they are there. Labels are joined by
-    file name; images that BDD-OIA does not know have NaN labels, or with `require_labels` are left out.
-    `source`: `segmentation` = the 10k images; `classification` = all of BDD-OIA's images (lastframe/data), which have
-    no masks. `layouts`: `ground_truth` masks, `none` (every pixel unlabeled), or a folder of predicted ones. Other
-    settings as in LayoutDataModule. Raises InputError for settings out of range, and for what is wrong with the files.
+    `root`: BDD100k in its current or its old layout; None = the embedded streets of the parameters
+    `world`, kept in `cache_dir`. `oia_root`: where BDD-OIA's JSON files lie; None = in `root`, if
+    they are there. Labels are joined by file name; images that BDD-OIA does not know have NaN
+    labels, or with `require_labels` are left out. `source`: `segmentation` = the 10k images;
+    `classification` = all of BDD-OIA's images (lastframe/data), which have no masks. `layouts`:
+    `ground_truth` masks, `none` (every pixel unlabeled), or a folder of predicted ones. Other
+    settings as in LayoutDataModule. Raises InputError for settings out of range, and for what is
+    wrong with the files.
     """
 
     region_names = REGIONS
@@ -78,7 +106,9 @@ class BDD100kDataModule(LayoutDataModule):
         if source not in get_args(Source):
             raise InputError(f"data.source must be segmentation or classification, got {source!r}")
         if not isinstance(layouts, str):
-            raise InputError(f"data.layouts must be ground_truth, none or a folder of masks, got {layouts!r}")
+            raise InputError(
+                f"data.layouts must be ground_truth, none or a folder of masks, got {layouts!r}"
+            )
         if root is None and oia_root is not None:
             if source != "classification":
                 raise InputError(
@@ -95,7 +125,9 @@ class BDD100kDataModule(LayoutDataModule):
 
     @cached_property
     def folder(self) -> Path:
-        """The folder in BDD100k's layout; the embedded streets are written now if they are not there."""
+        """The folder in BDD100k's layout; the embedded streets are written now if they are not
+        there.
+        """
         return self.root if self.root is not None else cached_streets(self.world, self.cache_dir)
 
     def prepare_data(self) -> None:
@@ -118,7 +150,9 @@ class BDD100kDataModule(LayoutDataModule):
         return reader
 
     def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
-        """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA alone."""
+        """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA
+        alone.
+        """
         if self.layouts in ("ground_truth", "none") or self.source != "segmentation":
             return None
         split: Split = "val" if record.image.parent.name == "val" else "train"
@@ -147,7 +181,9 @@ class BDD100kDataModule(LayoutDataModule):
 
     @cached_property
     def frames(self) -> dict[Split, dict[str, Frame]]:
-        """What BDD-OIA says, by split and stem; empty where its files are not there and need not be."""
+        """What BDD-OIA says, by split and stem; empty where its files are not there and need not
+        be.
+        """
         root = self.folder if self.oia_root is None else self.oia_root
         frames: dict[Split, dict[str, Frame]] = {}
         for split in SPLITS:
@@ -155,14 +191,20 @@ class BDD100kDataModule(LayoutDataModule):
             frames[split] = {} if path is None else read_frames(path)
         needed = self.oia_root is not None or self.require_labels or self.source == "classification"
         if needed and not any(frames.values()):
-            where = f"data.root={self.root}" if self.oia_root is None else f"data.oia_root={self.oia_root}"
+            where = (
+                f"data.root={self.root}"
+                if self.oia_root is None
+                else f"data.oia_root={self.oia_root}"
+            )
             expected = f"expected {root / 'train_25k_images_actions.json'}"
             raise InputError(f"BDD-OIA not found in {where}: {expected}. See README, Data sets")
         return frames
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash over names and sizes of the images and masks and the action files; or the streets' own key."""
+        """A short hash over names and sizes of the images and masks and the action files; or the
+        streets' own key.
+        """
         if self.root is None:
             return f"streets-{self.world.key}"
         digest = hashlib.sha256()
@@ -174,7 +216,9 @@ class BDD100kDataModule(LayoutDataModule):
             for record in records:
                 for path in (record.image, record.label_map):
                     if path is not None and path.exists():
-                        digest.update(f"{path.name} {path.stat().st_size} {record.labels}\n".encode())
+                        digest.update(
+                            f"{path.name} {path.stat().st_size} {record.labels}\n".encode()
+                        )
         return digest.hexdigest()[:12]
 
     def describe(self, key: int) -> dict[str, Any]:
@@ -188,18 +232,24 @@ class BDD100kDataModule(LayoutDataModule):
         return described if truth is None else {**described, "truth": truth}
 
     def truth(self, image_id: str) -> dict[str, Any] | None:
-        """What the embedded world says of an image; `pixels` of its lamps are indices into the batch's image.
+        """What the embedded world says of an image; `pixels` of its lamps are indices into the
+        batch's image.
 
         None for photographs.
         """
         scene = self._truths.get(image_id)
         if scene is None or scene["size"] == list(self.image_size):
             return scene
-        lamps = [{**lamp, "pixels": self._resized(lamp["pixels"], scene["size"])} for lamp in scene["lamps"]]
+        lamps = [
+            {**lamp, "pixels": self._resized(lamp["pixels"], scene["size"])}
+            for lamp in scene["lamps"]
+        ]
         return {**scene, "size": list(self.image_size), "lamps": lamps}
 
     def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
-        """(H, W) bool, the lamps that the decision of an embedded street hangs on; None for photographs."""
+        """(H, W) bool, the lamps that the decision of an embedded street hangs on; None for
+        photographs.
+        """
         scene = self.truth(self.explained(key).image_id)
         if scene is None:
             return None
@@ -236,15 +286,22 @@ class BDD100kDataModule(LayoutDataModule):
     def _segmentation(self, split: Split) -> list[LayoutRecord]:
         folders = find_segmentation(self.folder, split)
         images = _images(folders.images)
-        labels = {stem: frame.actions for stem in images if (frame := self._frame(stem)) is not None}
+        labels = {
+            stem: frame.actions for stem in images if (frame := self._frame(stem)) is not None
+        }
         if self.require_labels:
             _log.info("%d of %d %s images are in BDD-OIA", len(labels), len(images), split)
             images = {stem: path for stem, path in images.items() if stem in labels}
             if not images:
-                problem = f"none of the images is in BDD-OIA's files in {self.oia_root or self.folder}"
+                problem = (
+                    f"none of the images is in BDD-OIA's files in {self.oia_root or self.folder}"
+                )
                 raise InputError(f"{folders.images}: {problem}, and data.require_labels=true")
         masks = self._masks(split, list(images), folders)
-        return [LayoutRecord(stem, path, masks[stem], labels.get(stem, _NAN)) for stem, path in images.items()]
+        return [
+            LayoutRecord(stem, path, masks[stem], labels.get(stem, _NAN))
+            for stem, path in images.items()
+        ]
 
     def _classification(self, split: Split) -> list[LayoutRecord]:
         frames = self.frames[split]
@@ -255,14 +312,22 @@ class BDD100kDataModule(LayoutDataModule):
         missing = [frame.file_name for stem, frame in frames.items() if stem not in present]
         if missing and self.on_bad_sample == "raise":
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise InputError(f"{folder / missing[0]}: the image of an action is no file there{more}; {OFFICIAL_REMEDY}")
+            raise InputError(
+                f"{folder / missing[0]}: the image of an action is no file there{more}; {OFFICIAL_REMEDY}"
+            )
         stems = sorted(frames)
         masks = self._masks(split, stems, None)
         paths = {stem: present.get(stem, folder / frames[stem].file_name) for stem in stems}
-        return [LayoutRecord(stem, paths[stem], masks[stem], frames[stem].actions) for stem in stems]
+        return [
+            LayoutRecord(stem, paths[stem], masks[stem], frames[stem].actions) for stem in stems
+        ]
 
-    def _masks(self, split: Split, stems: list[str], folders: SegmentationFolders | None) -> dict[str, Path | None]:
-        """The mask of each image: the data set's own, a predicted one, or none; raises InputError if one is missing."""
+    def _masks(
+        self, split: Split, stems: list[str], folders: SegmentationFolders | None
+    ) -> dict[str, Path | None]:
+        """The mask of each image: the data set's own, a predicted one, or none; raises InputError
+        if one is missing.
+        """
         if self.layouts == "none" or (self.layouts == "ground_truth" and folders is None):
             return dict.fromkeys(stems)
         if self.layouts == "ground_truth":
@@ -277,16 +342,22 @@ class BDD100kDataModule(LayoutDataModule):
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
             remedy = OFFICIAL_REMEDY if self.layouts == "ground_truth" else PREDICTED_REMEDY
             problem = f"the mask of an image is no file there{more}; {remedy}"
-            raise InputError(f"{folder / (missing[0] + suffix)}: {problem}, or set data.on_bad_sample=skip")
+            raise InputError(
+                f"{folder / (missing[0] + suffix)}: {problem}, or set data.on_bad_sample=skip"
+            )
         return {stem: folder / (stem + suffix) for stem in stems}
 
 
 def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
-    """The folders of a split, in the current layout or in the old one; raises InputError if neither is there."""
+    """The folders of a split, in the current layout or in the old one; raises InputError if neither
+    is there.
+    """
     for base in (root, root / "bdd100k", root / "BDD" / "bdd100k"):
         current = base / "images" / "10k" / split
         if current.is_dir():
-            return SegmentationFolders(current, base / "labels" / "sem_seg" / "masks" / split, ".png")
+            return SegmentationFolders(
+                current, base / "labels" / "sem_seg" / "masks" / split, ".png"
+            )
         old = base / "seg" / "images" / split
         if old.is_dir():
             return SegmentationFolders(old, base / "seg" / "labels" / split, "_train_id.png")
@@ -298,12 +369,16 @@ def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
 def _images(folder: Path) -> dict[str, Path]:
     """The images of a folder by stem, in the order of their names; raises InputError."""
     # Folders of such names, too: they are met as images that cannot be read.
-    names = sorted(name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    names = sorted(
+        name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png"))
+    )
     images: dict[str, Path] = {}
     for name in names:
         stem = Path(name).stem
         if stem in images:
-            raise InputError(f"{folder / name}: {images[stem].name} has the same name; keep one of them")
+            raise InputError(
+                f"{folder / name}: {images[stem].name} has the same name; keep one of them"
+            )
         images[stem] = folder / name
     return images
 

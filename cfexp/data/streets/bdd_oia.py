@@ -1,9 +1,11 @@
-"""BDD-OIA (Xu et al., CVPR 2020): which actions are possible in a frame, and why, as its JSON files in circulation say.
+"""BDD-OIA (Xu et al., CVPR 2020): which actions are possible in a frame, and why, as its JSON files
+in circulation say.
 
-Two forms are read. The authors' `SPLIT_25k_images_actions.json` is `{"images": [{"file_name", "id"}], "annotations":
-[{"category": [forward, stop, left, right(, confuse)]}]}`, where an image's annotation is that at the position `id`;
-with it goes `SPLIT_25k_images_reasons.json`, a list of `{"file_name", "reason": [21 numbers]}`. The regrouped form is
-`{stem: {"actions": [4 numbers], "reason": [21 numbers]}}`. Reasons are joined by name: their order is not the images'.
+Two forms are read. The authors' `SPLIT_25k_images_actions.json` is `{"images": [{"file_name",
+"id"}], "annotations": [{"category": [forward, stop, left, right(, confuse)]}]}`, where an image's
+annotation is that at the position `id`; with it goes `SPLIT_25k_images_reasons.json`, a list of
+`{"file_name", "reason": [21 numbers]}`. The regrouped form is `{stem: {"actions": [4 numbers],
+"reason": [21 numbers]}}`. Reasons are joined by name: their order is not the images'.
 """
 
 from pathlib import Path
@@ -27,17 +29,20 @@ class Frame(NamedTuple):
 
 
 def find_actions(root: Path, split: Split) -> Path | None:
-    """The file of a split's actions under `root`, in either form and a usual folder; None if there is none."""
+    """The file of a split's actions under `root`, in either form and a usual folder; None if there
+    is none.
+    """
     names = (f"{split}_25k_images_actions.json", f"gt_4a_21r_{split}.json")
     paths = [root / folder / name for folder in _FOLDERS for name in names]
     return next((path for path in paths if path.exists()), None)
 
 
 def read_frames(path: Path) -> dict[str, Frame]:
-    """The frames of an actions file by stem, in its order, less those whose annotators were confused.
+    """The frames of an actions file by stem, in its order, less those whose annotators were
+    confused.
 
-    Reasons are read too, from the file itself or from the one beside it if that is there. Raises InputError, in one
-    line that names the file and the record, for whatever is wrong.
+    Reasons are read too, from the file itself or from the one beside it if that is there. Raises
+    InputError, in one line that names the file and the record, for whatever is wrong.
     """
     document = read_any_json(path)
     if not isinstance(document, dict) or not document:
@@ -46,7 +51,10 @@ def read_frames(path: Path) -> dict[str, Frame]:
         )
     if "images" not in document and "annotations" not in document:
         return _read_regrouped(path, document)
-    images, annotations = records_of(document, path, "images"), records_of(document, path, "annotations")
+    images, annotations = (
+        records_of(document, path, "images"),
+        records_of(document, path, "annotations"),
+    )
     if len(images) != len(annotations):
         problem = f"has {len(images)} images and {len(annotations)} annotations"
         raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
@@ -60,7 +68,9 @@ def read_frames(path: Path) -> dict[str, Frame]:
         if stem in seen:
             raise images.error(index, "file_name", f"{name} is there twice")
         if position >= len(annotations):
-            raise images.error(index, "id", f"{position} has no annotation: there are {len(annotations)}")
+            raise images.error(
+                index, "id", f"{position} has no annotation: there are {len(annotations)}"
+            )
         if position in taken:
             raise images.error(index, "id", f"{position} is that of images[{taken[position]}] too")
         seen.add(stem)
@@ -76,7 +86,9 @@ def _read_reasons(path: Path) -> dict[str, tuple[int, ...]]:
         return {}
     rows = read_any_json(path)
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: the top level must be a list of objects, got {shown(rows)}; {OFFICIAL_REMEDY}")
+        raise InputError(
+            f"{path}: the top level must be a list of objects, got {shown(rows)}; {OFFICIAL_REMEDY}"
+        )
     records = Records(path, "", rows)
     reasons: dict[str, tuple[int, ...]] = {}
     for index in range(len(records)):

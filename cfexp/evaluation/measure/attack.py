@@ -15,7 +15,16 @@ from torch import Tensor
 from cfexp.errors import InputError
 from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.disturbances import blur, jpeg
-from cfexp.evaluation.measure.base import Cell, Facts, Family, Measure, Members, Values, of_rows, rate
+from cfexp.evaluation.measure.base import (
+    Cell,
+    Facts,
+    Family,
+    Measure,
+    Members,
+    Values,
+    of_rows,
+    rate,
+)
 from cfexp.evaluation.run_folder import Record, RunFolder, from_pixels, to_pixels
 from cfexp.metrics.functional import edit_locality
 from cfexp.pixel_attack import projected_gradient, success_margin
@@ -41,8 +50,17 @@ class Attack(NamedTuple):
     """What is asked of a run, and by whom."""
 
     explained: Decide  # the model that the run explained
-    second: Decide | None  # one that was trained independently, for the same decision; None = see `no_second`
-    epsilons: Sequence[float] = (1, 2, 4, 8, 16, 32)  # of 255, ascending: the attack takes the first that suffices
+    second: (
+        Decide | None
+    )  # one that was trained independently, for the same decision; None = see `no_second`
+    epsilons: Sequence[float] = (
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+    )  # of 255, ascending: the attack takes the first that suffices
     num_steps: int = 40
     jpeg_qualities: Sequence[int] = (75, 50)
     blur_sigmas: Sequence[float] = (1.0,)  # pixels
@@ -53,7 +71,9 @@ class Attack(NamedTuple):
     def disturbances(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What pictures go through, by name."""
         return {
-            **{f"jpeg_{quality}": partial(jpeg, quality=quality) for quality in self.jpeg_qualities},
+            **{
+                f"jpeg_{quality}": partial(jpeg, quality=quality) for quality in self.jpeg_qualities
+            },
             **{f"blur_{sigma:g}": partial(blur, sigma=sigma) for sigma in self.blur_sigmas},
         }
 
@@ -71,13 +91,17 @@ class _Batch(NamedTuple):
         """(B,) whether a model decides images as was asked for."""
         with torch.no_grad():
             logits = decide(images, self.records)
-        found: NDArray[np.bool_] = (success_margin(logits, self.query_class, self.counter_class) > 0).numpy()
+        found: NDArray[np.bool_] = (
+            success_margin(logits, self.query_class, self.counter_class) > 0
+        ).numpy()
         return found
 
     def is_kept(self, decide: Decide, images: Tensor) -> NDArray[np.bool_]:
         """(B,) whether a model decides images as the explained one decided the queries."""
         with torch.no_grad():
-            kept: NDArray[np.bool_] = (decide(images, self.records).argmax(1) == self.query_class).numpy()
+            kept: NDArray[np.bool_] = (
+                decide(images, self.records).argmax(1) == self.query_class
+            ).numpy()
         return kept
 
 
@@ -128,13 +152,17 @@ def measures(attack: Attack) -> Family:
     return of_run
 
 
-def _attack(run: RunFolder, records: Sequence[Record], member: Members, attack: Attack) -> dict[str, dict[int, float]]:
+def _attack(
+    run: RunFolder, records: Sequence[Record], member: Members, attack: Attack
+) -> dict[str, dict[int, float]]:
     """By name of a measure, the value of each row that was asked about."""
     members = np.flatnonzero(member).tolist()
     rows = [row for row in members if has_something_to_explain(records[row])][: attack.max_queries]
     if not rows:
         return {}
-    batches = [_read(run, records, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    batches = [
+        _read(run, records, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)
+    ]
     _check_model(batches, attack)
     explained = [_counterfactuals(run, batch) for batch in batches]
     epsilon, attacked = _attack_until(batches, attack, wanted=_success_rate(explained))
@@ -151,16 +179,24 @@ def _attack(run: RunFolder, records: Sequence[Record], member: Members, attack: 
 def _read(run: RunFolder, records: Sequence[Record], rows: list[int]) -> _Batch:
     chosen = [records[row] for row in rows]
     query = run.images("query", [record["key"] for record in chosen])
-    classes = (torch.tensor([record[name] for record in chosen]) for name in ("query_class", "counter_class"))
+    classes = (
+        torch.tensor([record[name] for record in chosen])
+        for name in ("query_class", "counter_class")
+    )
     return _Batch(rows, chosen, query, *classes)
 
 
 def _counterfactuals(run: RunFolder, batch: _Batch) -> _Made:
     keys = [record["key"] for record in batch.records]
     success, in_float = (
-        np.array([record[name] for record in batch.records], dtype=bool) for name in ("stored_success", "success")
+        np.array([record[name] for record in batch.records], dtype=bool)
+        for name in ("stored_success", "success")
     )
-    start = batch.query if run.declaration.starts_from == "query" else run.images("reconstruction", keys)
+    start = (
+        batch.query
+        if run.declaration.starts_from == "query"
+        else run.images("reconstruction", keys)
+    )
     return _Made(COUNTERFACTUAL, start, run.images("counterfactual", keys), success, in_float)
 
 
@@ -172,10 +208,14 @@ def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
     same = np.concatenate([batch.is_kept(attack.explained, batch.query) for batch in batches])
     if (~same).mean() > MAX_DISAGREEMENT:
         problem = f"decides {(~same).sum()} of {len(same)} queries otherwise than the run says"
-        raise InputError(f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained")
+        raise InputError(
+            f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained"
+        )
 
 
-def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> tuple[float, list[_Made]]:
+def _attack_until(
+    batches: Sequence[_Batch], attack: Attack, wanted: float
+) -> tuple[float, list[_Made]]:
     """The first epsilon whose 8-bit images succeed on a share `wanted` of the queries, or the last;
     and the images.
     """
@@ -198,13 +238,18 @@ def _attack_until(batches: Sequence[_Batch], attack: Attack, wanted: float) -> t
     return epsilon, made
 
 
-def _judge(batch: _Batch, made: _Made, cause: Tensor, attack: Attack) -> Iterator[tuple[str, Values]]:
+def _judge(
+    batch: _Batch, made: _Made, cause: Tensor, attack: Attack
+) -> Iterator[tuple[str, Values]]:
     start = f"attack_{made.kind}_"
     yield f"{start}success", rate(made.success)
     yield f"{start}rounding", rate(made.success, among=made.in_float)
     if attack.second is not None:
         alike = batch.is_kept(attack.second, batch.query)
-        yield f"{start}transfer", rate(batch.succeeds(attack.second, made.images), among=made.success & alike)
+        yield (
+            f"{start}transfer",
+            rate(batch.succeeds(attack.second, made.images), among=made.success & alike),
+        )
     for name, disturb in attack.disturbances.items():
         survives = batch.succeeds(attack.explained, disturb(made.images))
         yield f"{start}{name}", rate(survives, among=made.success)
@@ -250,4 +295,11 @@ def _measure(name: str, values: Values | None) -> Measure:
         "inside": "successes with known causes",
         "mostly_inside": "successes with known causes",
     }
-    return Measure(name, of, "%", counted.get(what, "successes"), "mean" if what == "inside" else "rate", cell=cell)
+    return Measure(
+        name,
+        of,
+        "%",
+        counted.get(what, "successes"),
+        "mean" if what == "inside" else "rate",
+        cell=cell,
+    )

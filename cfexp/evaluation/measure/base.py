@@ -40,7 +40,9 @@ class Facts:
     data: Mapping[str, Any]  # what the data set says of all queries alike
     records: list[Record]  # (N), in the order of (image_id, key)
     declaration: Declaration
-    members: Mapping[str, Members]  # by group, the headline first; without the queries that are counted apart
+    members: Mapping[
+        str, Members
+    ]  # by group, the headline first; without the queries that are counted apart
     image_ids: NDArray[np.int64]  # (N,) numbers of the images
     era: Era = "2021"  # of the official VQA evaluator
 
@@ -101,7 +103,9 @@ class Chunk:
         """What a network makes of the queries and of what was made of them; it sees each picture
         once.
         """
-        query, made = (self._once((see, id(each)), partial(see, each)) for each in (self.query, self.made))
+        query, made = (
+            self._once((see, id(each)), partial(see, each)) for each in (self.query, self.made)
+        )
         return query, made
 
     def _once(self, key: tuple[object, int], make: Callable[[], Made]) -> Made:
@@ -168,7 +172,9 @@ class Measure(NamedTuple):
     # Of a rate each value is 0 or 100. Of a ratio, each pair is of the numbers whose means are
     # divided.
     kind: Literal["rate", "mean", "ratio", "distance", "pooled"] = "mean"
-    needs: Callable[[Facts], bool] = lambda facts: True  # what a run must have for this to mean anything
+    needs: Callable[[Facts], bool] = lambda facts: (
+        True
+    )  # what a run must have for this to mean anything
     also: tuple[str, ...] = ()  # FLOOR and SUCCESSES, of which the same number is made, too
     shown: Shown | None = None  # how it stands in the main table, and in that of a sweep
     is_telling: bool = False  # it tells an explanation from an attack: in the second table
@@ -190,8 +196,12 @@ class Measure(NamedTuple):
         """
         found = [self]
         for ending in self.also:
-            counted = self.counted.replace(QUERIES, "successes") if ending == SUCCESSES else self.counted
-            found.append(self._replace(name=self.name + ending, shown=None, counted=counted, ending=ending))
+            counted = (
+                self.counted.replace(QUERIES, "successes") if ending == SUCCESSES else self.counted
+            )
+            found.append(
+                self._replace(name=self.name + ending, shown=None, counted=counted, ending=ending)
+            )
         return found
 
 

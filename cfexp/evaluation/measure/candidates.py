@@ -28,7 +28,9 @@ def candidate_lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     def has_several(facts: Facts) -> bool:
         return facts.some_show(PICTURE.format(1))
 
-    return Measure("candidate_lpips", of_pairs, counted=COUNTED, needs=has_several, also=(SUCCESSES,))
+    return Measure(
+        "candidate_lpips", of_pairs, counted=COUNTED, needs=has_several, also=(SUCCESSES,)
+    )
 
 
 def candidate_code_cosine() -> Measure:
@@ -45,7 +47,9 @@ def candidate_code_cosine() -> Measure:
     def is_told(facts: Facts) -> bool:
         return facts.some_have(COLUMN)
 
-    return Measure("candidate_code_cosine", of_edits, counted=COUNTED, needs=is_told, also=(SUCCESSES,))
+    return Measure(
+        "candidate_code_cosine", of_edits, counted=COUNTED, needs=is_told, also=(SUCCESSES,)
+    )
 
 
 def _further(chunk: Chunk) -> list[Tensor]:

@@ -33,10 +33,21 @@ def measures() -> list[Measure]:
     """Whether the region that an edit changed most is a cause, and whether its lights turned
     wholly.
     """
-    region, lights = "successful searches with known causes", "successful searches that changed lights most which are"
+    region, lights = (
+        "successful searches with known causes",
+        "successful searches that changed lights most which are",
+    )
     return [
         Measure("causal_region", _causal, "%", region, "rate", needs=has_causes, is_telling=True),
-        Measure("lamps_turned", _turned, "%", f"{lights} a cause", "rate", needs=has_causes, is_telling=True),
+        Measure(
+            "lamps_turned",
+            _turned,
+            "%",
+            f"{lights} a cause",
+            "rate",
+            needs=has_causes,
+            is_telling=True,
+        ),
     ]
 
 
@@ -44,7 +55,11 @@ def targeted() -> list[Measure]:
     """Where only some regions may change: success by what they are to the decision, see
     `_targeted`.
     """
-    kinds = {"causal": "what turns the decision", "partial": "one of two causes of a stop", "other": "no cause"}
+    kinds = {
+        "causal": "what turns the decision",
+        "partial": "one of two causes of a stop",
+        "other": "no cause",
+    }
     return [
         Measure(
             *(
@@ -66,7 +81,10 @@ def _most_changed(chunk: Chunk) -> list[str | None]:
     moved, names = chunk.facts.declaration.region_column, chunk.facts.region_names
     return [
         names[int(np.argmax(record[moved.name]))]
-        if moved is not None and counts and record["stored_success"] and record.get("truth") is not None
+        if moved is not None
+        and counts
+        and record["stored_success"]
+        and record.get("truth") is not None
         else None
         for record, counts in zip(chunk.records, explained(chunk), strict=True)
     ]
@@ -74,7 +92,9 @@ def _most_changed(chunk: Chunk) -> list[str | None]:
 
 def _causal(chunk: Chunk) -> Values:
     regions = zip(chunk.records, _most_changed(chunk), strict=True)
-    return np.array([np.nan if each is None else 100.0 * _is_cause(record, each) for record, each in regions])
+    return np.array(
+        [np.nan if each is None else 100.0 * _is_cause(record, each) for record, each in regions]
+    )
 
 
 def _turned(chunk: Chunk) -> Values:
@@ -95,7 +115,9 @@ def _flips(chunk: Chunk, kind: str) -> Values:
     return np.array(
         [
             100.0 * record["stored_success"]
-            if counts and record.get("truth") is not None and _targeted(regions, record["truth"]) == kind
+            if counts
+            and record.get("truth") is not None
+            and _targeted(regions, record["truth"]) == kind
             else np.nan
             for record, counts in zip(chunk.records, explained(chunk), strict=True)
         ]

@@ -20,7 +20,9 @@ def measures(facts: Facts) -> Iterator[Measure]:
             yield Measure(column.name, values, "%", kind="rate", of_everyone=True)
         elif not column.by_region and column.summary != "none":
             unit = "%" if column.summary == "rate" else column.unit
-            yield Measure(column.name, values, unit, column.counted, column.summary, shown=column.shown)
+            yield Measure(
+                column.name, values, unit, column.counted, column.summary, shown=column.shown
+            )
 
 
 def column_values(chunk: Chunk, column: Column) -> Values:
@@ -32,6 +34,9 @@ def column_values(chunk: Chunk, column: Column) -> Values:
     if column.known_from is not None:
         values = np.where(values < column.known_from, np.nan, values)
     if column.successes_only:
-        successes = [has_something_to_explain(record) and record["stored_success"] for record in chunk.records]
+        successes = [
+            has_something_to_explain(record) and record["stored_success"]
+            for record in chunk.records
+        ]
         values = np.where(successes, values, np.nan)
     return 100 * values if column.summary == "rate" or column.counted_apart else values

@@ -34,13 +34,32 @@ def measures() -> list[Measure]:
             is_telling=True,
         ),
         Measure(
-            *("reconstruction_psnr", lambda chunk: psnr(chunk.query, chunk.reconstruction), "dB", "searches"),
+            *(
+                "reconstruction_psnr",
+                lambda chunk: psnr(chunk.query, chunk.reconstruction),
+                "dB",
+                "searches",
+            ),
             needs=from_reconstruction,
             is_telling=True,
         ),
-        Measure("reconstruction_kept", _kept, "%", "searches", "rate", needs=from_reconstruction, shown=kept),
         Measure(
-            *("success_kept", success_of_kept, "%", "searches whose reconstruction keeps the decision", "rate"),
+            "reconstruction_kept",
+            _kept,
+            "%",
+            "searches",
+            "rate",
+            needs=from_reconstruction,
+            shown=kept,
+        ),
+        Measure(
+            *(
+                "success_kept",
+                success_of_kept,
+                "%",
+                "searches whose reconstruction keeps the decision",
+                "rate",
+            ),
             needs=by_direction,
             shown=success,
         ),
@@ -58,7 +77,9 @@ def explained(chunk: Chunk) -> Members:
 
 def success_of_kept(chunk: Chunk) -> Values:
     """Success of those that there is anything to explain of."""
-    return rate(np.array([record["stored_success"] for record in chunk.records]), among=explained(chunk))
+    return rate(
+        np.array([record["stored_success"] for record in chunk.records]), among=explained(chunk)
+    )
 
 
 def _kept(chunk: Chunk) -> Values:

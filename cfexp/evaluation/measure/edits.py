@@ -16,20 +16,46 @@ def flipped(chunk: Chunk) -> Members:
 
 
 def measures() -> Family:
-    """Of every explanation: flips and successes; of those with a truth mask, how much of the edit is inside."""
+    """Of every explanation: flips and successes; of those with a truth mask, how much of the edit
+    is inside.
+    """
     return lambda facts: of_declared(facts.declaration)
 
 
 def of_declared(declaration: Declaration) -> list[Measure]:
     """The same, of a run whose explainer declares that."""
-    # The edit of a reconstruction is mostly what that loses of the query: not among what people look at first.
+    # The edit of a reconstruction is mostly what that loses of the query: not among what people
+    # look at first.
     starts_from_query = declaration.starts_from == "query"
-    inside = Shown("% edit\ninside", panel="of the edit inside the object, %") if starts_from_query else None
+    inside = (
+        Shown("% edit\ninside", panel="of the edit inside the object, %")
+        if starts_from_query
+        else None
+    )
     return [
         Measure("flip_rate", lambda chunk: rate(flipped(chunk)), "%", kind="rate"),
-        Measure("success_float", lambda chunk: _recorded(chunk, "success"), "%", kind="rate", is_telling=True),
-        Measure("success_stored", lambda chunk: _recorded(chunk, "stored_success"), "%", kind="rate", is_telling=True),
-        Measure("edit_locality", lambda chunk: chunk.once(_locality), "%", MASKED, shown=inside, is_telling=True),
+        Measure(
+            "success_float",
+            lambda chunk: _recorded(chunk, "success"),
+            "%",
+            kind="rate",
+            is_telling=True,
+        ),
+        Measure(
+            "success_stored",
+            lambda chunk: _recorded(chunk, "stored_success"),
+            "%",
+            kind="rate",
+            is_telling=True,
+        ),
+        Measure(
+            "edit_locality",
+            lambda chunk: chunk.once(_locality),
+            "%",
+            MASKED,
+            shown=inside,
+            is_telling=True,
+        ),
         Measure("mask_area", lambda chunk: chunk.once(_area), "%", MASKED, is_telling=True),
         Measure("locality_lift", _lift, "times", MASKED, kind="ratio", is_telling=True),
     ]

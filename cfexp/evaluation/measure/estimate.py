@@ -48,7 +48,9 @@ def ratio(pairs: Values) -> Values:
     return linearised
 
 
-def distance(sets: Sets, query: Features, made: Features, rows: Members, image_ids: NDArray[np.int64]) -> Score:
+def distance(
+    sets: Sets, query: Features, made: Features, rows: Members, image_ids: NDArray[np.int64]
+) -> Score:
     """The distance of the sets of those rows (N,) of features (N, D); n = 0 where there are too
     few.
     """

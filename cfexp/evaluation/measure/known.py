@@ -55,13 +55,21 @@ _DEFAULTS = {"mention": True, "place": 100, "_partial_": False}
 def known_files() -> dict[str, dict[str, Any]]:
     """The content of conf/measure/NAME.yaml, by name."""
     folder = importlib.resources.files("cfexp.conf") / "measure"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
-    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+    files = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")),
+        key=lambda entry: entry.name,
+    )
+    return {
+        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
+        for file in files
+    }
 
 
 def in_order(known: Mapping[str, Mapping[str, Any]]) -> list[Known]:
     """Files by their places, and by their names."""
-    return sorted((Known.of(*item) for item in known.items()), key=lambda each: (each.place, each.name))
+    return sorted(
+        (Known.of(*item) for item in known.items()), key=lambda each: (each.place, each.name)
+    )
 
 
 @cache

@@ -10,7 +10,9 @@ from cfexp.evaluation.measure.base import BOTH, Chunk, Measure, See
 from cfexp.evaluation.run_folder import Record
 from cfexp.metrics.transition import counterfactual_transition
 
-Decide = Callable[[Tensor, Sequence[Record]], Tensor]  # images, records -> logits (B, K) of exclusive classes
+Decide = Callable[
+    [Tensor, Sequence[Record]], Tensor
+]  # images, records -> logits (B, K) of exclusive classes
 # The thresholds of face verification: of a cosine *similarity* in VGGFace2's features (Jacob et al.
 # 2022), and of the Euclidean distance that dlib's network was trained for.
 SAME_FACE, DLIB_SAME_FACE = 0.5, 0.6
@@ -59,7 +61,9 @@ def dlib_verification(descriptors: See) -> Measure:
 
 def dlib_distance(descriptors: See) -> Measure:
     """The mean distance behind `dlib_verification`."""
-    return Measure("dlib_distance", lambda chunk: _apart(chunk, descriptors), counted=DLIB_FINDS, also=BOTH)
+    return Measure(
+        "dlib_distance", lambda chunk: _apart(chunk, descriptors), counted=DLIB_FINDS, also=BOTH
+    )
 
 
 def lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
@@ -78,7 +82,9 @@ def cout(decide: Decide) -> Measure:
 
         def probabilities(images: Tensor) -> Tensor:
             found = decide(images, chunk.records).softmax(1)
-            return torch.stack([found.gather(1, each[:, None])[:, 0] for each in (original, asked)], dim=1)
+            return torch.stack(
+                [found.gather(1, each[:, None])[:, 0] for each in (original, asked)], dim=1
+            )
 
         found = counterfactual_transition(chunk.query, chunk.made, probabilities)
         return torch.where(original == asked, torch.nan, found)

@@ -42,7 +42,9 @@ def mnac_published(oracle: Oracle) -> Measure:
     """
 
     def changed(chunk: Chunk) -> Tensor:
-        pairs = [oracle.of_pairs(torch.stack(pair)) for pair in zip(chunk.query, chunk.made, strict=True)]
+        pairs = [
+            oracle.of_pairs(torch.stack(pair)) for pair in zip(chunk.query, chunk.made, strict=True)
+        ]
         before, after = torch.stack(pairs, dim=1)
         return attributes_changed(before, after)
 
@@ -56,7 +58,9 @@ def oracle_frechet(oracle: Oracle) -> Measure:
     def frechet(query: Features, made: Features, groups: NDArray[np.int64]) -> Distance:
         return frechet_interval(query[:, count:], made[:, count:], groups)
 
-    return Measure("oracle_frechet", Sets(oracle.see, frechet), counted=TWO, kind="distance", also=BOTH)
+    return Measure(
+        "oracle_frechet", Sets(oracle.see, frechet), counted=TWO, kind="distance", also=BOTH
+    )
 
 
 def cd(oracle: Oracle) -> Family:
@@ -72,7 +76,9 @@ def cd(oracle: Oracle) -> Family:
         attribute = names.index(label)
 
         def correlation(query: Features, made: Features, groups: NDArray[np.int64]) -> Distance:
-            return _correlation(query[:, : len(names)] > 0, made[:, : len(names)] > 0, attribute, groups)
+            return _correlation(
+                query[:, : len(names)] > 0, made[:, : len(names)] > 0, attribute, groups
+            )
 
         yield Measure("cd", Sets(oracle.see, correlation), counted=TWO, kind="distance", also=BOTH)
 
@@ -83,7 +89,10 @@ def _correlation(
     before: NDArray[np.bool_], after: NDArray[np.bool_], attribute: int, groups: NDArray[np.int64]
 ) -> Distance:
     def of_rows(counts: NDArray[np.int64]) -> float:
-        drawn_before, drawn_after = np.repeat(before, counts, axis=0), np.repeat(after, counts, axis=0)
+        drawn_before, drawn_after = (
+            np.repeat(before, counts, axis=0),
+            np.repeat(after, counts, axis=0),
+        )
         return correlation_difference(before, drawn_before, drawn_after, attribute)
 
     value = correlation_difference(before, before, after, attribute)

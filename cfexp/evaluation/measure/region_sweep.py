@@ -30,8 +30,8 @@ def measures(facts: Facts) -> Iterator[Measure]:
     image as stored; `sweep_distance_` and `sweep_step_` are of the flips. `sweep_set_found`:
     whether any set of regions was found that flips; `sweep_set_size`: of the smallest, which where
     no single region flips is found greedily, an upper bound (see
-    `cfexp.explainers.steex.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is the
-    smallest.
+    `cfexp.explainers.steex.region_sweep.sweep_regions`); `sweep_set_of_{a}+{b}`: whether that is
+    the smallest.
     """
     for measure, values in swept(facts.records, facts.region_names, facts.declaration):
         yield measure._replace(of=partial(of_rows, values=values))
@@ -50,22 +50,34 @@ def swept(
 
     for unit, name in enumerate((*region_names, *declaration.region_groups)):
         have_it = [row for row in rows if records[row]["sweep_success"][unit] >= 0]
-        of_unit = {row: [records[row][f"sweep_{what}"][unit] for what in _COLUMNS] for row in have_it}
+        of_unit = {
+            row: [records[row][f"sweep_{what}"][unit] for what in _COLUMNS] for row in have_it
+        }
         if not of_unit:
             continue
         flips = {row: 100.0 * success for row, (success, _, _) in of_unit.items()}
         yield _alone(f"sweep_flip_{name}", name, FLIP), column(flips)
-        prices = {row: distance if success else np.nan for row, (success, distance, _) in of_unit.items()}
+        prices = {
+            row: distance if success else np.nan for row, (success, distance, _) in of_unit.items()
+        }
         yield _alone(f"sweep_distance_{name}", name, DISTANCE), column(prices)
         # A search may flip by its last step, or by being rounded: after no step of its own.
-        steps = {row: step if success and step >= 0 else np.nan for row, (success, _, step) in of_unit.items()}
+        steps = {
+            row: step if success and step >= 0 else np.nan
+            for row, (success, _, step) in of_unit.items()
+        }
         yield _alone(f"sweep_step_{name}", name, STEP), column(steps)
     sets = {row: _joined(region_names, records[row]["sweep_smallest_set"]) for row in rows}
     if not sets:
         return
-    yield _of_sets("sweep_set_found", "any set found"), column({row: 100.0 * bool(name) for row, name in sets.items()})
+    yield (
+        _of_sets("sweep_set_found", "any set found"),
+        column({row: 100.0 * bool(name) for row, name in sets.items()}),
+    )
     size = _of_sets("sweep_set_size", "mean number of regions")
-    size = size._replace(unit="regions", counted="searches that some set of regions flips", kind="mean")
+    size = size._replace(
+        unit="regions", counted="searches that some set of regions flips", kind="mean"
+    )
     yield size, column({row: name.count("+") + 1 if name else np.nan for row, name in sets.items()})
     for name, _ in Counter(filter(None, sets.values())).most_common(MAX_SETS):
         of_set = _of_sets(f"sweep_set_of_{name}", name.replace("+", " + "))

@@ -32,9 +32,13 @@ def measures(facts: Facts) -> Iterator[Measure]:
         if moved is not None:
             of_codes = partial(_codes, region=region, column=moved)
             cell = Cell(TABLE, name, CODES)
-            yield Measure(moved.by_region + name, of_codes, moved.unit, counted, of_region=True, cell=cell)
+            yield Measure(
+                moved.by_region + name, of_codes, moved.unit, counted, of_region=True, cell=cell
+            )
         of_pixels, cell = partial(_pixels, region=region), Cell(TABLE, name, PIXELS)
-        yield Measure(f"region_pixels_{name}", of_pixels, "of 255", counted, of_region=True, cell=cell)
+        yield Measure(
+            f"region_pixels_{name}", of_pixels, "of 255", counted, of_region=True, cell=cell
+        )
 
 
 def _moved(chunk: Chunk) -> Values:
@@ -60,5 +64,9 @@ def _pixels(chunk: Chunk, region: int) -> Values:
 
 
 def _codes(chunk: Chunk, region: int, column: Column) -> Values:
-    codes = [(record.get(column.name) or [np.nan] * (region + 1))[region] for record in chunk.records]
-    return np.where(np.isnan(chunk.once(_moved)[:, region]), np.nan, np.array(codes, dtype=np.float64))
+    codes = [
+        (record.get(column.name) or [np.nan] * (region + 1))[region] for record in chunk.records
+    ]
+    return np.where(
+        np.isnan(chunk.once(_moved)[:, region]), np.nan, np.array(codes, dtype=np.float64)
+    )

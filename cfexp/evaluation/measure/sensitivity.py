@@ -20,7 +20,12 @@ def language_sensitivity(facts: Facts) -> Measure:
     pairs = _Pairs(facts)
     counted = "pairs of different questions about one image"
     return Measure(
-        "language_sensitivity", Pooled(pairs, pairs.score), counted=counted, kind="pooled", needs=asks, is_telling=True
+        "language_sensitivity",
+        Pooled(pairs, pairs.score),
+        counted=counted,
+        kind="pooled",
+        needs=asks,
+        is_telling=True,
     )
 
 

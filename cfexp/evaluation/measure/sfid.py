@@ -27,20 +27,26 @@ def sfid(features: See, splits: int = 10, seed: int = 0) -> Measure:
     return Measure("sfid", of, counted="queries of four images", kind="distance", also=BOTH)
 
 
-def _crosswise(query: Features, made: Features, groups: NDArray[np.int64], splits: int, seed: int) -> Distance:
+def _crosswise(
+    query: Features, made: Features, groups: NDArray[np.int64], splits: int, seed: int
+) -> Distance:
     images, index = np.unique(groups, return_inverse=True)
     rows_of = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
 
     def of(*halves: NDArray[np.int64]) -> float:
         one, other = (np.concatenate([rows_of[image] for image in half]) for half in halves)
-        return (frechet_distance(made[one], query[other]) + frechet_distance(made[other], query[one])) / 2
+        return (
+            frechet_distance(made[one], query[other]) + frechet_distance(made[other], query[one])
+        ) / 2
 
     rng = np.random.default_rng(seed)
     halves = [np.array_split(rng.permutation(len(images)), 2) for _ in range(splits)]
     value = float(np.mean([of(*both) for both in halves]))
     error = float("nan")
     if min(map(len, halves[0])) >= MIN_HALF:
-        drawn = [of(*(rng.choice(half, len(half)) for half in halves[0])) for _ in range(FEW_RESAMPLES)]
+        drawn = [
+            of(*(rng.choice(half, len(half)) for half in halves[0])) for _ in range(FEW_RESAMPLES)
+        ]
         error = float(np.std(drawn, ddof=1))
     scale = float(sum(np.square(each, dtype=np.float64).sum(1).mean() for each in (query, made)))
     return Distance.of(value, error, scale, lowest=0.0)

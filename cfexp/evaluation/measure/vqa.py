@@ -33,9 +33,19 @@ def measures() -> list[Measure]:
     right_flipped = Shown("right,\nflipped", panel="right answers that flip, %")
     counted = "questions answered right before"
     return [
-        Measure("accuracy_before", _before, "%", ANSWERED, needs=asks, shown=Shown("accuracy\nbefore")),
+        Measure(
+            "accuracy_before", _before, "%", ANSWERED, needs=asks, shown=Shown("accuracy\nbefore")
+        ),
         Measure("accuracy_after", _after, "%", ANSWERED, needs=asks, shown=Shown("%\nafter")),
-        Measure("flip_rate_right", _flip_rate_right, "%", counted, "rate", needs=asks, shown=right_flipped),
+        Measure(
+            "flip_rate_right",
+            _flip_rate_right,
+            "%",
+            counted,
+            "rate",
+            needs=asks,
+            shown=right_flipped,
+        ),
     ]
 
 
@@ -43,7 +53,9 @@ def colors() -> list[Measure]:
     """See `_readings`."""
     counted = "flipped colour questions, right before, with truth mask and palette"
     return [
-        Measure(name, partial(_reading, name=name), "%", counted, "rate", needs=asks, is_telling=True)
+        Measure(
+            name, partial(_reading, name=name), "%", counted, "rate", needs=asks, is_telling=True
+        )
         for name in ("color_readable", "color_changed", "color_is_new_answer")
     ]
 
@@ -105,7 +117,8 @@ def _readings(chunk: Chunk) -> dict[str, Values]:
         if not (counts[row] and is_color and mask.any()):
             continue
         old, new = (
-            nearest_color((image[row][:, mask].T + 1) / 2, palette) for image in (chunk.query, chunk.counterfactual)
+            nearest_color((image[row][:, mask].T + 1) / 2, palette)
+            for image in (chunk.query, chunk.counterfactual)
         )
         values["color_readable"][row] = 100 * (old == asked)
         values["color_changed"][row] = 100 * (new != asked)
@@ -129,7 +142,9 @@ def _accuracy(chunk: Chunk, answers: Sequence[str | None]) -> Values:
     pairs, era = zip(answers, chunk.records, strict=True), chunk.facts.era
     return np.array(
         [
-            vqa_accuracy(answer, record["answers"], era=era) if answer is not None and record.get("answers") else np.nan
+            vqa_accuracy(answer, record["answers"], era=era)
+            if answer is not None and record.get("answers")
+            else np.nan
             for answer, record in pairs
         ]
     )

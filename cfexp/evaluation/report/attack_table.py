@@ -1,4 +1,6 @@
-"""The attack block for the terminal: counterfactuals, a pixel-space attack, and the untouched queries, side by side."""
+"""The attack block for the terminal: counterfactuals, a pixel-space attack, and the untouched
+queries, side by side.
+"""
 
 from rich.console import Console
 
@@ -16,7 +18,9 @@ LABELS = {
 
 
 def print_attack(scores: Scores, console: Console | None = None) -> None:
-    """Print the headline group's attack block, if it was asked for; see `cfexp.evaluation.measure.attack`."""
+    """Print the headline group's attack block, if it was asked for; see
+    `cfexp.evaluation.measure.attack`.
+    """
     group = scores.groups[0]
     rows = scores.rows_of(group, TABLE)
     epsilon = rows.pop("epsilon", {}).get(PGD)
@@ -26,7 +30,8 @@ def print_attack(scores: Scores, console: Console | None = None) -> None:
     table = table_of(title, "", *HEADINGS)
     for what, found in rows.items():
         table.add_row(
-            LABELS.get(what, f"survives {what.replace('_', ' ')}"), *(_cell(found.get(kind)) for kind in KINDS)
+            LABELS.get(what, f"survives {what.replace('_', ' ')}"),
+            *(_cell(found.get(kind)) for kind in KINDS),
         )
     (console or Console()).print(table)
 

@@ -1,4 +1,6 @@
-"""The gallery: a run as one self-contained HTML page, which opens from disk and asks nothing of the network."""
+"""The gallery: a run as one self-contained HTML page, which opens from disk and asks nothing of the
+network.
+"""
 
 import base64
 import colorsys
@@ -38,7 +40,10 @@ Json = dict[str, Any]
 SHOWN = 5  # regions named on a card, those whose codes changed most
 SHADE = 160  # of 255: how much is covered of what lies outside a truth mask
 # Scores that every record has, before those that are measured.
-PROBABILITIES = {"probability before": "query_probability", "probability after": "stored_probability"}
+PROBABILITIES = {
+    "probability before": "query_probability",
+    "probability after": "stored_probability",
+}
 
 
 def write_page(
@@ -49,10 +54,12 @@ def write_page(
     max_explanations: int = 1000,
     max_width: int = 256,
 ) -> int:
-    """Write the page of the first `max_explanations` explanations, by image and key; returns how many there are.
+    """Write the page of the first `max_explanations` explanations, by image and key; returns how
+    many there are.
 
-    Pictures wider than `max_width` pixels are reduced to that; smaller ones are embedded exactly. The table is that of
-    `cfexp.evaluate`, where it was run; the scores on the cards are measured here.
+    Pictures wider than `max_width` pixels are reduced to that; smaller ones are embedded exactly.
+    The table is that of `cfexp.evaluate`, where it was run; the scores on the cards are measured
+    here.
 
     Raises InputError as `RunFolder.records` and `RunFolder.images`.
     """
@@ -76,7 +83,10 @@ def write_page(
         "scores": [*PROBABILITIES, *(_label(name, measurements) for name in scores)],
         "groups": list(measurements.everyone),
         "outcomes": list(dict.fromkeys(card["outcome"] for card in cards)),
-        "regions": [[name, "#{:02x}{:02x}{:02x}".format(*region_color(index))] for index, name in enumerate(regions)],
+        "regions": [
+            [name, "#{:02x}{:02x}{:02x}".format(*region_color(index))]
+            for index, name in enumerate(regions)
+        ],
         "before": pictures_of(declaration)[-2],  # what the difference is from
         "amplified": AMPLIFIED,
     }
@@ -101,7 +111,9 @@ def write_page(
 
 
 def region_color(index: int) -> Color:
-    """A colour for region `index`, far from those of the others: hues a golden angle apart, vivid and pale in turn."""
+    """A colour for region `index`, far from those of the others: hues a golden angle apart, vivid
+    and pale in turn.
+    """
     red, green, blue = colorsys.hsv_to_rgb(index * 0.381966 % 1, (0.85, 0.45)[index % 2], 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -113,10 +125,11 @@ def region_colors(label_map: Tensor) -> Tensor:
 
 
 def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:
-    """The regions of a layout (H, W) in their colours, the more opaque the farther their codes moved; (H, W) RGBA.
+    """The regions of a layout (H, W) in their colours, the more opaque the farther their codes
+    moved; (H, W) RGBA.
 
-    change: (R,), of each region, finite; the one that moved farthest covers what is below it nearly, one that stayed
-    not at all.
+    change: (R,), of each region, finite; the one that moved farthest covers what is below it
+    nearly, one that stayed not at all.
     """
     table = np.zeros((256, 4), dtype=np.uint8)
     farthest = max(change, default=0) or 1
@@ -125,7 +138,13 @@ def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.
     return Image.fromarray(table[layout])
 
 
-def _card(run: RunFolder, declaration: Declaration, record: Record, album: "_Album", regions: Sequence[str]) -> Json:
+def _card(
+    run: RunFolder,
+    declaration: Declaration,
+    record: Record,
+    album: "_Album",
+    regions: Sequence[str],
+) -> Json:
     """What the page shows of an explanation, but for its scores and groups."""
     key, moves = record["key"], region_moves(declaration, record)
     pictures = {name: album.add(name, key) for name in PICTURES}
@@ -134,7 +153,9 @@ def _card(run: RunFolder, declaration: Declaration, record: Record, album: "_Alb
         pictures["layout"] = album.embed(layout_overlay(layout, moves))
     if record.get("has_truth_mask"):
         mask = run.masks([key])[0, 0].numpy()
-        pictures["truth"] = album.embed(Image.fromarray(np.where(mask, 0, SHADE).astype(np.uint8)), as_shade=True)
+        pictures["truth"] = album.embed(
+            Image.fromarray(np.where(mask, 0, SHADE).astype(np.uint8)), as_shade=True
+        )
     farthest = sorted(range(len(moves)), key=lambda region: -moves[region])[:SHOWN]
     before, after = answers_of(record)
     return {
@@ -144,7 +165,11 @@ def _card(run: RunFolder, declaration: Declaration, record: Record, album: "_Alb
         "outcome": outcome_of(declaration, record),
         "before": before,
         "after": after,
-        "logits": [record[name] for name in ("query_logits", "stored_logits") if record.get(name) is not None],
+        "logits": [
+            record[name]
+            for name in ("query_logits", "stored_logits")
+            if record.get(name) is not None
+        ],
         "truth": record.get("multiple_choice_answer"),
         "changes": [[region, _number(moves[region])] for region in farthest if moves[region] > 0],
         "sweep": [
@@ -170,8 +195,12 @@ class _Album:
         place = self._places.get(pixels.tobytes())
         return self.embed(Image.fromarray(pixels), pixels.tobytes()) if place is None else place
 
-    def embed(self, picture: Image.Image, content: bytes | None = None, as_shade: bool = False) -> int:
-        """The place of another. content: to know it again by. as_shade: it is how much black covers what is below."""
+    def embed(
+        self, picture: Image.Image, content: bytes | None = None, as_shade: bool = False
+    ) -> int:
+        """The place of another. content: to know it again by. as_shade: it is how much black covers
+        what is below.
+        """
         if as_shade:
             black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
             black.putalpha(picture)
@@ -180,7 +209,8 @@ class _Album:
             height = max(1, round(self.max_width * picture.height / picture.width))
             picture = picture.resize((self.max_width, height))
         file = io.BytesIO()
-        # Without loss, and a fifth smaller than PNG, at 12 ms for 64x128; `quality` is then only how hard it tries.
+        # Without loss, and a fifth smaller than PNG, at 12 ms for 64x128; `quality` is then only
+        # how hard it tries.
         picture.save(file, "WEBP", lossless=True, quality=50, method=4)
         self.pictures.append(base64.b64encode(file.getvalue()).decode("ascii"))
         if content is not None:
@@ -189,10 +219,16 @@ class _Album:
 
 
 def _is_score(name: str, measurements: Measurements) -> bool:
-    """Whether a number is one of each explanation: no rate, none of groups, none of one region, no floor."""
+    """Whether a number is one of each explanation: no rate, none of groups, none of one region, no
+    floor.
+    """
     of, values = measurements.measures[name], measurements.values.get(name)
     return (
-        of.kind == "mean" and not of.of_region and not of.ending and values is not None and not np.isnan(values).all()
+        of.kind == "mean"
+        and not of.of_region
+        and not of.ending
+        and values is not None
+        and not np.isnan(values).all()
     )
 
 
@@ -207,7 +243,9 @@ def _number(value: float | None) -> float | None:
 
 
 def _finite(content: Any) -> Any:
-    """The same lists and objects, with None for numbers that JSON does not have: a browser would read nothing of it."""
+    """The same lists and objects, with None for numbers that JSON does not have: a browser would
+    read nothing of it.
+    """
     if isinstance(content, dict):
         return {name: _finite(each) for name, each in content.items()}
     if isinstance(content, list):

@@ -21,24 +21,29 @@ class Verdict(NamedTuple):
 
     name: str
     bound: str
-    rows: tuple[tuple[Row, ...], ...]  # of each run that it is about, one for each seed; none where one is missing
-    # "reached", "missed", "for comparison", "not given: run", "not computed: why", "n is below ...", or NO_INTERVAL
+    rows: tuple[
+        tuple[Row, ...], ...
+    ]  # of each run that it is about, one for each seed; none where one is missing
+    # "reached", "missed", "for comparison", "not given: run", "not computed: why", "n is below
+    # ...", or NO_INTERVAL
     verdict: str
 
 
 def compare(
-    scores_by_run: Mapping[str, Sequence[Scores]], goals: Sequence[Mapping[str, Any]], console: Console | None = None
+    scores_by_run: Mapping[str, Sequence[Scores]],
+    goals: Sequence[Mapping[str, Any]],
+    console: Console | None = None,
 ) -> list[Verdict]:
     """Print and return how runs compare with the goals.
 
-    scores_by_run: of each run its scores, several where it was repeated with other seeds. A goal is reached if every
-    seed reaches it: what is printed of several is their mean and range.
-    goals: each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least or at_most
-    (with neither it stands there for comparison), or runs with rises: true or falls: true: from each run to the next;
-    with clearly: true so far that their 95 % intervals lie apart, which nobody can tell of runs without one.
-    min_n: how many queries each must be of.
-    Raises InputError for one with other keys, for a group or metric that a run does not know, and for a goal of
-    several runs that were not repeated equally often.
+    scores_by_run: of each run its scores, several where it was repeated with other seeds. A goal is
+    reached if every seed reaches it: what is printed of several is their mean and range. goals:
+    each a mapping with name, group, metric, and either run (a key of `scores_by_run`) with at_least
+    or at_most (with neither it stands there for comparison), or runs with rises: true or falls:
+    true: from each run to the next; with clearly: true so far that their 95 % intervals lie apart,
+    which nobody can tell of runs without one. min_n: how many queries each must be of. Raises
+    InputError for one with other keys, for a group or metric that a run does not know, and for a
+    goal of several runs that were not repeated equally often.
     """
     verdicts = [_verdict(scores_by_run, goal) for goal in goals]
     seeds = max((len(scores) for scores in scores_by_run.values()), default=1)
@@ -47,14 +52,24 @@ def compare(
     for name, bound, rows, verdict in verdicts:
         values = [_measured(of_run, alone=len(rows) == 1) for of_run in rows]
         counts = dict.fromkeys(str(row.n) for of_run in rows for row in of_run)
-        style = None if verdict in (REACHED, COMPARISON) else "dim" if verdict.startswith(NOT_GIVEN) else "bold red"
-        table.add_row(name, bound, ", ".join(values) or "—", ", ".join(counts) or "—", verdict, style=style)
+        style = (
+            None
+            if verdict in (REACHED, COMPARISON)
+            else "dim"
+            if verdict.startswith(NOT_GIVEN)
+            else "bold red"
+        )
+        table.add_row(
+            name, bound, ", ".join(values) or "—", ", ".join(counts) or "—", verdict, style=style
+        )
     (console or Console()).print(table)
     return verdicts
 
 
 def _measured(of_run: Sequence[Row], *, alone: bool) -> str:
-    """What is printed of one run: its value, with the interval if it stands alone; of several seeds mean and range."""
+    """What is printed of one run: its value, with the interval if it stands alone; of several seeds
+    mean and range.
+    """
     values = [row.value for row in of_run]
     if len(values) > 1:
         return f"{short(fmean(values))} ({short(min(values))} to {short(max(values))})"
@@ -67,14 +82,19 @@ def _verdict(scores_by_run: Mapping[str, Sequence[Scores]], goal: Mapping[str, A
     runs = goal.get("runs") or [goal["run"]]
     if missing := [run for run in runs if run not in scores_by_run]:
         return Verdict(name, bound, (), f"{NOT_GIVEN}: {', '.join(missing)}")
-    found = [[scores.find(goal["group"], goal["metric"]) for scores in scores_by_run[run]] for run in runs]
+    found = [
+        [scores.find(goal["group"], goal["metric"]) for scores in scores_by_run[run]]
+        for run in runs
+    ]
     for entry in chain.from_iterable(found):
         if isinstance(entry, Absent):
             return Verdict(name, bound, (), f"not computed: {entry.reason}")
     rows = tuple(tuple(entry for entry in of_run if isinstance(entry, Row)) for of_run in found)
     if len({len(of_run) for of_run in rows}) > 1:
         counts = ", ".join(f"{run} {len(of_run)}" for run, of_run in zip(runs, rows, strict=True))
-        raise InputError(f"the goal {name!r} compares runs that have equally many seeds, got {counts}")
+        raise InputError(
+            f"the goal {name!r} compares runs that have equally many seeds, got {counts}"
+        )
     fewest = min(row.n for row in chain.from_iterable(rows))
     if fewest < goal.get("min_n", 0):
         return Verdict(name, bound, rows, f"n is below {goal['min_n']}")
@@ -90,7 +110,12 @@ def _check(goal: Mapping[str, Any]) -> None:
     bounds = set(goal) - _KEYS - {"min_n"} - ({"clearly"} if "runs" in goal else set())
     switches = [goal[key] for key in ("rises", "falls", "clearly") if key in goal]
     several = "runs" not in goal or len(goal["runs"]) > 1
-    if not set(goal) >= _KEYS or bounds not in _BOUNDS or not several or any(value is not True for value in switches):
+    if (
+        not set(goal) >= _KEYS
+        or bounds not in _BOUNDS
+        or not several
+        or any(value is not True for value in switches)
+    ):
         expected = "name, group, metric, and run with at_least or at_most, or runs with rises: true or falls: true"
         raise InputError(f"a goal has the keys {expected}; got {dict(goal)}")
 
@@ -105,7 +130,11 @@ def _bound(goal: Mapping[str, Any]) -> str:
 def _is_reached(goal: Mapping[str, Any], rows: Sequence[Row]) -> bool:
     if "runs" not in goal:
         value = rows[0].value
-        return value >= float(goal["at_least"]) if "at_least" in goal else value <= float(goal["at_most"])
+        return (
+            value >= float(goal["at_least"])
+            if "at_least" in goal
+            else value <= float(goal["at_most"])
+        )
     steps = list(pairwise(rows if "rises" in goal else rows[::-1]))
     if "clearly" in goal:
         return all(before.high < after.low for before, after in steps)

@@ -40,9 +40,15 @@ class Panel(NamedTuple):
 
 
 def save_panels(
-    path: Path, title: str, panels: Sequence[Panel], ticks: Sequence[tuple[float, str]], setting: str
+    path: Path,
+    title: str,
+    panels: Sequence[Panel],
+    ticks: Sequence[tuple[float, str]],
+    setting: str,
 ) -> None:
-    """Write the panels in a row as PNG; ticks: where on the x axis, 0..1, and what stands there; setting: its name."""
+    """Write the panels in a row as PNG; ticks: where on the x axis, 0..1, and what stands there;
+    setting: its name.
+    """
     labels = {line.label for panel in panels for line in panel.lines if line.label}
     size = (len(panels) * PANEL[0], PANEL[1] + len(labels) * LEGEND_LINE)
     figure = Figure(figsize=size, layout="constrained")
@@ -70,6 +76,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axes.plot(x, values, "--", color=line.color, label=label)
             continue
         axes.plot(x, values, "o-", color=line.color, label=label)
-        bounds = [(point.x, point.low, point.high) for point in line.points if None not in (point.low, point.high)]
+        bounds = [
+            (point.x, point.low, point.high)
+            for point in line.points
+            if None not in (point.low, point.high)
+        ]
         if bounds:
             axes.vlines(*zip(*bounds, strict=True), color=line.color, linewidth=1)

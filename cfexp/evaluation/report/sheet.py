@@ -1,4 +1,6 @@
-"""Pages of pictures: a run's counterfactuals as one sheet, and the small grid that a training leaves each epoch."""
+"""Pages of pictures: a run's counterfactuals as one sheet, and the small grid that a training
+leaves each epoch.
+"""
 
 import math
 import unicodedata
@@ -16,7 +18,12 @@ from cfexp.evaluation.report.table import Scores, counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 
 AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
-TILE, GAP, PAD, MARGIN = 160, 6, 16, 44  # pixels: a picture, between pictures, inside a card, round the sheet
+TILE, GAP, PAD, MARGIN = (
+    160,
+    6,
+    16,
+    44,
+)  # pixels: a picture, between pictures, inside a card, round the sheet
 INK, GREY, FRAME, PAPER = "#1b1f24", "#6a737d", "#d8dee4", "#ffffff"
 FLIPPED, KEPT = "#1a7f37", "#afb8c1"
 TITLE, TEXT, SMALL = 34, 19, 17  # font sizes
@@ -30,7 +37,9 @@ def difference(query: Tensor, counterfactual: Tensor) -> Tensor:
 
 
 def explanation_grid(query: Tensor, counterfactual: Tensor) -> Image.Image:
-    """Queries (B, 3, H, W) in [-1, 1] in a row, their counterfactuals below, the amplified differences last."""
+    """Queries (B, 3, H, W) in [-1, 1] in a row, their counterfactuals below, the amplified
+    differences last.
+    """
     return picture_grid([query, counterfactual, difference(query, counterfactual)])
 
 
@@ -38,7 +47,9 @@ def picture_grid(rows: Sequence[Tensor | Sequence[Tensor]]) -> Image.Image:
     """Images (B, 3, H, W) in [-1, 1], those of each row beside each other."""
     pictures = [[_picture(image) for image in row] for row in rows]
     width, height = pictures[0][0].size
-    grid = Image.new("RGB", (len(rows[0]) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER)
+    grid = Image.new(
+        "RGB", (len(rows[0]) * (width + GAP) + GAP, len(rows) * (height + GAP) + GAP), PAPER
+    )
     for row, line in enumerate(pictures):
         for column, picture in enumerate(line):
             grid.paste(picture, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
@@ -46,7 +57,9 @@ def picture_grid(rows: Sequence[Tensor | Sequence[Tensor]]) -> Image.Image:
 
 
 def one_an_image(image_ids: Sequence[int], count: int) -> list[int]:
-    """The first `count` rows of those given, ascending; the second of an image only after the first of every other."""
+    """The first `count` rows of those given, ascending; the second of an image only after the first
+    of every other.
+    """
     seen: dict[int, int] = {}
     turns = []
     for row, image_id in enumerate(image_ids):
@@ -64,25 +77,33 @@ def counterfactual_sheet(
     count: int = 24,
     columns: int | None = None,
 ) -> None:
-    """Write a PNG of the first `count` colour questions by key (of all, where none is about colour), one an image.
+    """Write a PNG of the first `count` colour questions by key (of all, where none is about
+    colour), one an image.
 
-    columns: of cards; None = 3, or 2 of those that show the reconstruction, too.
-    They are not selected, and the sheet says so. scores: of the same run, for the line of figures below the title; the
-    title is the run's name if none is given. Raises InputError as `RunFolder.records` and `RunFolder.images`.
+    columns: of cards; None = 3, or 2 of those that show the reconstruction, too. They are not
+    selected, and the sheet says so. scores: of the same run, for the line of figures below the
+    title; the title is the run's name if none is given. Raises InputError as `RunFolder.records`
+    and `RunFolder.images`.
     """
     shown, total, kind = selected(run, count)
     palette, declaration = run.palette or {}, run.declaration
     names = pictures_of(declaration)
     cards = [_card(run, declaration, record, palette) for record in shown]
-    lines = [f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."]
+    lines = [
+        f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."
+    ]
     if scores is not None:
         lines[:0] = [_headline(scores), *filter(None, [counted_apart(scores)])]
     columns = columns or (2 if names == PICTURES else 3)
-    _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(path)
+    _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(
+        path
+    )
 
 
 def pictures_of(declaration: Declaration) -> tuple[str, ...]:
-    """A card's pictures: the last was made of the one before it, which is what the explainer's edit starts from."""
+    """A card's pictures: the last was made of the one before it, which is what the explainer's edit
+    starts from.
+    """
     return PICTURES if declaration.starts_from == "reconstruction" else ("query", "counterfactual")
 
 
@@ -92,14 +113,18 @@ def selected(run: RunFolder, count: int) -> tuple[list[Record], int, str]:
     They are the colour questions; of a run without, all queries.
     """
     records = run.records()
-    colors = [record for record in records if (record.get("question_type") or "").startswith(COLORS)]
+    colors = [
+        record for record in records if (record.get("question_type") or "").startswith(COLORS)
+    ]
     queries, kind = (colors, "colour questions") if colors else (records, "queries")
     rows = one_an_image([record["image_id"] for record in queries], count)
     return [queries[row] for row in rows], len(queries), kind
 
 
 def card_pictures(run: RunFolder, count: int = 24) -> tuple[list[Image.Image], list[str]]:
-    """The same explanations as a picture each, its images and their difference side by side, and what is said of it."""
+    """The same explanations as a picture each, its images and their difference side by side, and
+    what is said of it.
+    """
     records, _, _ = selected(run, count)
     declaration = run.declaration
     names = pictures_of(declaration)
@@ -119,14 +144,21 @@ def _headline(scores: Scores) -> str:
     found = {row.metric: row.value for row in scores.rows if row.group == group}
     phrases = {
         ("accuracy_before", "accuracy_after"): "VQA accuracy {:.1f} % before, {:.1f} % after",
-        ("success_kept",): "{:.1f} % decided otherwise, of those whose reconstruction keeps the decision",
+        (
+            "success_kept",
+        ): "{:.1f} % decided otherwise, of those whose reconstruction keeps the decision",
         ("causal_region",): "{:.0f} % of them through a cause",
         ("lamps_turned",): "lights: {:.0f} % turned wholly",
         ("color_changed",): "{:.0f} % of the flipped objects have another colour",
     }
-    if "success_kept" not in found:  # those of a search are from the query: mostly what the reconstruction loses
+    if (
+        "success_kept" not in found
+    ):  # those of a search are from the query: mostly what the reconstruction loses
         phrases |= {
-            ("edit_locality", "mask_area"): "{:.0f} % of the edit inside the object ({:.0f} % of the area)",
+            (
+                "edit_locality",
+                "mask_area",
+            ): "{:.0f} % of the edit inside the object ({:.0f} % of the area)",
             ("rms_change",): "RMS change {:.1f} of 255",
         }
     parts = [
@@ -162,8 +194,12 @@ def _sheet(
     return sheet
 
 
-def _card(run: RunFolder, declaration: Declaration, record: Record, palette: Palette) -> Image.Image:
-    """One explanation: its pictures, the question, both answers, and whether the answer has flipped."""
+def _card(
+    run: RunFolder, declaration: Declaration, record: Record, palette: Palette
+) -> Image.Image:
+    """One explanation: its pictures, the question, both answers, and whether the answer has
+    flipped.
+    """
     images = [run.images(name, [record["key"]])[0] for name in pictures_of(declaration)]
     pictures = [_picture(image) for image in (*images, difference(*images[-2:]))]
     height = pictures[0].height
@@ -177,7 +213,11 @@ def _card(run: RunFolder, declaration: Declaration, record: Record, palette: Pal
         draw.rectangle((left, PAD, left + TILE - 1, PAD + height - 1), outline=FRAME)
     line = PAD + height + 14 + TEXT // 2
     draw.text(
-        (PAD, line), _fitted(caption_of(run, declaration, record), TEXT, width - 2 * PAD), INK, _font(TEXT), anchor="lm"
+        (PAD, line),
+        _fitted(caption_of(run, declaration, record), TEXT, width - 2 * PAD),
+        INK,
+        _font(TEXT),
+        anchor="lm",
     )
     line += TEXT + 12
     label = outcome_of(declaration, record)
@@ -203,10 +243,14 @@ def outcome_of(declaration: Declaration, record: Record) -> str:
 
 
 def answers_of(record: Record) -> tuple[str, str]:
-    """What the model says before and after: the answers, or without names for them the numbers of the classes."""
+    """What the model says before and after: the answers, or without names for them the numbers of
+    the classes.
+    """
     before, after = record.get("answer_before"), record.get("answer_after")
     classes = record["query_class"], record["stored_class"]
-    return str(classes[0] if before is None else before), str(classes[1] if after is None else after)
+    return str(classes[0] if before is None else before), str(
+        classes[1] if after is None else after
+    )
 
 
 def region_moves(declaration: Declaration, record: Record) -> list[float]:
@@ -232,7 +276,9 @@ def caption_of(run: RunFolder, declaration: Declaration, record: Record) -> str:
     return record.get("question") or ""
 
 
-def _answer(card: Image.Image, x: float, line: float, label: str, answer: str, room: float, palette: Palette) -> float:
+def _answer(
+    card: Image.Image, x: float, line: float, label: str, answer: str, room: float, palette: Palette
+) -> float:
     """Write an answer with a dot of its colour, if it names one; returns where it ends."""
     draw = ImageDraw.Draw(card)
     draw.text((x, line), label, GREY, _font(SMALL), anchor="lm")
@@ -251,9 +297,12 @@ def _picture(image: Tensor) -> Image.Image:
     size = TILE, max(1, round(TILE * picture.height / picture.width))
     if picture.width >= TILE:
         return picture.resize(size, Image.Resampling.LANCZOS)
-    # Enlarged in whole steps first: 160 is no multiple of 64, and pixels of unlike sizes look like an artefact.
+    # Enlarged in whole steps first: 160 is no multiple of 64, and pixels of unlike sizes look like
+    # an artefact.
     whole = TILE // picture.width + 1
-    enlarged = picture.resize((picture.width * 4 * whole, picture.height * 4 * whole), Image.Resampling.NEAREST)
+    enlarged = picture.resize(
+        (picture.width * 4 * whole, picture.height * 4 * whole), Image.Resampling.NEAREST
+    )
     return enlarged.resize(size, Image.Resampling.BOX)
 
 
@@ -286,10 +335,14 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def _fitted(text: str, size: int, room: float) -> str:
-    """The text as one line in the letters that Pillow's font has, cut where it is wider than `room` pixels."""
+    """The text as one line in the letters that Pillow's font has, cut where it is wider than `room`
+    pixels.
+    """
     letters = unicodedata.normalize("NFKD", " ".join(text.split()))
     text = "".join(
-        letter if letter.isascii() or letter == "·" else "?" for letter in letters if not unicodedata.combining(letter)
+        letter if letter.isascii() or letter == "·" else "?"
+        for letter in letters
+        if not unicodedata.combining(letter)
     )
     if _font(size).getlength(text) <= room:
         return text

@@ -1,7 +1,8 @@
-"""What the members of a sweep have come to, side by side: a table, sweep.csv, sweep.json, and a plot, sweep.png.
+"""What the members of a sweep have come to, side by side: a table, sweep.csv, sweep.json, and a
+plot, sweep.png.
 
-A member is a folder in the sweep's folder with member.json, which says how its config differs from the others' and
-whether it failed; what it measured is its own metrics.json.
+A member is a folder in the sweep's folder with member.json, which says how its config differs from
+the others' and whether it failed; what it measured is its own metrics.json.
 """
 
 import csv
@@ -56,7 +57,11 @@ class Member(NamedTuple):
 
 
 def write_note(
-    folder: Path, parameters: Mapping[str, str], *, objective: float | None = None, error: str | None = None
+    folder: Path,
+    parameters: Mapping[str, str],
+    *,
+    objective: float | None = None,
+    error: str | None = None,
 ) -> None:
     """Leave in a member's folder what its sweep wants to know."""
     part = folder / f"{NOTE}.{os.getpid()}.partial"
@@ -66,7 +71,9 @@ def write_note(
 
 
 def forget_unfinished(sweep: Path) -> None:
-    """Before members run: those that failed or did not finish earlier are members only if they run again."""
+    """Before members run: those that failed or did not finish earlier are members only if they run
+    again.
+    """
     for member in read_members(sweep):
         if member.state != FINISHED:
             (sweep / member.name / NOTE).unlink()
@@ -79,21 +86,32 @@ def read_members(sweep: Path) -> list[Member]:
         note = _json(path)
         metrics, columns = measured(path.parent), _shown(path.parent)
         members.append(Member(name=path.parent.name, metrics=metrics, columns=columns, **note))
-    return sorted(members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)])
+    return sorted(
+        members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)]
+    )
 
 
 def measured(run: Path) -> dict[str, Measured]:
-    """The headline group's numbers in a run's metrics.json, or a stage's figures; empty where there is none yet."""
+    """The headline group's numbers in a run's metrics.json, or a stage's figures; empty where there
+    is none yet.
+    """
     path = run / "metrics.json"
     if not path.is_file():
         return {}
     content = _json(path)
     if "groups" in content:
         rows: Mapping[str, Any] = next(iter(content["groups"].values()), {})
-        found = {name: Measured(row["value"], row["n"], row["low"], row["high"]) for name, row in rows.items()}
+        found = {
+            name: Measured(row["value"], row["n"], row["low"], row["high"])
+            for name, row in rows.items()
+        }
     else:
         found = {name: Measured(value) for name, value in content.items()}
-    return {name: row for name, row in found.items() if row.value is not None and math.isfinite(row.value)}
+    return {
+        name: row
+        for name, row in found.items()
+        if row.value is not None and math.isfinite(row.value)
+    }
 
 
 def _shown(run: Path) -> dict[str, Shown]:
@@ -103,13 +121,18 @@ def _shown(run: Path) -> dict[str, Shown]:
 
 
 def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:
-    """Write sweep.csv, sweep.json and sweep.png, print the table, and say what failed and where all of it lies."""
+    """Write sweep.csv, sweep.json and sweep.png, print the table, and say what failed and where all
+    of it lies.
+    """
     console = console or Console()
     columns = _columns(members)
     parameters = list(dict.fromkeys(name for member in members for name in member.parameters))
     _save(sweep, members, parameters)
     with_objective = any(member.objective is not None for member in members)
-    headers = [*(shown.header for _, shown in columns), *(["\nobjective"] if with_objective else [])]
+    headers = [
+        *(shown.header for _, shown in columns),
+        *(["\nobjective"] if with_objective else []),
+    ]
     first, *others = [short_name(name) for name in parameters] or ["member"]
     table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
     for member in members:
@@ -121,7 +144,9 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
         if member.state != FINISHED:
             numbers = [member.state, *[""] * (len(headers) - 1)]
         style = None if member.state == FINISHED else "bold red"
-        table.add_row(*values, str(max(counts)) if counts else "", *numbers[: len(headers)], style=style)
+        table.add_row(
+            *values, str(max(counts)) if counts else "", *numbers[: len(headers)], style=style
+        )
     console.print(table)
     panels, ticks, setting = _panels(members, parameters, columns)
     plot = sweep / "sweep.png"
@@ -131,7 +156,9 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     for member in members:
         if member.state != FINISHED:
             reason = f": {member.error}" if member.error else ""
-            console.print(f"{member.state}: {member.name}{reason}", style="red", markup=False, soft_wrap=True)
+            console.print(
+                f"{member.state}: {member.name}{reason}", style="red", markup=False, soft_wrap=True
+            )
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
     print(f"the sweep lies in {shlex.quote(str(sweep))}: {files}, and a folder for each member")
 
@@ -149,10 +176,16 @@ def short_name(parameter: str) -> str:
 
 def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
     """The metrics that the members' own tables show first, or of a stage its test figures; and how."""
-    columns = {name: shown for member in members for name, shown in member.columns.items() if shown.sweep}
+    columns = {
+        name: shown for member in members for name, shown in member.columns.items() if shown.sweep
+    }
     if not columns:
-        known = dict.fromkeys(name for member in members for name in member.metrics if name.startswith("test/"))
-        return [(name, Shown(f"\n{name.removeprefix('test/')}", 3, panel=name)) for name in known][:6]
+        known = dict.fromkeys(
+            name for member in members for name in member.metrics if name.startswith("test/")
+        )
+        return [(name, Shown(f"\n{name.removeprefix('test/')}", 3, panel=name)) for name in known][
+            :6
+        ]
     found = []
     for name, shown in columns.items():
         found.append((name, shown))
@@ -180,7 +213,9 @@ def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> 
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["member", *parameters, "state", "objective", *metrics])
         for member in members:
-            values = [member.metrics[name].value if name in member.metrics else "" for name in metrics]
+            values = [
+                member.metrics[name].value if name in member.metrics else "" for name in metrics
+            ]
             objective = "" if member.objective is None else member.objective
             own = [member.parameters.get(name, "") for name in parameters]
             lines.writerow([member.name, *own, member.state, objective, *values])
@@ -189,16 +224,25 @@ def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> 
 def _panels(
     members: Sequence[Member], parameters: Sequence[str], columns: Sequence[tuple[str, Shown]]
 ) -> tuple[list[Panel], list[tuple[float, str]], str]:
-    """A panel a metric over the parameter with the most values; a line for each combination of the others'."""
+    """A panel a metric over the parameter with the most values; a line for each combination of the
+    others'.
+    """
     finished = [member for member in members if member.state == FINISHED]
-    values = {name: dict.fromkeys(member.parameters.get(name, "") for member in finished) for name in parameters}
+    values = {
+        name: dict.fromkeys(member.parameters.get(name, "") for member in finished)
+        for name in parameters
+    }
     setting = max(parameters, key=lambda name: len(values[name]), default=None)
     if setting is None or not finished:
         return [], [], ""
     places, ticks = _places(sorted(values[setting], key=_order))
     groups: dict[str, list[Member]] = {}
     for member in finished:
-        others = [f"{short_name(name)}={member.parameters.get(name, '')}" for name in parameters if name != setting]
+        others = [
+            f"{short_name(name)}={member.parameters.get(name, '')}"
+            for name in parameters
+            if name != setting
+        ]
         groups.setdefault(", ".join(others), []).append(member)
     if len(groups) > len(COLORS):  # a cloud of trials
         groups = {"": finished}
@@ -208,13 +252,24 @@ def _panels(
         lines = []
         for (label, group), color in zip(groups.items(), COLORS, strict=False):
             ordered = sorted(group, key=lambda member: places[member.parameters[setting]])
-            shown = [(places[member.parameters[setting]], _number(member, metric)) for member in ordered]
+            shown = [
+                (places[member.parameters[setting]], _number(member, metric)) for member in ordered
+            ]
             points = [Point(x, row.value, row.low, row.high) for x, row in shown if row is not None]
-            lines += [Line(label, points, color)] if joined else [Line("", [point], color) for point in points]
-            floors = [(places[member.parameters[setting]], member.metrics.get(metric + FLOOR)) for member in ordered]
+            lines += (
+                [Line(label, points, color)]
+                if joined
+                else [Line("", [point], color) for point in points]
+            )
+            floors = [
+                (places[member.parameters[setting]], member.metrics.get(metric + FLOOR))
+                for member in ordered
+            ]
             known = [Point(x, row.value) for x, row in floors if row is not None]
             if known and joined:
-                lines.append(Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True))
+                lines.append(
+                    Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True)
+                )
         return Panel(title, lines)
 
     panels = [panel(shown.panel, name) for name, shown in columns if shown.panel][:MOST_PANELS]
@@ -231,14 +286,19 @@ def _number(member: Member, metric: str) -> Measured | None:
 
 
 def _places(values: Sequence[str]) -> tuple[dict[str, float], list[tuple[float, str]]]:
-    """Where each value lies on the x axis, and its ticks: a place for each, or of many numbers a scale."""
+    """Where each value lies on the x axis, and its ticks: a place for each, or of many numbers a
+    scale.
+    """
     orders = [_order(value) for value in values]
     if len(values) <= MOST_PLACES or any(kind for kind, _, _ in orders):
         places = {value: number / max(len(values) - 1, 1) for number, value in enumerate(values)}
         every = -(-len(values) // MOST_PLACES)
         return places, [(places[value], value[:12]) for value in values[::every]]
     low, high = orders[0][1], orders[-1][1]
-    places = {value: (number - low) / (high - low) for value, (_, number, _) in zip(values, orders, strict=True)}
+    places = {
+        value: (number - low) / (high - low)
+        for value, (_, number, _) in zip(values, orders, strict=True)
+    }
     return places, [(share / 4, short(low + share / 4 * (high - low))) for share in range(5)]
 
 

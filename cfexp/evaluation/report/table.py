@@ -1,4 +1,6 @@
-"""The table of a run folder: every metric of every group of queries, with its n and its 95 % interval."""
+"""The table of a run folder: every metric of every group of queries, with its n and its 95 %
+interval.
+"""
 
 import csv
 import json
@@ -58,7 +60,9 @@ class Scores(NamedTuple):
     rows: tuple[Row, ...]
     absent: tuple[Absent, ...]
     measures: Mapping[str, Measure] = {}  # what the numbers are, by name
-    apart: Mapping[str, str] = {}  # the columns by which queries are counted apart, and what they say
+    apart: Mapping[
+        str, str
+    ] = {}  # the columns by which queries are counted apart, and what they say
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -67,9 +71,13 @@ class Scores(NamedTuple):
 
     @property
     def columns(self) -> dict[str, Shown]:
-        """How the numbers that people look at first are shown, by metric: of those that some group has."""
+        """How the numbers that people look at first are shown, by metric: of those that some group
+        has.
+        """
         known = {row.metric for row in self.rows}
-        return {name: each.shown for name, each in self.measures.items() if each.shown and name in known}
+        return {
+            name: each.shown for name, each in self.measures.items() if each.shown and name in known
+        }
 
     def rows_of(self, group: str, table: str) -> dict[str, dict[str, Row]]:
         """What stands in a table of its own kind, of a group: by row and column."""
@@ -81,11 +89,15 @@ class Scores(NamedTuple):
         return found
 
     def find(self, group: str, metric: str) -> Row | Absent:
-        """One number, or why it is not there. Raises InputError for a group or metric that the table does not know."""
+        """One number, or why it is not there. Raises InputError for a group or metric that the
+        table does not know.
+        """
         everything: list[Row | Absent] = [*self.rows, *self.absent]
         entries = {(entry.group, entry.metric): entry for entry in everything}
         if (group, metric) not in entries:
-            groups, metrics = (", ".join(dict.fromkeys(key[part] for key in entries)) for part in (0, 1))
+            groups, metrics = (
+                ", ".join(dict.fromkeys(key[part] for key in entries)) for part in (0, 1)
+            )
             raise InputError(
                 f"no {metric!r} of {group!r} in {self.run}: the groups are {groups}; the metrics {metrics}"
             )
@@ -97,12 +109,22 @@ class Scores(NamedTuple):
         missing: dict[str, Any] = {}
         for row in self.rows:
             kept = _stored(row)
-            groups[row.group][row.metric] = {key: kept[key] for key in ("value", "n", "low", "high", "unit")}
+            groups[row.group][row.metric] = {
+                key: kept[key] for key in ("value", "n", "low", "high", "unit")
+            }
         for entry in self.absent:
             missing.setdefault(entry.group, {})[entry.metric] = entry.reason
         columns = [{"metric": name, **shown._asdict()} for name, shown in self.columns.items()]
-        content = {"run": self.run, "era": self.era, "groups": groups, "not_computed": missing, "columns": columns}
-        (folder / "metrics.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        content = {
+            "run": self.run,
+            "era": self.era,
+            "groups": groups,
+            "not_computed": missing,
+            "columns": columns,
+        }
+        (folder / "metrics.json").write_text(
+            json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
         with (folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(Row._fields)
@@ -110,18 +132,27 @@ class Scores(NamedTuple):
                 lines.writerow("" if number is None else number for number in _stored(row).values())
 
 
-def score_run(run: RunFolder, measures: Sequence[Measures] | None = None, *, era: Era = "2021") -> Scores:
+def score_run(
+    run: RunFolder, measures: Sequence[Measures] | None = None, *, era: Era = "2021"
+) -> Scores:
     """Score what is in a run folder, finished or not.
 
-    measures: what to compute; None = the standard ones, which need no network; see `cfexp.evaluation.measure`.
+    measures: what to compute; None = the standard ones, which need no network; see
+    `cfexp.evaluation.measure`.
 
     Raises InputError for a folder that is no run, and for whatever is missing or damaged in it.
     """
     found = measure(run, measures, era=era)
-    entries = [_entry(found, group, name) for group in found.facts.members for name in found.measures]
+    entries = [
+        _entry(found, group, name) for group in found.facts.members for name in found.measures
+    ]
     rows = tuple(entry for entry in entries if isinstance(entry, Row))
     absent = tuple(entry for entry in entries if isinstance(entry, Absent))
-    apart = {column.name: column.meaning for column in found.facts.declaration.columns if column.counted_apart}
+    apart = {
+        column.name: column.meaning
+        for column in found.facts.declaration.columns
+        if column.counted_apart
+    }
     return Scores(run.name, era, rows, absent, found.measures, apart)
 
 
@@ -139,20 +170,35 @@ def _entry(found: Measurements, group: str, name: str) -> Row | Absent:
 
 
 def _stored(row: Row) -> dict[str, Any]:
-    """A row as files hold it: in five digits, or as many as tell its interval's ends apart; None for no interval."""
-    digits = next((count for count in range(5, 17) if f"{row.low:.{count}g}" != f"{row.high:.{count}g}"), 5)
+    """A row as files hold it: in five digits, or as many as tell its interval's ends apart; None
+    for no interval.
+    """
+    digits = next(
+        (count for count in range(5, 17) if f"{row.low:.{count}g}" != f"{row.high:.{count}g}"), 5
+    )
     numbers = {"value": row.value, "low": row.low, "high": row.high}
-    rounded = {name: float(f"{x:.{digits}g}") if math.isfinite(x) else None for name, x in numbers.items()}
+    rounded = {
+        name: float(f"{x:.{digits}g}") if math.isfinite(x) else None for name, x in numbers.items()
+    }
     return row._asdict() | rounded
 
 
 def print_table(scores: Scores, console: Console | None = None) -> None:
-    """Print the main columns, a line a group, and the headline group's figures that tell explanation from attack."""
+    """Print the main columns, a line a group, and the headline group's figures that tell
+    explanation from attack.
+    """
     console = console or Console()
     columns = {name: shown for name, shown in scores.columns.items() if shown.table}
-    table = table_of(f"{scores.run}: before and after", "queries", "n", *(shown.header for shown in columns.values()))
+    table = table_of(
+        f"{scores.run}: before and after",
+        "queries",
+        "n",
+        *(shown.header for shown in columns.values()),
+    )
     for group in scores.groups:
-        count = scores.find(group, "flip_rate")  # every query has flipped or not, but where nothing may change
+        count = scores.find(
+            group, "flip_rate"
+        )  # every query has flipped or not, but where nothing may change
         cells = (_cell(scores.find(group, name), shown.digits) for name, shown in columns.items())
         table.add_row(
             group,
@@ -194,11 +240,21 @@ def counted_apart(scores: Scores) -> str:
 
 
 def _sweep_tables(scores: Scores, group: str) -> Iterator[Table]:
-    """What each region alone does to the decision, and the smallest sets that turn it; none where nobody asked."""
+    """What each region alone does to the decision, and the smallest sets that turn it; none where
+    nobody asked.
+    """
     regions, sets = scores.rows_of(group, ALONE), scores.rows_of(group, SETS)
     if not regions:
         return
-    table = table_of(f"{group}: one region alone", "region", "n", "% flipped", "95 % interval", "distance", "steps")
+    table = table_of(
+        f"{group}: one region alone",
+        "region",
+        "n",
+        "% flipped",
+        "95 % interval",
+        "distance",
+        "steps",
+    )
     for region, columns in sorted(regions.items(), key=lambda item: -item[1][FLIP].value):
         flips = columns[FLIP]
         price = (_cell(columns.get(name), digits) for name, digits in ((DISTANCE, 2), (STEP, 1)))
@@ -237,7 +293,8 @@ def short(value: float) -> str:
 
 
 def shown(value: float, low: float | None, high: float | None) -> tuple[str, str]:
-    """A number and its 95 % interval, short, but in as many digits as tell the interval's ends apart.
+    """A number and its 95 % interval, short, but in as many digits as tell the interval's ends
+    apart.
 
     A dash stands for no interval, whose ends are NaN, or None as files have them.
     """

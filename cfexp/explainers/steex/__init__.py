@@ -4,7 +4,9 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """The class under the room's own name, too; late, as parts of this room are imported by what it builds on."""
+    """The class under the room's own name, too; late, as parts of this room are imported by what it
+    builds on.
+    """
     if name == "STEEX":
         from cfexp.explainers.steex.steex import STEEX
 

@@ -1,4 +1,6 @@
-"""Which regions turn a decision: STEEX's section 4.4 and figure 5 (Jacob et al. 2022), asked of every region."""
+"""Which regions turn a decision: STEEX's section 4.4 and figure 5 (Jacob et al. 2022), asked of
+every region.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,16 +13,17 @@ from cfexp.explainers.steex.search import StyleSearch
 
 # One query's index and region masks (P, R) bool -> P searches of that query, each in its own mask.
 Search = Callable[[int, Tensor], StyleSearch]
-# Images (P, 3, H, W) as searched and one query's index -> by how much each decision is the one asked for, (P,) logits.
+# Images (P, 3, H, W) as searched and one query's index -> by how much each decision is the one
+# asked for, (P,) logits.
 Margin = Callable[[Tensor, int], Tensor]
 
 
 class RegionSweep(NamedTuple):
-    """What B queries' searches in U units (the R regions, then the named groups) found; of absent units nothing."""
+    """What B queries' searches in U units (the R regions, then the named groups) found; of absent
+    units nothing.
+    """
 
-    success: (
-        Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = the query has no such region
-    )
+    success: Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = the query has no such region
     distance: Tensor  # (B, U), the l2 norm of the codes' change; 0 = absent
     flip_step: Tensor  # (B, U) int64, as in `StyleSearch`; -1 = absent, too
     smallest_set: Tensor  # (B, R) bool, see `sweep_regions`; nowhere true where even all regions together fail
@@ -29,7 +32,8 @@ class RegionSweep(NamedTuple):
 def unit_masks(region_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
     """(U, R) bool: each region by itself, then each named group of them.
 
-    Raises InputError for a group that is empty, is called as a region is, or names an unknown region.
+    Raises InputError for a group that is empty, is called as a region is, or names an unknown
+    region.
     """
     for group, members in groups.items():
         if group in region_names:
@@ -37,21 +41,26 @@ def unit_masks(region_names: Sequence[str], groups: Mapping[str, Sequence[str]])
         if isinstance(members, str) or not members:
             raise InputError(f"region_groups.{group} must be a list of regions, got {members!r}")
         if unknown := [member for member in members if member not in region_names]:
-            raise InputError(f"region_groups.{group}: {unknown[0]!r} is none of {', '.join(region_names)}")
+            raise InputError(
+                f"region_groups.{group}: {unknown[0]!r} is none of {', '.join(region_names)}"
+            )
     rows = [[name] for name in region_names] + [list(members) for members in groups.values()]
     return torch.tensor([[name in row for name in region_names] for row in rows])
 
 
-def sweep_regions(search: Search, margin: Margin, style_codes: Tensor, units: Tensor) -> RegionSweep:
+def sweep_regions(
+    search: Search, margin: Margin, style_codes: Tensor, units: Tensor
+) -> RegionSweep:
     """Search each query in every unit that it has a region of, all of a query's in one batch.
 
-    smallest_set: the single region that flips, of several that which takes the shortest distance: no set is smaller.
-    Where none does it is found greedily: the regions are put in the order in which their own searches came nearest to
-    the decision, and the sets of the first two, the first three, ... are searched, in one batch more. The first that
-    flips is an upper bound of the smallest: a set that leaves out one in the middle is never tried.
+    smallest_set: the single region that flips, of several that which takes the shortest distance:
+    no set is smaller. Where none does it is found greedily: the regions are put in the order in
+    which their own searches came nearest to the decision, and the sets of the first two, the first
+    three, ... are searched, in one batch more. The first that flips is an upper bound of the
+    smallest: a set that leaves out one in the middle is never tried.
 
-    style_codes: (B, R, D) of the queries; a region whose code is zero is absent. units: (U, R) bool, the R regions
-    first, see `unit_masks`.
+    style_codes: (B, R, D) of the queries; a region whose code is zero is absent. units: (U, R)
+    bool, the R regions first, see `unit_masks`.
     """
     batch, num_regions, _ = style_codes.shape
     units = units.to(style_codes.device)

@@ -55,30 +55,34 @@ def search_style_codes(
     repel: tuple[Tensor, ...] = (),
     repulsion: float = 1.0,
 ) -> StyleSearch:
-    """Move each query's style codes by Adam until the decision is the counter class, and no farther than that takes.
+    """Move each query's style codes by Adam until the decision is the counter class, and no farther
+    than that takes.
 
-    minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3). No query's result
-    depends on the batch it is in, as Adam works on each number alone. No step waits for the device. Under autocast the
-    codes and their steps keep their dtype.
+    minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3).
+    No query's result depends on the batch it is in, as Adam works on each number alone. No step
+    waits for the device. Under autocast the codes and their steps keep their dtype.
 
-    decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen. decide: images to logits (B, K).
-    style_codes: of the queries, as the style encoder gives them. counter_class: (B,) int64, see `counter_class_of`.
-    head: see `losses.decision_loss`.
-    region_mask: (R,) bool, or (B, R), the regions whose codes may change; those of the others stay as they are, bit for
+    decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen. decide:
+    images to logits (B, K). style_codes: of the queries, as the style encoder gives them.
+    counter_class: (B,) int64, see `counter_class_of`. head: see `losses.decision_loss`.
+    region_mask: (R,) bool, or (B, R), the regions whose codes may change; those of the others stay
+    as they are, bit for
         bit. None: all may.
-    early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin` logits. The paper
-        always takes all the steps.
-    start: codes to start from in place of the query's own; `repel`: codes to keep away from in direction. Both are for
-        `search_candidates`.
+    early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin`
+        logits. The paper always takes all the steps.
+    start: codes to start from in place of the query's own; `repel`: codes to keep away from in
+        direction. Both are for `search_candidates`.
 
-    The published script stores the image from before the last step; the image here is decoded from the final codes, as
-    Algorithm 1 has it.
+    The published script stores the image from before the last step; the image here is decoded from
+    the final codes, as Algorithm 1 has it.
 
     Raises InputError for a mask or a counter class of another shape, or a mask without a region.
     """
     batch, regions, _ = style_codes.shape
     if counter_class.shape != (batch,):
-        raise InputError(f"counter_class must have shape ({batch},), got {tuple(counter_class.shape)}")
+        raise InputError(
+            f"counter_class must have shape ({batch},), got {tuple(counter_class.shape)}"
+        )
     movable = _movable(region_mask, batch, regions, style_codes.device)
     query_codes = style_codes.detach()
     codes = query_codes if start is None else torch.where(movable, start.detach(), query_codes)
@@ -94,7 +98,8 @@ def search_style_codes(
             loss = decision + proximity_weight * proximity
             if repel:
                 loss = loss + repulsion * _alignment(codes - query_codes, repel, query_codes)
-            # Autocast is for the way there: on the way back it would cast what the generator has kept.
+            # Autocast is for the way there: on the way back it would cast what the generator has
+            # kept.
             with torch.autocast(codes.device.type, enabled=False):
                 (gradient,) = torch.autograd.grad(loss.sum(), [codes])
         codes = codes.detach()
@@ -111,19 +116,30 @@ def search_style_codes(
     margins.append(losses.decision_margin(logits, counter_class, head))
     none = codes.new_zeros(batch, 0)
     curves = [torch.stack(curve, dim=1) if curve else none for curve in (decisions, proximities)]
-    return StyleSearch(codes, image, logits, curves[0], curves[1], _first(torch.stack(margins, dim=1) > 0))
+    return StyleSearch(
+        codes, image, logits, curves[0], curves[1], _first(torch.stack(margins, dim=1) > 0)
+    )
 
 
 def nothing_moved(
-    style_codes: Tensor, image: Tensor, logits: Tensor, counter_class: Tensor, head: int | None, num_steps: int
+    style_codes: Tensor,
+    image: Tensor,
+    logits: Tensor,
+    counter_class: Tensor,
+    head: int | None,
+    num_steps: int,
 ) -> StyleSearch:
-    """What `search_style_codes` finds where no code may move, without a step: the queries' reconstruction.
+    """What `search_style_codes` finds where no code may move, without a step: the queries'
+    reconstruction.
 
-    image: (B, 3, H, W), decoded from the style codes (B, R, D). logits: (B, K) of the decision model on it.
+    image: (B, 3, H, W), decoded from the style codes (B, R, D). logits: (B, K) of the decision
+    model on it.
     """
     decision = losses.decision_loss(logits, counter_class, head)[:, None].expand(-1, num_steps)
     decided = losses.decision_margin(logits, counter_class, head) > 0
-    return StyleSearch(style_codes, image, logits, decision, torch.zeros_like(decision), decided.long() - 1)
+    return StyleSearch(
+        style_codes, image, logits, decision, torch.zeros_like(decision), decided.long() - 1
+    )
 
 
 def search_candidates(
@@ -138,11 +154,12 @@ def search_candidates(
     region_mask: Tensor | None = None,
     **settings: object,
 ) -> list[StyleSearch]:
-    """Several different answers a query: `search_style_codes` again and again, each kept from the edits before it.
+    """Several different answers a query: `search_style_codes` again and again, each kept from the
+    edits before it.
 
-    The first candidate is the plain search. Each further one starts from the query's codes with noise of standard
-    deviation `spread` from the query's own seed, and its loss grows with the squared cosine between its edit and each
-    earlier one.
+    The first candidate is the plain search. Each further one starts from the query's codes with
+    noise of standard deviation `spread` from the query's own seed, and its loss grows with the
+    squared cosine between its edit and each earlier one.
 
     seeds: (B,) int64. settings: of `search_style_codes`.
     """
@@ -152,7 +169,10 @@ def search_candidates(
         if candidate:
             draws = [torch.Generator().manual_seed(int(seed) * 1009 + candidate) for seed in seeds]
             noise = torch.stack(
-                [torch.randn(style_codes.shape[1:], generator=draw, dtype=torch.float32) for draw in draws]
+                [
+                    torch.randn(style_codes.shape[1:], generator=draw, dtype=torch.float32)
+                    for draw in draws
+                ]
             )
             # An absent region's code is zero and has no influence: it stays.
             present = (style_codes != 0).any(2, keepdim=True)
@@ -175,7 +195,9 @@ def search_candidates(
 def _adam(
     gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, learning_rate: float
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of its square."""
+    """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of
+    its square.
+    """
     mean = torch.lerp(gradient, moments[0], BETA_1)
     variance = torch.lerp(gradient.square(), moments[1], BETA_2)
     size = learning_rate / (1 - BETA_1**step)
@@ -188,8 +210,12 @@ def _first(flags: Tensor) -> Tensor:
 
 
 def _alignment(edit: Tensor, repel: tuple[Tensor, ...], query_codes: Tensor) -> Tensor:
-    """(B,), the sum of the squared cosines between an edit (B, R, D) and the edits to keep away from."""
-    cosines = [F.cosine_similarity(edit.flatten(1), (other - query_codes).flatten(1)) for other in repel]
+    """(B,), the sum of the squared cosines between an edit (B, R, D) and the edits to keep away
+    from.
+    """
+    cosines = [
+        F.cosine_similarity(edit.flatten(1), (other - query_codes).flatten(1)) for other in repel
+    ]
     return torch.stack(cosines).square().sum(0)
 
 

@@ -1,5 +1,5 @@
-"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a search a query,
-in the style codes of a frozen semantic-synthesis GAN.
+"""STEEX (Jacob et al., ECCV 2022, "STEEX: steering counterfactual explanations with semantics"): a
+search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -29,27 +29,30 @@ from cfexp.models.loading.pretrained import freeze
 from cfexp.models.sean.fast import FastSEAN, PreparedLayout
 from cfexp.models.sean.sean import SEAN
 
-# Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed; multiples of 2 ** 32 over
-# the golden ratio lie so far apart that of a million queries none meets another's seed within a thousand steps.
+# Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed;
+# multiples of 2 ** 32 over the golden ratio lie so far apart that of a million queries none meets
+# another's seed within a thousand steps.
 NOISE_STRIDE = 0x9E3779B1
 _SEARCHES = "searches"
 _CODE_DISTANCE = Shown("code\ndistance", 2, panel="distance of the codes")
 
 
 class STEEX(ClassifierExplainer):
-    """Encodes the query, moves its style codes until the decision model decides otherwise, and decodes them.
+    """Encodes the query, moves its style codes until the decision model decides otherwise, and
+    decodes them.
 
-    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`. autoencoder: frozen here, too.
-    segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those that the data set gives.
-    regions: names of the regions that may change; None = all.
-    noise: each query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
+    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`. autoencoder:
+    frozen here, too. segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those
+    that the data set gives. regions: names of the regions that may change; None = all. noise: each
+    query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
-    num_candidates: how many different answers to look for, see `search_candidates`; the first is the counterfactual.
-    sweep_regions: search each query in every region that it has by itself, too, and in `region_groups`, names to lists
-    of regions; whatever `regions` says. It takes some ten times as long: see `region_sweep.sweep_regions`.
-    num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
-    memory_budget: explain so many queries of a batch at once as one step of the search fits into it: bytes, "8GiB",
-    "auto" for a share of what is free; None = the whole batch. A sweep takes its own beside it.
+    num_candidates: how many different answers to look for, see `search_candidates`; the first is
+    the counterfactual. sweep_regions: search each query in every region that it has by itself, too,
+    and in `region_groups`, names to lists of regions; whatever `regions` says. It takes some ten
+    times as long: see `region_sweep.sweep_regions`. num_steps, learning_rate, proximity_weight,
+    early_stop: see `search_style_codes`. memory_budget: explain so many queries of a batch at once
+    as one step of the search fits into it: bytes, "8GiB", "auto" for a share of what is free; None
+    = the whole batch. A sweep takes its own beside it.
     """
 
     called = "STEEX"
@@ -85,12 +88,20 @@ class STEEX(ClassifierExplainer):
             by_region="region_codes_",
         ),
         Column("decision_curve", "the decision loss before each step", ("T",)),
-        Column("proximity_curve", "the proximity loss before each step, without its weight", ("T",)),
-        Column("regions_absent", "the query has none of the regions that may change", counted_apart=True),
+        Column(
+            "proximity_curve", "the proximity loss before each step, without its weight", ("T",)
+        ),
+        Column(
+            "regions_absent",
+            "the query has none of the regions that may change",
+            counted_apart=True,
+        ),
         Column("candidate_code_distance", "`code_distance` of each further candidate", ("N",)),
         Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
         Column("candidate_cosine", "the cosine of its edit with the nearest before it", ("N",)),
-        Column("candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of candidates"),
+        Column(
+            "candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of candidates"
+        ),
         Column(
             "sweep_success",
             "of each region alone, then each group: 1 = flips as stored, 0 = does not, -1 = absent",
@@ -98,7 +109,9 @@ class STEEX(ClassifierExplainer):
         ),
         Column("sweep_distance", "`code_distance` of those searches", ("U",)),
         Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
-        Column("sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)),
+        Column(
+            "sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)
+        ),
     )
     needs_label_map = True
     # Of 16-mixed's gradients no scale keeps the small ones here.
@@ -125,28 +138,46 @@ class STEEX(ClassifierExplainer):
         memory_budget: str | int | None = None,
         label: str | None = None,
     ) -> None:
-        """Raises InputError for a counter class that there is not, no candidate, no noise to redraw, or groups that
-        nothing sweeps.
+        """Raises InputError for a counter class that there is not, no candidate, no noise to
+        redraw, or groups that nothing sweeps.
         """
         super().__init__(decision_model, head, class_names, counter_class, label)
-        # The generator's images are channels_last; with weights of another format each convolution reorders its own.
+        # The generator's images are channels_last; with weights of another format each convolution
+        # reorders its own.
         self.decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
-        self.num_steps, self.learning_rate, self.proximity_weight = num_steps, learning_rate, proximity_weight
+        self.num_steps, self.learning_rate, self.proximity_weight = (
+            num_steps,
+            learning_rate,
+            proximity_weight,
+        )
         self.early_stop, self.noise = early_stop, noise
         if type(num_steps) is not int or num_steps < 0:
             raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
-        for name, value in (("learning_rate", learning_rate), ("proximity_weight", proximity_weight)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        for name, value in (
+            ("learning_rate", learning_rate),
+            ("proximity_weight", proximity_weight),
+        ):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 <= value < float("inf")
+            ):
                 raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
         if resample_noise and not noise:
-            raise InputError("resample_noise=true needs noise=true: without noise there is none to redraw")
+            raise InputError(
+                "resample_noise=true needs noise=true: without noise there is none to redraw"
+            )
         if type(num_candidates) is not int or num_candidates < 1:
-            raise InputError(f"num_candidates must be a whole number of at least 1, got {num_candidates!r}")
+            raise InputError(
+                f"num_candidates must be a whole number of at least 1, got {num_candidates!r}"
+            )
         self.resample_noise, self.num_candidates = resample_noise, num_candidates
         if region_groups and not sweep_regions:
-            raise InputError("region_groups are for sweep_regions=true: regions=[...] says what one search may change")
+            raise InputError(
+                "region_groups are for sweep_regions=true: regions=[...] says what one search may change"
+            )
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
         check_budget(memory_budget)
         self.memory_budget = memory_budget
@@ -183,20 +214,30 @@ class STEEX(ClassifierExplainer):
         self.let_change(self.regions, names)
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
-        """Choose the regions that may change, as in the constructor; raises InputError for one that there is not."""
+        """Choose the regions that may change, as in the constructor; raises InputError for one that
+        there is not.
+        """
         several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
-        if regions is not None and not (several and all(isinstance(region, str) for region in regions)):
+        if regions is not None and not (
+            several and all(isinstance(region, str) for region in regions)
+        ):
             raise InputError(f"regions must be a list of names, got {regions!r}")
         if regions is not None and len(regions) == 0:
-            raise InputError("regions names no region: nothing could change; leave it out (null) for all")
+            raise InputError(
+                "regions names no region: nothing could change; leave it out (null) for all"
+            )
         self.regions, self.region_mask = None if regions is None else list(regions), None
         if self.regions is not None:
             if unknown := [region for region in self.regions if region not in region_names]:
                 raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(region_names)}")
-            self.region_mask = torch.tensor([name in self.regions for name in region_names], device=self.device)
+            self.region_mask = torch.tensor(
+                [name in self.regions for name in region_names], device=self.device
+            )
 
     def queries_that_fit(self, batch: ImageBatch) -> int:
-        """As many as `memory_budget` allows; raises InputError for a budget that is too small for one."""
+        """As many as `memory_budget` allows; raises InputError for a budget that is too small for
+        one.
+        """
         if self.memory_budget is not None:
             self._folded()  # once, and not while memory is measured
         return super().queries_that_fit(batch)
@@ -214,31 +255,39 @@ class STEEX(ClassifierExplainer):
     def explain(self, batch: ImageBatch) -> Explanation:
         """One counterfactual for each image of the batch.
 
-        Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R, D), before and after;
-        `code_distance` (B,), the l2 norm of the codes' change; `region_change` (B, R), of each region's; `flip_step`
-        (B,); `reconstruction_class` (B,), what the decision model says of the reconstruction: where that is not the
-        query's decision, there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
-        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`, `candidate_flip_step`
-        and `candidate_cosine` (B, N - 1), the last of an edit with the nearest before it; and
-        `candidate_pairwise_cosine` (B,), the mean over all pairs of the N. Of a sweep: the fields of
-        `RegionSweep`, as `sweep_success` and so on.
+        Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R,
+        D), before and after; `code_distance` (B,), the l2 norm of the codes' change;
+        `region_change` (B, R), of each region's; `flip_step` (B,); `reconstruction_class` (B,),
+        what the decision model says of the reconstruction: where that is not the query's decision,
+        there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
+        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`,
+        `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the
+        nearest before it; and `candidate_pairwise_cosine` (B,), the mean over all pairs of the N.
+        Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
 
-        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have none of them:
-        nothing can move there, and the counterfactual is the reconstruction. A batch of such queries takes no step.
+        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have
+        none of them: nothing can move there, and the counterfactual is the reconstruction. A batch
+        of such queries takes no step.
 
         Raises InputError for a counter class that the decision model does not have.
         """
         generator = self._folded()
         with torch.no_grad():
-            label_map = batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
-            with torch.autocast(self.device.type, enabled=False):  # codes of eight bits are not the query's
+            label_map = (
+                batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
+            )
+            with torch.autocast(
+                self.device.type, enabled=False
+            ):  # codes of eight bits are not the query's
                 codes = self.autoencoder.encode(batch.image, label_map)
             layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, layout)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
         counter_class = self.asked_for(query_logits)
         layouts = self._layouts(generator, layout, batch.key.tolist())
-        still = nothing_moved(codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps)
+        still = nothing_moved(
+            codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps
+        )
         absent = self._regions_absent(label_map)
         candidates = [still] * self.num_candidates
         if not absent.all():
@@ -292,9 +341,16 @@ class STEEX(ClassifierExplainer):
         return {name: getattr(self, name) for name in names}
 
     def _sweep(
-        self, generator: FastSEAN, label_map: Tensor, codes: Tensor, counter_class: Tensor, keys: list[int]
+        self,
+        generator: FastSEAN,
+        label_map: Tensor,
+        codes: Tensor,
+        counter_class: Tensor,
+        keys: list[int],
     ) -> dict[str, Tensor]:
-        """What `sweep_regions` finds, if asked for; each search is what `regions` alone would make of the query."""
+        """What `sweep_regions` finds, if asked for; each search is what `regions` alone would make
+        of the query.
+        """
         if self.units is None:
             return {}
 
@@ -326,7 +382,9 @@ class STEEX(ClassifierExplainer):
             return torch.zeros(len(label_map), dtype=torch.bool, device=label_map.device)
         return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
 
-    def _layouts(self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]) -> Iterator[PreparedLayout]:
+    def _layouts(
+        self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]
+    ) -> Iterator[PreparedLayout]:
         """The prepared layout of each step, with its noise: that of the reconstruction first."""
         yield layout
         for step in count(1):
@@ -335,9 +393,13 @@ class STEEX(ClassifierExplainer):
 
 
 def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:
-    """Of each of B queries what the one search found where the condition (B,) holds, else what the other did."""
+    """Of each of B queries what the one search found where the condition (B,) holds, else what the
+    other did.
+    """
     pairs = zip(one, other, strict=True)
-    return StyleSearch(*(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+    return StyleSearch(
+        *(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
+    )
 
 
 def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:

@@ -13,10 +13,12 @@ MEANS = (131.0912, 103.8827, 91.4953)  # of VGGFace2's red, green and blue, in 0
 
 
 class FaceVerification(nn.Module):
-    """VGGFace2's ResNet50 behind its own preprocessing: 224 x 224 pixels in 0..255, less the means of the channels.
+    """VGGFace2's ResNet50 behind its own preprocessing: 224 x 224 pixels in 0..255, less the means
+    of the channels.
 
-    backbone: the network without its classifier counts. bgr: whether it was trained on blue, green, red, as Caffe's and
-    what was made of it (keras_vggface, resnet50_ft_weight) is; resnet50_ft_dag.pth takes red, green, blue.
+    backbone: the network without its classifier counts. bgr: whether it was trained on blue, green,
+    red, as Caffe's and what was made of it (keras_vggface, resnet50_ft_weight) is;
+    resnet50_ft_dag.pth takes red, green, blue.
     """
 
     means: Tensor
@@ -38,7 +40,9 @@ class FaceVerification(nn.Module):
         return self.features(images)
 
 
-def face_verification_from_released(state_dict: Mapping[str, Tensor], bgr: bool = False) -> FaceVerification:
+def face_verification_from_released(
+    state_dict: Mapping[str, Tensor], bgr: bool = False
+) -> FaceVerification:
     """The network of `resnet50_ft_dag.pth`, in evaluation mode.
 
     Raises InputError naming the keys that are missing, left over or misshaped.

@@ -1,4 +1,6 @@
-"""SimSiam (Chen & He 2021), in whose features S3 (Jeanneret et al. 2023) compares a counterfactual with its query."""
+"""SimSiam (Chen & He 2021), in whose features S3 (Jeanneret et al. 2023) compares a counterfactual
+with its query.
+"""
 
 from collections.abc import Mapping
 
@@ -46,6 +48,10 @@ def simsiam_from_released(state_dict: Mapping[str, Tensor]) -> SimSiamEncoder:
     Raises InputError naming the keys that are missing, left over or misshaped.
     """
     network = SimSiamEncoder()
-    kept = {key: tensor for key, tensor in unwrapped(state_dict).items() if not key.startswith("predictor.")}
+    kept = {
+        key: tensor
+        for key, tensor in unwrapped(state_dict).items()
+        if not key.startswith("predictor.")
+    }
     fill_places(network.state_dict(), kept, "SimSiam's encoder")
     return network.eval()

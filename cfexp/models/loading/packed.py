@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 class PackedMatrix:
-    """A constant matrix (in, out), and the product of rows (N, in) with it; differentiable by the rows.
+    """A constant matrix (in, out), and the product of rows (N, in) with it; differentiable by the
+    rows.
 
-    On a CPU, in float32, oneDNN keeps it in its own layout, once for each direction. torch's own product puts the
-    matrix in order in every call, which for a few rows takes longer than the product: 13 instead of 5 ms for 19 rows
-    and 512 x 18432. Elsewhere it is the plain product.
+    On a CPU, in float32, oneDNN keeps it in its own layout, once for each direction. torch's own
+    product puts the matrix in order in every call, which for a few rows takes longer than the
+    product: 13 instead of 5 ms for 19 rows and 512 x 18432. Elsewhere it is the plain product.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -58,5 +59,7 @@ def _packed(weight: Tensor) -> Tensor:
 
 
 def _multiply(rows: Tensor, packed: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows.contiguous(), packed, None, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        rows.contiguous(), packed, None, "none", [], ""
+    )
     return product

@@ -1,7 +1,8 @@
-"""Loading of trained networks: numbers only, every tensor accounted for, frozen unless asked otherwise.
+"""Loading of trained networks: numbers only, every tensor accounted for, frozen unless asked
+otherwise.
 
-Checkpoints come as people have them: of wrapped networks, under a name among other things, with values of other
-libraries beside the weights. All doors read them here.
+Checkpoints come as people have them: of wrapped networks, under a name among other things, with
+values of other libraries beside the weights. All doors read them here.
 """
 
 import hashlib
@@ -23,17 +24,33 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _log = logging.getLogger(__name__)
 # torch's refusal of a pickle names what it would have had to import.
 _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
-# What wraps a network leaves its name in each key: DataParallel, torch.compile, FSDP, activation checkpointing.
+# What wraps a network leaves its name in each key: DataParallel, torch.compile, FSDP, activation
+# checkpointing.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _AVERAGED = "n_averaged"  # what torch.optim.swa_utils.AveragedModel counts beside its `module.`
-# The names under which the weights lie in a training's checkpoint, the first wins: Lightning's, released STEEX's ...
+# The names under which the weights lie in a training's checkpoint, the first wins: Lightning's,
+# released STEEX's ...
 _USUAL_NAMES = ("state_dict", "model_state_dict", "model", "net", "network")
-# Values that trainings often leave beside the weights. None is imported or called: `_NotRead` stands for them all.
+# Values that trainings often leave beside the weights. None is imported or called: `_NotRead`
+# stands for them all.
 _PLAIN_VALUES = (
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    *("numpy.dtype", "numpy.ndarray", "numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer"),
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *(
+        "numpy.dtype",
+        "numpy.ndarray",
+        "numpy._core.numeric._frombuffer",
+        "numpy.core.numeric._frombuffer",
+    ),
     *("argparse.Namespace", "types.SimpleNamespace", "uuid.UUID"),
-    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "WindowsPath")
+    ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
 )
 HOW_TO_GIVE_A_PREFIX = (
@@ -60,14 +77,17 @@ def load_network(
 ) -> NetworkT:
     """Load a checkpoint into a network, strictly, and freeze it; returns the network.
 
-    checkpoint: .ckpt (Lightning), .pth, .pt (torch) or .safetensors; None leaves the weights as they are.
-    prefix: only the checkpoint's keys that start with it are loaded, without it ("decision_model."); see
+    checkpoint: .ckpt (Lightning), .pth, .pt (torch) or .safetensors; None leaves the weights as
+    they are. prefix: only the checkpoint's keys that start with it are loaded, without it
+    ("decision_model."); see
         `read_state_dict`.
     freeze: see `freeze`; False leaves mode and gradients as they are.
 
-    What DataParallel, torch.compile and their like put into the keys, of the file or of the network, is no difference.
+    What DataParallel, torch.compile and their like put into the keys, of the file or of the
+    network, is no difference.
 
-    Raises InputError for a file that is missing, unreadable, holds anything but numbers or does not fit the network.
+    Raises InputError for a file that is missing, unreadable, holds anything but numbers or does not
+    fit the network.
     """
     if checkpoint is not None:
         needed = network.state_dict()
@@ -85,7 +105,9 @@ def load_network(
 def freeze(network: NetworkT) -> NetworkT:
     """Evaluation mode, and no parameter takes a gradient (inputs still do); returns the network."""
     network.eval()
-    for parameter in network.parameters():  # `network.requires_grad_` is not to be had of TorchScript
+    for (
+        parameter
+    ) in network.parameters():  # `network.requires_grad_` is not to be had of TorchScript
         parameter.requires_grad_(False)
     return network
 
@@ -95,19 +117,26 @@ _freeze = freeze
 
 
 def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a checkpoint file by name, on the CPU, without what wrappers put into the names (`module.`).
+    """The tensors of a checkpoint file by name, on the CPU, without what wrappers put into the
+    names (`module.`).
 
-    Of a training's checkpoint they are the tensors under one name: a usual one ("state_dict", "model" ...), or the only
-    one that names tensors. prefix: only what begins with it, without it; "ema." also means what lies under "ema".
+    Of a training's checkpoint they are the tensors under one name: a usual one ("state_dict",
+    "model" ...), or the only one that names tensors. prefix: only what begins with it, without it;
+    "ema." also means what lies under "ema".
 
-    Raises InputError for a file that is missing, unreadable, or holds anything but numbers and plain values (code is
-    never executed), and for one with weights under several names of which none is usual.
+    Raises InputError for a file that is missing, unreadable, or holds anything but numbers and
+    plain values (code is never executed), and for one with weights under several names of which
+    none is usual.
     """
     path = Path(path)
     sets = _sets_of_tensors(_content(path))
     if not sets:
-        raise InputError(f"{path} holds no state dict: expected names and tensors, or a Lightning checkpoint")
-    usual = sorted((name for name in sets if set(name.split(".")) <= {"", *_USUAL_NAMES}), key=_rank)
+        raise InputError(
+            f"{path} holds no state dict: expected names and tensors, or a Lightning checkpoint"
+        )
+    usual = sorted(
+        (name for name in sets if set(name.split(".")) <= {"", *_USUAL_NAMES}), key=_rank
+    )
     default = usual[0] if usual else next(iter(sets)) if len(sets) == 1 else None
     if default is not None:
         found = _behind(prefix, sets[default])
@@ -139,7 +168,9 @@ def _content(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     # A foreign or truncated file makes the readers raise nearly anything.
     except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) and (refused := _REFUSED_GLOBAL.search(str(error))):
+        if isinstance(error, pickle.UnpicklingError) and (
+            refused := _REFUSED_GLOBAL.search(str(error))
+        ):
             raise InputError(
                 f"{path} holds Python objects ({refused[1]}) and could run code when opened, so it was not: expected a "
                 "file of tensors; where it was made, torch.save(network.state_dict(), PATH) writes one"
@@ -154,12 +185,17 @@ def _sets_of_tensors(content: object, name: str = "") -> dict[str, dict[str, Ten
     """The mappings of names to tensors, by the names that they lie under; "" = the file itself."""
     if not isinstance(content, Mapping):
         return {}
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if len(tensors) == len(content):
         return {name: tensors}
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in content.items():
-        # Of what has no usual name, only what holds tensors itself: optimizers have theirs deeper down.
+        # Of what has no usual name, only what holds tensors itself: optimizers have theirs deeper
+        # down.
         if isinstance(value, Mapping) and (key in _USUAL_NAMES or _holds_weights(value)):
             found |= _sets_of_tensors(value, f"{name}.{key}" if name else str(key))
     return found | ({name: tensors} if _holds_weights(tensors) or (tensors and not found) else {})
@@ -176,14 +212,22 @@ def _rank(name: str) -> list[int]:
 
 
 def _behind(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What begins with a prefix, without it, and unwrapped; wrappers in the prefix need not be said, either."""
+    """What begins with a prefix, without it, and unwrapped; wrappers in the prefix need not be
+    said, either.
+    """
     if not prefix:
         return unwrapped(state_dict)
     dotted = f"{prefix.rstrip('.')}."
-    found = {key.removeprefix(dotted): value for key, value in state_dict.items() if key.startswith(dotted)}
+    found = {
+        key.removeprefix(dotted): value
+        for key, value in state_dict.items()
+        if key.startswith(dotted)
+    }
     if not found and (plain := _plain(dotted)):
         every = unwrapped(state_dict)
-        found = {key.removeprefix(plain): value for key, value in every.items() if key.startswith(plain)}
+        found = {
+            key.removeprefix(plain): value for key, value in every.items() if key.startswith(plain)
+        }
     return unwrapped(found)
 
 
@@ -193,9 +237,13 @@ def _plain(key: str) -> str:
 
 
 def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without what wrappers put into its keys; as it is where two of them would become one."""
+    """A state dict without what wrappers put into its keys; as it is where two of them would become
+    one.
+    """
     averaged = all(key.startswith("module.") for key in state_dict if key != _AVERAGED)
-    kept = {key: tensor for key, tensor in state_dict.items() if not (averaged and key == _AVERAGED)}
+    kept = {
+        key: tensor for key, tensor in state_dict.items() if not (averaged and key == _AVERAGED)
+    }
     plain = {_plain(key): tensor for key, tensor in kept.items()}
     return plain if len(plain) == len(kept) and "" not in plain else kept
 
@@ -206,13 +254,15 @@ def _named_as(needed: Iterable[str], state_dict: Mapping[str, Tensor]) -> dict[s
     return {own.get(key, key): tensor for key, tensor in state_dict.items()}
 
 
-def check_fit(shapes: Mapping[str, torch.Size], state_dict: Mapping[str, Tensor], name: str, network: str) -> None:
+def check_fit(
+    shapes: Mapping[str, torch.Size], state_dict: Mapping[str, Tensor], name: str, network: str
+) -> None:
     """Compare the shapes that a network needs with the tensors of a state dict.
 
     name, network: what to call the two in the message.
 
-    Raises InputError if a key is missing, left over or misshaped: one line with counts and the first three of each, and
-    behind which prefix all that is missing is left over, if it is.
+    Raises InputError if a key is missing, left over or misshaped: one line with counts and the
+    first three of each, and behind which prefix all that is missing is left over, if it is.
     """
     problems = {
         "missing": [key for key in shapes if key not in state_dict],
@@ -223,7 +273,9 @@ def check_fit(shapes: Mapping[str, torch.Size], state_dict: Mapping[str, Tensor]
             if key in state_dict and state_dict[key].shape != shape
         ],
     }
-    if found := [f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in problems.items() if keys]:
+    if found := [
+        f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in problems.items() if keys
+    ]:
         remedy = ""
         if prefixes := _prefixes_of(problems["missing"], problems["left over"]):
             how = HOW_TO_GIVE_A_PREFIX.format(prefixes[0])
@@ -232,7 +284,8 @@ def check_fit(shapes: Mapping[str, torch.Size], state_dict: Mapping[str, Tensor]
 
 
 def file_hash(path: str | Path) -> str:
-    """The first 12 hexadecimal digits of a file's SHA-256, stored beside results to tell which weights made them.
+    """The first 12 hexadecimal digits of a file's SHA-256, stored beside results to tell which
+    weights made them.
 
     Raises InputError for a missing file.
     """
@@ -245,7 +298,11 @@ def file_hash(path: str | Path) -> str:
 def _prefixes_of(missing: list[str], left_over: list[str]) -> list[str]:
     """The prefixes behind which everything that is missing is left over."""
     there = set(left_over)
-    starts = [key.removesuffix(missing[0]) for key in left_over if missing and key.endswith(f".{missing[0]}")]
+    starts = [
+        key.removesuffix(missing[0])
+        for key in left_over
+        if missing and key.endswith(f".{missing[0]}")
+    ]
     return [start for start in starts if all(start + key in there for key in missing)]
 
 

@@ -1,4 +1,6 @@
-"""A user's own classifier as the decision model: what its numbers mean, and whether a search can use it."""
+"""A user's own classifier as the decision model: what its numbers mean, and whether a search can
+use it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -25,27 +27,29 @@ __all__ = [
     "torchvision_classifier",
 ]
 
-# Of a probability: the logit of what rounds to 0 or 1 in float32 would be infinite, and have no gradient.
+# Of a probability: the logit of what rounds to 0 or 1 in float32 would be infinite, and have no
+# gradient.
 SMALLEST_PROBABILITY = 1e-7
-# How far noise is moved along the gradient to see whether an output ever leaves 0..1, in the images' unit: a logit does
-# so sooner or later, as images may be brighter than white here.
+# How far noise is moved along the gradient to see whether an output ever leaves 0..1, in the
+# images' unit: a logit does so sooner or later, as images may be brighter than white here.
 PUSHES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
 MOST_OF_UNIT = 10.0  # a mean or deviation above this is of 0..255
 
 
 class OwnClassifier(nn.Module):
-    """Any network of images, as decision models are: images (B, 3, H, W) in [-1, 1] -> logits (B, K).
+    """Any network of images, as decision models are: images (B, 3, H, W) in [-1, 1] -> logits (B,
+    K).
 
-    network: RGB images, normalised -> (B, K), or (B,) where K is 1.
-    mean, std: of RGB in [0, 1], by which its images are normalised; or value_range: what black and white are to it.
-    input_size: (H, W) to which images are resized for it, differentiably; None = as they come.
-    probabilities: it gives probabilities; their logits are taken, of a sigmoid with `output`, of a softmax without.
-    output: which of K binary heads is explained, whose two sides class_names names; None = K classes that exclude each
-    other, named in their order, or not at all (None).
-    image_size: (H, W) of the images to be explained, on which the whole is tried once (see `check`); None = not yet.
+    network: RGB images, normalised -> (B, K), or (B,) where K is 1. mean, std: of RGB in [0, 1], by
+    which its images are normalised; or value_range: what black and white are to it. input_size: (H,
+    W) to which images are resized for it, differentiably; None = as they come. probabilities: it
+    gives probabilities; their logits are taken, of a sigmoid with `output`, of a softmax without.
+    output: which of K binary heads is explained, whose two sides class_names names; None = K
+    classes that exclude each other, named in their order, or not at all (None). image_size: (H, W)
+    of the images to be explained, on which the whole is tried once (see `check`); None = not yet.
 
-    The network is frozen: evaluation mode, and no gradient but the images'. `notes` are what `check` found that a user
-    should know, a line each; every door says them.
+    The network is frozen: evaluation mode, and no gradient but the images'. `notes` are what
+    `check` found that a user should know, a line each; every door says them.
     """
 
     scale: Tensor
@@ -75,7 +79,9 @@ class OwnClassifier(nn.Module):
         self.seem_probabilities = False  # though it is not said that they are
         self.notes: list[str] = []
         if isinstance(class_names, str) or len(set(class_names or ())) < len(class_names or ()):
-            raise InputError(f"decision.class_names must be a list of different names, got {class_names}")
+            raise InputError(
+                f"decision.class_names must be a list of different names, got {class_names}"
+            )
         if image_size is not None:
             self.check(_size(image_size), class_names)
 
@@ -98,12 +104,15 @@ class OwnClassifier(nn.Module):
 
     @torch.enable_grad()
     def check(self, image_size: tuple[int, int], class_names: Sequence[str] | None) -> None:
-        """Ask the network about noise of this size, and for the gradient; raises InputError where a search could not.
+        """Ask the network about noise of this size, and for the gradient; raises InputError where a
+        search could not.
 
         A network that takes no batch of two is from then on asked image by image.
         """
         images = torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        images[1] = images[1] / 4 - 0.5  # of other statistics, by which batch norm in training mode is found out
+        images[1] = (
+            images[1] / 4 - 0.5
+        )  # of other statistics, by which batch norm in training mode is found out
         images.requires_grad_()
         before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         try:
@@ -117,7 +126,9 @@ class OwnClassifier(nn.Module):
             raise
         except Exception as error:  # or for an image that it cannot take
             asked = "x".join(map(str, (3, *(self.input_size or image_size))))
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # TorchScript's trace comes first
+            reason = (str(error).strip() or type(error).__name__).splitlines()[
+                -1
+            ]  # TorchScript's trace comes first
             raise InputError(
                 f"decision: the model cannot take an image of {asked} ({reason}); {self._remedy()}"
             ) from None
@@ -149,25 +160,47 @@ class OwnClassifier(nn.Module):
         """outputs: (2, K), as the network gives them."""
         count = outputs.shape[1]
         if not outputs.isfinite().all():
-            raise InputError("decision: the model gives NaN or infinity for noise; is its normalisation right?")
-        if self.output is not None and (type(self.output) is not int or not 0 <= self.output < count):
-            raise InputError(f"decision.output={self.output} is none of the model's outputs, 0..{count - 1}")
+            raise InputError(
+                "decision: the model gives NaN or infinity for noise; is its normalisation right?"
+            )
+        if self.output is not None and (
+            type(self.output) is not int or not 0 <= self.output < count
+        ):
+            raise InputError(
+                f"decision.output={self.output} is none of the model's outputs, 0..{count - 1}"
+            )
         low, high = outputs.min().item(), outputs.max().item()
         if self.probabilities and (low < -SMALLEST_PROBABILITY or high > 1 + SMALLEST_PROBABILITY):
             problem = f"the model's outputs are no probabilities: {low:.3g}..{high:.3g} for noise"
-            raise InputError(f"decision: {problem}; leave decision.probabilities=true out, they are logits")
+            raise InputError(
+                f"decision: {problem}; leave decision.probabilities=true out, they are logits"
+            )
         named = None if class_names is None else len(class_names)
         needed = 2 if self.output is not None or count == 1 else count
         if named not in (None, needed):
-            kind = "the two sides of a binary output" if needed == 2 and count != 2 else f"its {count} outputs"
-            hint = "" if self.output is not None else " (one of several binary outputs: decision.output=NUMBER)"
-            raise InputError(f"decision.class_names must name {kind}, {needed} names, got {named}{hint}")
+            kind = (
+                "the two sides of a binary output"
+                if needed == 2 and count != 2
+                else f"its {count} outputs"
+            )
+            hint = (
+                ""
+                if self.output is not None
+                else " (one of several binary outputs: decision.output=NUMBER)"
+            )
+            raise InputError(
+                f"decision.class_names must name {kind}, {needed} names, got {named}{hint}"
+            )
 
     def _gradient(self, images: Tensor, logits: Tensor) -> Tensor:
-        """That of what is explained, or of all classes, (2, 3, H, W); raises InputError where there is none."""
+        """That of what is explained, or of all classes, (2, 3, H, W); raises InputError where there
+        is none.
+        """
         # Of a softmax the plain sum is always 1; and any one class alone may be off.
         weights = torch.arange(1.0, logits.shape[1] + 1)
-        asked_for = (logits * weights).sum() if self.output is None else logits[:, self.output].sum()
+        asked_for = (
+            (logits * weights).sum() if self.output is None else logits[:, self.output].sum()
+        )
         nothing = "decision: no gradient reaches the image, so nothing can be searched"
         if not asked_for.requires_grad:
             raise InputError(
@@ -178,7 +211,9 @@ class OwnClassifier(nn.Module):
             gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0]
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise InputError(f"{nothing} ({reason}): is the model quantised, or made for inference only?") from None
+            raise InputError(
+                f"{nothing} ({reason}): is the model quantised, or made for inference only?"
+            ) from None
         if gradient is None or not gradient.any():
             raise InputError(
                 f"{nothing}: is the model quantised, does it round or compare its image, or do its outputs saturate?"
@@ -190,16 +225,20 @@ class OwnClassifier(nn.Module):
     def _note_probabilities(
         self, images: Tensor, outputs: Tensor, gradient: Tensor, class_names: Sequence[str] | None
     ) -> None:
-        """Note outputs (2, K) that look like probabilities; raises InputError for one side that is never decided."""
+        """Note outputs (2, K) that look like probabilities; raises InputError for one side that is
+        never decided.
+        """
         explained = outputs if self.output is None else outputs[:, self.output, None]
         if self.probabilities or not _within_unit(explained):
             return
         if explained.shape[1] > 1:
-            line = (
-                "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
-            )
+            line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
             sums_to_1 = torch.allclose(explained.sum(1), torch.ones(2), atol=1e-3)
-            several = "" if sums_to_1 else " (of several binary ones decision.output=NUMBER says which is explained)"
+            several = (
+                ""
+                if sums_to_1
+                else " (of several binary ones decision.output=NUMBER says which is explained)"
+            )
             self.seem_probabilities = True
             self.notes.append(line + several)
             return
@@ -218,7 +257,9 @@ class OwnClassifier(nn.Module):
         """(B, K), as the network gives them."""
         outputs = self.network(images)
         if not isinstance(outputs, Tensor):
-            raise InputError(f"decision: the model must give one tensor, got {type(outputs).__name__}; wrap it")
+            raise InputError(
+                f"decision: the model must give one tensor, got {type(outputs).__name__}; wrap it"
+            )
         if not outputs.is_floating_point():
             raise InputError(
                 f"decision: the model gives {outputs.dtype}, no logits or probabilities: have it give what it has "
@@ -228,7 +269,9 @@ class OwnClassifier(nn.Module):
             outputs = outputs[:, None]
         if outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] == 0:
             found = f"{outputs.dtype} {tuple(outputs.shape)}"
-            raise InputError(f"decision: the model must give numbers (images, outputs), got {found}; wrap it")
+            raise InputError(
+                f"decision: the model must give numbers (images, outputs), got {found}; wrap it"
+            )
         return outputs
 
 
@@ -242,15 +285,26 @@ def _normalisation(
     if value_range is not None:
         black, white = _pair(value_range)
         if not _are_finite(value_range) or black == white:
-            raise InputError(f"decision.value_range must be two different numbers, [black,white], got {[black, white]}")
-        return torch.tensor([(white - black) / 2])[:, None, None], torch.tensor([(white + black) / 2])[:, None, None]
+            raise InputError(
+                f"decision.value_range must be two different numbers, [black,white], got {[black, white]}"
+            )
+        return torch.tensor([(white - black) / 2])[:, None, None], torch.tensor(
+            [(white + black) / 2]
+        )[:, None, None]
     assert mean is not None
     assert std is not None
     given = f"got {list(mean)} and {list(std)}"
-    if len(mean) not in (1, 3) or len(std) not in (1, 3) or not _are_finite([*mean, *std]) or min(std) <= 0:
+    if (
+        len(mean) not in (1, 3)
+        or len(std) not in (1, 3)
+        or not _are_finite([*mean, *std])
+        or min(std) <= 0
+    ):
         raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, {given}")
     if max(map(abs, [*mean, *std])) > MOST_OF_UNIT:
-        raise InputError(f"decision.mean and decision.std are of RGB in [0, 1], {given}; of 0..255 divide them by 255")
+        raise InputError(
+            f"decision.mean and decision.std are of RGB in [0, 1], {given}; of 0..255 divide them by 255"
+        )
     deviation = torch.tensor(list(std))[:, None, None]
     return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 
@@ -266,7 +320,9 @@ def _within_unit(values: Tensor) -> bool:
 def _size(values: Sequence[Any]) -> tuple[int, int]:
     height, width = _pair(values)
     if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise InputError(f"decision: a size must be two whole numbers above 0, [height,width], got {[height, width]}")
+        raise InputError(
+            f"decision: a size must be two whole numbers above 0, [height,width], got {[height, width]}"
+        )
     return height, width
 
 

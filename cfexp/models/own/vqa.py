@@ -1,4 +1,5 @@
-"""A VQA model of a user's own as the decision model: what it must be, and whether an explainer can use it.
+"""A VQA model of a user's own as the decision model: what it must be, and whether an explainer can
+use it.
 
 The contract. A module `network` with
 
@@ -11,7 +12,8 @@ and, if it has them, for generators that are told the question and the answer:
     encode_questions(questions)    B strings -> (B, D) float
     answer_vectors                 (K, E) float, one for each answer
 
-Without the last two, texts are told apart by `hashed_text`: deterministic on every machine, and alike where words are.
+Without the last two, texts are told apart by `hashed_text`: deterministic on every machine, and
+alike where words are.
 """
 
 import hashlib
@@ -38,10 +40,11 @@ class Question(NamedTuple):
 
 
 def hashed_text(texts: Sequence[str]) -> Tensor:
-    """Vectors (B, 256) of texts: of each word and each pair of words the bits of its SHA-256 as 1 and -1, averaged.
+    """Vectors (B, 256) of texts: of each word and each pair of words the bits of its SHA-256 as 1
+    and -1, averaged.
 
-    Words are runs of letters and digits, in lower case; averaged means divided by the square root of their number, so
-    that every component has a variance of about 1.
+    Words are runs of letters and digits, in lower case; averaged means divided by the square root
+    of their number, so that every component has a variance of about 1.
     """
     return torch.stack([_hashed(text) for text in texts]) if texts else torch.zeros(0, HASHED)
 
@@ -49,8 +52,9 @@ def hashed_text(texts: Sequence[str]) -> Tensor:
 class OwnVQAModel(nn.Module):
     """A network of a user's own in the form that explainers ask: see this module's docstring.
 
-    network: as there; frozen here. image_size: the side of the images to be explained, on which the whole is tried once
-    (see `check`); None = not yet. `notes` are what `check` found that a user should know, a line each.
+    network: as there; frozen here. image_size: the side of the images to be explained, on which the
+    whole is tried once (see `check`); None = not yet. `notes` are what `check` found that a user
+    should know, a line each.
     """
 
     answer_embeddings: Tensor
@@ -62,21 +66,34 @@ class OwnVQAModel(nn.Module):
         self.notes: list[str] = []
         vectors = getattr(network, "answer_vectors", None)
         vectors = hashed_text(self.answers) if vectors is None else vectors
-        if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != len(self.answers):
-            found = f"{tuple(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
-            raise InputError(f"decision: answer_vectors must be a tensor ({len(self.answers)}, E), got {found}")
-        self.register_buffer("answer_embeddings", vectors.detach().float().clone(), persistent=False)
+        if (
+            not isinstance(vectors, Tensor)
+            or vectors.ndim != 2
+            or len(vectors) != len(self.answers)
+        ):
+            found = (
+                f"{tuple(vectors.shape)}" if isinstance(vectors, Tensor) else type(vectors).__name__
+            )
+            raise InputError(
+                f"decision: answer_vectors must be a tensor ({len(self.answers)}, E), got {found}"
+            )
+        self.register_buffer(
+            "answer_embeddings", vectors.detach().float().clone(), persistent=False
+        )
         self.question_dim = self._vectors(_ASKED).shape[1]
         if image_size is not None:
             self.check(image_size)
 
     def ask(self, question: Tensor, question_length: Tensor, text: Sequence[str]) -> Question:
-        """The questions of a batch; of its word ids (B, T) and lengths (B,) nothing is used, as the network reads text.
+        """The questions of a batch; of its word ids (B, T) and lengths (B,) nothing is used, as the
+        network reads text.
 
         Raises InputError where the text is not known.
         """
         if len(text) != len(question):
-            raise InputError("a VQA model of one's own reads questions as text, which this batch does not have")
+            raise InputError(
+                "a VQA model of one's own reads questions as text, which this batch does not have"
+            )
         return Question(self._vectors(text).to(self.answer_embeddings), tuple(text))
 
     def decide(self, image: Tensor, question: Question) -> Tensor:
@@ -89,9 +106,16 @@ class OwnVQAModel(nn.Module):
 
     @torch.enable_grad()
     def check(self, image_size: int) -> None:
-        """Ask the network about noise of this size; raises InputError where an explainer could not use what it says."""
-        images = torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        images[1] = images[1] / 4 - 0.5  # of other statistics, by which batch norm in training mode is found out
+        """Ask the network about noise of this size; raises InputError where an explainer could not
+        use what it says.
+        """
+        images = (
+            torch.rand(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 2
+            - 1
+        )
+        images[1] = (
+            images[1] / 4 - 0.5
+        )  # of other statistics, by which batch norm in training mode is found out
         images.requires_grad_()
         before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         try:
@@ -106,23 +130,35 @@ class OwnVQAModel(nn.Module):
                 f"decision: the model cannot be asked about images (2, 3, {image_size}, {image_size}) and 2 questions "
                 f"({reason})"
             ) from None
-        changed = [name for name, each in self.network.named_buffers() if not torch.equal(before[name], each)]
+        changed = [
+            name
+            for name, each in self.network.named_buffers()
+            if not torch.equal(before[name], each)
+        ]
         if changed or not torch.allclose(logits[:1].detach(), alone, rtol=1e-2, atol=1e-3):
             raise InputError(
                 "decision: the model says otherwise of an image asked about again, or changes when it is asked: is a "
                 "part of it in training mode, or does it draw random numbers?"
             )
         if torch.equal(same_question[0], same_question[1]):
-            raise InputError("decision: the model says exactly the same of two different images: it does not see them")
+            raise InputError(
+                "decision: the model says exactly the same of two different images: it does not see them"
+            )
         if torch.equal(same_question[1], logits[1].detach()):
-            self.notes.append("decision: the model says exactly the same to two different questions about an image")
+            self.notes.append(
+                "decision: the model says exactly the same to two different questions about an image"
+            )
         self._check_gradient(images, logits)
 
     def _check_gradient(self, images: Tensor, logits: Tensor) -> None:
         nothing = "decision: no gradient reaches the image, so nothing can be explained"
         if not logits.requires_grad:
-            raise InputError(f"{nothing}: the model computes its logits without (detach, no_grad, numpy, PIL, uint8)")
-        (gradient,) = torch.autograd.grad(logits[:, 0].sum() - logits[:, -1].sum(), [images], allow_unused=True)
+            raise InputError(
+                f"{nothing}: the model computes its logits without (detach, no_grad, numpy, PIL, uint8)"
+            )
+        (gradient,) = torch.autograd.grad(
+            logits[:, 0].sum() - logits[:, -1].sum(), [images], allow_unused=True
+        )
         if gradient is None or not gradient.any():
             raise InputError(f"{nothing}: does the model round or compare its image?")
         if not gradient.isfinite().all():
@@ -135,15 +171,27 @@ class OwnVQAModel(nn.Module):
         found = encode(list(questions))
         if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(questions):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"decision: encode_questions must give a tensor ({len(questions)}, D), got {shape}")
+            raise InputError(
+                f"decision: encode_questions must give a tensor ({len(questions)}, D), got {shape}"
+            )
         return found.detach()
 
     def _outputs(self, images: Tensor, questions: Sequence[str]) -> Tensor:
         outputs = self.network(images, list(questions))
         wanted = (len(images), len(self.answers))
-        if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or tuple(outputs.shape) != wanted:
-            found = f"{outputs.dtype} {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise InputError(f"decision: the model must give float logits {wanted}, a column an answer, got {found}")
+        if (
+            not isinstance(outputs, Tensor)
+            or not outputs.is_floating_point()
+            or tuple(outputs.shape) != wanted
+        ):
+            found = (
+                f"{outputs.dtype} {tuple(outputs.shape)}"
+                if isinstance(outputs, Tensor)
+                else type(outputs).__name__
+            )
+            raise InputError(
+                f"decision: the model must give float logits {wanted}, a column an answer, got {found}"
+            )
         if not outputs.isfinite().all():
             raise InputError("decision: the model gives NaN or infinity")
         return outputs
@@ -163,12 +211,20 @@ class StandIn(nn.Module):
 
 
 def answers_of(network: Any) -> list[str]:
-    """What the outputs of a network stand for; raises InputError where it does not say, or not in different strings."""
+    """What the outputs of a network stand for; raises InputError where it does not say, or not in
+    different strings.
+    """
     answers = getattr(network, "answers", None)
     listed = [] if answers is None or isinstance(answers, str) else list(answers)
-    if len(listed) < 2 or len(set(listed)) < len(listed) or not all(isinstance(each, str) for each in listed):
+    if (
+        len(listed) < 2
+        or len(set(listed)) < len(listed)
+        or not all(isinstance(each, str) for each in listed)
+    ):
         name = type(network).__name__
-        raise InputError(f"decision: {name}.answers must be at least two different strings, got {str(answers)[:60]}")
+        raise InputError(
+            f"decision: {name}.answers must be at least two different strings, got {str(answers)[:60]}"
+        )
     return cast(list[str], listed)
 
 
@@ -176,6 +232,9 @@ def _hashed(text: str) -> Tensor:
     words = re.findall(r"\w+", text.lower())
     parts = [*words, *(f"{first} {second}" for first, second in pairwise(words))] or [""]
     digests = b"".join(hashlib.sha256(part.encode()).digest() for part in parts)
-    bits = torch.tensor(list(digests), dtype=torch.uint8).reshape(len(parts), -1, 1) >> torch.arange(8) & 1
+    bits = (
+        torch.tensor(list(digests), dtype=torch.uint8).reshape(len(parts), -1, 1) >> torch.arange(8)
+        & 1
+    )
     signs = bits.flatten(1).float() * 2 - 1
     return signs.sum(0) / torch.tensor(float(len(parts))).sqrt()

@@ -1,27 +1,42 @@
-"""What SEAN's generator is made of: the region-adaptive normalisation and the residual block around it."""
+"""What SEAN's generator is made of: the region-adaptive normalisation and the residual block around
+it.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cfexp.models.layouts import Grid, as_image, convolve_rows, kernel_rows, modulate, pixel_rows, sum_rows
+from cfexp.models.layouts import (
+    Grid,
+    as_image,
+    convolve_rows,
+    kernel_rows,
+    modulate,
+    pixel_rows,
+    sum_rows,
+)
 
 
 class RegionNorm(nn.Module):
-    """SEAN's normalisation (Zhu et al. 2020, equation 1): out = norm(x) * scale + shift, both a map of the layout.
+    """SEAN's normalisation (Zhu et al. 2020, equation 1): out = norm(x) * scale + shift, both a map
+    of the layout.
 
-    scale = 1 + a * gamma_style + (1 - a) * gamma_layout, shift = b * beta_style + (1 - b) * beta_layout. The layout's
-    part is SPADE (Park et al. 2019): two convolutions of the one-hot label map. The style's is a convolution of the map
-    that holds in each pixel relu(W_j z_j + v_j), its region's code through its region's own layer. a and b are learnt
-    scalars behind a sigmoid. Noise, one number a pixel times a learnt factor per channel, precedes the batch norm.
+    scale = 1 + a * gamma_style + (1 - a) * gamma_layout, shift = b * beta_style + (1 - b) *
+    beta_layout. The layout's part is SPADE (Park et al. 2019): two convolutions of the one-hot
+    label map. The style's is a convolution of the map that holds in each pixel relu(W_j z_j + v_j),
+    its region's code through its region's own layer. a and b are learnt scalars behind a sigmoid.
+    Noise, one number a pixel times a learnt factor per channel, precedes the batch norm.
 
-    style_dim: D; None leaves only the layout's part (a = b = 0), as in the published network's last block.
+    style_dim: D; None leaves only the layout's part (a = b = 0), as in the published network's last
+    block.
 
     A gamma convolution and its beta convolution are one, gamma first.
     """
 
-    def __init__(self, channels: int, num_regions: int, style_dim: int | None, spade_channels: int = 128) -> None:
+    def __init__(
+        self, channels: int, num_regions: int, style_dim: int | None, spade_channels: int = 128
+    ) -> None:
         super().__init__()
         self.num_regions = num_regions
         self.noise_scale = nn.Parameter(torch.zeros(channels))
@@ -35,11 +50,14 @@ class RegionNorm(nn.Module):
             self.mapping_bias = nn.Parameter(torch.zeros(num_regions, style_dim))
             self.style = nn.Conv2d(style_dim, 2 * channels, 3, padding=1)
 
-    def forward(self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: Tensor | None) -> Tensor:
+    def forward(
+        self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: Tensor | None
+    ) -> Tensor:
         """Features (B, C, h, w), normalised and modulated.
 
-        style_codes: (B, R, D). layout: as a `Grid`, which is fast, or label maps (B, h, w) int64 for the dense
-        convolutions as published; they give the same numbers. noise: (B, 1, h, w), or None for none.
+        style_codes: (B, R, D). layout: as a `Grid`, which is fast, or label maps (B, h, w) int64
+        for the dense convolutions as published; they give the same numbers. noise: (B, 1, h, w), or
+        None for none.
         """
         if noise is not None:
             features = features + as_image(pixel_rows(noise) * self.noise_scale, noise[:, 0])
@@ -50,7 +68,9 @@ class RegionNorm(nn.Module):
                 scale, shift = (spade + self.one_and_zero(spade)).chunk(2, dim=1)
                 return modulate(features, scale, shift, layout)
             mapped = self.mapped_codes(style_codes).flatten(0, 1)[layout.present]
-            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + bias_of(self.style)
+            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + bias_of(
+                self.style
+            )
             scale, shift = self.blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1)
             return modulate(features, scale, shift, layout)
 
@@ -69,7 +89,9 @@ class RegionNorm(nn.Module):
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
-        mapped = torch.bmm(style_codes.transpose(0, 1), self.mapping_weight.transpose(1, 2)).transpose(0, 1)
+        mapped = torch.bmm(
+            style_codes.transpose(0, 1), self.mapping_weight.transpose(1, 2)
+        ).transpose(0, 1)
         return F.relu(mapped + self.mapping_bias)
 
     def spade_table(self, grid: Grid) -> Tensor:
@@ -77,14 +99,20 @@ class RegionNorm(nn.Module):
         of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
         products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
         hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
-        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(self.spade)
+        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(
+            self.spade
+        )
 
     def blend_weights(self, like: Tensor) -> Tensor:
-        """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each beta."""
+        """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each
+        beta.
+        """
         return self.blending.sigmoid().to(like.dtype).repeat_interleave(len(self.noise_scale))
 
     def blend(self, spade: Tensor, style: Tensor) -> Tensor:
-        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w); style may be of one row."""
+        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w); style may be of one
+        row.
+        """
         weight = self.blend_weights(spade)
         if spade.ndim == 4:
             weight = weight[:, None, None]
@@ -106,12 +134,18 @@ def bias_of(convolution: nn.Conv2d) -> Tensor:
 class SEANBlock(nn.Module):
     """A residual block of SEAN's generator (Zhu et al. 2020, figure 4).
 
-    conv_1(lrelu(norm_1(conv_0(lrelu(norm_0(x)))))) + skip(x), where skip is the identity, or conv_s(norm_s(x)) without
-    an activation if the number of channels changes. The three convolutions have spectral norm.
+    conv_1(lrelu(norm_1(conv_0(lrelu(norm_0(x)))))) + skip(x), where skip is the identity, or
+    conv_s(norm_s(x)) without an activation if the number of channels changes. The three
+    convolutions have spectral norm.
     """
 
     def __init__(
-        self, before: int, after: int, num_regions: int, style_dim: int | None, spade_channels: int = 128
+        self,
+        before: int,
+        after: int,
+        num_regions: int,
+        style_dim: int | None,
+        spade_channels: int = 128,
     ) -> None:
         super().__init__()
         middle = min(before, after)
@@ -124,7 +158,9 @@ class SEANBlock(nn.Module):
         self.conv_s = nn.Conv2d(before, after, 1, bias=False) if before != after else None
 
     def normalise_spectrum(self) -> None:
-        """Put spectral norm on the convolutions: after the weights' own initialisation, on which it starts."""
+        """Put spectral norm on the convolutions: after the weights' own initialisation, on which it
+        starts.
+        """
         for convolution in (self.conv_0, self.conv_1, self.conv_s):
             if convolution is not None:
                 spectral_norm(convolution)
@@ -134,9 +170,15 @@ class SEANBlock(nn.Module):
         return [self.norm_0, self.norm_1] + ([] if self.norm_s is None else [self.norm_s])
 
     def forward(
-        self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: list[Tensor] | None
+        self,
+        features: Tensor,
+        style_codes: Tensor,
+        layout: Grid | Tensor,
+        noise: list[Tensor] | None,
     ) -> Tensor:
-        """Features (B, after, h, w) of features (B, before, h, w); noise: one for each of `norms`, or None."""
+        """Features (B, after, h, w) of features (B, before, h, w); noise: one for each of `norms`,
+        or None.
+        """
         noises: list[Tensor | None] = [None] * 3 if noise is None else [*noise]
         middle = F.leaky_relu(self.norm_0(features, style_codes, layout, noises[0]), 0.2)
         middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, layout, noises[1]), 0.2)

@@ -1,5 +1,6 @@
-"""SEAN (Zhu et al. 2020, "Image Synthesis with Semantic Region-Adaptive Normalization"): an image from its layout and
-one style code a region. STEEX (Jacob et al. 2022) explains a classifier by moving those codes.
+"""SEAN (Zhu et al. 2020, "Image Synthesis with Semantic Region-Adaptive Normalization"): an image
+from its layout and one style code a region. STEEX (Jacob et al. 2022) explains a classifier by
+moving those codes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,18 +18,20 @@ from cfexp.models.sean.style_encoder import StyleEncoder
 class SEAN(nn.Module):
     """Style encoder and generator, trained together: `forward` is the reconstruction.
 
-    The generator starts from the layout at 1 / 2 ** (up_blocks + 1) of the size (W / 32 as published): a convolution of
-    its one-hot map, three blocks with one doubling of the size between the first two, then `up_blocks` blocks that each
-    double the size and halve the channels, a convolution, tanh. It works at any size that this power of two divides.
+    The generator starts from the layout at 1 / 2 ** (up_blocks + 1) of the size (W / 32 as
+    published): a convolution of its one-hot map, three blocks with one doubling of the size between
+    the first two, then `up_blocks` blocks that each double the size and halve the channels, a
+    convolution, tanh. It works at any size that this power of two divides.
 
-    num_regions: R. base_channels: C of the last block; the first has C * 2 ** up_blocks. style_dim: D.
-    encoder_channels, encoder_downsamplings: see `StyleEncoder`.
-    up_blocks: 4 as published; fewer leave a finer start for small images.
-    last_block_styled: whether the codes reach the last block, too, at full size; not as published.
-    initial_gain: of the weights' start; published: 0.02. A short training does better from 1.
+    num_regions: R. base_channels: C of the last block; the first has C * 2 ** up_blocks. style_dim:
+    D. encoder_channels, encoder_downsamplings: see `StyleEncoder`. up_blocks: 4 as published; fewer
+    leave a finer start for small images. last_block_styled: whether the codes reach the last block,
+    too, at full size; not as published. initial_gain: of the weights' start; published: 0.02. A
+    short training does better from 1.
 
-    In training mode noise is drawn afresh in every call, as published. In evaluation mode there is none unless seeds
-    are given (published: drawn afresh there, too), so that the same codes give the same image.
+    In training mode noise is drawn afresh in every call, as published. In evaluation mode there is
+    none unless seeds are given (published: drawn afresh there, too), so that the same codes give
+    the same image.
     """
 
     def __init__(
@@ -48,19 +51,33 @@ class SEAN(nn.Module):
         self.encoder = StyleEncoder(style_dim, encoder_channels, encoder_downsamplings)
         channels = base_channels * 2**up_blocks
         self.head = nn.Conv2d(num_regions, channels, 3, padding=1)
-        blocks = [SEANBlock(channels, channels, num_regions, style_dim, spade_channels) for _ in range(3)]
+        blocks = [
+            SEANBlock(channels, channels, num_regions, style_dim, spade_channels) for _ in range(3)
+        ]
         for number in range(up_blocks):
             styled = last_block_styled or number < up_blocks - 1
             after = channels // 2
             blocks.append(
-                SEANBlock(channels, after, num_regions, style_dim if styled else None, spade_channels=spade_channels)
+                SEANBlock(
+                    channels,
+                    after,
+                    num_regions,
+                    style_dim if styled else None,
+                    spade_channels=spade_channels,
+                )
             )
             channels = after
         self.blocks = nn.ModuleList(blocks)
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
-        # How many pixels of the image a pixel of each block's grid stands for, in height and in width.
+        # How many pixels of the image a pixel of each block's grid stands for, in height and in
+        # width.
         first = 2 ** (up_blocks + 1)
-        self.strides = [first, first // 2, first // 2, *(2**number for number in reversed(range(up_blocks)))]
+        self.strides = [
+            first,
+            first // 2,
+            first // 2,
+            *(2**number for number in reversed(range(up_blocks))),
+        ]
         self._initialise(initial_gain)
 
     def _initialise(self, gain: float) -> None:
@@ -78,7 +95,9 @@ class SEAN(nn.Module):
         for block in self.residual_blocks():
             block.normalise_spectrum()
 
-    def forward(self, images: Tensor, label_maps: Tensor, noise_seeds: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, images: Tensor, label_maps: Tensor, noise_seeds: Sequence[int] | None = None
+    ) -> Tensor:
         """The reconstruction (B, 3, H, W) in [-1, 1]: `decode` of `encode`."""
         return self.decode(self.encode(images, label_maps), label_maps, noise_seeds)
 
@@ -106,10 +125,12 @@ class SEAN(nn.Module):
         *,
         dense: bool = False,
     ) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D) and label maps (B, H, W) int64 in 0..R - 1.
+        """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D) and label maps (B, H, W) int64 in
+        0..R - 1.
 
-        noise_seeds: one a query; the same seed draws the same noise, whatever the batch. None: see the class.
-        dense: run the convolutions of the layout at every pixel, as published; the same numbers, several times slower.
+        noise_seeds: one a query; the same seed draws the same noise, whatever the batch. None: see
+        the class. dense: run the convolutions of the layout at every pixel, as published; the same
+        numbers, several times slower.
 
         Raises InputError for label maps or codes that do not fit.
         """
@@ -132,7 +153,9 @@ class SEAN(nn.Module):
     def start(self, label_maps: Tensor, dtype: torch.dtype) -> Tensor:
         """What the first block is given, (B, C, H / strides[0], W / strides[0])."""
         small = label_maps[:, :: self.strides[0], :: self.strides[0]]
-        features: Tensor = self.head(F.one_hot(small, self.num_regions).to(dtype).permute(0, 3, 1, 2))
+        features: Tensor = self.head(
+            F.one_hot(small, self.num_regions).to(dtype).permute(0, 3, 1, 2)
+        )
         return features
 
     def layouts(self, label_maps: Tensor, dense: bool = False) -> Iterator[Grid | Tensor]:
@@ -148,10 +171,11 @@ class SEAN(nn.Module):
     def draw_noise(
         self, label_maps: Tensor, noise_seeds: Sequence[int] | None, dtype: torch.dtype
     ) -> list[Tensor] | None:
-        """Standard normal noise (B, 1, h, w) for each normalisation, in the order of the blocks and their `norms`.
+        """Standard normal noise (B, 1, h, w) for each normalisation, in the order of the blocks and
+        their `norms`.
 
-        Each query's comes from a generator of its own, on the CPU and in float32, so that neither the batch nor the
-        device changes it.
+        Each query's comes from a generator of its own, on the CPU and in float32, so that neither
+        the batch nor the device changes it.
         """
         batch, height, width = label_maps.shape
         sizes = [
@@ -162,12 +186,18 @@ class SEAN(nn.Module):
         if noise_seeds is None:
             if not self.training:
                 return None
-            return [torch.randn(batch, *size, device=label_maps.device, dtype=dtype) for size in sizes]
+            return [
+                torch.randn(batch, *size, device=label_maps.device, dtype=dtype) for size in sizes
+            ]
         if len(noise_seeds) != batch:
-            raise InputError(f"noise_seeds must be {batch} numbers, one a query, got {len(noise_seeds)}")
+            raise InputError(
+                f"noise_seeds must be {batch} numbers, one a query, got {len(noise_seeds)}"
+            )
         generators = [torch.Generator().manual_seed(int(seed)) for seed in noise_seeds]
         drawn = [
-            torch.stack([torch.randn(size, generator=each, dtype=torch.float32) for each in generators])
+            torch.stack(
+                [torch.randn(size, generator=each, dtype=torch.float32) for each in generators]
+            )
             for size in sizes
         ]
         return [noise.to(label_maps.device, dtype) for noise in drawn]
@@ -177,7 +207,9 @@ class SEAN(nn.Module):
         return [norm for block in self.residual_blocks() for norm in block.norms()]
 
     def check_label_maps(self, label_maps: Tensor) -> None:
-        """Raises InputError unless these are (B, H, W) int64 in 0..R - 1, and the start grid's cells fill H and W."""
+        """Raises InputError unless these are (B, H, W) int64 in 0..R - 1, and the start grid's
+        cells fill H and W.
+        """
         if label_maps.ndim != 3 or label_maps.dtype != torch.int64:
             raise InputError(
                 f"label_maps must be int64 of shape (B, H, W), got {label_maps.dtype} {tuple(label_maps.shape)}"
@@ -190,13 +222,17 @@ class SEAN(nn.Module):
             return
         low, high = label_maps.aminmax()
         if low < 0 or high >= self.num_regions:
-            raise InputError(f"label_maps must be in 0..{self.num_regions - 1}, got {int(low)}..{int(high)}")
+            raise InputError(
+                f"label_maps must be in 0..{self.num_regions - 1}, got {int(low)}..{int(high)}"
+            )
 
     def check_codes(self, style_codes: Tensor, label_maps: Tensor) -> None:
         """Raises InputError unless the codes are (B, R, D) of these label maps."""
         expected = (len(label_maps), self.num_regions, self.style_dim)
         if style_codes.shape != expected:
-            raise InputError(f"style_codes must have shape {expected}, got {tuple(style_codes.shape)}")
+            raise InputError(
+                f"style_codes must have shape {expected}, got {tuple(style_codes.shape)}"
+            )
 
     def residual_blocks(self) -> list[SEANBlock]:
         """The blocks of the generator, in order."""

@@ -5,20 +5,28 @@ from torch import Tensor, nn
 class StyleEncoder(nn.Module):
     """The style encoder of SEAN (Zhu et al. 2020, section 3.1): a code for each region of an image.
 
-    Convolutions with instance normalisation down to a quarter of the size, one transposed up to a half, tanh, and the
-    mean over the pixels of each region (region-wise average pooling).
+    Convolutions with instance normalisation down to a quarter of the size, one transposed up to a
+    half, tanh, and the mean over the pixels of each region (region-wise average pooling).
 
-    style_dim: D, the length of a code. channels: of the first convolution; each later one has twice as many.
-    downsamplings: how often the size is halved before it is doubled once; 2 as published, 1 pools at the full size,
+    style_dim: D, the length of a code. channels: of the first convolution; each later one has twice
+    as many. downsamplings: how often the size is halved before it is doubled once; 2 as published,
+    1 pools at the full size,
         for images in which what matters is a few pixels large.
     """
 
     def __init__(self, style_dim: int = 512, channels: int = 32, downsamplings: int = 2) -> None:
         super().__init__()
         self.stride = 2 ** (downsamplings - 1)
-        layers: list[nn.Module] = [nn.ReflectionPad2d(1), nn.Conv2d(3, channels, 3), *_norm_and_activation(channels)]
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(3, channels, 3),
+            *_norm_and_activation(channels),
+        ]
         for _ in range(downsamplings):
-            layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), *_norm_and_activation(2 * channels)]
+            layers += [
+                nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+                *_norm_and_activation(2 * channels),
+            ]
             channels *= 2
         layers += [
             nn.ConvTranspose2d(channels, 2 * channels, 3, stride=2, padding=1, output_padding=1),
@@ -30,7 +38,8 @@ class StyleEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor, label_maps: Tensor, num_regions: int) -> Tensor:
-        """Style codes (B, R, D) in [-1, 1]; those of regions without a pixel at the pooled size are zero.
+        """Style codes (B, R, D) in [-1, 1]; those of regions without a pixel at the pooled size are
+        zero.
 
         images: (B, 3, H, W) in [-1, 1]. label_maps: (B, H, W) int64 in 0..R - 1.
         """
@@ -39,7 +48,8 @@ class StyleEncoder(nn.Module):
 
 
 def pool_regions(features: Tensor, label_maps: Tensor, num_regions: int) -> Tensor:
-    """Region-wise average pooling: (B, R, D), the mean of features (B, D, h, w) over each region; zero if it is absent.
+    """Region-wise average pooling: (B, R, D), the mean of features (B, D, h, w) over each region;
+    zero if it is absent.
 
     label_maps: (B, h, w) int64 in 0..num_regions - 1.
     """

@@ -1,4 +1,6 @@
-"""The counterfactual generator g : (I, Q, A) -> I' (Pan, Goyal, Lee 2019): a LingUNet on question and answer."""
+"""The counterfactual generator g : (I, Q, A) -> I' (Pan, Goyal, Lee 2019): a LingUNet on question
+and answer.
+"""
 
 import math
 from typing import Literal, NamedTuple
@@ -13,19 +15,22 @@ Upsampling = Literal["bilinear", "nearest", "transposed"]
 
 
 class LingUNet(nn.Module):
-    """A U-Net whose skip connections are 1x1 convolutions with kernels made from text (Misra et al. 2018, section 4.1).
+    """A U-Net whose skip connections are 1x1 convolutions with kernels made from text (Misra et al.
+    2018, section 4.1).
 
         F_1 = enc_1(image),  F_j = enc_j(F_{j-1})             kernel 5, stride 2, each
         G_j = F_j * K_j,     K_j = normalise(W_j t_j)         t_j: the j-th slice of the text
         H_m = dec_m(G_m),    H_j = dec_j([G_j; H_{j+1}])      each twice the size
 
-    The text kernels are normalised as a whole, and scaled by sqrt(channels) so that G_j keeps F_j's scale. Instance
-    normalisation after every level but the innermost, as in the authors' code. Deviation: the decoder resizes and
-    convolves (kernel 3), and its last level sees the image once more; `upsampling="transposed"` is the published
-    transposed convolution (kernel 5, stride 2). One more convolution makes the result.
+    The text kernels are normalised as a whole, and scaled by sqrt(channels) so that G_j keeps F_j's
+    scale. Instance normalisation after every level but the innermost, as in the authors' code.
+    Deviation: the decoder resizes and convolves (kernel 3), and its last level sees the image once
+    more; `upsampling="transposed"` is the published transposed convolution (kernel 5, stride 2).
+    One more convolution makes the result.
 
-    condition_dim: size of the text. depth: the number m of levels. channels: of every F_j and H_j. text_channels: of
-    every G_j. edit_scale: 2 computes the result at half the image's size and enlarges it.
+    condition_dim: size of the text. depth: the number m of levels. channels: of every F_j and H_j.
+    text_channels: of every G_j. edit_scale: 2 computes the result at half the image's size and
+    enlarges it.
     """
 
     def __init__(
@@ -42,39 +47,51 @@ class LingUNet(nn.Module):
         """Raises InputError for an unknown upsampling, or an edit_scale other than 1 and 2."""
         super().__init__()
         if upsampling not in ("bilinear", "nearest", "transposed"):
-            raise InputError(f"upsampling must be bilinear, nearest or transposed, got {upsampling}")
+            raise InputError(
+                f"upsampling must be bilinear, nearest or transposed, got {upsampling}"
+            )
         if edit_scale not in (1, 2):
             raise InputError(f"edit_scale must be 1 or 2, got {edit_scale}")
         self.depth, self.channels, self.text_channels = depth, channels, text_channels
         self.upsampling, self.edit_scale = upsampling, edit_scale
-        # The innermost level decodes G_m alone, the others G_j beside H_{j+1}, the last of them the image too.
+        # The innermost level decodes G_m alone, the others G_j beside H_{j+1}, the last of them the
+        # image too.
         decoded = [text_channels + channels * (level < depth - 1) for level in range(depth)]
         self.encoders = nn.ModuleList(
-            nn.Conv2d(channels if level else 3, channels, 5, stride=2, padding=2) for level in range(depth)
+            nn.Conv2d(channels if level else 3, channels, 5, stride=2, padding=2)
+            for level in range(depth)
         )
         self.slices = nn.Linear(condition_dim, depth * slice_dim)
-        self.kernels = nn.ModuleList(nn.Linear(slice_dim, channels * text_channels) for _ in range(depth))
+        self.kernels = nn.ModuleList(
+            nn.Linear(slice_dim, channels * text_channels) for _ in range(depth)
+        )
         if upsampling == "transposed":
             self.decoders = nn.ModuleList(
-                nn.ConvTranspose2d(width, channels, 5, stride=2, padding=2, output_padding=1) for width in decoded
+                nn.ConvTranspose2d(width, channels, 5, stride=2, padding=2, output_padding=1)
+                for width in decoded
             )
             self.result = nn.Conv2d(channels + 3, out_channels, 3, padding=1)
         else:
             decoded[0] += 3
-            self.decoders = nn.ModuleList(nn.Conv2d(width, channels, 3, padding=1) for width in decoded)
+            self.decoders = nn.ModuleList(
+                nn.Conv2d(width, channels, 3, padding=1) for width in decoded
+            )
             self.result = nn.Conv2d(channels, out_channels, 3, padding=1)
         # A small start: the first edits are nearly none.
         nn.init.normal_(self.result.weight, std=0.01)
         nn.init.constant_(self.result.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        """(B, out_channels, H, W), unbounded, of image (B, 3, H, W) and condition (B, condition_dim).
+        """(B, out_channels, H, W), unbounded, of image (B, 3, H, W) and condition (B,
+        condition_dim).
 
         Raises InputError if H or W is no multiple of 2 ** depth.
         """
         if any(side % 2**self.depth for side in image.shape[2:]):
             size = "x".join(map(str, image.shape[2:]))
-            raise InputError(f"a generator of depth {self.depth} needs sides divisible by {2**self.depth}, got {size}")
+            raise InputError(
+                f"a generator of depth {self.depth} needs sides divisible by {2**self.depth}, got {size}"
+            )
         # Channels last throughout: on a CPU a step of training takes two thirds of the time.
         image = image.contiguous(memory_format=torch.channels_last)
         levels = self._encode(image)
@@ -82,8 +99,12 @@ class LingUNet(nn.Module):
         decoded: Tensor | None = None
         for level in reversed(range(self.depth)):
             shape = (len(image), self.text_channels, self.channels)
-            kernel = F.normalize(self.kernels[level](texts[level]), dim=1).view(shape) * math.sqrt(self.channels)
-            filtered = torch.einsum("boi,bhwi->bhwo", kernel, levels[level].movedim(1, -1)).movedim(-1, 1)
+            kernel = F.normalize(self.kernels[level](texts[level]), dim=1).view(shape) * math.sqrt(
+                self.channels
+            )
+            filtered = torch.einsum("boi,bhwi->bhwo", kernel, levels[level].movedim(1, -1)).movedim(
+                -1, 1
+            )
             joined = filtered if decoded is None else torch.cat([filtered, decoded], dim=1)
             decoded = self._decode(level, joined, image)
         result: Tensor = self.result(decoded)
@@ -127,9 +148,10 @@ class Edited(NamedTuple):
 class CounterfactualGenerator(nn.Module):
     """I' = g(I, Q, A): the image edited for a question and the answer that shall no longer hold.
 
-    The condition is one fully connected layer over the VQA model's question vector beside its classifier's weight
-    vector of the answer (both normalised: their scales differ), inside `LingUNet`. Without a mask the edit is residual,
-    I' = clamp(I + 2 tanh(o)); with it (the paper's stated next step) I' = (1 - m) I + m tanh(o).
+    The condition is one fully connected layer over the VQA model's question vector beside its
+    classifier's weight vector of the answer (both normalised: their scales differ), inside
+    `LingUNet`. Without a mask the edit is residual, I' = clamp(I + 2 tanh(o)); with it (the paper's
+    stated next step) I' = (1 - m) I + m tanh(o).
 
     blind: withhold question and answer, the control that shows what the language is good for.
     Further arguments are `LingUNet`'s.
@@ -161,17 +183,23 @@ class CounterfactualGenerator(nn.Module):
             edit_scale=edit_scale,
         )
 
-    def forward(self, image: Tensor, question: Tensor, answer: Tensor, *, unconditioned: bool = False) -> Edited:
-        """Edit images (B, 3, H, W) in [-1, 1] for question vectors (B, question_dim), answer vectors (B, answer_dim).
+    def forward(
+        self, image: Tensor, question: Tensor, answer: Tensor, *, unconditioned: bool = False
+    ) -> Edited:
+        """Edit images (B, 3, H, W) in [-1, 1] for question vectors (B, question_dim), answer
+        vectors (B, answer_dim).
 
         unconditioned: the warm-up's form, in which nothing of question and answer is seen.
         """
-        condition = torch.cat([self.normalise_question(question), self.normalise_answer(answer)], dim=1)
+        condition = torch.cat(
+            [self.normalise_question(question), self.normalise_answer(answer)], dim=1
+        )
         if self.blind or unconditioned:
             condition = torch.zeros_like(condition)
         output = self.network(image, condition)
-        # tanh is twice as steep here and the sigmoid four times: from the small start, colours are near grey and masks
-        # near a quarter, and an optimizer of lr 1e-3 moves both within some hundred steps.
+        # tanh is twice as steep here and the sigmoid four times: from the small start, colours are
+        # near grey and masks near a quarter, and an optimizer of lr 1e-3 moves both within some
+        # hundred steps.
         if not self.mask:
             return Edited((image + 2 * output.tanh()).clamp(-1, 1), None, None)
         mask = torch.sigmoid(4 * output[:, 3:] - 1)
@@ -190,4 +218,6 @@ def _activation(features: Tensor) -> Tensor:
 
 
 def _enlarge(features: Tensor, mode: str) -> Tensor:
-    return F.interpolate(features, scale_factor=2, mode=mode, align_corners=False if mode == "bilinear" else None)
+    return F.interpolate(
+        features, scale_factor=2, mode=mode, align_corners=False if mode == "bilinear" else None
+    )

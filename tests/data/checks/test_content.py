@@ -43,7 +43,9 @@ def hq(cache: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def streets(cache: Path, tmp_path: Path) -> Path:
-    return copy_of(cached_streets(StreetParameters(train_scenes=10, val_scenes=4), cache), tmp_path / "streets")
+    return copy_of(
+        cached_streets(StreetParameters(train_scenes=10, val_scenes=4), cache), tmp_path / "streets"
+    )
 
 
 def aligned(root: Path, **settings: Any) -> CelebADataModule:
@@ -52,7 +54,13 @@ def aligned(root: Path, **settings: Any) -> CelebADataModule:
 
 
 def masked(root: Path, **settings: Any) -> CelebAMaskHQDataModule:
-    given = {"image_size": (16, 16), "batch_size": 4, "first_test_id": 20, "holdout_images": 4, **settings}
+    given = {
+        "image_size": (16, 16),
+        "batch_size": 4,
+        "first_test_id": 20,
+        "holdout_images": 4,
+        **settings,
+    }
     return CelebAMaskHQDataModule(str(root), cache_dir=str(root.parent / "cache"), **given)
 
 
@@ -99,8 +107,12 @@ def test_images_that_are_not_the_aligned_ones_are_told(
     finding = found(aligned(celeba), "is data.crop=150 meant?")
     assert (finding.severity, finding.times) == ("note", 24)
     assert finding.first == f"{first}: {line}"
-    assert said(aligned(celeba), caplog) == [f"{first} {line} (python -m cfexp.doctor looks at all images)"]
-    assert said(aligned(celeba, crop=None), caplog) == []  # the whole image is meant, whatever its size
+    assert said(aligned(celeba), caplog) == [
+        f"{first} {line} (python -m cfexp.doctor looks at all images)"
+    ]
+    assert (
+        said(aligned(celeba, crop=None), caplog) == []
+    )  # the whole image is meant, whatever its size
 
 
 def test_a_few_images_of_another_size_are_counted_and_do_not_stop_to_be_told_in_a_run(
@@ -114,7 +126,9 @@ def test_a_few_images_of_another_size_are_counted_and_do_not_stop_to_be_told_in_
 def test_images_of_other_proportions_or_too_small_are_told(
     hq: Path, streets: Path, vqa_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert found(masked(hq, image_size=(128, 128)), "enlarged 4.0 times to what is shown").times == 24
+    assert (
+        found(masked(hq, image_size=(128, 128)), "enlarged 4.0 times to what is shown").times == 24
+    )
     (line,) = said(masked(hq, image_size=(128, 128)), caplog)
     assert "is 32x32; it is enlarged 4.0 times to what is shown" in line
     layouts = hq.parent / "layouts"
@@ -125,10 +139,16 @@ def test_images_of_other_proportions_or_too_small_are_told(
     assert found(masked(hq, layouts=str(layouts)), "CelebAMask-HQ's images are square").times == 24
     redrawn((streets / "images").rglob("*.jpg"), lambda picture: picture.resize((64, 64)))
     assert found(street(streets, layouts="none"), "BDD100k's images have 1280x720").times == 14
-    questions = VQADataModule(str(vqa_root), cache_dir=str(hq.parent / "cache"), image_size=448, holdout_images=2)
+    questions = VQADataModule(
+        str(vqa_root), cache_dir=str(hq.parent / "cache"), image_size=448, holdout_images=2
+    )
     assert found(questions, "is enlarged 14.0 times").times == 12
     questions = VQADataModule(
-        str(vqa_root), cache_dir=str(hq.parent / "cache"), image_size=448, holdout_images=2, batch_size=2
+        str(vqa_root),
+        cache_dir=str(hq.parent / "cache"),
+        image_size=448,
+        holdout_images=2,
+        batch_size=2,
     )
     assert any("is 48x32; it is enlarged 14.0 times" in line for line in said(questions, caplog))
 
@@ -136,7 +156,9 @@ def test_images_of_other_proportions_or_too_small_are_told(
 # Images
 
 
-def test_images_of_one_colour_and_grey_ones_are_counted(celeba: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_one_colour_and_grey_ones_are_counted(
+    celeba: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = sorted((celeba / ALIGNED).iterdir())
     redrawn(paths[:3], lambda picture: Image.new("RGB", picture.size, (90, 120, 40)))
     finding = found(aligned(celeba), "is of one colour only")
@@ -157,7 +179,9 @@ def test_label_maps_of_one_region_are_counted_and_all_of_them_an_error(
     finding = found(street(streets), "the label map holds one region only")
     assert (finding.severity, finding.times) == ("note", 2)
     redrawn((streets / MASKS).rglob("*.png"), lambda mask: Image.new("L", mask.size, 255))
-    finding = found(street(streets), "this label map and all others hold one region only, unlabeled")
+    finding = found(
+        street(streets), "this label map and all others hold one region only, unlabeled"
+    )
     assert (finding.severity, finding.times) == ("error", 14)
     assert any("hold one region only, unlabeled" in line for line in said(street(streets), caplog))
 
@@ -172,17 +196,26 @@ def test_binary_masks_and_those_of_little_are_told(streets: Path) -> None:
     assert found(street(streets), "hold road and unlabeled only").times == 14
     for path, content in kept.items():
         path.write_bytes(content)
-    redrawn(masks[:3], lambda mask: mask.point([value if value in (6, 13) else 255 for value in range(256)]))
+    redrawn(
+        masks[:3],
+        lambda mask: mask.point([value if value in (6, 13) else 255 for value in range(256)]),
+    )
     assert found(street(streets), "most pixels of the label map are unlabeled").times == 3
 
 
-# What train ids are in Cityscapes' own numbers, as far as those are train ids, too; anything else is its 0.
+# What train ids are in Cityscapes' own numbers, as far as those are train ids, too; anything else
+# is its 0.
 IDS = {0: 7, 1: 8, 2: 11, 3: 12, 4: 13, 5: 17}
 CITYSCAPES = [IDS.get(value, 0) for value in range(256)]
 
 
-def test_masks_of_ids_in_place_of_train_ids_are_an_error(streets: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not any("they look like" in finding.first for finding in findings_of(street(streets, on_bad_sample="skip")))
+def test_masks_of_ids_in_place_of_train_ids_are_an_error(
+    streets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not any(
+        "they look like" in finding.first
+        for finding in findings_of(street(streets, on_bad_sample="skip"))
+    )
     assert said(street(streets), caplog) == []
     redrawn((streets / MASKS).rglob("*.png"), lambda mask: mask.point(CITYSCAPES))
     finding = found(street(streets), "they look like Cityscapes' ids in place of train ids")
@@ -206,14 +239,20 @@ def test_label_maps_that_look_like_nothing_known_are_told(streets: Path) -> None
 
     masks = sorted((streets / MASKS).rglob("*.png"))
     redrawn(masks[:2], scattered)
-    finding = found(street(streets), "unlike streets: is it written by the numbers of these regions?")
+    finding = found(
+        street(streets), "unlike streets: is it written by the numbers of these regions?"
+    )
     assert (finding.severity, finding.times) == ("note", 2)
     redrawn(masks, scattered)
-    finding = found(street(streets), "unlike streets: are they written by the numbers of these regions?")
+    finding = found(
+        street(streets), "unlike streets: are they written by the numbers of these regions?"
+    )
     assert (finding.severity, finding.times) == ("note", 14)
 
 
-def predicted(root: Path, folder: Path, regions: dict[str, str] | None = None) -> dict[str, NDArray[np.uint8]]:
+def predicted(
+    root: Path, folder: Path, regions: dict[str, str] | None = None
+) -> dict[str, NDArray[np.uint8]]:
     """The data set's own label maps as if they were predicted, the regions called otherwise."""
     numbers = np.arange(256, dtype=np.uint8)
     for name, called in (regions or {}).items():
@@ -238,19 +277,31 @@ def bisenet() -> dict[str, str]:
 def test_predicted_label_maps_are_held_against_the_masks(hq: Path, tmp_path: Path) -> None:
     predicted(hq, tmp_path / "right")
     lines = [
-        finding.first for finding in findings_of(masked(hq, layouts=str(tmp_path / "right"), on_bad_sample="skip"))
+        finding.first
+        for finding in findings_of(
+            masked(hq, layouts=str(tmp_path / "right"), on_bad_sample="skip")
+        )
     ]
     assert not any("agree" in line or "look" in line for line in lines)
     predicted(hq, tmp_path / "other", bisenet())
-    finding = found(masked(hq, layouts=str(tmp_path / "other")), "agree with the data set's own masks")
+    finding = found(
+        masked(hq, layouts=str(tmp_path / "other")), "agree with the data set's own masks"
+    )
     assert finding.severity == "error"
     assert "neck lies on hair" in finding.first
     assert ": the order of the usual BiSeNet face parser (skin l_brow" in finding.first
     predicted(hq, tmp_path / "swapped", {"left_eye": "right_eye", "right_eye": "left_eye"})
-    finding = found(masked(hq, layouts=str(tmp_path / "swapped")), "agree with the data set's own masks")
-    assert "left_eye lies on right_eye, right_eye lies on left_eye: left and right exchanged" in finding.first
+    finding = found(
+        masked(hq, layouts=str(tmp_path / "swapped")), "agree with the data set's own masks"
+    )
+    assert (
+        "left_eye lies on right_eye, right_eye lies on left_eye: left and right exchanged"
+        in finding.first
+    )
     predicted(hq, tmp_path / "own", {"hair": "hat", "hat": "hair"})
-    finding = found(masked(hq, layouts=str(tmp_path / "own")), "agree with the data set's own masks")
+    finding = found(
+        masked(hq, layouts=str(tmp_path / "own")), "agree with the data set's own masks"
+    )
     assert finding.first.endswith("lies on hair")  # by nobody's order that is known
 
 
@@ -275,7 +326,9 @@ def test_predicted_street_maps_are_held_against_the_masks(streets: Path, tmp_pat
         with Image.open(path) as mask:
             shifted = [19 if value == 255 else min(value + 1, 19) for value in range(256)]
             mask.point(shifted).save(tmp_path / "layouts" / path.name)
-    finding = found(street(streets, layouts=str(tmp_path / "layouts")), "agree with the data set's own masks")
+    finding = found(
+        street(streets, layouts=str(tmp_path / "layouts")), "agree with the data set's own masks"
+    )
     assert finding.severity == "error"
     assert "sidewalk lies on road" in finding.first
     assert "train ids counted from 1" in finding.first
@@ -290,13 +343,20 @@ def test_where_there_are_no_masks_the_look_of_faces_tells(
         for place, path in enumerate(sorted((celeba / ALIGNED).iterdir())):
             Image.fromarray(maps[place % len(maps)]).save(tmp_path / name / f"{path.stem}.png")
     lines = [
-        finding.first for finding in findings_of(aligned(celeba, layouts=str(tmp_path / "right"), on_bad_sample="skip"))
+        finding.first
+        for finding in findings_of(
+            aligned(celeba, layouts=str(tmp_path / "right"), on_bad_sample="skip")
+        )
     ]
     assert not any("look like" in line for line in lines)
     assert said(aligned(celeba, layouts=str(tmp_path / "right")), caplog) == []
     data = aligned(celeba, layouts=str(tmp_path / "other"))
-    assert found(data, "they look like the order of the usual BiSeNet face parser").severity == "error"
-    assert any("BiSeNet" in line for line in said(aligned(celeba, layouts=str(tmp_path / "other")), caplog))
+    assert (
+        found(data, "they look like the order of the usual BiSeNet face parser").severity == "error"
+    )
+    assert any(
+        "BiSeNet" in line for line in said(aligned(celeba, layouts=str(tmp_path / "other")), caplog)
+    )
 
 
 def test_a_label_map_drawn_by_other_numbers_is_told(hq: Path, tmp_path: Path) -> None:
@@ -324,7 +384,9 @@ def test_what_looks_like_neither_order_is_left_alone() -> None:
 
 def relabelled(root: Path, share: float, parts: tuple[str, ...] = ("0", "1", "2")) -> None:
     """Young becomes yes of this share of the images of some parts."""
-    partition = dict(line.split() for line in (root / "list_eval_partition.txt").read_text().splitlines())
+    partition = dict(
+        line.split() for line in (root / "list_eval_partition.txt").read_text().splitlines()
+    )
     first, second, *rows = (root / "list_attr_celeba.txt").read_text().splitlines()
     lines = []
     for part in sorted(set(partition.values())):
@@ -332,12 +394,16 @@ def relabelled(root: Path, share: float, parts: tuple[str, ...] = ("0", "1", "2"
         for place, row in enumerate(of_part):
             values = row.split()
             if part in parts:
-                values[1 + second.split().index("Young")] = "1" if place < share * len(of_part) else "-1"
+                values[1 + second.split().index("Young")] = (
+                    "1" if place < share * len(of_part) else "-1"
+                )
             lines.append(" ".join(values))
     (root / "list_attr_celeba.txt").write_text("\n".join([first, second, *lines]) + "\n")
 
 
-def test_labels_of_one_value_rare_ones_and_other_shares_are_told(cache: Path, tmp_path: Path) -> None:
+def test_labels_of_one_value_rare_ones_and_other_shares_are_told(
+    cache: Path, tmp_path: Path
+) -> None:
     root = copy_of(cached_aligned_faces(FaceParameters(faces=300), cache), tmp_path / "many")
     relabelled(root, 0.0)
     finding = found(aligned(root, attributes=["Male", "Young"]), "images of the train part")
@@ -353,13 +419,18 @@ def test_labels_of_one_value_rare_ones_and_other_shares_are_told(cache: Path, tm
     assert "'Young' is yes in 50 % of the train part and in 100 % of the test part" in finding.first
 
 
-def test_questions_with_one_answer_and_answers_that_nobody_knows_are_told(vqa_root: Path, tmp_path: Path) -> None:
+def test_questions_with_one_answer_and_answers_that_nobody_knows_are_told(
+    vqa_root: Path, tmp_path: Path
+) -> None:
     def data(**settings: Any) -> VQADataModule:
         given = {"image_size": 16, "holdout_images": 2, **settings}
         return VQADataModule(str(vqa_root), cache_dir=str(tmp_path / "cache"), **given)
 
     assert found(data(), "have one answer only in train2014").times == 2  # is there a circle? no
-    assert "33 % of the 12 questions of val2014 is not among" in found(data(), "of val2014 is not among").first
+    assert (
+        "33 % of the 12 questions of val2014 is not among"
+        in found(data(), "of val2014 is not among").first
+    )
     for split in ("train2014", "val2014"):
         path = vqa_root / f"mscoco_{split}_annotations.json"
         content = load(path)
@@ -367,7 +438,9 @@ def test_questions_with_one_answer_and_answers_that_nobody_knows_are_told(vqa_ro
             record["multiple_choice_answer"] = "yes"
         dump(path, content)
     finding = found(data(), "is the answer to")
-    assert finding.first == f"{vqa_root}: 'yes' is the answer to 75 % of the 24 questions of train2014"
+    assert (
+        finding.first == f"{vqa_root}: 'yes' is the answer to 75 % of the 24 questions of train2014"
+    )
     finding = found(data(), "have the answer")
     assert (finding.severity, finding.first) == (
         "note",
@@ -375,7 +448,11 @@ def test_questions_with_one_answer_and_answers_that_nobody_knows_are_told(vqa_ro
     )
 
 
-def test_an_embedded_world_is_not_looked_into(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = CelebADataModule(None, FaceParameters(faces=24), str(cache), image_size=(400, 400), batch_size=2)
+def test_an_embedded_world_is_not_looked_into(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = CelebADataModule(
+        None, FaceParameters(faces=24), str(cache), image_size=(400, 400), batch_size=2
+    )
     assert said(data, caplog) == []
     shutil.rmtree(cache / "nothing", ignore_errors=True)

@@ -1,4 +1,6 @@
-"""CelebA's aligned images as batches: the embedded faces, the real pieces, a zip, and damage in one line."""
+"""CelebA's aligned images as batches: the embedded faces, the real pieces, a zip, and damage in one
+line.
+"""
 
 import shutil
 import zipfile
@@ -53,10 +55,13 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
     data.setup()
     assert data.folder == world
     lines = {
-        line.split()[0]: line.split()[1:] for line in (world / "list_attr_celeba.txt").read_text().splitlines()[2:]
+        line.split()[0]: line.split()[1:]
+        for line in (world / "list_attr_celeba.txt").read_text().splitlines()[2:]
     }
     partition = dict(line.split() for line in (world / PARTITION).read_text().splitlines())
-    identity = dict(line.split() for line in (world / "identity_CelebA.txt").read_text().splitlines())
+    identity = dict(
+        line.split() for line in (world / "identity_CelebA.txt").read_text().splitlines()
+    )
     for value, part in enumerate(("train", "val", "test")):
         dataset = data.dataset(part)  # type: ignore[arg-type]
         assert [f"{record.image_id}.jpg" for record in dataset.records] == [
@@ -66,7 +71,9 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
         assert batch.image.shape == (len(dataset), 3, 128, 128)
         assert batch.label_map.eq(0).all()
         for row, name in enumerate(batch.image_id):
-            assert batch.labels[row].tolist() == [float(lines[f"{name}.jpg"][k] == "1") for k in (20, 31, 39)]
+            assert batch.labels[row].tolist() == [
+                float(lines[f"{name}.jpg"][k] == "1") for k in (20, 31, 39)
+            ]
             assert batch.identity[row] == int(identity[f"{name}.jpg"])
             truth = data.truth(name)
             assert truth is not None
@@ -83,7 +90,9 @@ def test_the_centred_square_is_cropped_and_resized_bicubically(world: Path) -> N
     for row, name in enumerate(batch.image_id):
         picture = Image.open(world / "img_align_celeba" / f"{name}.jpg")
         expected = Resize((128, 128), InterpolationMode.BICUBIC)(CenterCrop(150)(picture))
-        np.testing.assert_allclose((batch.image[row].permute(1, 2, 0) + 1) * 127.5, np.asarray(expected), atol=1e-3)
+        np.testing.assert_allclose(
+            (batch.image[row].permute(1, 2, 0) + 1) * 127.5, np.asarray(expected), atol=1e-3
+        )
     whole = next(iter(module(world, crop=None, image_size=(218, 178)).test_dataloader()))
     assert whole.image.shape[2:] == (218, 178)
 
@@ -98,7 +107,9 @@ def test_a_zip_gives_the_same_as_its_folder(world: Path, zipped: Path) -> None:
 
 
 def test_predicted_label_maps_are_read(world: Path, tmp_path: Path) -> None:
-    for record in (record for part in ("train", "val", "test") for record in module(world).records(part)):
+    for record in (
+        record for part in ("train", "val", "test") for record in module(world).records(part)
+    ):
         label_map = np.zeros((128, 128), dtype=np.uint8)
         label_map[64:] = 13
         Image.fromarray(label_map).save(tmp_path / f"{record.image_id}.png")
@@ -144,14 +155,22 @@ FOLDER_DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "the partition a row short": (PARTITION, first_row_gone, "has no row for"),
     "a part that is not there": (PARTITION, edited(".jpg 0", ".jpg 7"), "must be 0, 1 or 2, got 7"),
     "a value of 0": ("list_attr_celeba.txt", edited(" -1", "  0"), "has the value '0'"),
-    "an image missing": ("img_align_celeba", one_image(Path.unlink), "an image of the attribute file is no file"),
+    "an image missing": (
+        "img_align_celeba",
+        one_image(Path.unlink),
+        "an image of the attribute file is no file",
+    ),
     "an image truncated": ("img_align_celeba", one_image(cut), "not a readable image"),
     "an image too small": (
         "img_align_celeba",
         one_image(lambda path: Image.new("RGB", (128, 128)).save(path)),
         "is 128x128, too small for data.crop=150",
     ),
-    "identities cut": ("identity_CelebA.txt", lambda path: path.write_text(path.read_text()[:-5]), "must be"),
+    "identities cut": (
+        "identity_CelebA.txt",
+        lambda path: path.write_text(path.read_text()[:-5]),
+        "must be",
+    ),
 }
 ZIP_DAMAGE: dict[str, tuple[Damage, str]] = {
     "no zip": (lambda path: path.write_bytes(b"<html>404</html>"), "not a readable zip"),
@@ -179,7 +198,9 @@ def message_of(root: Path) -> str:
 
 
 @pytest.mark.parametrize(("file", "damage", "named"), FOLDER_DAMAGE.values(), ids=FOLDER_DAMAGE)
-def test_damage_is_one_line_that_says_where(root: Path, file: str, damage: Damage, named: str) -> None:
+def test_damage_is_one_line_that_says_where(
+    root: Path, file: str, damage: Damage, named: str
+) -> None:
     damage(root / file)
     message = message_of(root)
     assert named in message
@@ -187,7 +208,9 @@ def test_damage_is_one_line_that_says_where(root: Path, file: str, damage: Damag
 
 
 @pytest.mark.parametrize(("damage", "named"), ZIP_DAMAGE.values(), ids=ZIP_DAMAGE)
-def test_damage_to_the_zip_is_one_line_that_says_where(zipped: Path, damage: Damage, named: str) -> None:
+def test_damage_to_the_zip_is_one_line_that_says_where(
+    zipped: Path, damage: Damage, named: str
+) -> None:
     damage(zipped / "img_align_celeba.zip")
     message = message_of(zipped)
     assert named in message
@@ -203,7 +226,9 @@ def test_damage_to_the_zip_is_one_line_that_says_where(zipped: Path, damage: Dam
         ({"attributes": ["Happy"]}, "has no attribute 'Happy'"),
     ],
 )
-def test_settings_out_of_range_are_refused(world: Path, settings: dict[str, Any], named: str) -> None:
+def test_settings_out_of_range_are_refused(
+    world: Path, settings: dict[str, Any], named: str
+) -> None:
     with pytest.raises(InputError) as caught:
         next(iter(module(world, **settings).test_dataloader()))
     assert named in str(caught.value)

@@ -15,7 +15,9 @@ from cfexp.data.faces.celeba_files import (
 )
 from cfexp.errors import InputError
 
-ATTRIBUTES = "3\nMale Smiling Young \n000001.jpg -1  1  1\n000002.jpg  1 -1  1\n000007.jpg -1 -1 -1\n"
+ATTRIBUTES = (
+    "3\nMale Smiling Young \n000001.jpg -1  1  1\n000002.jpg  1 -1  1\n000007.jpg -1 -1 -1\n"
+)
 MAPPING = "idx         orig_idx    orig_file\n0           119613      119614.jpg\n1           99094       099095.jpg\n"
 PARTITION = "000001.jpg 0\n000002.jpg 1\n000007.jpg 2\n"
 IDENTITY = "000001.jpg 2880\n000002.jpg 2880\n000007.jpg 0\n"
@@ -24,7 +26,9 @@ IDENTITY = "000001.jpg 2880\n000002.jpg 2880\n000007.jpg 0\n"
 @pytest.mark.parametrize(
     "change", [str, lambda text: text.replace("\n", "\r\n"), lambda text: "\ufeff" + text + "\n\n"]
 )
-def test_files_are_read_whatever_their_line_ends(tmp_path: Path, change: Callable[[str], str]) -> None:
+def test_files_are_read_whatever_their_line_ends(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
     for name, text in (("a", ATTRIBUTES), ("m", MAPPING), ("p", PARTITION), ("i", IDENTITY)):
         (tmp_path / name).write_bytes(change(text).encode())
     attributes = read_attributes(tmp_path / "a")
@@ -36,7 +40,11 @@ def test_files_are_read_whatever_their_line_ends(tmp_path: Path, change: Callabl
     }
     assert read_mapping(tmp_path / "m") == {0: (119613, "119614.jpg"), 1: (99094, "099095.jpg")}
     assert read_partition(tmp_path / "p") == {"000001.jpg": 0, "000002.jpg": 1, "000007.jpg": 2}
-    assert read_identities(tmp_path / "i") == {"000001.jpg": 2880, "000002.jpg": 2880, "000007.jpg": 0}
+    assert read_identities(tmp_path / "i") == {
+        "000001.jpg": 2880,
+        "000002.jpg": 2880,
+        "000007.jpg": 0,
+    }
 
 
 def test_single_spaces_are_read_too(tmp_path: Path) -> None:
@@ -59,12 +67,21 @@ ATTRIBUTE_DAMAGE = {
     "cut within a row": (ATTRIBUTES[:-7], "line 5 has 1 values for 3"),
     "a row too many": (ATTRIBUTES + "000008.jpg 1 1 1\n", "announces '3' images, 4 follow"),
     "a count of 5000 digits": (ATTRIBUTES.replace("3\n", "9" * 5000 + "\n", 1), "3 follow"),
-    "a duplicate": (ATTRIBUTES.replace("000007", "000002"), "line 5 is about 000002.jpg, which is there before"),
+    "a duplicate": (
+        ATTRIBUTES.replace("000007", "000002"),
+        "line 5 is about 000002.jpg, which is there before",
+    ),
     "a zero": (ATTRIBUTES.replace("-1 -1 -1", "-1 0 -1"), "line 5 has the value '0'"),
     "NaN": (ATTRIBUTES.replace("-1 -1 -1", "-1 nan -1"), "line 5 has the value 'nan'"),
     "a value too many": (ATTRIBUTES.replace("-1 -1 -1", "-1 -1 -1 1"), "line 5 has 4 values for 3"),
-    "no file name": (ATTRIBUTES.replace("000007.jpg", "seven"), "line 5 must begin with an image file's name"),
-    "a path": (ATTRIBUTES.replace("000007.jpg", "../7.jpg"), "line 5 must begin with an image file's name"),
+    "no file name": (
+        ATTRIBUTES.replace("000007.jpg", "seven"),
+        "line 5 must begin with an image file's name",
+    ),
+    "a path": (
+        ATTRIBUTES.replace("000007.jpg", "../7.jpg"),
+        "line 5 must begin with an image file's name",
+    ),
     "UTF-16": (ATTRIBUTES.encode("utf-16"), "not UTF-8"),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00", "not UTF-8"),
     "a web page": ("<html>404</html>", "line 1 must be the number of images"),
@@ -74,7 +91,10 @@ MAPPING_DAMAGE = {
     "no header": (MAPPING.partition("\n")[2], "line 1 must be the header"),
     "a column less": (MAPPING.replace("  099095.jpg", ""), "line 3 must have 3 columns"),
     "a duplicate": (MAPPING.replace("\n1 ", "\n0 "), "line 3 has idx 0, which is there before"),
-    "not a number": (MAPPING.replace("99094", "9909x"), "line 3 has '9909x' where a whole number must be"),
+    "not a number": (
+        MAPPING.replace("99094", "9909x"),
+        "line 3 has '9909x' where a whole number must be",
+    ),
     "negative": (MAPPING.replace("99094", "-1"), "line 3 has '-1' where a whole number must be"),
     "a number of 30 digits": (MAPPING.replace("99094", "9" * 30), "line 3 has"),
     "another file": (MAPPING.replace("099095", "099094"), "line 3 orig_idx 99094 is image 099095"),
@@ -83,7 +103,10 @@ MAPPING_DAMAGE = {
 PARTITION_DAMAGE = {
     "empty": ("", "empty"),
     "another part": (PARTITION.replace("jpg 2", "jpg 3"), "line 3 must be 0, 1 or 2, got 3"),
-    "a column less": (PARTITION.replace("jpg 2", "jpg"), "line 3 must be a file name and 0, 1 or 2, got 1 columns"),
+    "a column less": (
+        PARTITION.replace("jpg 2", "jpg"),
+        "line 3 must be a file name and 0, 1 or 2, got 1 columns",
+    ),
     "a duplicate": (PARTITION.replace("000007", "000001"), "line 3 is about 000001.jpg"),
     "words": (PARTITION.replace("jpg 2", "jpg test"), "line 3 has 'test' where"),
 }
@@ -122,7 +145,9 @@ def test_damage_is_one_line_that_says_where(
 
 
 @pytest.mark.parametrize("read", [read_attributes, read_mapping, read_partition, read_identities])
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+def test_a_missing_file_and_a_folder_are_named(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
     with pytest.raises(InputError, match=r"list\.txt: no such file; "):
         read(tmp_path / "list.txt")
     with pytest.raises(InputError, match="cannot be read"):
@@ -132,7 +157,8 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[P
 def test_an_attribute_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "a").write_text(ATTRIBUTES)
     with pytest.raises(
-        InputError, match=r"no attribute 'Smile'; its 3 are Male, Smiling, Young; choose data\.attributes"
+        InputError,
+        match=r"no attribute 'Smile'; its 3 are Male, Smiling, Young; choose data\.attributes",
     ):
         read_attributes(tmp_path / "a").select(tmp_path / "a", ["Male", "Smile"])
 

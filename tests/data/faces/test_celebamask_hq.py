@@ -1,4 +1,6 @@
-"""CelebAMask-HQ's files as batches: the embedded faces, the real pieces, and every kind of damage in one line."""
+"""CelebAMask-HQ's files as batches: the embedded faces, the real pieces, and every kind of damage
+in one line.
+"""
 
 import multiprocessing
 import shutil
@@ -43,12 +45,22 @@ def root(world: Path, tmp_path: Path) -> Path:
 
 
 def module(root: Path | None, cache_dir: Path, **settings: Any) -> CelebAMaskHQDataModule:
-    chosen = {"image_size": (64, 64), "first_test_id": 40, "holdout_images": 8, "batch_size": 4, **settings}
-    return CelebAMaskHQDataModule(None if root is None else str(root), cache_dir=str(cache_dir), **chosen)
+    chosen = {
+        "image_size": (64, 64),
+        "first_test_id": 40,
+        "holdout_images": 8,
+        "batch_size": 4,
+        **settings,
+    }
+    return CelebAMaskHQDataModule(
+        None if root is None else str(root), cache_dir=str(cache_dir), **chosen
+    )
 
 
 def numbers(data: CelebAMaskHQDataModule) -> list[list[int]]:
-    return [[int(record.image_id) for record in data.records(part)] for part in ("train", "val", "test")]
+    return [
+        [int(record.image_id) for record in data.records(part)] for part in ("train", "val", "test")
+    ]
 
 
 def test_embedded_faces_come_as_batches(world: Path) -> None:
@@ -67,9 +79,13 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
         assert batch.image.shape == (len(batch.image_id), 3, 64, 64)
         for row, name in enumerate(batch.image_id):
             pixels = np.asarray(Image.open(world / "CelebA-HQ-img" / f"{name}.jpg"))
-            np.testing.assert_allclose((batch.image[row].permute(1, 2, 0) + 1) * 127.5, pixels, atol=1e-3)
+            np.testing.assert_allclose(
+                (batch.image[row].permute(1, 2, 0) + 1) * 127.5, pixels, atol=1e-3
+            )
             values = lines[int(name)].split()[1:]
-            expected = [float(values[CELEBA_ATTRIBUTES.index(each)] == "1") for each in data.class_names]
+            expected = [
+                float(values[CELEBA_ATTRIBUTES.index(each)] == "1") for each in data.class_names
+            ]
             assert batch.labels[row].tolist() == expected
             truth = data.truth(name)
             assert truth is not None
@@ -78,12 +94,19 @@ def test_embedded_faces_come_as_batches(world: Path) -> None:
         described = data.describe(key)
         truth = data.truth(described["image_id"])
         assert truth is not None
-        assert (described["image_id"], described["labels"]["Smiling"]) == (record.image_id, truth["smiling"])
+        assert (described["image_id"], described["labels"]["Smiling"]) == (
+            record.image_id,
+            truth["smiling"],
+        )
     assert sorted(seen, key=int) == [str(number) for number in range(48)]
 
 
 def test_the_config_is_of_the_embedded_faces(tmp_path: Path) -> None:
-    given = {"cache_dir": str(tmp_path), "seed": 3, "data": OmegaConf.load(ROOT / "conf" / "data" / "faces.yaml")}
+    given = {
+        "cache_dir": str(tmp_path),
+        "seed": 3,
+        "data": OmegaConf.load(ROOT / "conf" / "data" / "faces.yaml"),
+    }
     data = instantiate(OmegaConf.create(given).data)
     assert isinstance(data, CelebAMaskHQDataModule)
     assert data.fingerprint == f"faces-{FaceParameters().key}"
@@ -91,7 +114,9 @@ def test_the_config_is_of_the_embedded_faces(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_label_maps_are_the_parts_painted_in_the_documented_order(world: Path, tmp_path: Path) -> None:
+def test_label_maps_are_the_parts_painted_in_the_documented_order(
+    world: Path, tmp_path: Path
+) -> None:
     data = module(world, tmp_path)
     for batch in data.test_dataloader():
         for row, name in enumerate(batch.image_id):
@@ -103,11 +128,15 @@ def test_label_maps_are_the_parts_painted_in_the_documented_order(world: Path, t
             np.testing.assert_array_equal(batch.label_map[row], expected)
 
 
-def test_the_papers_split_is_by_number_and_celebas_by_its_partition(world: Path, tmp_path: Path) -> None:
+def test_the_papers_split_is_by_number_and_celebas_by_its_partition(
+    world: Path, tmp_path: Path
+) -> None:
     train, val, test = numbers(module(world, tmp_path))
     assert (train, val, test) == (list(range(32)), list(range(32, 40)), list(range(40, 48)))
     assert numbers(module(world, tmp_path, holdout_images=0))[:2] == [list(range(40)), []]
-    partition = dict(line.split() for line in (world / "list_eval_partition.txt").read_text().splitlines())
+    partition = dict(
+        line.split() for line in (world / "list_eval_partition.txt").read_text().splitlines()
+    )
     files = [line.split()[2] for line in (world / MAPPING).read_text().splitlines()[1:]]
     expected = [[k for k, file in enumerate(files) if partition[file] == part] for part in "012"]
     assert numbers(module(world, tmp_path, split="celeba")) == expected
@@ -117,7 +146,9 @@ def test_the_papers_split_is_by_number_and_celebas_by_its_partition(world: Path,
     assert len(unseen[0]) < len(expected[0])
 
 
-def test_attributes_are_selectable_and_identities_need_their_file(root: Path, tmp_path: Path) -> None:
+def test_attributes_are_selectable_and_identities_need_their_file(
+    root: Path, tmp_path: Path
+) -> None:
     (root / "identity_CelebA.txt").unlink()
     (root / MAPPING).unlink()  # which nothing else needs
     data = module(root, tmp_path, attributes=["Wearing_Hat", "Smiling"])
@@ -129,13 +160,18 @@ def test_attributes_are_selectable_and_identities_need_their_file(root: Path, tm
     assert data.truth("3") is None
 
 
-def test_a_mirrored_face_has_its_left_eye_where_the_right_one_was(world: Path, tmp_path: Path) -> None:
+def test_a_mirrored_face_has_its_left_eye_where_the_right_one_was(
+    world: Path, tmp_path: Path
+) -> None:
     dataset = module(world, tmp_path).dataset("train")
     plain, mirrored = dataset[0], dataset[len(dataset)]
     assert torch.equal(mirrored.image, plain.image.flip(3))
     left, right = REGIONS.index("left_eye"), REGIONS.index("right_eye")
     assert torch.equal(mirrored.label_map == left, (plain.label_map == right).flip(2))
-    assert torch.equal(mirrored.label_map == REGIONS.index("hair"), (plain.label_map == REGIONS.index("hair")).flip(2))
+    assert torch.equal(
+        mirrored.label_map == REGIONS.index("hair"),
+        (plain.label_map == REGIONS.index("hair")).flip(2),
+    )
 
 
 def test_composed_maps_are_kept_by_the_content_of_their_parts(root: Path, tmp_path: Path) -> None:
@@ -152,7 +188,11 @@ def test_composed_maps_are_kept_by_the_content_of_their_parts(root: Path, tmp_pa
     reader = PartMasks(LabelMapCache(cache / "label_maps"))
     record = LayoutRecord("40", root / "40.jpg", root / MASKS / "0" / "00040.png", ())
     image, size = Image.new("RGB", (64, 64)), (64, 64)
-    shown = [path for path in kept if zlib.decompress(path.read_bytes()) == first[0].byte().numpy().tobytes()]
+    shown = [
+        path
+        for path in kept
+        if zlib.decompress(path.read_bytes()) == first[0].byte().numpy().tobytes()
+    ]
     shown[0].write_bytes(zlib.compress(bytes([7]) * first[0].numel()))
     assert set(reader.shown(record, image, size).ravel()) == {7}
     # ... a damaged one is composed again, and an exchanged part gives another one.
@@ -173,7 +213,9 @@ def files_of(cache: Path) -> list[Path]:
 
 def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_compose_all, args=(world, tmp_path / "cache")) for _ in range(3)]
+    processes = [
+        context.Process(target=_compose_all, args=(world, tmp_path / "cache")) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -185,7 +227,9 @@ def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
 
 
 def _compose_all(world: Path, cache: Path) -> None:
-    torch.set_num_threads(1)  # as in a worker of a loader: after a fork the threads of the parent are not there
+    torch.set_num_threads(
+        1
+    )  # as in a worker of a loader: after a fork the threads of the parent are not there
     data = module(world, cache)
     for part in ("train", "val", "test"):
         assert len(data.dataset(part)[0].label_map) == 1
@@ -199,9 +243,13 @@ def test_predicted_label_maps_take_the_place_of_the_parts(root: Path, tmp_path: 
         Image.new("L", (32, 32), number % 19).save(folder / f"{number}.png")
     shutil.rmtree(root / MASKS)
     batch = next(iter(module(root, tmp_path, layouts=str(folder)).test_dataloader()))
-    assert batch.label_map.unique(dim=1).unique(dim=2)[:, 0, 0].tolist() == [number % 19 for number in range(40, 48)]
+    assert batch.label_map.unique(dim=1).unique(dim=2)[:, 0, 0].tolist() == [
+        number % 19 for number in range(40, 48)
+    ]
     (folder / "7.png").unlink()
-    with pytest.raises(InputError, match=r"7\.png: the label map of an image is no file there; predict"):
+    with pytest.raises(
+        InputError, match=r"7\.png: the label map of an image is no file there; predict"
+    ):
         module(root, tmp_path, layouts=str(folder)).setup()
 
 
@@ -250,31 +298,57 @@ def without(pattern: str) -> Damage:
 
 
 IMAGE, SKIN = "CelebA-HQ-img/41.jpg", "CelebAMask-HQ-mask-anno/0/00041_skin.png"
-UNKNOWN_IMAGE = "48.jpg: an image of the attribute file is no file there"  # the line names the image
+UNKNOWN_IMAGE = (
+    "48.jpg: an image of the attribute file is no file there"  # the line names the image
+)
 # File, damage, what the line must name beside the file (or the folder).
 DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "no images": ("CelebA-HQ-img", shutil.rmtree, "CelebAMask-HQ not found in data.root="),
     "no masks": (str(MASKS), shutil.rmtree, "CelebAMask-HQ not found in data.root="),
     "no attributes": (ATTRIBUTES, Path.unlink, "CelebAMask-HQ not found in data.root="),
     "an image missing": (IMAGE, Path.unlink, "an image of the attribute file is no file there"),
-    "an image a folder": (IMAGE, turned_into_a_folder, "an image of the attribute file is no file there"),
+    "an image a folder": (
+        IMAGE,
+        turned_into_a_folder,
+        "an image of the attribute file is no file there",
+    ),
     "an image truncated": (IMAGE, cut, "not a readable image"),
     "an image empty": (IMAGE, replaced(b""), "not a readable image"),
     "an image a web page": (IMAGE, replaced(b"<html>404</html>"), "not a readable image"),
-    "no mask of an image": (str(MASKS / "0"), without("00041_*"), "no mask of image 41: expected 00041_skin.png"),
+    "no mask of an image": (
+        str(MASKS / "0"),
+        without("00041_*"),
+        "no mask of image 41: expected 00041_skin.png",
+    ),
     "a folder of masks missing": (str(MASKS / "0"), shutil.rmtree, "cannot be listed"),
     "a mask truncated": (SKIN, cut, "not a readable image"),
-    "a mask a JPEG": (SKIN, lambda path: Image.new("L", (64, 64)).save(path, "JPEG"), "not a readable image"),
+    "a mask a JPEG": (
+        SKIN,
+        lambda path: Image.new("L", (64, 64)).save(path, "JPEG"),
+        "not a readable image",
+    ),
     "a mask a folder": (SKIN, turned_into_a_folder, "cannot be read"),
     "a mask of 77": (SKIN, painted(77), "must be 0 or 255 everywhere, got 77"),
     "a mask of another size": (SKIN, painted(255, (32, 32)), "pixels, 00041_skin.png is 32x32"),
     "the count": (ATTRIBUTES, edited("48", "30000"), "announces '30000' images, 48 follow"),
-    "no header": (ATTRIBUTES, edited(CELEBA_ATTRIBUTES[0], "0.jpg"), "line 2 must name the attributes"),
+    "no header": (
+        ATTRIBUTES,
+        edited(CELEBA_ATTRIBUTES[0], "0.jpg"),
+        "line 2 must name the attributes",
+    ),
     "an attribute renamed": (ATTRIBUTES, edited("Smiling", "Smile"), "has no attribute 'Smiling'"),
     "CelebA's names": (ATTRIBUTES, edited("\n7.jpg", "\n000007.jpg"), "images are 0.jpg, 1.jpg"),
-    "a duplicate": (ATTRIBUTES, edited("\n7.jpg", "\n6.jpg"), "line 10 is about 6.jpg, which is there before"),
+    "a duplicate": (
+        ATTRIBUTES,
+        edited("\n7.jpg", "\n6.jpg"),
+        "line 10 is about 6.jpg, which is there before",
+    ),
     "an image too many": (ATTRIBUTES, edited("\n7.jpg", "\n48.jpg"), UNKNOWN_IMAGE),
-    "identities without the mapping": (MAPPING, Path.unlink, "CelebAMask-HQ not found in data.root="),
+    "identities without the mapping": (
+        MAPPING,
+        Path.unlink,
+        "CelebAMask-HQ not found in data.root=",
+    ),
     "the mapping cut short": (MAPPING, cut, "line"),
     "the mapping a row short": (MAPPING, edited("\n7 ", "\n700 "), "has no row for image 7"),
     "identities a web page": ("identity_CelebA.txt", replaced(b"<html>404</html>"), "line 1"),
@@ -287,13 +361,18 @@ def read_all(data: CelebAMaskHQDataModule) -> None:
 
 
 @pytest.mark.parametrize(("file", "damage", "named"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_one_line_that_says_where(root: Path, tmp_path: Path, file: str, damage: Damage, named: str) -> None:
+def test_damage_is_one_line_that_says_where(
+    root: Path, tmp_path: Path, file: str, damage: Damage, named: str
+) -> None:
     damage(root / file)
     with pytest.raises(InputError) as caught:
         read_all(module(root, tmp_path / "cache"))
     message = str(caught.value)
     # Parts are painted from the skin on, so a skin of another size shows in the next part.
-    assert file.replace("_skin", "_") in message.replace("_nose", "_").replace("_skin", "_") or named == UNKNOWN_IMAGE
+    assert (
+        file.replace("_skin", "_") in message.replace("_nose", "_").replace("_skin", "_")
+        or named == UNKNOWN_IMAGE
+    )
     assert named in message
     assert "README, Data sets" in message or "choose data.attributes" in message
     assert "\n" not in message
@@ -318,14 +397,19 @@ def test_bad_samples_may_be_skipped(root: Path, tmp_path: Path) -> None:
         ({"first_test_id": 48}, "its test part has no image"),
         ({"attributes": "Smiling"}, "data.attributes must be a list"),
         ({"attributes": []}, "data.attributes must be a list"),
-        ({"attributes": ["Smiling", "Smiling"]}, "data.attributes must be a list of different names"),
+        (
+            {"attributes": ["Smiling", "Smiling"]},
+            "data.attributes must be a list of different names",
+        ),
         ({"attributes": ["Happy"]}, "has no attribute 'Happy'; its 40 are 5_o_Clock_Shadow"),
         ({"layouts": "/nowhere"}, "data.layouts=/nowhere is no folder"),
         ({"image_size": 64}, "data.image_size must be"),
         ({"world": {"people": 3}}, "data.world: "),
     ],
 )
-def test_settings_out_of_range_are_refused(world: Path, tmp_path: Path, settings: dict[str, Any], named: str) -> None:
+def test_settings_out_of_range_are_refused(
+    world: Path, tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
     with pytest.raises(InputError) as caught:
         module(world, tmp_path, **settings).setup()
     assert named in str(caught.value)
@@ -339,7 +423,9 @@ def test_a_cache_that_cannot_be_written_is_named(world: Path, tmp_path: Path) ->
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
 def test_real_faces_come_as_batches(tmp_path: Path) -> None:
-    data = CelebAMaskHQDataModule(str(REAL), cache_dir=str(tmp_path), first_test_id=20_000, holdout_images=10)
+    data = CelebAMaskHQDataModule(
+        str(REAL), cache_dir=str(tmp_path), first_test_id=20_000, holdout_images=10
+    )
     data.setup()
     assert [len(data.dataset(part)) for part in ("train", "val", "test")] == [54, 10, 36]
     val = data.dataset("val")
@@ -356,4 +442,7 @@ def test_real_faces_come_as_batches(tmp_path: Path) -> None:
         assert (left * columns).sum() / left.sum() > (right * columns).sum() / right.sum() + 30
     assert (batch.identity == -1).all()
     celeba = CelebAMaskHQDataModule(str(REAL), cache_dir=str(tmp_path), split="celeba")
-    assert [sum(map(len, numbers(celeba))), len({number for part in numbers(celeba) for number in part})] == [100, 100]
+    assert [
+        sum(map(len, numbers(celeba))),
+        len({number for part in numbers(celeba) for number in part}),
+    ] == [100, 100]

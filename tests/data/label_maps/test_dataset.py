@@ -11,7 +11,14 @@ from PIL import Image
 from cfexp.data.base import Part
 from cfexp.data.batch import ImageBatch
 from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import NO_REGION, LayoutDataset, LayoutRecord, MirroringSampler, PngLayouts, collate
+from cfexp.data.label_maps.dataset import (
+    NO_REGION,
+    LayoutDataset,
+    LayoutRecord,
+    MirroringSampler,
+    PngLayouts,
+    collate,
+)
 from cfexp.data.label_maps.module import LayoutDataModule
 from cfexp.data.reading.skipping import Replacing
 from cfexp.errors import InputError
@@ -47,7 +54,9 @@ def write_sample(folder: Path, name: str, index: int, size: tuple[int, int] = SI
     Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
     values = np.array([0, 1, 2, 255], dtype=np.uint8)
     Image.fromarray(values[rng.integers(0, 4, (height, width))]).save(layout)
-    return LayoutRecord(name, image, layout, (float(index % 2 == 0), float(index % 2 == 1)), identity=index)
+    return LayoutRecord(
+        name, image, layout, (float(index % 2 == 0), float(index % 2 == 1)), identity=index
+    )
 
 
 def epoch(data: Layouts, number: int) -> list[ImageBatch]:
@@ -87,7 +96,8 @@ def test_image_and_label_map_are_resized_together(tmp_path: Path) -> None:
     batch = LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0]
     image = Image.open(record.image).resize((16, 8), Image.Resampling.BICUBIC)
     assert torch.equal(
-        ((batch.image[0] + 1) * 127.5).round().byte(), torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        ((batch.image[0] + 1) * 127.5).round().byte(),
+        torch.from_numpy(np.array(image)).permute(2, 0, 1),
     )
     assert record.label_map is not None
     layout = np.array(Image.open(record.label_map).resize((16, 8), Image.Resampling.NEAREST))
@@ -98,7 +108,11 @@ def test_image_and_label_map_are_resized_together(tmp_path: Path) -> None:
 def test_a_label_map_of_another_size_is_kept_and_one_of_its_own_is_not(tmp_path: Path) -> None:
     cache = LabelMapCache(tmp_path / "cache")
     small, large = write_sample(tmp_path, "small", 0), write_sample(tmp_path, "large", 0, (32, 64))
-    expected = LayoutDataset([small, large], PngLayouts(REGIONS, 3), SIZE).__getitems__([0, 1])[0].label_map
+    expected = (
+        LayoutDataset([small, large], PngLayouts(REGIONS, 3), SIZE)
+        .__getitems__([0, 1])[0]
+        .label_map
+    )
     for _ in range(2):
         dataset = LayoutDataset([small, large], PngLayouts(REGIONS, 3, cache), SIZE)
         assert torch.equal(dataset.__getitems__([0, 1])[0].label_map, expected)
@@ -120,8 +134,14 @@ def test_half_of_an_epoch_is_mirrored_whole_with_the_labels_swapped(tmp_path: Pa
     for name, (image, label_map, labels) in by_id(epoch(data, 0)).items():
         as_is = torch.equal(image, plain[name][0])
         mirrored += not as_is
-        expected = plain[name] if as_is else (plain[name][0].flip(2), plain[name][1].flip(1), plain[name][2].flip(0))
-        assert all(torch.equal(*pair) for pair in zip((image, label_map, labels), expected, strict=True))
+        expected = (
+            plain[name]
+            if as_is
+            else (plain[name][0].flip(2), plain[name][1].flip(1), plain[name][2].flip(0))
+        )
+        assert all(
+            torch.equal(*pair) for pair in zip((image, label_map, labels), expected, strict=True)
+        )
     assert 20 <= mirrored <= 44  # binomial(64, 0.5): outside this once in 400
 
 
@@ -142,10 +162,14 @@ def test_an_epoch_is_a_function_of_seed_and_number_whatever_reads_it(tmp_path: P
 
 def test_an_image_without_a_label_map_is_all_unlabeled(tmp_path: Path) -> None:
     record = write_sample(tmp_path, "a", 0)._replace(label_map=None)
-    assert LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0].label_map.tolist() == [[[3] * 16] * 8]
+    assert LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0].label_map.tolist() == [
+        [[3] * 16] * 8
+    ]
 
 
-def test_a_key_is_the_place_in_the_part_mirrored_or_not_and_beside_what_is_skipped(tmp_path: Path) -> None:
+def test_a_key_is_the_place_in_the_part_mirrored_or_not_and_beside_what_is_skipped(
+    tmp_path: Path,
+) -> None:
     dataset = Layouts(tmp_path, on_bad_sample="skip").dataset("test")
     damage(dataset.records[1], "empty image")
     batch = dataset.__getitems__([2, 1, 10 + 5])[0]  # image 5 is mirrored
@@ -250,7 +274,12 @@ def test_no_batch_of_a_training_is_smaller_and_a_training_that_goes_on_has_the_s
     assert first != second
     assert data.dataset("train").bad_samples == 3
     data.teardown("fit")
-    assert caplog.text.count("3 images of the train part were skipped: they cannot be read; in training the next") == 1
+    assert (
+        caplog.text.count(
+            "3 images of the train part were skipped: they cannot be read; in training the next"
+        )
+        == 1
+    )
     # What was met before does not decide what comes in whose place.
     assert epochs(1)[1] == [second]
 
@@ -295,7 +324,11 @@ def test_batches_are_joined_and_described(tmp_path: Path) -> None:
     joined, whole = collate([dataset[0], dataset[1]]), dataset.__getitems__([0, 1])[0]
     assert all(torch.equal(*pair) for pair in zip(joined[:5], whole[:5], strict=True))
     assert joined.image_id == whole.image_id
-    assert data.describe(3) == {"image_id": "test3", "labels": {"left": 0, "right": 1}, "identity": 3}
+    assert data.describe(3) == {
+        "image_id": "test3",
+        "labels": {"left": 0, "right": 1},
+        "identity": 3,
+    }
     assert data.truth_mask(3) is None
     assert data.facts == {"num_regions": 4, "num_classes": 2, "height": 8, "width": 16}
     assert data.val_dataloader() == []
@@ -315,16 +348,22 @@ def test_batches_are_joined_and_described(tmp_path: Path) -> None:
         ({"max_test_images": 0}, "data.max_test_images"),
     ],
 )
-def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
+def test_settings_out_of_range_are_named(
+    tmp_path: Path, settings: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(InputError, match=problem):
         Layouts(tmp_path, **settings).train_dataloader()
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_the_limit_is_of_the_part_that_is_tested_or_explained_and_not_of_training(tmp_path: Path, part: str) -> None:
+def test_the_limit_is_of_the_part_that_is_tested_or_explained_and_not_of_training(
+    tmp_path: Path, part: str
+) -> None:
     data = Layouts(tmp_path, max_test_images=3, predict_part=part)
     assert [batch.image_id for batch in data.test_dataloader()] == [("test0", "test1", "test2")]
-    assert [batch.image_id for batch in data.predict_dataloader()] == [(f"{part}0", f"{part}1", f"{part}2")]
+    assert [batch.image_id for batch in data.predict_dataloader()] == [
+        (f"{part}0", f"{part}1", f"{part}2")
+    ]
     assert data.describe(2)["image_id"] == f"{part}2"
     assert len(data.dataset("train")) == 10
 
@@ -333,7 +372,10 @@ def test_what_is_left_out_is_not_explained_and_the_others_keep_their_keys(tmp_pa
     data = Layouts(tmp_path, count=6)
     data.leave_out({0, 3, 99})
     (batch,) = list(data.predict_dataloader())
-    assert (batch.key.tolist(), batch.image_id) == ([1, 2, 4, 5], ("test1", "test2", "test4", "test5"))
+    assert (batch.key.tolist(), batch.image_id) == (
+        [1, 2, 4, 5],
+        ("test1", "test2", "test4", "test5"),
+    )
     assert len(list(data.test_dataloader())) == 2  # scoring and training see everything
     data.leave_out(range(6))
     assert list(data.predict_dataloader()) == []
@@ -355,19 +397,27 @@ class Remembers(LightningModule):
 
 
 def test_a_trainer_goes_through_epochs_as_the_sampler_says(tmp_path: Path) -> None:
-    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
     trainer = Trainer(max_epochs=2, accelerator="cpu", enable_model_summary=False, **quiet)
     module = Remembers()
     trainer.fit(module, datamodule=Layouts(tmp_path))
     for number, seen in ((0, module.seen[:2]), (1, module.seen[2:])):
         expected = epoch(Layouts(tmp_path), number)
         assert [batch.image_id for batch in seen] == [batch.image_id for batch in expected]
-        assert all(torch.equal(one.image, other.image) for one, other in zip(seen, expected, strict=True))
+        assert all(
+            torch.equal(one.image, other.image) for one, other in zip(seen, expected, strict=True)
+        )
 
 
 def test_processes_share_an_epoch_and_its_mirrored_images(tmp_path: Path) -> None:
     dataset = Layouts(tmp_path).dataset("train")
-    samplers = [MirroringSampler(dataset, count, rank, 7, 0.5) for count, rank in ((1, 0), (2, 0), (2, 1))]
+    samplers = [
+        MirroringSampler(dataset, count, rank, 7, 0.5) for count, rank in ((1, 0), (2, 0), (2, 1))
+    ]
     for sampler in samplers:
         sampler.set_epoch(2)
     whole, first, second = ([int(item) for item in sampler] for sampler in samplers)

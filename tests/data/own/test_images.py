@@ -70,9 +70,13 @@ def test_16_bits_are_scaled_and_wider_values_refused() -> None:
         image, told = fit_image(Image.fromarray(values), SIZE, "it")
         assert told == "128x64, 16-bit grey made RGB, reduced to 64x32"
         assert (image.getpixel((8, 16)), image.getpixel((56, 16))) == ((255,) * 3, (20,) * 3)
-    with pytest.raises(InputError, match=r"^it: grey values must be of 8 or 16 bits, got 0\.\.70000$"):
+    with pytest.raises(
+        InputError, match=r"^it: grey values must be of 8 or 16 bits, got 0\.\.70000$"
+    ):
         fit_image(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), SIZE, "it")
-    with pytest.raises(InputError, match=r"^it: an image must have 8 or 16 bits a channel, got mode F$"):
+    with pytest.raises(
+        InputError, match=r"^it: an image must have 8 or 16 bits a channel, got mode F$"
+    ):
         fit_image(Image.fromarray(np.zeros((64, 128), dtype=np.float32)), SIZE, "it")
 
 
@@ -91,18 +95,25 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
 def test_a_turned_photograph_is_put_upright(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    # What is seen upright is turned so that the tag undoes it: Pillow's own reading is the reference.
+    # What is seen upright is turned so that the tag undoes it: Pillow's own reading is the
+    # reference.
     stored = picture() if orientation < 5 else picture(64, 128)
     stored.save(tmp_path / "photo.png", exif=exif)
     with Image.open(tmp_path / "photo.png") as opened:
         seen, told = fit_image(opened, SIZE, "it")
         expected = ImageOps.exif_transpose(opened)
     assert seen.tobytes() == expected.resize((64, 32), Image.Resampling.BICUBIC).tobytes()
-    assert told == f"128x64{'' if orientation == 1 else ', turned as its EXIF data says'}, reduced to 64x32"
+    assert (
+        told
+        == f"128x64{'' if orientation == 1 else ', turned as its EXIF data says'}, reduced to 64x32"
+    )
 
 
 def test_stretching_and_enlarging_are_said_and_too_few_pixels_refused() -> None:
-    told = [fit_image(picture(*size), SIZE, "it")[1] for size in ((640, 480), (64, 32), (40, 20), (129, 64))]
+    told = [
+        fit_image(picture(*size), SIZE, "it")[1]
+        for size in ((640, 480), (64, 32), (40, 20), (129, 64))
+    ]
     assert told == [
         "640x480, reduced to 64x32, its sides stretched by 1.50 against each other",
         "64x32",
@@ -110,7 +121,8 @@ def test_stretching_and_enlarging_are_said_and_too_few_pixels_refused() -> None:
         "129x64, reduced to 64x32",
     ]
     with pytest.raises(
-        InputError, match=r"^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$"
+        InputError,
+        match=r"^it: is 640x15 pixels, too small for networks of 64x32; give at least 32x16$",
     ):
         fit_image(picture(640, 15), SIZE, "it")
 
@@ -125,14 +137,20 @@ def test_files_folders_and_lists_are_a_data_set(tmp_path: Path) -> None:
     data = own([folder, tmp_path / "b.png"])
     data.setup("predict")
     (batch,) = data.predict_dataloader()
-    assert batch.image_id == ("A", str(folder / "b.jpg"), str(tmp_path / "b.png"))  # two are called b
+    assert batch.image_id == (
+        "A",
+        str(folder / "b.jpg"),
+        str(tmp_path / "b.png"),
+    )  # two are called b
     assert (batch.image.shape, batch.key.tolist()) == ((3, 3, *SIZE), [0, 1, 2])
     assert batch.labels.isnan().all()
     assert data.describe(2)["labels"]["forward"] is None
     assert data.facts == {"num_regions": 20, "num_classes": 4, "height": 32, "width": 64}
     first, second = data.check()
     assert first == f"{folder / 'A.PNG'} and 1 more: 128x64, reduced to 64x32"
-    assert second.startswith(f"{tmp_path / 'b.png'}: 64x64, L made RGB, reduced to 64x32, its sides stretched by 2.00")
+    assert second.startswith(
+        f"{tmp_path / 'b.png'}: 64x64, L made RGB, reduced to 64x32, its sides stretched by 2.00"
+    )
     kept = data.fingerprint
     assert own([folder, tmp_path / "b.png"]).fingerprint == kept
     picture(66, 64).save(tmp_path / "b.png")
@@ -159,7 +177,11 @@ def test_a_drawn_layout_holds_the_data_sets_own_numbers(tmp_path: Path) -> None:
     Image.fromarray(drawn).save(tmp_path / "mask.png")
     data = own([tmp_path / "photo.png"], label_maps=[str(tmp_path / "mask.png")])
     label_map = data.dataset("test")[0].label_map[0]
-    expected = torch.from_numpy(np.where(drawn == 255, 19, drawn)).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    expected = (
+        torch.from_numpy(np.where(drawn == 255, 19, drawn))
+        .repeat_interleave(2, 0)
+        .repeat_interleave(2, 1)
+    )
     assert torch.equal(label_map, expected.long())
     palette = Image.fromarray(drawn).convert("P")
     palette.putpalette([7] * 768)  # whatever the colours
@@ -187,20 +209,31 @@ def test_a_layout_is_drawn_over_the_upright_image_to_within_a_pixel(tmp_path: Pa
             assert "turned as its EXIF data says" in done
             assert odd == f"label_map={tmp_path / 'mask.png'}: holds one region only, wall 100 %"
         else:
-            with pytest.raises(InputError, match=f"mask.png: the label map is {size[0]}x{size[1]}, its image 128x64"):
+            with pytest.raises(
+                InputError,
+                match=f"mask.png: the label map is {size[0]}x{size[1]}, its image 128x64",
+            ):
                 data.check()
 
 
 @pytest.mark.parametrize(
     ("mask", "line"),
     [
-        (Image.new("L", (128, 64), 20), r"mask\.png: label id 20 is none of 0\.\.19, 255; see docs/own_images_and_"),
-        (Image.new("RGB", (128, 64)), r"mask\.png: a label map must be 8-bit grey or with a palette .* got mode RGB"),
+        (
+            Image.new("L", (128, 64), 20),
+            r"mask\.png: label id 20 is none of 0\.\.19, 255; see docs/own_images_and_",
+        ),
+        (
+            Image.new("RGB", (128, 64)),
+            r"mask\.png: a label map must be 8-bit grey or with a palette .* got mode RGB",
+        ),
         (None, r"label_map=.*mask\.png: no such file"),
     ],
     ids=["out of range", "in colours", "missing"],
 )
-def test_a_layout_that_cannot_be_used_is_one_line(mask: Image.Image | None, line: str, tmp_path: Path) -> None:
+def test_a_layout_that_cannot_be_used_is_one_line(
+    mask: Image.Image | None, line: str, tmp_path: Path
+) -> None:
     picture().save(tmp_path / "photo.png")
     if mask is not None:
         mask.save(tmp_path / "mask.png")
@@ -217,9 +250,13 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^image=\[\] names no image$"):
         own([])
     picture().save(tmp_path / "photo.png")
-    with pytest.raises(InputError, match=r"^label_map= must be one for each image: 2 for 1; or give a folder$"):
+    with pytest.raises(
+        InputError, match=r"^label_map= must be one for each image: 2 for 1; or give a folder$"
+    ):
         own([tmp_path / "photo.png"], label_maps=["a.png", "b.png"])
-    with pytest.raises(InputError, match="image= is for experiments that search in layouts, not for VQADataModule"):
+    with pytest.raises(
+        InputError, match="image= is for experiments that search in layouts, not for VQADataModule"
+    ):
         OwnImages([str(tmp_path / "photo.png")], VQADataModule())  # type: ignore[arg-type]
 
 
@@ -227,7 +264,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_real_files_are_read_as_the_data_set_reads_them() -> None:
     data_set = BDD100kDataModule(str(REAL), image_size=(128, 256), holdout_images=0)
     dataset = data_set.dataset("train")
-    images, masks = REAL / "images" / "10k" / "train", REAL / "labels" / "sem_seg" / "masks" / "train"
+    images, masks = (
+        REAL / "images" / "10k" / "train",
+        REAL / "labels" / "sem_seg" / "masks" / "train",
+    )
     data = OwnImages([str(images)], data_set, label_maps=[str(masks)])
     data.setup("predict")
     (batch,) = data.predict_dataloader()

@@ -24,7 +24,14 @@ REAL = Path(__file__).parents[4] / "shared" / "real" / "vqa_v1"
 
 
 def data_module(root: Path | None, **settings: Any) -> VQADataModule:
-    given = {"image_size": 32, "num_answers": 4, "batch_size": 4, "eval_batch_size": 5, "holdout_images": 2, **settings}
+    given = {
+        "image_size": 32,
+        "num_answers": 4,
+        "batch_size": 4,
+        "eval_batch_size": 5,
+        "holdout_images": 2,
+        **settings,
+    }
     return VQADataModule(None if root is None else str(root), **given)
 
 
@@ -39,7 +46,10 @@ def question_ids(batches: Iterable[VQABatch]) -> list[int]:
     ("question", "words"),
     [
         ("What's this?", ["whats", "this"]),
-        ("Is it a half-pipe/ramp, (or) not?!", ["is", "it", "a", "half", "pipe", "ramp", "or", "not"]),
+        (
+            "Is it a half-pipe/ramp, (or) not?!",
+            ["is", "it", "a", "half", "pipe", "ramp", "or", "not"],
+        ),
         ('  A "$5.00" e@mail:  x;y ', ["a", "500", "email", "xy"]),
         ("???", []),
     ],
@@ -51,9 +61,11 @@ def test_the_tokenizer_is_mcb(question: str, words: list[str]) -> None:
 def test_vocabulary_is_sorted_by_count_then_string_descending(vqa_root: Path) -> None:
     questions = read_split(vqa_root, "train2014")[0].values()
     vocabulary = Vocabulary.build(questions, num_answers=5)
-    # 8 x no; images 11..18 mod 3: blue 11 14 17, red 12 15 18, green 13 16; then the numbers, once each.
+    # 8 x no; images 11..18 mod 3: blue 11 14 17, red 12 15 18, green 13 16; then the numbers, once
+    # each.
     assert vocabulary.answers == ("no", "red", "blue", "green", "18")
-    # 16 x is; 8 x the others of the three questions, from the end of the alphabet; the numbers once; UNK last.
+    # 16 x is; 8 x the others of the three questions, from the end of the alphabet; the numbers
+    # once; UNK last.
     assert vocabulary.words[:4] == ("is", "what", "things", "there")
     assert vocabulary.words[-3:] == ("12", "11", "UNK")
     assert vocabulary.facts == {"num_words": len(vocabulary.words) + 1, "num_answers": 5}
@@ -81,7 +93,9 @@ def test_vocabulary_survives_saving(tmp_path: Path) -> None:
 # Images
 
 
-def test_an_image_of_the_right_size_keeps_its_pixels_and_8_bits_survive_the_batch(vqa_root: Path) -> None:
+def test_an_image_of_the_right_size_keeps_its_pixels_and_8_bits_survive_the_batch(
+    vqa_root: Path,
+) -> None:
     path = vqa_root / "train2014" / "COCO_train2014_000000000011.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     noise[0, :2] = [[0] * 3, [255] * 3]
@@ -97,7 +111,9 @@ def test_an_image_of_the_right_size_keeps_its_pixels_and_8_bits_survive_the_batc
 def test_the_centred_square_is_taken(tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
     side = min(size)
-    pixels = np.zeros((height, width, 3), dtype=np.uint8)  # black outside of the square, white inside
+    pixels = np.zeros(
+        (height, width, 3), dtype=np.uint8
+    )  # black outside of the square, white inside
     top, left = (height - side) // 2, (width - side) // 2
     pixels[top : top + side, left : left + side] = 255
     Image.fromarray(pixels).save(tmp_path / "image.jpg", format="PNG")
@@ -106,10 +122,14 @@ def test_the_centred_square_is_taken(tmp_path: Path, size: tuple[int, int]) -> N
     assert image[:, 1:-1, 1:-1].min() == 255
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]
+)
 def test_every_image_mode_becomes_rgb(tmp_path: Path, mode: str, kind: str) -> None:
     grey = Image.new("RGB", (20, 20), (120, 120, 120))
-    (grey.quantize(4) if mode == "P" else grey.convert(mode)).save(tmp_path / "image.jpg", format=kind)
+    (grey.quantize(4) if mode == "P" else grey.convert(mode)).save(
+        tmp_path / "image.jpg", format=kind
+    )
     image = read_image(tmp_path / "image.jpg", 8).float()
     assert image.shape == (3, 8, 8)
     assert (image - 120).abs().max() <= 3
@@ -163,7 +183,9 @@ def test_a_grouped_batch_holds_all_questions_of_its_images(vqa_root: Path) -> No
     batches = list(module.train_dataloader())
     assert [len(batch.answer) for batch in batches] == [6, 6, 6]
     assert all(len(batch.image_id.unique()) == 2 for batch in batches)
-    assert sorted(question_ids(batches)) == [image * 10 + k for image in range(11, 17) for k in range(3)]
+    assert sorted(question_ids(batches)) == [
+        image * 10 + k for image in range(11, 17) for k in range(3)
+    ]
 
 
 # Parts
@@ -173,7 +195,9 @@ def test_the_parts_share_no_image_and_test_is_all_of_val2014(vqa_root: Path) -> 
     module = data_module(vqa_root)
     module.prepare_data()
     module.setup()
-    images = {part: set(module.dataset(part).image_id.tolist()) for part in ("train", "val", "test")}
+    images = {
+        part: set(module.dataset(part).image_id.tolist()) for part in ("train", "val", "test")
+    }
     assert images == {"train": set(range(11, 17)), "val": {17, 18}, "test": {91, 92, 93, 94}}
     # Vocabulary of 4: no, the three colours; the 6 numbers are dropped from training only.
     assert module.facts["num_answers"] == 4
@@ -256,11 +280,20 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(module: VQADataModule, folder: Path, epochs: int, checkpoint: str | None = None) -> dict[int, list[int]]:
+def fit(
+    module: VQADataModule, folder: Path, epochs: int, checkpoint: str | None = None
+) -> dict[int, list[int]]:
     recorder = Recorder()
-    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_progress_bar", "enable_model_summary"), False
+    )
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, default_root_dir=folder, enable_checkpointing=False, **quiet
+        max_epochs=epochs,
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        **quiet,
     )
     trainer.fit(recorder, datamodule=module, ckpt_path=checkpoint)
     if checkpoint is None:
@@ -268,7 +301,9 @@ def fit(module: VQADataModule, folder: Path, epochs: int, checkpoint: str | None
     return recorder.seen
 
 
-@pytest.mark.parametrize("settings", [{}, {"group_by_image": True, "images_per_batch": 2}, {"num_workers": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"group_by_image": True, "images_per_batch": 2}, {"num_workers": 1}]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_sees_what_an_undisturbed_one_does(
     vqa_root: Path, tmp_path: Path, settings: dict[str, Any]
@@ -276,13 +311,22 @@ def test_a_resumed_run_sees_what_an_undisturbed_one_does(
     whole = fit(data_module(vqa_root, **settings), tmp_path, epochs=4)
     assert len({tuple(ids) for ids in whole.values()}) == 4  # another order each epoch
     assert {len(set(ids)) for ids in whole.values()} == {12}
-    assert fit(data_module(vqa_root, **settings), tmp_path, epochs=2) == {k: whole[k] for k in (0, 1)}
-    resumed = fit(data_module(vqa_root, **settings), tmp_path, epochs=4, checkpoint=str(tmp_path / "last.ckpt"))
+    assert fit(data_module(vqa_root, **settings), tmp_path, epochs=2) == {
+        k: whole[k] for k in (0, 1)
+    }
+    resumed = fit(
+        data_module(vqa_root, **settings),
+        tmp_path,
+        epochs=4,
+        checkpoint=str(tmp_path / "last.ckpt"),
+    )
     assert resumed == {k: whole[k] for k in (2, 3)}
 
 
 def test_another_seed_is_another_order(vqa_root: Path) -> None:
-    first, again, other = (question_ids(data_module(vqa_root, seed=s).train_dataloader()) for s in (0, 0, 1))
+    first, again, other = (
+        question_ids(data_module(vqa_root, seed=s).train_dataloader()) for s in (0, 0, 1)
+    )
     assert first == again != other
 
 
@@ -307,7 +351,9 @@ def test_the_truth_mask_follows_the_image(vqa_root: Path) -> None:
         assert mask.shape == (size, size)
         assert mask.dtype == np.bool_
         batch = module.dataset("test")[0]
-        coloured = (batch.image[0].max(0).values - batch.image[0].min(0).values) > 0.3  # the rest is grey
+        coloured = (
+            batch.image[0].max(0).values - batch.image[0].min(0).values
+        ) > 0.3  # the rest is grey
         overlap = (mask & coloured.numpy()).sum() / (mask | coloured.numpy()).sum()
         assert overlap > 0.8
     expected = np.zeros((32, 32), dtype=bool)
@@ -343,7 +389,9 @@ def test_the_fingerprint_is_of_the_content(vqa_root: Path) -> None:
 
 def test_the_embedded_scenes_need_no_root(tmp_path: Path) -> None:
     world = {"train_scenes": 10, "val_scenes": 3}
-    module = data_module(None, world=world, cache_dir=str(tmp_path), image_size=64, cache_images=True, num_answers=50)
+    module = data_module(
+        None, world=world, cache_dir=str(tmp_path), image_size=64, cache_images=True, num_answers=50
+    )
     module.prepare_data()
     module.setup()
     batch = next(iter(module.train_dataloader()))
@@ -364,12 +412,23 @@ def test_the_embedded_scenes_need_no_root(tmp_path: Path) -> None:
 def test_real_questions_about_real_images(tmp_path: Path) -> None:
     questions = load(REAL / "OpenEnded_mscoco_val2014_questions.json")["questions"]
     people = [{"answer": "yes", "answer_id": n} for n in range(1, 11)]
-    rest = {"question_type": "what", "answer_type": "other", "multiple_choice_answer": "yes", "answers": people}
-    annotations = [{"question_id": q["question_id"], "image_id": q["image_id"], **rest} for q in questions]
+    rest = {
+        "question_type": "what",
+        "answer_type": "other",
+        "multiple_choice_answer": "yes",
+        "answers": people,
+    }
+    annotations = [
+        {"question_id": q["question_id"], "image_id": q["image_id"], **rest} for q in questions
+    ]
     dump(tmp_path / "mscoco_val2014_annotations.json", {"annotations": annotations})
-    (tmp_path / "OpenEnded_mscoco_val2014_questions.json").symlink_to(REAL / "OpenEnded_mscoco_val2014_questions.json")
+    (tmp_path / "OpenEnded_mscoco_val2014_questions.json").symlink_to(
+        REAL / "OpenEnded_mscoco_val2014_questions.json"
+    )
     (tmp_path / "val2014").symlink_to(REAL)
-    Vocabulary.build(read_split(tmp_path, "val2014")[0].values(), 10).save(tmp_path / "vocabulary.json")
+    Vocabulary.build(read_split(tmp_path, "val2014")[0].values(), 10).save(
+        tmp_path / "vocabulary.json"
+    )
     module = data_module(tmp_path, vocabulary_path=str(tmp_path / "vocabulary.json"), image_size=96)
     batches = list(module.test_dataloader())
     assert sorted(question_ids(batches)) == sorted(q["question_id"] for q in questions)

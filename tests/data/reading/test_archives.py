@@ -1,4 +1,6 @@
-"""The data sets as they are downloaded: zips left packed, folders as they unpack, and what is kept in the cache."""
+"""The data sets as they are downloaded: zips left packed, folders as they unpack, and what is kept
+in the cache.
+"""
 
 import pickle
 import shutil
@@ -27,7 +29,13 @@ def pack(path: Path, files: Iterable[Path], folder: str = "") -> None:
 
 
 def vqa(root: Path, cache: Path, **settings: Any) -> VQADataModule:
-    given = {"image_size": 16, "holdout_images": 2, "batch_size": 4, "eval_batch_size": 4, **settings}
+    given = {
+        "image_size": 16,
+        "holdout_images": 2,
+        "batch_size": 4,
+        "eval_batch_size": 4,
+        **settings,
+    }
     return VQADataModule(str(root), cache_dir=str(cache), **given)
 
 
@@ -38,9 +46,14 @@ def test_vqa_is_read_from_the_zips_it_is_shipped_in(vqa_root: Path, tmp_path: Pa
         pack(packed / f"{split}.zip", sorted((vqa_root / split).iterdir()), f"{split}/")
         questions = vqa_root / f"OpenEnded_mscoco_{split}_questions.json"
         # Beside it, the shipped zip holds the multiple-choice questions.
-        choice = Path(shutil.copy(questions, tmp_path / questions.name.replace("OpenEnded", "MultipleChoice")))
+        choice = Path(
+            shutil.copy(questions, tmp_path / questions.name.replace("OpenEnded", "MultipleChoice"))
+        )
         pack(packed / f"Questions_{name}_mscoco.zip", [choice, questions])
-        pack(packed / f"Annotations_{name}_mscoco.zip", [vqa_root / f"mscoco_{split}_annotations.json"])
+        pack(
+            packed / f"Annotations_{name}_mscoco.zip",
+            [vqa_root / f"mscoco_{split}_annotations.json"],
+        )
     zipped = vqa(packed, tmp_path / "b", num_workers=2)
     for one, other in zip(folder.test_dataloader(), zipped.test_dataloader(), strict=True):
         pairs = [pair for pair in zip(one, other, strict=True) if isinstance(pair[0], torch.Tensor)]
@@ -48,7 +61,8 @@ def test_vqa_is_read_from_the_zips_it_is_shipped_in(vqa_root: Path, tmp_path: Pa
     assert folder.question(910) == zipped.question(910)._replace(asked=folder.question(910).asked)
     pack(packed / "val2014.zip", sorted((vqa_root / "val2014").iterdir())[1:])
     with pytest.raises(
-        InputError, match=r"val2014\.zip: holds no COCO_val2014_000000000091\.jpg, the image of a question"
+        InputError,
+        match=r"val2014\.zip: holds no COCO_val2014_000000000091\.jpg, the image of a question",
     ):
         vqa(packed, tmp_path / "b").setup("test")
     (packed / "Questions_Val_mscoco.zip").write_bytes(b"<html>404</html>")
@@ -64,7 +78,11 @@ def test_celeba_is_read_from_the_folders_it_is_shipped_in(tmp_path: Path) -> Non
     for name in ("list_attr_celeba.txt", "identity_CelebA.txt"):
         shutil.copy(world / name, root / "Anno")
     shutil.copy(world / "list_eval_partition.txt", root / "Eval")
-    pack(root / "Img" / "img_align_celeba.zip", sorted((world / "img_align_celeba").iterdir()), "img_align_celeba/")
+    pack(
+        root / "Img" / "img_align_celeba.zip",
+        sorted((world / "img_align_celeba").iterdir()),
+        "img_align_celeba/",
+    )
     flat, shipped = (CelebADataModule(str(each), batch_size=4) for each in (world, root))
     for one, other in zip(flat.test_dataloader(), shipped.test_dataloader(), strict=True):
         assert all(torch.equal(*pair) for pair in zip(one[:5], other[:5], strict=True))
@@ -75,12 +93,16 @@ def test_celebamask_hq_is_found_in_the_folder_that_its_zip_makes(tmp_path: Path)
     world = cached_faces(FaceParameters(faces=48), tmp_path / "cache")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "CelebAMask-HQ").symlink_to(world)
-    data = CelebAMaskHQDataModule(str(tmp_path / "root"), cache_dir=str(tmp_path), first_test_id=40, holdout_images=8)
+    data = CelebAMaskHQDataModule(
+        str(tmp_path / "root"), cache_dir=str(tmp_path), first_test_id=40, holdout_images=8
+    )
     data.setup()
     assert len(data.dataset("test")[0].label_map) == 1
 
 
-@pytest.mark.parametrize("folder", [".", "annotations", "lastframe", "lastframe/labels", "lastframe/data"])
+@pytest.mark.parametrize(
+    "folder", [".", "annotations", "lastframe", "lastframe/labels", "lastframe/data"]
+)
 def test_actions_lie_in_any_of_the_usual_folders(tmp_path: Path, folder: str) -> None:
     assert find_actions(tmp_path, "val") is None
     path = tmp_path / folder / "val_25k_images_actions.json"

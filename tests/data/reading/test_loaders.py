@@ -8,7 +8,9 @@ from cfexp.data.reading.loaders import ShareOf
 
 def shares(count: int, processes: int, **settings: Any) -> list[list[int]]:
     rows = range(10, 10 + count)
-    trainers = [SimpleNamespace(world_size=processes, global_rank=rank) for rank in range(processes)]
+    trainers = [
+        SimpleNamespace(world_size=processes, global_rank=rank) for rank in range(processes)
+    ]
     found = [ShareOf(rows, trainer, **settings) for trainer in trainers]
     assert [len(share) for share in found] == [len(list(share)) for share in found]
     return [list(share) for share in found]

@@ -51,7 +51,9 @@ def write_actions(root: Path, content: Any, split: str = "train") -> None:
 
 
 def test_the_embedded_streets_come_as_batches(world: Path) -> None:
-    data = data_module(None, world={"train_scenes": 12, "val_scenes": 6}, cache_dir=str(world.parent))
+    data = data_module(
+        None, world={"train_scenes": 12, "val_scenes": 6}, cache_dir=str(world.parent)
+    )
     assert data.folder == world
     data.prepare_data()
     data.setup("fit")
@@ -75,10 +77,17 @@ def test_the_embedded_streets_come_as_batches(world: Path) -> None:
 
 def test_the_config_makes_the_data_module(tmp_path: Path) -> None:
     overrides = ["data=streets", f"cache_dir={tmp_path}", "seed=3", "data.image_size=[96,192]"]
-    small = ["data.world.train_scenes=4", "data.world.val_scenes=2", "data.holdout_images=1", "data.batch_size=2"]
+    small = [
+        "data.world.train_scenes=4",
+        "data.world.val_scenes=2",
+        "data.holdout_images=1",
+        "data.batch_size=2",
+    ]
     with initialize_config_dir(str(Path(__file__).parents[3] / "conf"), version_base="1.3"):
         data = instantiate(compose("train", overrides=overrides + small).data)
-    assert data.world == StreetParameters(train_scenes=4, val_scenes=2, image_height=96, image_width=192)
+    assert data.world == StreetParameters(
+        train_scenes=4, val_scenes=2, image_height=96, image_width=192
+    )
     assert data.seed == 3
     assert next(iter(data.train_dataloader())).image.shape == (2, 3, 96, 192)
 
@@ -140,7 +149,9 @@ def test_both_forms_of_bdd_oia_give_the_same_labels(root: Path) -> None:
     before = data_module(root)
     expected = [before.describe(k) for k in range(6)]
     frames = read_frames(root / "val_25k_images_actions.json")
-    regrouped = {stem: {"actions": frame.actions, "reason": frame.reasons} for stem, frame in frames.items()}
+    regrouped = {
+        stem: {"actions": frame.actions, "reason": frame.reasons} for stem, frame in frames.items()
+    }
     for path in root.glob("*_25k_*.json"):
         path.unlink()
     (root / "gt_4a_21r_val.json").write_text(json.dumps(regrouped))
@@ -152,7 +163,12 @@ def test_labels_are_joined_by_name_and_position_and_confused_frames_dropped(root
     content = actions_of(root, "val")
     content["images"].reverse()  # an image keeps its annotation, at the position of its id
     content["annotations"][1]["category"] = [1, 1, 0, 0, 1]
-    content["annotations"][2]["category"] = [0, 0, 0, 0]  # four numbers, and all 0, are in the real files
+    content["annotations"][2]["category"] = [
+        0,
+        0,
+        0,
+        0,
+    ]  # four numbers, and all 0, are in the real files
     before = data_module(root).dataset("test").labels
     write_actions(root, content, "val")
     labels = data_module(root).dataset("test").labels
@@ -168,7 +184,11 @@ def test_without_bdd_oia_labels_are_unknown_unless_they_are_needed(root: Path) -
     for path in root.glob("*_25k_*.json"):
         path.unlink()
     assert data_module(root).dataset("train").labels.isnan().all()
-    for settings in ({"require_labels": True}, {"source": "classification"}, {"oia_root": str(root)}):
+    for settings in (
+        {"require_labels": True},
+        {"source": "classification"},
+        {"oia_root": str(root)},
+    ):
         with pytest.raises(InputError, match="BDD-OIA not found in data"):
             data_module(root, **settings).dataset("train")
 
@@ -195,13 +215,18 @@ def test_predicted_masks_take_the_place_of_the_true_ones(root: Path) -> None:
     folder = root / "predicted"
     folder.mkdir()
     for k in range(6):
-        Image.fromarray(np.full((64, 128), k if k < 5 else 19, dtype=np.uint8)).save(folder / f"00000001-{k:08x}.png")
+        Image.fromarray(np.full((64, 128), k if k < 5 else 19, dtype=np.uint8)).save(
+            folder / f"00000001-{k:08x}.png"
+        )
     dataset = data_module(root, layouts=str(folder)).dataset("test")
     assert [int(dataset[k].label_map.max()) for k in range(6)] == [0, 1, 2, 3, 4, 19]
     assert (data_module(root, layouts="none").dataset("test")[0].label_map == 19).all()
     (folder / "00000001-00000003.png").unlink()
     (folder / "00000001-00000004.png").unlink()
-    with pytest.raises(InputError, match=r"00000001-00000003.png: the mask of an image is no file there \(nor are 1"):
+    with pytest.raises(
+        InputError,
+        match=r"00000001-00000003.png: the mask of an image is no file there \(nor are 1",
+    ):
         data_module(root, layouts=str(folder)).dataset("test")
     skipping = data_module(root, layouts=str(folder), on_bad_sample="skip").test_dataloader()
     assert sum(len(batch.image_id) for batch in skipping) == 4
@@ -260,52 +285,91 @@ def two_of_a_name(root: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no images": (lambda root: shutil.rmtree(root / "images"), "BDD100k not found in data.root"),
-    "no masks": (lambda root: shutil.rmtree(root / "labels"), f"{MASKS}: cannot be listed (No such file"),
+    "no masks": (
+        lambda root: shutil.rmtree(root / "labels"),
+        f"{MASKS}: cannot be listed (No such file",
+    ),
     "empty folder": (empty_folder, "no image is of the train part"),
     "a mask is missing": (
         lambda root: (root / MASKS / f"{FIRST}.png").unlink(),
         "the mask of an image is no file there",
     ),
-    "a mask is a folder": (file(f"{MASKS}/{FIRST}.png", None), "the mask of an image is no file there"),
+    "a mask is a folder": (
+        file(f"{MASKS}/{FIRST}.png", None),
+        "the mask of an image is no file there",
+    ),
     "two images of a name": (two_of_a_name, "has the same name; keep one"),
-    "a truncated image": (file(f"{IMAGES}/{FIRST}.jpg", b"\xff\xd8\xff"), f"{FIRST}.jpg: not a readable image"),
+    "a truncated image": (
+        file(f"{IMAGES}/{FIRST}.jpg", b"\xff\xd8\xff"),
+        f"{FIRST}.jpg: not a readable image",
+    ),
     "an empty mask": (file(f"{MASKS}/{FIRST}.png", b""), f"{FIRST}.png: not a readable image"),
     "actions are empty": (file(ACTIONS, b" \n"), f"{ACTIONS}: the file is empty"),
-    "actions are truncated": (file(ACTIONS, b'{"images": [{'), f"{ACTIONS}: damaged or truncated JSON"),
+    "actions are truncated": (
+        file(ACTIONS, b'{"images": [{'),
+        f"{ACTIONS}: damaged or truncated JSON",
+    ),
     "actions are no text": (file(ACTIONS, b"\xff\xfe\x00"), f"{ACTIONS}: not UTF-8 text"),
     "actions are a folder": (file(ACTIONS, None), f"{ACTIONS}: cannot be read (Is a directory)"),
-    "actions are a list": (file(ACTIONS, b"[]"), f"{ACTIONS}: the top level must be an object with frames"),
+    "actions are a list": (
+        file(ACTIONS, b"[]"),
+        f"{ACTIONS}: the top level must be an object with frames",
+    ),
     "actions are regrouped and short": (
         file(ACTIONS, b'{"a": {"actions": [1, 0, 0], "reason": []}}'),
         "[0].actions must be 4 or 5 numbers, got 3",
     ),
-    "no annotations": (broken(lambda c: c.pop("annotations")), f"{ACTIONS}: has no key 'annotations'"),
-    "fewer annotations": (broken(lambda c: c["annotations"].pop()), "has 12 images and 11 annotations"),
+    "no annotations": (
+        broken(lambda c: c.pop("annotations")),
+        f"{ACTIONS}: has no key 'annotations'",
+    ),
+    "fewer annotations": (
+        broken(lambda c: c["annotations"].pop()),
+        "has 12 images and 11 annotations",
+    ),
     "an annotation is a number": (
         broken(lambda c: c["annotations"].__setitem__(1, 7)),
         "annotations[1] must be an object",
     ),
-    "no category": (broken(lambda c: c["annotations"][1].pop("category")), "annotations[1] has no key 'category'"),
+    "no category": (
+        broken(lambda c: c["annotations"][1].pop("category")),
+        "annotations[1] has no key 'category'",
+    ),
     "three actions": (category([1, 0, 0]), "annotations[1].category must be 4 or 5 numbers, got 3"),
     "action 2": (category([2, 0, 0, 0, 0]), "annotations[1].category must be 0s and 1s, got 2"),
-    "action NaN": (category([float("nan"), 0, 0, 0, 0]), "annotations[1].category must be 0s and 1s, got nan"),
-    "action true": (category([True, 0, 0, 0, 0]), "annotations[1].category must be 0s and 1s, got True"),
+    "action NaN": (
+        category([float("nan"), 0, 0, 0, 0]),
+        "annotations[1].category must be 0s and 1s, got nan",
+    ),
+    "action true": (
+        category([True, 0, 0, 0, 0]),
+        "annotations[1].category must be 0s and 1s, got True",
+    ),
     "actions are text": (category("1000"), "annotations[1].category must be a list, got '1000'"),
     "a file name twice": (
         broken(lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"])),
         f"images[1].file_name {FIRST}.jpg is there twice",
     ),
-    "an id twice": (broken(lambda c: c["images"][1].update(id=0)), "images[1].id 0 is that of images[0] too"),
+    "an id twice": (
+        broken(lambda c: c["images"][1].update(id=0)),
+        "images[1].id 0 is that of images[0] too",
+    ),
     "an id too high": (
         broken(lambda c: c["images"][1].update(id=99)),
         "images[1].id 99 has no annotation: there are 12",
     ),
-    "an id is text": (broken(lambda c: c["images"][1].update(id="1")), "images[1].id must be an integer, got '1'"),
+    "an id is text": (
+        broken(lambda c: c["images"][1].update(id="1")),
+        "images[1].id must be an integer, got '1'",
+    ),
     "a path for a name": (
         broken(lambda c: c["images"][1].update(file_name="../x.jpg")),
         "images[1].file_name must be the name of a file, got '../x.jpg'",
     ),
-    "reasons are an object": (file(REASONS, b'{"a": 1}'), f"{REASONS}: the top level must be a list"),
+    "reasons are an object": (
+        file(REASONS, b'{"a": 1}'),
+        f"{REASONS}: the top level must be a list",
+    ),
     "twenty reasons": (
         file(REASONS, json.dumps([{"file_name": "a.jpg", "reason": [0] * 20}]).encode()),
         "[0].reason must be 21 numbers, got 20",
@@ -330,17 +394,25 @@ def test_damage_is_named_in_one_line(root: Path, name: str) -> None:
 def test_a_mark_and_crlf_are_no_damage(root: Path) -> None:
     expected = data_module(root).dataset("train").labels
     path = root / ACTIONS
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(actions_of(root), indent=1).replace("\n", "\r\n").encode())
+    path.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps(actions_of(root), indent=1).replace("\n", "\r\n").encode()
+    )
     assert torch.equal(data_module(root).dataset("train").labels, expected)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "detection"}, "data.source must be segmentation or classification, got 'detection'"),
+        (
+            {"source": "detection"},
+            "data.source must be segmentation or classification, got 'detection'",
+        ),
         ({"layouts": 3}, "data.layouts must be ground_truth, none or a folder of masks, got 3"),
         ({"holdout_images": -1}, "data.holdout_images must be an integer of at least 0, got -1"),
-        ({"holdout_images": 12}, "data.holdout_images=12 leaves no image to train on: there are 12; lower it"),
+        (
+            {"holdout_images": 12},
+            "data.holdout_images=12 leaves no image to train on: there are 12; lower it",
+        ),
         ({"world": {"scenes": 3}}, "data.world:"),
         ({"root": None, "oia_root": "/data/oia"}, "data.oia_root is given and data.root is not"),
         ({"layouts": "/nowhere/masks"}, "/nowhere/masks: cannot be listed"),
@@ -354,14 +426,20 @@ def test_settings_out_of_range_are_named(world: Path, settings: Json, message: s
 # The real pieces
 
 
-@pytest.mark.skipif(not (REAL / "bdd100k").is_dir(), reason="the real pieces of BDD100k are not here")
+@pytest.mark.skipif(
+    not (REAL / "bdd100k").is_dir(), reason="the real pieces of BDD100k are not here"
+)
 def test_real_frames_of_bdd100k() -> None:
     data = data_module(REAL / "bdd100k", image_size=(256, 512))
     assert [len(data.dataset("train")), len(data.dataset("val"))] == [14, 2]
     batch = next(iter(data.train_dataloader()))
     assert batch.image.shape == (4, 3, 256, 512)
     assert batch.labels.isnan().all()
-    regions = {int(value) for k in range(14) for value in np.unique(data.dataset("train")[k].label_map.numpy())}
+    regions = {
+        int(value)
+        for k in range(14)
+        for value in np.unique(data.dataset("train")[k].label_map.numpy())
+    }
     assert {0, 2, 8, 10, 13, 19} <= regions <= set(range(20))
     with pytest.raises(InputError, match="BDD100k not found"):
         data.dataset("test")  # the pieces hold the train split only

@@ -1,4 +1,6 @@
-"""The attack block on runs whose answers are known: a light that counts, and a pixel that only one model sees."""
+"""The attack block on runs whose answers are known: a light that counts, and a pixel that only one
+model sees.
+"""
 
 import io
 from collections.abc import Sequence
@@ -38,19 +40,41 @@ SEES_CORNER = bright(torch.from_numpy(square(31, 31, 1)).float())
 
 
 def search_run(folder: Path, level: int, **known: Any) -> RunFolder:
-    """Searches that turned a light from dark (level 100) to `level`, in pictures of which every pixel else stays."""
+    """Searches that turned a light from dark (level 100) to `level`, in pictures of which every
+    pixel else stays.
+    """
     run = RunFolder(folder)
     layout = LIGHT.astype(np.uint8)
     success = level > 127
-    search = {"code_distance": 1.0, "region_change": [0.0, 1.0], "flip_step": 3, "reconstruction_class": 0}
+    search = {
+        "code_distance": 1.0,
+        "region_change": [0.0, 1.0],
+        "flip_step": 3,
+        "reconstruction_class": 0,
+    }
     search |= {"truth": {"causal_regions": ["light"], "go": False, "lamps": [], "light": "red"}}
     classes = {"query_class": 0, "counter_class": 1, "success": success, "stored_success": success}
     with run.writer() as store:
         for key in range(COUNT):
-            row = {**record(key, "stop", "go", truth="stop", image_id=key), **search, **classes, **known}
+            row = {
+                **record(key, "stop", "go", truth="stop", image_id=key),
+                **search,
+                **classes,
+                **known,
+            }
             row["stored_class"] = int(success)
-            images = {"query": picture(), "reconstruction": picture((101, 101, 101)), "layout": layout}
-            store.add(row, {**images, "counterfactual": painted(images["reconstruction"], LIGHT, (level,) * 3)})
+            images = {
+                "query": picture(),
+                "reconstruction": picture((101, 101, 101)),
+                "layout": layout,
+            }
+            store.add(
+                row,
+                {
+                    **images,
+                    "counterfactual": painted(images["reconstruction"], LIGHT, (level,) * 3),
+                },
+            )
     (folder / "data.json").write_text('{"region_names": ["road", "light"]}')
     return run
 
@@ -68,12 +92,24 @@ def value(scores: Scores, metric: str) -> float:
 def test_what_lights_the_light_convinces_and_survives(tmp_path: Path) -> None:
     attack = Attack(SEES_LIGHT, SEES_LIGHT, epsilons=[1, 8, 32, 64], num_steps=5)
     scores = attacked(search_run(tmp_path, 250), attack)
-    for name in ("success", "rounding", "transfer", "jpeg_75", "jpeg_50", "blur_1", "mostly_inside"):
+    for name in (
+        "success",
+        "rounding",
+        "transfer",
+        "jpeg_75",
+        "jpeg_50",
+        "blur_1",
+        "mostly_inside",
+    ):
         row = scores.find("all", f"attack_counterfactual_{name}")
         assert isinstance(row, Row)
         assert (row.value, row.n) == (100, COUNT), name
-        assert row.low == pytest.approx(100 * COUNT / (COUNT + 1.959964**2), abs=0.01)  # Wilson's, of all of n
-    assert value(scores, "counterfactual_inside") == pytest.approx(100, abs=0.01)  # of the change from reconstruction
+        assert row.low == pytest.approx(
+            100 * COUNT / (COUNT + 1.959964**2), abs=0.01
+        )  # Wilson's, of all of n
+    assert value(scores, "counterfactual_inside") == pytest.approx(
+        100, abs=0.01
+    )  # of the change from reconstruction
     # The light is at 100: it takes 27.5 levels.
     assert value(scores, "pgd_epsilon") == 32
     assert value(scores, "pgd_success") == 100
@@ -86,7 +122,9 @@ def test_an_edit_that_one_model_alone_sees_is_an_attack(tmp_path: Path) -> None:
     run = search_run(tmp_path, 100)  # nothing has changed but what is counted as a success here:
     for path in run.explanations.glob("records-*.jsonl"):
         path.write_text(path.read_text().replace('"success": false', '"success": true'))
-        path.write_text(path.read_text().replace('"stored_success": false', '"stored_success": true'))
+        path.write_text(
+            path.read_text().replace('"stored_success": false', '"stored_success": true')
+        )
     scores = attacked(run, Attack(SEES_CORNER, SEES_LIGHT, epsilons=[64], num_steps=5))
     assert value(scores, "pgd_success") == 100
     assert value(scores, "pgd_transfer") == 0
@@ -97,11 +135,18 @@ def test_an_edit_that_one_model_alone_sees_is_an_attack(tmp_path: Path) -> None:
 
 
 def test_epsilon_grows_until_the_attack_succeeds_as_often_as_the_run(tmp_path: Path) -> None:
-    scores = attacked(search_run(tmp_path / "fails", 120), Attack(SEES_LIGHT, SEES_LIGHT, num_steps=5))
+    scores = attacked(
+        search_run(tmp_path / "fails", 120), Attack(SEES_LIGHT, SEES_LIGHT, num_steps=5)
+    )
     assert (value(scores, "counterfactual_success"), value(scores, "pgd_epsilon")) == (0, 1)
     assert isinstance(scores.find("all", "attack_counterfactual_transfer"), Absent)
-    scores = attacked(search_run(tmp_path / "works", 250), Attack(SEES_LIGHT, SEES_LIGHT, [1, 2], 5))
-    assert (value(scores, "pgd_success"), value(scores, "pgd_epsilon")) == (0, 2)  # it said how far it came
+    scores = attacked(
+        search_run(tmp_path / "works", 250), Attack(SEES_LIGHT, SEES_LIGHT, [1, 2], 5)
+    )
+    assert (value(scores, "pgd_success"), value(scores, "pgd_epsilon")) == (
+        0,
+        2,
+    )  # it said how far it came
 
 
 def test_only_what_there_is_something_to_explain_of_is_asked(tmp_path: Path) -> None:
@@ -118,7 +163,9 @@ def test_another_model_than_the_one_explained_is_refused(tmp_path: Path) -> None
     def contrary(images: Tensor, records: Sequence[dict[str, Any]]) -> Tensor:
         return -SEES_LIGHT(images, records)
 
-    with pytest.raises(InputError, match=r"checkpoints\.explained decides 12 of 12 queries otherwise than the run"):
+    with pytest.raises(
+        InputError, match=r"checkpoints\.explained decides 12 of 12 queries otherwise than the run"
+    ):
         attacked(search_run(tmp_path, 250), Attack(contrary, SEES_LIGHT))
 
 
@@ -126,8 +173,19 @@ def test_of_questions_the_cause_is_the_object(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with run.writer() as store:
         for key in range(4):
-            known = record(key, "dark", "bright", truth="dark", query_class=0, stored_class=1, has_truth_mask=True)
-            images = {"query": picture(), "counterfactual": painted(picture(), LIGHT, (250, 250, 250))}
+            known = record(
+                key,
+                "dark",
+                "bright",
+                truth="dark",
+                query_class=0,
+                stored_class=1,
+                has_truth_mask=True,
+            )
+            images = {
+                "query": picture(),
+                "counterfactual": painted(picture(), LIGHT, (250, 250, 250)),
+            }
             store.add(known, {**images, "reconstruction": picture(), "truth_mask": square(0, 0, 8)})
     scores = attacked(run, Attack(SEES_LIGHT, SEES_LIGHT, [32], 5))
     inside = scores.find("what color", "attack_counterfactual_inside")

@@ -26,7 +26,9 @@ def apart(first: Tensor, second: Tensor) -> Tensor:
 def run(tmp_path: Path) -> RunFolder:
     rows = []
     for key, (first, *_) in enumerate(GREYS):
-        known = record(key, "stop", "go", truth="stop", image_id=key, candidate_pairwise_cosine=COSINES[key])
+        known = record(
+            key, "stop", "go", truth="stop", image_id=key, candidate_pairwise_cosine=COSINES[key]
+        )
         known["stored_success"] = key > 0
         rows.append((known, picture(), picture((first,) * 3), None))
     written = write_run(tmp_path / "run", rows)
@@ -47,16 +49,22 @@ def row(run: RunFolder, name: str) -> Row:
 def test_of_pictures_it_is_the_mean_over_the_pairs(run: RunFolder) -> None:
     means = [np.mean([abs(a - b), abs(a - c), abs(b - c)]) for a, b, c in GREYS]
     assert row(run, "candidate_lpips")[2:4] == pytest.approx((np.mean(means), 3), rel=1e-5)
-    assert row(run, "candidate_lpips_successes")[2:4] == pytest.approx((np.mean(means[1:]), 2), rel=1e-5)
+    assert row(run, "candidate_lpips_successes")[2:4] == pytest.approx(
+        (np.mean(means[1:]), 2), rel=1e-5
+    )
 
 
 def test_of_codes_the_explainer_tells_it(run: RunFolder) -> None:
     assert row(run, "candidate_code_cosine")[2:4] == pytest.approx((np.mean(COSINES), 3))
-    assert row(run, "candidate_code_cosine_successes")[2:4] == pytest.approx((np.mean(COSINES[1:]), 2))
+    assert row(run, "candidate_code_cosine_successes")[2:4] == pytest.approx(
+        (np.mean(COSINES[1:]), 2)
+    )
 
 
 def test_of_one_answer_there_is_nothing_to_tell(tmp_path: Path) -> None:
-    plain = write_run(tmp_path / "run", [(record(1, "stop", "go", truth="stop"), picture(), picture(), None)])
+    plain = write_run(
+        tmp_path / "run", [(record(1, "stop", "go", truth="stop"), picture(), picture(), None)]
+    )
     scores = score_run(plain, [candidate_lpips(apart), candidate_code_cosine()])
     assert not scores.rows
     assert not scores.absent

@@ -20,7 +20,12 @@ from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.explainers.steex.steex import STEEX
 from tests.evaluation.run_writer import picture, write_run
 
-SHOWN = {"red": (235, 40, 30), "green": (40, 225, 100), "dark": (45, 42, 45), "orange": (250, 150, 60)}
+SHOWN = {
+    "red": (235, 40, 30),
+    "green": (40, 225, 100),
+    "dark": (45, 42, 45),
+    "orange": (250, 150, 60),
+}
 DECLARED = Declaration("STEEX", "reconstruction", STEEX.columns, by_direction=True)
 LIGHT, CAR, SKY = (REGIONS.index(name) for name in ("traffic_light", "car", "sky"))
 Pixels = NDArray[np.uint8]
@@ -37,8 +42,19 @@ def searched(streets: BDD100kDataModule, key: int, changed: int = LIGHT, **known
     go = int(streets.describe(key)["truth"]["go"])
     change = [0.1] * len(REGIONS)
     change[changed] = 2.0
-    decided = {"query_class": go, "reconstruction_class": go, "counter_class": 1 - go, "stored_class": 1 - go}
-    found = {"success": True, "stored_success": True, "flip_step": 7, "code_distance": 2.5, "region_change": change}
+    decided = {
+        "query_class": go,
+        "reconstruction_class": go,
+        "counter_class": 1 - go,
+        "stored_class": 1 - go,
+    }
+    found = {
+        "success": True,
+        "stored_success": True,
+        "flip_step": 7,
+        "code_distance": 2.5,
+        "region_change": change,
+    }
     return {"key": key, **streets.describe(key), **decided, **found, **known}
 
 
@@ -55,7 +71,9 @@ def image(streets: BDD100kDataModule, key: int) -> Tensor:
 
 
 def lamps(streets: BDD100kDataModule, key: int) -> list[dict[str, Any]]:
-    return [lamp for lamp in streets.describe(key)["truth"]["lamps"] if lamp["of"] == "traffic_light"]
+    return [
+        lamp for lamp in streets.describe(key)["truth"]["lamps"] if lamp["of"] == "traffic_light"
+    ]
 
 
 def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **places: str) -> Tensor:
@@ -73,10 +91,22 @@ def measured(record: Record, counterfactual: Tensor, **settings: Any) -> dict[st
     members = {"all": np.ones(1, dtype=bool)}
     data = {"region_names": REGIONS}
     facts = Facts(
-        RunFolder("none"), data, [record], DECLARED._replace(**settings), members, np.zeros(1, dtype=np.int64)
+        RunFolder("none"),
+        data,
+        [record],
+        DECLARED._replace(**settings),
+        members,
+        np.zeros(1, dtype=np.int64),
     )
     pictures = query, query + 0.2, counterfactual
-    chunk = Chunk(facts, slice(0, 1), [record], *pictures, torch.zeros(1, 1, 1, 1, dtype=torch.bool), counterfactual)
+    chunk = Chunk(
+        facts,
+        slice(0, 1),
+        [record],
+        *pictures,
+        torch.zeros(1, 1, 1, 1, dtype=torch.bool),
+        counterfactual,
+    )
     families = directions.measures(), causes.measures(), causes.targeted(), columns.measures
     values = {}
     for measure in measures_of(families, facts):
@@ -90,7 +120,12 @@ def test_a_red_light_that_turns_green_has_turned(streets: BDD100kDataModule) -> 
     for key in those(streets, light="red"):
         record = searched(streets, key)
         assert measured(record, edited(streets, key, top="dark", bottom="green")) == {
-            **{"reconstruction_kept": 100, "success_kept": 100, "code_distance": 2.5, "flip_step": 7},
+            **{
+                "reconstruction_kept": 100,
+                "success_kept": 100,
+                "code_distance": 2.5,
+                "flip_step": 7,
+            },
             **{"causal_region": 100, "lamps_turned": 100},
         }
 
@@ -99,8 +134,17 @@ def test_a_green_light_that_turns_red_has_turned(streets: BDD100kDataModule) -> 
     for key in those(streets, light="green", go=True):
         right = edited(streets, key, top="red", bottom="dark")
         assert measured(searched(streets, key), right)["lamps_turned"] == 100
-        for wrong in ({"top": "red"}, {"top": "orange", "bottom": "dark"}, {"middle": "red", "bottom": "dark"}):
-            assert measured(searched(streets, key), edited(streets, key, None, **wrong))["lamps_turned"] == 0
+        for wrong in (
+            {"top": "red"},
+            {"top": "orange", "bottom": "dark"},
+            {"middle": "red", "bottom": "dark"},
+        ):
+            assert (
+                measured(searched(streets, key), edited(streets, key, None, **wrong))[
+                    "lamps_turned"
+                ]
+                == 0
+            )
         third = edited(streets, key, top="red", middle="red", bottom="dark")
         assert measured(searched(streets, key), third)["lamps_turned"] == 0
 
@@ -112,17 +156,30 @@ def test_a_light_that_is_no_cause_need_not_turn(streets: BDD100kDataModule) -> N
 
 
 @pytest.mark.parametrize(
-    "places", [{}, {"top": "dark"}, {"bottom": "green"}, {"top": "orange", "bottom": "orange"}, {"top": "green"}]
+    "places",
+    [
+        {},
+        {"top": "dark"},
+        {"bottom": "green"},
+        {"top": "orange", "bottom": "orange"},
+        {"top": "green"},
+    ],
 )
 def test_a_red_light_that_shows_something_else_has_not_turned(
     streets: BDD100kDataModule, places: dict[str, str]
 ) -> None:
     key = those(streets, light="red")[0]
-    assert measured(searched(streets, key), edited(streets, key, None, **places))["lamps_turned"] == 0
+    assert (
+        measured(searched(streets, key), edited(streets, key, None, **places))["lamps_turned"] == 0
+    )
 
 
 def test_all_lights_of_a_street_must_turn(streets: BDD100kDataModule) -> None:
-    two = [key for key in those(streets, light="red") if len({lamp["thing"] for lamp in lamps(streets, key)}) == 2]
+    two = [
+        key
+        for key in those(streets, light="red")
+        if len({lamp["thing"] for lamp in lamps(streets, key)}) == 2
+    ]
     one_of_two = edited(streets, two[0], only=0, top="dark", bottom="green")
     assert measured(searched(streets, two[0]), one_of_two)["lamps_turned"] == 0
 
@@ -130,7 +187,12 @@ def test_all_lights_of_a_street_must_turn(streets: BDD100kDataModule) -> None:
 def test_the_largest_change_must_be_in_a_region_that_is_a_cause(streets: BDD100kDataModule) -> None:
     braking = those(streets, light="none", car_ahead="braking")[0]
     red = those(streets, light="red", car_ahead="none")[0]
-    for key, changed, causal in ((braking, CAR, 100), (braking, SKY, 0), (red, LIGHT, 100), (red, CAR, 0)):
+    for key, changed, causal in (
+        (braking, CAR, 100),
+        (braking, SKY, 0),
+        (red, LIGHT, 100),
+        (red, CAR, 0),
+    ):
         found = measured(searched(streets, key, changed), image(streets, key))
         assert found["causal_region"] == causal
         # Lamps are asked about where the lights were changed, and nowhere else.
@@ -144,21 +206,41 @@ def test_a_flip_by_the_reconstruction_is_counted_apart(streets: BDD100kDataModul
     assert found == {"reconstruction_kept": 0, "code_distance": 2.5}
 
 
-def test_a_query_that_is_of_the_class_asked_for_explains_nothing(streets: BDD100kDataModule) -> None:
+def test_a_query_that_is_of_the_class_asked_for_explains_nothing(
+    streets: BDD100kDataModule,
+) -> None:
     key = those(streets, light="green", go=True)[0]
     record = searched(streets, key, counter_class=1, flip_step=0)  # go was asked for, and go it was
-    assert measured(record, image(streets, key)) == {"reconstruction_kept": 100, "code_distance": 2.5}
+    assert measured(record, image(streets, key)) == {
+        "reconstruction_kept": 100,
+        "code_distance": 2.5,
+    }
 
 
-def test_the_regions_that_may_change_are_held_against_the_causes(streets: BDD100kDataModule) -> None:
-    light, car, both, other = ("traffic_light",), ("car", "sky"), ("car", "traffic_light"), ("sky", "terrain")
+def test_the_regions_that_may_change_are_held_against_the_causes(
+    streets: BDD100kDataModule,
+) -> None:
+    light, car, both, other = (
+        ("traffic_light",),
+        ("car", "sky"),
+        ("car", "traffic_light"),
+        ("sky", "terrain"),
+    )
     go = those(streets, light="green", car_ahead="coasting")[0]
     stop_for_both = those(streets, light="red", car_ahead="braking")[0]
     stop_for_car = those(streets, light="green", car_ahead="braking")[0]
     cases: list[tuple[int, tuple[str, ...], str]] = [
         *((go, light, "causal"), (go, car, "causal"), (go, other, "other")),
-        *((stop_for_both, light, "partial"), (stop_for_both, car, "partial"), (stop_for_both, both, "causal")),
-        *((stop_for_car, light, "other"), (stop_for_car, car, "causal"), (stop_for_car, (), "other")),
+        *(
+            (stop_for_both, light, "partial"),
+            (stop_for_both, car, "partial"),
+            (stop_for_both, both, "causal"),
+        ),
+        *(
+            (stop_for_car, light, "other"),
+            (stop_for_car, car, "causal"),
+            (stop_for_car, (), "other"),
+        ),
     ]
     for key, regions, kind in cases:
         for succeeded in (True, False):
@@ -167,14 +249,21 @@ def test_the_regions_that_may_change_are_held_against_the_causes(streets: BDD100
             told = {name: value for name, value in found.items() if name.startswith("targeted_")}
             assert told == {f"targeted_{kind}_flip": 100 * succeeded}
     for left_out in ({"reconstruction_class": 1}, {"counter_class": 0}):
-        found = measured(searched(streets, stop_for_car, **left_out), image(streets, stop_for_car), regions=car)
+        found = measured(
+            searched(streets, stop_for_car, **left_out), image(streets, stop_for_car), regions=car
+        )
         assert not any(name.startswith("targeted_") for name in found)
-    assert not any(name.startswith("targeted_") for name in measured(searched(streets, go), image(streets, go)))
+    assert not any(
+        name.startswith("targeted_") for name in measured(searched(streets, go), image(streets, go))
+    )
 
 
 def test_the_decision_is_right_where_it_is_the_label(streets: BDD100kDataModule) -> None:
     key = those(streets, light="red")[0]
-    for known, right in (({}, 100), ({"query_class": 1, "reconstruction_class": 1, "counter_class": 0}, 0)):
+    for known, right in (
+        ({}, 100),
+        ({"query_class": 1, "reconstruction_class": 1, "counter_class": 0}, 0),
+    ):
         record = searched(streets, key, **known)
         assert measured(record, image(streets, key), label="forward")["decision_right"] == right
         # The other label is the opposite; one that nobody knows says nothing.
@@ -205,15 +294,26 @@ def test_photographs_have_no_truth_and_other_explainers_no_codes_nor_a_reconstru
     key = those(streets, light="red")[0]
     photograph = searched(streets, key)
     del photograph["truth"]
-    expected = {"reconstruction_kept": 100, "success_kept": 100, "code_distance": 2.5, "flip_step": 7}
+    expected = {
+        "reconstruction_kept": 100,
+        "success_kept": 100,
+        "code_distance": 2.5,
+        "flip_step": 7,
+    }
     assert measured(photograph, image(streets, key)) == expected
     plain = {"key": 1, "image_id": 1, "query_class": 0, "counter_class": 1, "stored_success": True}
     assert measured(plain, image(streets, key)) == {"reconstruction_kept": 100, "success_kept": 100}
 
 
-def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD100kDataModule, tmp_path: Path) -> None:
+def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(
+    streets: BDD100kDataModule, tmp_path: Path
+) -> None:
     red = those(streets, light="red")[:3]
-    settings: list[dict[str, Any]] = [{}, {"reconstruction_class": 1}, {"stored_success": False, "stored_class": 0}]
+    settings: list[dict[str, Any]] = [
+        {},
+        {"reconstruction_class": 1},
+        {"stored_success": False, "stored_class": 0},
+    ]
     rows = []
     for key, known in zip(red, settings, strict=True):
         query, turned = image(streets, key), edited(streets, key, top="dark", bottom="green")
@@ -222,7 +322,9 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
         rows.append((record, to_pixels(query)[0], to_pixels(turned)[0], streets.truth_mask(key)))
     run = write_run(tmp_path / "run", rows, data=streets.description)
     run.declare(DECLARED._replace(regions=("traffic_light",), label="forward"))
-    for _ in range(2):  # as it is written, and merged: Parquet has the truth of the causes as it was
+    for _ in range(
+        2
+    ):  # as it is written, and merged: Parquet has the truth of the causes as it was
         scores = score_run(run)
         assert scores.groups == ("all", "stop -> go")
         assert scores.find("go -> stop", "success_kept") == Absent(
@@ -230,9 +332,22 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
         )
         print_table(scores)
         expected = {
-            **{"reconstruction_kept": (200 / 3, 3), "success_kept": (50, 2), "success_stored": (200 / 3, 3)},
-            **{"targeted_causal_flip": (50, 2), "decision_right": (100, 3), "reconstruction_psnr": (58.92, 3)},
-            **{"code_distance": (2.5, 3), "flip_step": (7, 1), "causal_region": (100, 1), "lamps_turned": (100, 1)},
+            **{
+                "reconstruction_kept": (200 / 3, 3),
+                "success_kept": (50, 2),
+                "success_stored": (200 / 3, 3),
+            },
+            **{
+                "targeted_causal_flip": (50, 2),
+                "decision_right": (100, 3),
+                "reconstruction_psnr": (58.92, 3),
+            },
+            **{
+                "code_distance": (2.5, 3),
+                "flip_step": (7, 1),
+                "causal_region": (100, 1),
+                "lamps_turned": (100, 1),
+            },
         }
         for name, (value, count) in expected.items():
             row = scores.find("all", name)
@@ -240,7 +355,10 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
             assert row.value == pytest.approx(value, rel=1e-4), name
             assert row.n == count, name
         told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-        assert not told & {*(measure.name for measure in (*vqa.measures(), *vqa.colors())), "identity_similarity"}
+        assert not told & {
+            *(measure.name for measure in (*vqa.measures(), *vqa.colors())),
+            "identity_similarity",
+        }
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
         assert locality.value > 50  # the red lamp that forbids is half of what was painted
@@ -249,19 +367,36 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(streets: BDD
 
 def test_names_of_images_need_no_order_of_numbers(tmp_path: Path) -> None:
     records = [
-        {"key": key, "image_id": name, "query_class": 0, "stored_class": 1, "success": True, "stored_success": True}
+        {
+            "key": key,
+            "image_id": name,
+            "query_class": 0,
+            "stored_class": 1,
+            "success": True,
+            "stored_success": True,
+        }
         for key, name in enumerate(["b0000001", "a-2", "a-10"])
     ]
-    run = write_run(tmp_path / "run", [(record, picture(), picture((90, 100, 100)), None) for record in records])
+    run = write_run(
+        tmp_path / "run", [(record, picture(), picture((90, 100, 100)), None) for record in records]
+    )
     row = score_run(run).find("all", "rms_change")
     assert isinstance(row, Row)
     assert row.n == 3
     assert row.value == pytest.approx(10 / 3**0.5)
 
 
-def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tmp_path: Path) -> None:
+def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(
+    tmp_path: Path,
+) -> None:
     red, green, grey = (200, 55, 55), (55, 200, 55), (100, 100, 100)
-    known = {"image_id": "a", "query_class": 0, "counter_class": 1, "stored_class": 1, "success": True}
+    known = {
+        "image_id": "a",
+        "query_class": 0,
+        "counter_class": 1,
+        "stored_class": 1,
+        "success": True,
+    }
     record = {
         **known,
         "key": 0,
@@ -273,9 +408,16 @@ def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(tm
     run = write_run(tmp_path / "run", [(record, picture(red), picture(green), None)])
     Image.fromarray(picture(grey)).save(run.picture("reconstruction", 0))
     scores = score_run(
-        run, [*standard_measures(), similarity("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5)]
+        run,
+        [
+            *standard_measures(),
+            similarity("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5),
+        ],
     )
-    angles = {"identity_similarity": (red, green), "identity_similarity_reconstruction": (red, grey)}
+    angles = {
+        "identity_similarity": (red, green),
+        "identity_similarity_reconstruction": (red, grey),
+    }
     for name, (one, other) in angles.items():
         row = scores.find("all", name)
         assert isinstance(row, Row)

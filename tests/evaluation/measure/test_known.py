@@ -35,7 +35,8 @@ def test_the_folder_is_the_list() -> None:
 
 def test_what_is_no_measure() -> None:
     with pytest.raises(
-        InputError, match=r"measure\.fdi is no measure, for it has no _target_; there are answers, .*fid, fva"
+        InputError,
+        match=r"measure\.fdi is no measure, for it has no _target_; there are answers, .*fid, fva",
     ):
         Known.of("fdi", {"splits": 2})
     with pytest.raises(InputError, match=r"measure\.x: .*nowhere"):
@@ -47,4 +48,9 @@ def test_what_is_no_measure() -> None:
 def test_a_name_that_two_measures_have_would_hide_one() -> None:
     names = [each.name for made in standard_measures() if isinstance(made, list) for each in made]
     assert len(names) == len(set(names)) > 10
-    assert all(isinstance(each, Measure) for made in standard_measures() if isinstance(made, list) for each in made)
+    assert all(
+        isinstance(each, Measure)
+        for made in standard_measures()
+        if isinstance(made, list)
+        for each in made
+    )

@@ -31,7 +31,9 @@ from cfexp.metrics.functional import bootstrap_interval, l1_change, ssim, wilson
 from tests.evaluation.run_writer import Pixels, picture, write_run
 
 N = 8
-SEEN = np.random.default_rng(0).integers(0, 256, size=(N, 3, 3))  # the colour of query, counterfactual, reconstruction
+SEEN = np.random.default_rng(0).integers(
+    0, 256, size=(N, 3, 3)
+)  # the colour of query, counterfactual, reconstruction
 SUCCEED = np.arange(N) % 4 > 0
 
 
@@ -47,14 +49,27 @@ def shown(key: int, which: int) -> Pixels:
 
 def known(key: int, **changed: Any) -> Record:
     success = bool(SUCCEED[key])
-    record = {"key": key, "image_id": f"{key}", "query_class": 0, "counter_class": 1, "reconstruction_class": 0}
-    record |= {"stored_class": int(success), "success": success, "stored_success": success, "flip_step": 1}
+    record = {
+        "key": key,
+        "image_id": f"{key}",
+        "query_class": 0,
+        "counter_class": 1,
+        "reconstruction_class": 0,
+    }
+    record |= {
+        "stored_class": int(success),
+        "success": success,
+        "stored_success": success,
+        "flip_step": 1,
+    }
     return {**record, "code_distance": 1.0, "region_change": [2.0, 0.5], **changed}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Pictures of one colour each; the layout's upper half is skin, the lower one hair, but for the last, all skin."""
+    """Pictures of one colour each; the layout's upper half is skin, the lower one hair, but for the
+    last, all skin.
+    """
     folder = tmp_path_factory.mktemp("runs") / "run"
     rows = [(known(key), shown(key, 0), shown(key, 1), None) for key in range(N)]
     written = write_run(folder, rows, data={"region_names": ["skin", "hair"]})
@@ -107,7 +122,8 @@ def test_faces(run: RunFolder) -> None:
     cosine = (first * other).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(other, axis=1)
     same = int((cosine > 0.5).sum())
     assert 0 < same < N
-    # The released script asks scipy's cosine distance to be above the threshold: of the same pictures it says others.
+    # The released script asks scipy's cosine distance to be above the threshold: of the same
+    # pictures it says others.
     assert same != int((1 - cosine > 0.5).sum())
     assert row(scores, "fva")[2:6] == pytest.approx(
         (100 * same / N, N, *(100 * bound for bound in wilson_interval(same, N)))
@@ -151,15 +167,21 @@ def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
     there = SEEN > 127.5
     changed = (there[:, 0] != there[:, 1]).sum(1)
     assert row(scores, "mnac")[2:4] == pytest.approx((changed.mean(), N))
-    assert row(scores, "mnac_reconstruction").value == pytest.approx((there[:, 0] != there[:, 2]).sum(1).mean())
+    assert row(scores, "mnac_reconstruction").value == pytest.approx(
+        (there[:, 0] != there[:, 2]).sum(1).mean()
+    )
     assert row(scores, "mnac_successes").value == pytest.approx(changed[SUCCEED].mean())
     expected = frechet_interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100)
     found = row(scores, "oracle_frechet")
     assert (found.value, found.low, found.high, found.n) == pytest.approx((*expected, N), rel=1e-3)
     floor = frechet_interval(SEEN[:, 0] / 100, SEEN[:, 2] / 100)
-    assert row(scores, "oracle_frechet_reconstruction").value == pytest.approx(floor.value, rel=1e-3)
+    assert row(scores, "oracle_frechet_reconstruction").value == pytest.approx(
+        floor.value, rel=1e-3
+    )
     of_successes = frechet_interval(SEEN[SUCCEED, 0] / 100, SEEN[SUCCEED, 1] / 100)
-    assert row(scores, "oracle_frechet_successes").value == pytest.approx(of_successes.value, rel=1e-3)
+    assert row(scores, "oracle_frechet_successes").value == pytest.approx(
+        of_successes.value, rel=1e-3
+    )
     difference = correlation_difference(there[:, 0], there[:, 0], there[:, 1], 1)
     assert row(scores, "cd").value == pytest.approx(difference)
     assert row(scores, "cd").low <= difference <= row(scores, "cd").high
@@ -172,7 +194,9 @@ def test_an_oracle_of_attributes_and_its_distance(run: RunFolder) -> None:
 def test_inception_gives_fid_and_kid(run: RunFolder) -> None:
     scores = scored(run, fid(hundredths), kid(hundredths))
     for name, interval in (("fid", frechet_interval), ("kid", kernel_interval)):
-        assert row(scores, name).value == pytest.approx(interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100).value, rel=1e-3)
+        assert row(scores, name).value == pytest.approx(
+            interval(SEEN[:, 0] / 100, SEEN[:, 1] / 100).value, rel=1e-3
+        )
 
 
 def test_a_network_sees_each_picture_once(run: RunFolder) -> None:
@@ -192,13 +216,35 @@ def test_unchanged_pictures_are_perfect(tmp_path: Path) -> None:
 
     every: list[Measures] = [
         *(similarity("s3", colours), fva(colours), face_similarity(colours)),
-        *(dlib_verification(colours), dlib_distance(colours), fid(hundredths), kid(hundredths), cout(decide)),
+        *(
+            dlib_verification(colours),
+            dlib_distance(colours),
+            fid(hundredths),
+            kid(hundredths),
+            cout(decide),
+        ),
         *(mnac(ORACLE), mnac_published(ORACLE), oracle_frechet(ORACLE)),
         lpips(lambda first, second: (first - second).abs().mean((1, 2, 3))),
     ]
     scores = scored(unchanged(tmp_path / "run"), *every)
-    perfect = {"s3": 1, "fva": 100, "face_similarity": 1, "dlib_verification": 100, "dlib_distance": 0, "mnac": 0}
-    perfect |= {"mnac_published": 0, "oracle_frechet": 0, "fid": 0, "kid": 0, "lpips": 0, "l1": 0, "l2": 0, "ssim": 1}
+    perfect = {
+        "s3": 1,
+        "fva": 100,
+        "face_similarity": 1,
+        "dlib_verification": 100,
+        "dlib_distance": 0,
+        "mnac": 0,
+    }
+    perfect |= {
+        "mnac_published": 0,
+        "oracle_frechet": 0,
+        "fid": 0,
+        "kid": 0,
+        "lpips": 0,
+        "l1": 0,
+        "l2": 0,
+        "ssim": 1,
+    }
     perfect |= {"cout": -1}
     for name, value in perfect.items():
         for ending in ("", FLOOR, SUCCESSES):
@@ -214,7 +260,9 @@ def test_published_mnac_sees_a_pair_at_a_time(run: RunFolder) -> None:
 
     scores = scored(run, mnac_published(ORACLE._replace(of_pairs=centred)))
     # Of two images each logit lies at opposite sides of the mean: everything changes.
-    assert row(scores, "mnac_published").value == pytest.approx((SEEN[:, 0] != SEEN[:, 1]).sum(1).mean())
+    assert row(scores, "mnac_published").value == pytest.approx(
+        (SEEN[:, 0] != SEEN[:, 1]).sum(1).mean()
+    )
     assert set(batches) == {2}
 
 
@@ -225,8 +273,18 @@ def test_the_transition_is_of_the_class_that_was_asked_for(tmp_path: Path) -> No
 
     rows = [
         (known(0), picture((0, 0, 0)), picture((255, 255, 255)), None),
-        (known(1, counter_class=-1, stored_class=1), picture((0, 0, 0)), picture((255, 255, 255)), None),
-        (known(2, counter_class=0), picture((0, 0, 0)), picture((255, 255, 255)), None),  # nothing to reach
+        (
+            known(1, counter_class=-1, stored_class=1),
+            picture((0, 0, 0)),
+            picture((255, 255, 255)),
+            None,
+        ),
+        (
+            known(2, counter_class=0),
+            picture((0, 0, 0)),
+            picture((255, 255, 255)),
+            None,
+        ),  # nothing to reach
     ]
     scores = scored(write_run(tmp_path / "run", rows), cout(decide))
     # Dark up to half of the pixels, bright after it; at exactly half the mean is 0, which is dark.
@@ -240,7 +298,9 @@ def test_too_few_for_a_distance_of_sets(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(run: RunFolder) -> None:
-    scores = scored(run, Measure("fid", None, also=(FLOOR, SUCCESSES), missing="no checkpoints.inception=PATH"))
+    scores = scored(
+        run, Measure("fid", None, also=(FLOOR, SUCCESSES), missing="no checkpoints.inception=PATH")
+    )
     for name in ("fid", "fid" + FLOOR, "fid" + SUCCESSES):
         assert scores.find("all", name) == Absent("all", name, "no checkpoints.inception=PATH")
 
@@ -249,7 +309,9 @@ def test_regions(run: RunFolder) -> None:
     scores = score_run(run)
     squares = ((SEEN[:, 1] - SEEN[:, 2]) ** 2).mean(1) ** 0.5
     assert row(scores, "region_pixels_skin")[2:4] == pytest.approx((squares.mean(), N), rel=1e-5)
-    assert row(scores, "region_pixels_hair")[2:4] == pytest.approx((squares[:-1].mean(), N - 1), rel=1e-5)
+    assert row(scores, "region_pixels_hair")[2:4] == pytest.approx(
+        (squares[:-1].mean(), N - 1), rel=1e-5
+    )
     assert row(scores, "region_codes_skin")[2:4] == (2, N)
     assert row(scores, "region_codes_hair")[2:4] == (0.5, N - 1)
     assert row(scores, "regions_changed").value == pytest.approx(100 * (squares > 10).mean())
@@ -259,9 +321,23 @@ def test_the_table_shows_floor_and_both_denominators(run: RunFolder) -> None:
     console = Console(record=True, width=120)
     scores = scored(run, mnac(ORACLE))
     print_closeness(scores, console)
-    lines = {line.split()[0]: line.split() for line in console.export_text().splitlines() if line.strip()}
+    lines = {
+        line.split()[0]: line.split() for line in console.export_text().splitlines() if line.strip()
+    }
     found = row(scores, "mnac")
-    assert lines["mnac"][:5] == ["mnac", "of", "3", f"{row(scores, 'mnac' + FLOOR).value:.3g}", f"{found.value:.3g}"]
-    assert lines["mnac"][-3:] == [str(N), f"{row(scores, 'mnac' + SUCCESSES).value:.3g}", str(SUCCEED.sum())]
+    assert lines["mnac"][:5] == [
+        "mnac",
+        "of",
+        "3",
+        f"{row(scores, 'mnac' + FLOOR).value:.3g}",
+        f"{found.value:.3g}",
+    ]
+    assert lines["mnac"][-3:] == [
+        str(N),
+        f"{row(scores, 'mnac' + SUCCESSES).value:.3g}",
+        str(SUCCEED.sum()),
+    ]
     assert lines["skin"][:3] == ["skin", str(N), "2"]
-    assert list(lines).index("skin") < list(lines).index("hair")  # the one whose codes moved most comes first
+    assert list(lines).index("skin") < list(lines).index(
+        "hair"
+    )  # the one whose codes moved most comes first

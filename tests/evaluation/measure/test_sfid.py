@@ -18,7 +18,9 @@ N = 12
 COLORS = np.random.default_rng(0).integers(0, 256, size=(N, 2, 3))  # of query and counterfactual
 
 
-OF_IMAGE = torch.arange(4.0).repeat_interleave(N // 4)[:, None] ** 2  # what a network sees of queries by image
+OF_IMAGE = (
+    torch.arange(4.0).repeat_interleave(N // 4)[:, None] ** 2
+)  # what a network sees of queries by image
 
 
 def colours(images: Tensor) -> Tensor:
@@ -28,7 +30,10 @@ def colours(images: Tensor) -> Tensor:
 def run_of(folder: Path, images: int, *, edited: bool = True) -> RunFolder:
     shown = [[picture((int(r), int(g), int(b))) for r, g, b in both] for both in COLORS]
     known = [record(key, "red", "blue", truth="red", image_id=key % images) for key in range(N)]
-    return write_run(folder, [(each, both[0], both[edited], None) for each, both in zip(known, shown, strict=True)])
+    return write_run(
+        folder,
+        [(each, both[0], both[edited], None) for each, both in zip(known, shown, strict=True)],
+    )
 
 
 def score(run: RunFolder, name: str = "sfid", splits: int = 10, seed: int = 0) -> Row:
@@ -44,7 +49,10 @@ def test_each_half_is_compared_with_the_queries_of_the_other(tmp_path: Path) -> 
     for _ in range(3):
         order = rng.permutation(N)
         one, other = order[: N // 2], order[N // 2 :]
-        distances += [frechet_distance(made[one], query[other]), frechet_distance(made[other], query[one])]
+        distances += [
+            frechet_distance(made[one], query[other]),
+            frechet_distance(made[other], query[one]),
+        ]
     found = score(run, splits=3, seed=7)
     assert found.value == pytest.approx(np.mean(distances), rel=1e-4)
     assert found.n == N
@@ -82,7 +90,11 @@ def test_too_few_images_give_none(tmp_path: Path) -> None:
 def test_a_measure_is_a_function_a_config_and_a_test() -> None:
     files = [path for folder in ("cfexp", "conf", "tests") for path in (ROOT / folder).rglob("*.*")]
     text = (".py", ".yaml", ".html")
-    named = [path for path in files if path.suffix in text and "sfid" in path.read_text(encoding="utf-8").lower()]
+    named = [
+        path
+        for path in files
+        if path.suffix in text and "sfid" in path.read_text(encoding="utf-8").lower()
+    ]
     assert sorted(path.relative_to(ROOT).as_posix() for path in named) == [
         "cfexp/evaluation/measure/sfid.py",
         "conf/measure/sfid.yaml",

@@ -34,7 +34,9 @@ class Nesting(HTMLParser):
         self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "action")]
+        self.addresses += [
+            value or "" for name, value in attributes if name in ("src", "href", "action")
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -58,27 +60,48 @@ def page_of(run: RunFolder, path: Path, **settings: Any) -> tuple[Nesting, dict[
 
 
 def pixels_of(data: dict[str, Any], place: int, mode: str = "RGB") -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data["pictures"][place]))).convert(mode))
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(data["pictures"][place]))).convert(mode)
+    )
 
 
 def questions(path: Path, count: int = 4, **known: Any) -> RunFolder:
     """Colour questions, two an image, of which the first is not flipped."""
     records = [
-        record(key, "red", "blue" if key else "red", truth="red", image_id=key // 2, **known) for key in range(count)
+        record(key, "red", "blue" if key else "red", truth="red", image_id=key // 2, **known)
+        for key in range(count)
     ]
     mask = square(0, 0)
-    return write_run(path, [(each, QUERY, REPAINTED, mask) for each in records], data={"palette": PALETTE})
+    return write_run(
+        path, [(each, QUERY, REPAINTED, mask) for each in records], data={"palette": PALETTE}
+    )
 
 
 def searches(path: Path) -> RunFolder:
-    """Two searches, the second of which the reconstruction flips; of the first the layout is stored."""
+    """Two searches, the second of which the reconstruction flips; of the first the layout is
+    stored.
+    """
     rows = []
     for key in (0, 1):
-        decided = {"query_class": 0, "counter_class": 1, "stored_class": 1, "reconstruction_class": key}
-        found = {"code_distance": 2.0, "flip_step": 3, "region_change": [0.5, 2.0], "question_type": None}
+        decided = {
+            "query_class": 0,
+            "counter_class": 1,
+            "stored_class": 1,
+            "reconstruction_class": key,
+        }
+        found = {
+            "code_distance": 2.0,
+            "flip_step": 3,
+            "region_change": [0.5, 2.0],
+            "question_type": None,
+        }
         swept = {"sweep_success": [0, 1], "sweep_distance": [1.0, 2.0], "sweep_flip_step": [-1, 3]}
         known = record(key, "stop", "go", truth="", image_id=key)
-        smallest = {"sweep_smallest_set": [False, True], "query_logits": [0.0, -1.0], "stored_logits": [0.0, 2.0]}
+        smallest = {
+            "sweep_smallest_set": [False, True],
+            "query_logits": [0.0, -1.0],
+            "stored_logits": [0.0, 2.0],
+        }
         rows.append(({**known, **decided, **found, **swept, **smallest}, QUERY, REPAINTED, None))
     run = write_run(path, rows, data={"region_names": REGIONS})
     layout = square(0, 0).astype(np.uint8)
@@ -91,15 +114,26 @@ def test_a_page_of_questions_holds_all_of_them_and_their_pictures_exactly(tmp_pa
     _, data, text = page_of(questions(tmp_path / "run"), tmp_path / "page.html", title="My run")
     assert "<h1>My run</h1>" in text
     assert [card["key"] for card in data["cards"]] == [0, 1, 2, 3]
-    assert [card["outcome"] for card in data["cards"]] == ["not flipped", "flipped", "flipped", "flipped"]
+    assert [card["outcome"] for card in data["cards"]] == [
+        "not flipped",
+        "flipped",
+        "flipped",
+        "flipped",
+    ]
     assert data["outcomes"] == ["not flipped", "flipped"]
     first = data["cards"][0]
-    assert (first["caption"], first["before"], first["after"], first["truth"]) == ("Question 0?", "red", "red", "red")
+    assert (first["caption"], first["before"], first["after"], first["truth"]) == (
+        "Question 0?",
+        "red",
+        "red",
+        "red",
+    )
     assert np.array_equal(pixels_of(data, first["pictures"]["query"]), QUERY)
     assert np.array_equal(pixels_of(data, first["pictures"]["counterfactual"]), REPAINTED)
     shade = pixels_of(data, first["pictures"]["truth"], "RGBA")
     assert (shade[..., 3] == 0).tolist() == square(0, 0).tolist()
-    # What is asked of one picture, or left as it was, is embedded once: two pictures, and four masks.
+    # What is asked of one picture, or left as it was, is embedded once: two pictures, and four
+    # masks.
     assert len(data["pictures"]) == 2 + 4
     assert set(data["groups"]) == {"what color", "what color is the", "other", "all"}
     assert all(set(card["groups"]) == set(data["groups"]) for card in data["cards"])
@@ -121,7 +155,10 @@ def test_a_page_of_searches_shows_the_regions(tmp_path: Path) -> None:
     _, data, text = page_of(searches(tmp_path / "run"), tmp_path / "page.html")
     first, second = data["cards"]
     assert (first["outcome"], second["outcome"]) == ("flipped", "flipped by the reconstruction")
-    assert (first["caption"], first["changes"]) == ("changed most: traffic light", [[1, 2.0], [0, 0.5]])
+    assert (first["caption"], first["changes"]) == (
+        "changed most: traffic light",
+        [[1, 2.0], [0, 0.5]],
+    )
     assert first["sweep"] == [["sky", 0, 1.0], ["traffic_light", 1, 2.0]]
     assert first["logits"] == [[0.0, -1.0], [0.0, 2.0]]
     assert [name for name, _ in data["regions"]] == REGIONS
@@ -136,7 +173,11 @@ def test_a_page_of_searches_shows_the_regions(tmp_path: Path) -> None:
 def test_numbers_that_are_none_leave_a_page_that_a_browser_reads(tmp_path: Path) -> None:
     run = searches(tmp_path / "run")
     lines = run.explanations / "records-0.jsonl"
-    broken = lines.read_text().replace("[0.5, 2.0]", "[NaN, 2.0, Infinity]").replace("[0.0, -1.0]", "[NaN, -Infinity]")
+    broken = (
+        lines.read_text()
+        .replace("[0.5, 2.0]", "[NaN, 2.0, Infinity]")
+        .replace("[0.0, -1.0]", "[NaN, -Infinity]")
+    )
     lines.write_text(broken.replace('"sweep_distance": [1.0, 2.0]', '"sweep_distance": [1.0, NaN]'))
     (run.path / "metrics.json").write_text(
         '{"groups": {"all": {"fid": {"value": NaN, "n": 2, "low": NaN, "high": NaN, "unit": ""}}}}'
@@ -147,12 +188,18 @@ def test_numbers_that_are_none_leave_a_page_that_a_browser_reads(tmp_path: Path)
     assert (first["caption"], first["changes"]) == ("changed most: traffic light", [[1, 2.0]])
     assert first["logits"][0] == [None, None]
     assert first["sweep"][1] == ["traffic_light", 1, None]
-    assert [name for name, _ in data["regions"]] == [*REGIONS, "region 2"]  # one more than have a name
+    assert [name for name, _ in data["regions"]] == [
+        *REGIONS,
+        "region 2",
+    ]  # one more than have a name
     assert "<td>fid</td><td>—</td><td>—</td><td>2</td>" in text
 
 
 def test_answers_without_a_name_are_the_numbers_of_the_classes(tmp_path: Path) -> None:
-    known = record(1, "red", "blue", truth="red") | {"answer_before": None, "question": "half of a letter: \ud83d"}
+    known = record(1, "red", "blue", truth="red") | {
+        "answer_before": None,
+        "question": "half of a letter: \ud83d",
+    }
     del known["answer_after"]
     run = write_run(tmp_path / "run", [(known, QUERY, REPAINTED, None)])
     (run.path / "config.yaml").write_bytes(b"name: \xff")
@@ -178,7 +225,11 @@ def test_the_overlay_of_an_edit_of_nothing_is_clear() -> None:
 def test_all_text_is_escaped_and_nothing_is_loaded(tmp_path: Path) -> None:
     run = questions(tmp_path / "run", count=1, question=HOSTILE)
     (run.path / "config.yaml").write_text(f"name: {HOSTILE}")
-    metrics = {"groups": {HOSTILE: {"flip_rate": {"value": 50.0, "n": 2, "low": None, "high": None, "unit": "%"}}}}
+    metrics = {
+        "groups": {
+            HOSTILE: {"flip_rate": {"value": 50.0, "n": 2, "low": None, "high": None, "unit": "%"}}
+        }
+    }
     (run.path / "metrics.json").write_text(json.dumps(metrics))
     parsed, data, text = page_of(run, tmp_path / "page.html", title=HOSTILE)
     assert len(parsed.scripts) == 2
@@ -192,7 +243,9 @@ def test_all_text_is_escaped_and_nothing_is_loaded(tmp_path: Path) -> None:
 
 
 def test_the_first_of_a_large_run_and_reduced_pictures(tmp_path: Path) -> None:
-    _, data, text = page_of(questions(tmp_path / "run"), tmp_path / "page.html", max_explanations=3, max_width=16)
+    _, data, text = page_of(
+        questions(tmp_path / "run"), tmp_path / "page.html", max_explanations=3, max_width=16
+    )
     assert "The first 3 of 4 explanations by image and key: not selected" in text
     assert len(data["cards"]) == 3
     assert {pixels_of(data, place).shape for place in range(len(data["pictures"]))} == {(16, 16, 3)}

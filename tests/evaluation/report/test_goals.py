@@ -54,7 +54,10 @@ def quiet() -> Console:
         ({"runs": ["a", "c", "b"], "rises": True}, "missed"),
         ({"runs": ["a", "a"], "rises": True}, "missed"),
         ({"runs": ["a", "c"], "rises": True, "clearly": True}, "reached"),
-        ({"runs": ["a", "b"], "rises": True, "clearly": True}, "missed"),  # [49, 51] and [50.5, 52.5]
+        (
+            {"runs": ["a", "b"], "rises": True, "clearly": True},
+            "missed",
+        ),  # [49, 51] and [50.5, 52.5]
         ({"runs": ["c", "a"], "falls": True, "clearly": True}, "reached"),
         ({"runs": ["a", "c"], "rises": True, "min_n": 200}, "n is below 200"),
         ({"runs": ["a", "one"], "rises": True}, "reached"),
@@ -62,11 +65,17 @@ def quiet() -> Console:
         ({"runs": ["a", "y", "z"], "rises": True}, "not given: y, z"),
         ({"runs": ["a", "b"], "metric": "colour", "rises": True}, "not computed: no colours"),
         ({"run": "seeds", "at_least": 50}, "reached"),
-        ({"run": "seeds", "at_least": 50.1}, "missed"),  # by the worst of three, though their mean is 53
+        (
+            {"run": "seeds", "at_least": 50.1},
+            "missed",
+        ),  # by the worst of three, though their mean is 53
         ({"run": "seeds", "at_most": 55.9}, "missed"),
         ({"run": "seeds"}, "for comparison"),
         ({"runs": ["seeds", "more"], "rises": True}, "reached"),
-        ({"runs": ["seeds", "more"], "rises": True, "clearly": True}, "missed"),  # 53 and 54.5, each 1 more or less
+        (
+            {"runs": ["seeds", "more"], "rises": True, "clearly": True},
+            "missed",
+        ),  # 53 and 54.5, each 1 more or less
     ],
     ids=str,
 )
@@ -83,24 +92,40 @@ def test_verdicts(goal: Mapping[str, Any], expected: str) -> None:
             {"at_least": 3},
             {"run": "a", "rises": True},
         ),
-        *({"runs": ["a", "b"]}, {"runs": ["a"], "rises": True}, {"runs": ["a", "b"], "rises": False}),
-        *({"runs": ["a", "b"], "rises": True, "falls": True}, {"run": "a", "runs": ["a", "b"], "rises": True}),
-        *({"runs": ["a", "b"], "rises": True, "clearly": False}, {"run": "a", "at_least": 1, "clearly": True}),
+        *(
+            {"runs": ["a", "b"]},
+            {"runs": ["a"], "rises": True},
+            {"runs": ["a", "b"], "rises": False},
+        ),
+        *(
+            {"runs": ["a", "b"], "rises": True, "falls": True},
+            {"run": "a", "runs": ["a", "b"], "rises": True},
+        ),
+        *(
+            {"runs": ["a", "b"], "rises": True, "clearly": False},
+            {"run": "a", "at_least": 1, "clearly": True},
+        ),
     ],
     ids=str,
 )
 def test_a_goal_with_other_keys(goal: Mapping[str, Any]) -> None:
-    with pytest.raises(InputError, match="a goal has the keys name, group, metric, and run with at_least"):
+    with pytest.raises(
+        InputError, match="a goal has the keys name, group, metric, and run with at_least"
+    ):
         verdict(**goal)
 
 
 def test_a_goal_that_names_nothing() -> None:
-    with pytest.raises(InputError, match="no 'Rate' of 'all' in run: the groups are all; the metrics rate, colour"):
+    with pytest.raises(
+        InputError, match="no 'Rate' of 'all' in run: the groups are all; the metrics rate, colour"
+    ):
         verdict(run="a", metric="Rate")
 
 
 def test_runs_of_which_one_was_repeated_and_the_other_not() -> None:
-    with pytest.raises(InputError, match="'x' compares runs that have equally many seeds, got a 1, seeds 3"):
+    with pytest.raises(
+        InputError, match="'x' compares runs that have equally many seeds, got a 1, seeds 3"
+    ):
         verdict(runs=["a", "seeds"], rises=True)
 
 
@@ -108,7 +133,14 @@ def test_what_is_printed() -> None:
     console = quiet()
     goals = [
         {"name": "one", "group": "all", "metric": "rate", "run": "a", "at_least": 97.5},
-        {"name": "sweep", "group": "all", "metric": "rate", "runs": ["a", "b", "c"], "rises": True, "clearly": True},
+        {
+            "name": "sweep",
+            "group": "all",
+            "metric": "rate",
+            "runs": ["a", "b", "c"],
+            "rises": True,
+            "clearly": True,
+        },
     ]
     verdicts = compare({name: RUNS[name] for name in "abc"}, goals, console)
     assert [(each.bound, [row.value for (row,) in each.rows]) for each in verdicts] == [
@@ -123,7 +155,11 @@ def test_what_is_printed() -> None:
 
 def test_what_is_printed_of_several_seeds() -> None:
     console = quiet()
-    compare(RUNS, [{"name": "one", "group": "all", "metric": "rate", "run": "seeds", "at_least": 40}], console)
+    compare(
+        RUNS,
+        [{"name": "one", "group": "all", "metric": "rate", "run": "seeds", "at_least": 40}],
+        console,
+    )
     text = console.export_text()
     assert "mean (range) of 3 seeds" in text
     assert "53.0 (50.0 to 56.0)" in text

@@ -35,7 +35,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
     draw = ImageDraw.ImageDraw.text
 
-    def listen(self: ImageDraw.ImageDraw, place: Any, text: str, *rest: Any, **options: Any) -> None:
+    def listen(
+        self: ImageDraw.ImageDraw, place: Any, text: str, *rest: Any, **options: Any
+    ) -> None:
         texts.append(text)
         draw(self, place, text, *rest, **options)
 
@@ -46,10 +48,14 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def colors(path: Path, count: int, **known: Any) -> RunFolder:
     """`count` colour questions, two an image, of which every third does not flip."""
     records = [
-        record(key, "red", "red" if key % 3 == 0 else "blue", truth="red", image_id=key // 2, **known)
+        record(
+            key, "red", "red" if key % 3 == 0 else "blue", truth="red", image_id=key // 2, **known
+        )
         for key in range(count)
     ]
-    return write_run(path, [(each, QUERY, REPAINTED, None) for each in records], data={"palette": PALETTE})
+    return write_run(
+        path, [(each, QUERY, REPAINTED, None) for each in records], data={"palette": PALETTE}
+    )
 
 
 def test_the_difference_is_three_times_the_edit() -> None:
@@ -71,11 +77,21 @@ def test_the_sheet_says_what_it_shows(tmp_path: Path, written: list[str]) -> Non
     counterfactual_sheet(run, tmp_path / "sheet.png", score_run(run), count=4)
     _, figures, selection = written[written.index("my run") :][:3]
     assert figures.startswith("What color: VQA accuracy 100.0 % before, 33.3 % after · RMS change ")
-    assert selection == "The first 4 of 12 colour questions by number, of different images first: not selected."
+    assert (
+        selection
+        == "The first 4 of 12 colour questions by number, of different images first: not selected."
+    )
     assert "|difference| x3" in written
-    assert [text for text in written if text.startswith("Question")] == [f"Question {key}?" for key in (0, 2, 4, 6)]
+    assert [text for text in written if text.startswith("Question")] == [
+        f"Question {key}?" for key in (0, 2, 4, 6)
+    ]
     # 0 and 6 do not flip.
-    assert [text for text in written if "flipped" in text] == ["not flipped", "flipped", "flipped", "not flipped"]
+    assert [text for text in written if "flipped" in text] == [
+        "not flipped",
+        "flipped",
+        "flipped",
+        "not flipped",
+    ]
     answers = [text for text in written if text in PALETTE]
     assert answers == ["red", "red", "red", "blue", "red", "blue", "red", "red"]
 
@@ -84,7 +100,9 @@ def test_the_pictures_are_where_they_belong(tmp_path: Path) -> None:
     counterfactual_sheet(colors(tmp_path, 3), tmp_path / "sheet.png", count=2, columns=2)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     rows, columns = np.nonzero((sheet == PALETTE["red"]).all(2))
-    first = columns < MARGIN + PAD + TILE  # the first card's query; dots of the answers lie below the pictures
+    first = (
+        columns < MARGIN + PAD + TILE
+    )  # the first card's query; dots of the answers lie below the pictures
     top = rows.min()
     patch = sheet[top : top + TILE // 4, :]
     left = columns[first & (rows < top + TILE // 4)].min()
@@ -131,27 +149,55 @@ def test_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "caption"), [([0.0, 2.0], "changed most: traffic light"), ([0.0, 0.0], "no region changed")]
+    ("change", "caption"),
+    [([0.0, 2.0], "changed most: traffic light"), ([0.0, 0.0], "no region changed")],
 )
-def test_a_search_says_which_region_changed_most(tmp_path: Path, change: list[float], caption: str) -> None:
+def test_a_search_says_which_region_changed_most(
+    tmp_path: Path, change: list[float], caption: str
+) -> None:
     run = write_run(tmp_path, [], data={"region_names": ["sky", "traffic_light"]})
     assert caption_of(run, DECLARED, {"region_change": change}) == caption
 
 
-def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(tmp_path: Path, written: list[str]) -> None:
+def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(
+    tmp_path: Path, written: list[str]
+) -> None:
     known = {"code_distance": 1.0, "region_change": [0.0, 2.0], "flip_step": 3, "counter_class": 1}
     rows = []
     for key, reconstruction_class in enumerate((0, 1)):
-        found = record(key, "red", "stop", truth="", image_id=key, reconstruction_class=reconstruction_class, **known)
-        rows.append(({**found, "question_type": None, "query_class": 0, "stored_class": 1}, QUERY, REPAINTED, None))
+        found = record(
+            key,
+            "red",
+            "stop",
+            truth="",
+            image_id=key,
+            reconstruction_class=reconstruction_class,
+            **known,
+        )
+        rows.append(
+            (
+                {**found, "question_type": None, "query_class": 0, "stored_class": 1},
+                QUERY,
+                REPAINTED,
+                None,
+            )
+        )
     run = write_run(tmp_path, rows, data={"region_names": ["sky", "traffic_light"]})
     for key in (0, 1):
         Image.fromarray(REPAINTED).save(run.picture("reconstruction", key))
     counterfactual_sheet(run, tmp_path / "sheet.png")
     first = written.index("query")
-    assert written[first : first + 4] == ["query", "reconstruction", "counterfactual", "|difference| x3"]
+    assert written[first : first + 4] == [
+        "query",
+        "reconstruction",
+        "counterfactual",
+        "|difference| x3",
+    ]
     assert written.count("changed most: traffic light") == 2
-    assert [text for text in written if "flipped" in text] == ["flipped", "flipped by the reconstruction"]
+    assert [text for text in written if "flipped" in text] == [
+        "flipped",
+        "flipped by the reconstruction",
+    ]
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[1] == 2 * MARGIN + 2 * (2 * PAD + 4 * TILE + 3 * GAP) + PAD
     red = np.argwhere((sheet == PALETTE["red"]).all(2))

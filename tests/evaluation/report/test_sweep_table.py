@@ -28,7 +28,11 @@ from cfexp.explainers.steex.steex import STEEX
 IDENTITY = similarity("identity_similarity", lambda images: images.flatten(1))
 OF_SEARCHES = {column.name: column.shown for column in STEEX.columns if column.shown is not None}
 SUCCESS = next(measure for measure in directions.measures() if measure.name == "success_kept")
-COLUMNS = {measure.name: measure.shown for measure in (*vqa.measures(), SUCCESS) if measure.shown is not None}
+COLUMNS = {
+    measure.name: measure.shown
+    for measure in (*vqa.measures(), SUCCESS)
+    if measure.shown is not None
+}
 COLUMNS |= OF_SEARCHES
 COLUMNS |= {
     measure.name: measure.shown
@@ -38,7 +42,9 @@ COLUMNS |= {
 WEIGHTS = ("0", "0.03", "0.1", "0.3", "1", "3")
 
 
-def write_member(sweep: Path, parameters: dict[str, str], metrics: dict[str, float] | None, **note: Any) -> None:
+def write_member(
+    sweep: Path, parameters: dict[str, str], metrics: dict[str, float] | None, **note: Any
+) -> None:
     folder = sweep / ",".join(f"{name}={value}" for name, value in parameters.items())
     folder.mkdir(parents=True)
     write_note(folder, parameters, **note)
@@ -48,9 +54,19 @@ def write_member(sweep: Path, parameters: dict[str, str], metrics: dict[str, flo
             for name, value in metrics.items()
         }
         rows["unknown"] = {"value": None, "n": 0, "low": None, "high": None, "unit": ""}
-        rows["rms_change"] = {"value": 9.0, "n": 1, "low": None, "high": None, "unit": "of 255"}  # no interval
-        columns = [{"metric": name, **shown._asdict()} for name, shown in COLUMNS.items() if name in rows]
-        (folder / "metrics.json").write_text(json.dumps({"groups": {"all": rows, "a -> b": {}}, "columns": columns}))
+        rows["rms_change"] = {
+            "value": 9.0,
+            "n": 1,
+            "low": None,
+            "high": None,
+            "unit": "of 255",
+        }  # no interval
+        columns = [
+            {"metric": name, **shown._asdict()} for name, shown in COLUMNS.items() if name in rows
+        ]
+        (folder / "metrics.json").write_text(
+            json.dumps({"groups": {"all": rows, "a -> b": {}}, "columns": columns})
+        )
 
 
 def searched(weight: float, **more: float) -> dict[str, float]:
@@ -66,8 +82,13 @@ def shown(sweep: Path) -> list[str]:
 def test_a_table_and_a_plot_in_the_order_of_the_numbers(tmp_path: Path) -> None:
     sweep = tmp_path / "steex_smile" / "sweep_explainer.proximity_weight"
     for weight in reversed(WEIGHTS):
-        identity = {"identity_similarity": 0.5 + float(weight) / 10, "identity_similarity_reconstruction": 0.9}
-        write_member(sweep, {"explainer.proximity_weight": weight}, searched(float(weight), **identity))
+        identity = {
+            "identity_similarity": 0.5 + float(weight) / 10,
+            "identity_similarity_reconstruction": 0.9,
+        }
+        write_member(
+            sweep, {"explainer.proximity_weight": weight}, searched(float(weight), **identity)
+        )
     lines = shown(sweep)
     assert lines[0].strip() == "steex_smile: 6 members"
     table = [line.split() for line in lines if line.split()[:1] and line.split()[0] in WEIGHTS]
@@ -78,7 +99,12 @@ def test_a_table_and_a_plot_in_the_order_of_the_numbers(tmp_path: Path) -> None:
     assert [row["explainer.proximity_weight"] for row in rows] == list(WEIGHTS)
     assert float(rows[2]["identity_similarity"]) == 0.51
     content = json.loads((sweep / "sweep.json").read_text())
-    assert content[5]["metrics"]["code_distance"] == {"value": 2.0, "n": 20, "low": 1.0, "high": 3.0}
+    assert content[5]["metrics"]["code_distance"] == {
+        "value": 2.0,
+        "n": 20,
+        "low": 1.0,
+        "high": 3.0,
+    }
     with Image.open(sweep / "sweep.png") as plot:
         drawn, width = np.asarray(plot.convert("RGB")), plot.width
     blue = np.array([int(COLORS[0][place : place + 2], 16) for place in (1, 3, 5)])
@@ -98,7 +124,11 @@ def test_what_is_not_measured_has_no_column_and_what_failed_says_why(tmp_path: P
     assert "failed: a.b=y: out of memory" in lines
     assert "not finished: a.b=z" in lines
     with (tmp_path / "sweep.csv").open(newline="") as file:
-        assert [row["state"] for row in csv.DictReader(file)] == ["finished", "failed", "not finished"]
+        assert [row["state"] for row in csv.DictReader(file)] == [
+            "finished",
+            "failed",
+            "not finished",
+        ]
     forget_unfinished(tmp_path)
     assert [member.name for member in read_members(tmp_path)] == ["a.b=x"]
 
@@ -106,25 +136,39 @@ def test_what_is_not_measured_has_no_column_and_what_failed_says_why(tmp_path: P
 def test_several_settings_a_cloud_of_trials_and_a_stage(tmp_path: Path) -> None:
     for number in range(3):
         for regions in ("[car]", "[sky]"):
-            write_member(tmp_path / "grid", {"n": str(number), "regions": regions}, searched(number))
+            write_member(
+                tmp_path / "grid", {"n": str(number), "regions": regions}, searched(number)
+            )
     lines = shown(tmp_path / "grid")
     assert sum(line.split()[1:2] == ["[car]"] for line in lines) == 3
     for number in range(14):
         parameters = {"p": str(number / 7), "q": str(0.3 * number % 1)}
-        write_member(tmp_path / "trials", parameters, {"flip_rate_right": 50, "accuracy_before": 9}, objective=number)
+        write_member(
+            tmp_path / "trials",
+            parameters,
+            {"flip_rate_right": 50, "accuracy_before": 9},
+            objective=number,
+        )
     assert any("objective" in line for line in shown(tmp_path / "trials"))
-    with Image.open(tmp_path / "grid" / "sweep.png") as grid, Image.open(tmp_path / "trials" / "sweep.png") as trials:
+    with (
+        Image.open(tmp_path / "grid" / "sweep.png") as grid,
+        Image.open(tmp_path / "trials" / "sweep.png") as trials,
+    ):
         assert grid.height > trials.height  # a legend
     stage = tmp_path / "stages" / "lr=1"
     stage.mkdir(parents=True)
     write_note(stage, {"lr": "1"})
     (stage / "metrics.json").write_text('{"test/accuracy": 0.25, "val/accuracy": 0.5}')
-    assert [line.split() for line in shown(tmp_path / "stages") if line.split()[:1] == ["1"]] == [["1", "0.250"]]
+    assert [line.split() for line in shown(tmp_path / "stages") if line.split()[:1] == ["1"]] == [
+        ["1", "0.250"]
+    ]
 
 
 def test_nothing_to_draw_leaves_no_plot(tmp_path: Path) -> None:
     (tmp_path / "sweep.png").write_bytes(b"of an earlier time")
-    save_and_show(tmp_path, [Member("only", {}, {}, None, None)], Console(file=(tmp_path / "out").open("w")))
+    save_and_show(
+        tmp_path, [Member("only", {}, {}, None, None)], Console(file=(tmp_path / "out").open("w"))
+    )
     assert not (tmp_path / "sweep.png").exists()
 
 
@@ -143,5 +187,7 @@ def test_one_point_and_no_interval_are_drawn(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_is_not_measured(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"test/accuracy": NaN, "test/loss": 1.5, "val/loss": Infinity}')
+    (tmp_path / "metrics.json").write_text(
+        '{"test/accuracy": NaN, "test/loss": 1.5, "val/loss": Infinity}'
+    )
     assert list(measured(tmp_path)) == ["test/loss"]

@@ -28,13 +28,16 @@ PIXELS = SIDE**2
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Four colour questions about two images, and a number question about the second."""
-    # Half of 10's energy would be elsewhere if a pixel outside the mask had changed: 64 pixels go from red to blue.
+    # Half of 10's energy would be elsewhere if a pixel outside the mask had changed: 64 pixels go
+    # from red to blue.
     repainted = painted(QUERY, TOP, PALETTE["blue"])
-    # 11: 32 pixels brighter by 30 in one channel inside the mask, 32 outside; too few to change the answer.
+    # 11: 32 pixels brighter by 30 in one channel inside the mask, 32 outside; too few to change the
+    # answer.
     brighter = QUERY.copy()
     brighter[20:24, 20:28, 0] += 30
     brighter[10:14, 20:28, 0] += 30
-    # 20: the answer flips, but the object is as red as it was: every pixel around it is darker by 51.
+    # 20: the answer flips, but the object is as red as it was: every pixel around it is darker by
+    # 51.
     darker = np.where(TOP[..., None], QUERY, QUERY - np.minimum(QUERY, 51)).astype(np.uint8)
     people = {"answers": ["red"] * 3 + ["blue"] * 7, "multiple_choice_answer": "blue"}
     return write_run(
@@ -42,10 +45,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         [
             (record(10, "red", "blue", truth="red"), QUERY, repainted, TOP),
             (record(11, "green", "green", truth="green"), QUERY, brighter, BOTTOM),
-            (record(20, "red", "green", truth="red", image_id=2, success=False), QUERY, darker, TOP),
+            (
+                record(20, "red", "green", truth="red", image_id=2, success=False),
+                QUERY,
+                darker,
+                TOP,
+            ),
             (record(21, "red", "blue", truth="blue", image_id=2, **people), QUERY, QUERY, None),
             (
-                record(22, "2", "3", truth="2", image_id=2, question_type="how many", answer_type="number"),
+                record(
+                    22,
+                    "2",
+                    "3",
+                    truth="2",
+                    image_id=2,
+                    question_type="how many",
+                    answer_type="number",
+                ),
                 *(QUERY, repainted, TOP),
             ),
         ],
@@ -65,16 +81,26 @@ def number(scores: Scores, metric: str, group: str = "what color") -> Row:
 
 
 def test_groups(scores: Scores) -> None:
-    assert scores.groups == ("what color", "what color is the", "how many", "number", "other", "all")
+    assert scores.groups == (
+        "what color",
+        "what color is the",
+        "how many",
+        "number",
+        "other",
+        "all",
+    )
 
 
 def test_decisions(scores: Scores) -> None:
-    # 21 says red where seven of ten people say blue: 90 % credit, but it was not right, and comes to be.
+    # 21 says red where seven of ten people say blue: 90 % credit, but it was not right, and comes
+    # to be.
     assert number(scores, "accuracy_before").value == pytest.approx((100 + 100 + 100 + 90) / 4)
     assert number(scores, "accuracy_after").value == pytest.approx((0 + 100 + 0 + 100) / 4)
     flips = number(scores, "flip_rate")
     assert (flips.value, flips.n, flips.unit) == (75, 4, "%")
-    assert (flips.low, flips.high) == pytest.approx([100 * bound for bound in wilson_interval(3, 4)])
+    assert (flips.low, flips.high) == pytest.approx(
+        [100 * bound for bound in wilson_interval(3, 4)]
+    )
     assert number(scores, "flip_rate_right").value == pytest.approx(100 * 2 / 3)
     assert number(scores, "flip_rate_right").n == 3
     assert number(scores, "success_stored", "all").value == 80
@@ -85,12 +111,19 @@ def test_decisions(scores: Scores) -> None:
 
 
 def test_distances(scores: Scores) -> None:
-    # Squared edits: 10 has two channels of 64 pixels by 200, 11 one of 64 by 30, 21 none. Of 20, outside the red
-    # square, 896 grey pixels lose 51 in three channels and the 64 green ones in the one channel that is not black.
+    # Squared edits: 10 has two channels of 64 pixels by 200, 11 one of 64 by 30, 21 none. Of 20,
+    # outside the red square, 896 grey pixels lose 51 in three channels and the 64 green ones in the
+    # one channel that is not black.
     squares = [2 * 64 * 200**2, 64 * 30**2, (3 * 896 + 64) * 51**2, 0]
-    assert number(scores, "l2").value == pytest.approx(np.mean([energy**0.5 / 255 for energy in squares]))
-    assert number(scores, "rms_change").value == pytest.approx(np.mean([(e / PIXELS / 3) ** 0.5 for e in squares]))
-    assert number(scores, "changed_fraction").value == pytest.approx(100 * (64 + 64 + 960 + 0) / 4 / PIXELS)
+    assert number(scores, "l2").value == pytest.approx(
+        np.mean([energy**0.5 / 255 for energy in squares])
+    )
+    assert number(scores, "rms_change").value == pytest.approx(
+        np.mean([(e / PIXELS / 3) ** 0.5 for e in squares])
+    )
+    assert number(scores, "changed_fraction").value == pytest.approx(
+        100 * (64 + 64 + 960 + 0) / 4 / PIXELS
+    )
 
 
 def test_similarity(run: RunFolder, scores: Scores) -> None:
@@ -100,12 +133,16 @@ def test_similarity(run: RunFolder, scores: Scores) -> None:
 
 
 def test_locality(scores: Scores) -> None:
-    locality, area, lift = (number(scores, name) for name in ("edit_locality", "mask_area", "locality_lift"))
+    locality, area, lift = (
+        number(scores, name) for name in ("edit_locality", "mask_area", "locality_lift")
+    )
     assert locality.value == pytest.approx((100 + 50 + 0) / 3)
     assert area.value == pytest.approx(100 * 64 / PIXELS)
     assert not area.has_interval  # all masks are of one size
     # All masks are of one size: the lift is the locality in its units, interval and all.
-    assert np.array([lift.value, lift.low, lift.high]) * area.value == pytest.approx(locality[2:3] + locality[4:6])
+    assert np.array([lift.value, lift.low, lift.high]) * area.value == pytest.approx(
+        locality[2:3] + locality[4:6]
+    )
     assert {locality.n, area.n, lift.n} == {3}
 
 
@@ -114,19 +151,28 @@ def test_the_lift_is_the_quotient_of_the_rows(tmp_path: Path) -> None:
     known = [record(key, "red", "blue", truth="red", image_id=key) for key in (1, 2)]
     dark = np.full_like(QUERY, 40)
     inside = painted(QUERY, TOP, (0, 0, 0))
-    scores = score_run(write_run(tmp_path, [(known[0], QUERY, inside, TOP), (known[1], dark + 40, dark, large)]))
+    scores = score_run(
+        write_run(tmp_path, [(known[0], QUERY, inside, TOP), (known[1], dark + 40, dark, large)])
+    )
     assert number(scores, "edit_locality").value == pytest.approx((100 + 25) / 2)
     assert number(scores, "mask_area").value == pytest.approx((6.25 + 25) / 2)
     assert number(scores, "locality_lift").value == pytest.approx(125 / 31.25)
 
 
 def test_colors(scores: Scores) -> None:
-    # Of the two flips that were right before, 10 is blue now and 20 red as ever, though the model says green.
-    for metric, value in (("color_readable", 100), ("color_changed", 50), ("color_is_new_answer", 50)):
+    # Of the two flips that were right before, 10 is blue now and 20 red as ever, though the model
+    # says green.
+    for metric, value in (
+        ("color_readable", 100),
+        ("color_changed", 50),
+        ("color_is_new_answer", 50),
+    ):
         assert (number(scores, metric).value, number(scores, metric).n) == (value, 2)
     reason = scores.find("how many", "color_changed")
     assert reason == Absent(
-        "how many", "color_changed", "no flipped colour questions, right before, with truth mask and palette"
+        "how many",
+        "color_changed",
+        "no flipped colour questions, right before, with truth mask and palette",
     )
 
 
@@ -134,7 +180,9 @@ def test_a_new_color_that_is_not_the_new_answer(tmp_path: Path) -> None:
     cyan_square = painted(QUERY, TOP, (0, 200, 0))
     scores = score_run(
         write_run(
-            tmp_path, [(record(1, "red", "blue", truth="red"), QUERY, cyan_square, TOP)], data={"palette": PALETTE}
+            tmp_path,
+            [(record(1, "red", "blue", truth="red"), QUERY, cyan_square, TOP)],
+            data={"palette": PALETTE},
         )
     )
     assert number(scores, "color_changed").value == 100
@@ -142,7 +190,9 @@ def test_a_new_color_that_is_not_the_new_answer(tmp_path: Path) -> None:
 
 
 def test_no_palette_no_masks(tmp_path: Path) -> None:
-    scores = score_run(write_run(tmp_path, [(record(1, "red", "blue", truth="red"), QUERY, QUERY + 1, None)]))
+    scores = score_run(
+        write_run(tmp_path, [(record(1, "red", "blue", truth="red"), QUERY, QUERY + 1, None)])
+    )
     absent = {entry.metric for entry in scores.absent if entry.group == "what color"}
     masked = {"edit_locality", "mask_area", "locality_lift"}
     colors = {"color_readable", "color_changed", "color_is_new_answer"}
@@ -168,20 +218,44 @@ def test_the_same_question_twice_is_no_pair(tmp_path: Path) -> None:
 
 
 def test_identity(tmp_path: Path) -> None:
-    known = [record(key, "red", "red", truth=truth, image_id=key // 2) for key, truth in enumerate(("red", "blue") * 3)]
-    scores = score_run(write_run(tmp_path, [(each, QUERY, QUERY, TOP) for each in known], data={"palette": PALETTE}))
-    for metric in ("flip_rate", "flip_rate_right", "success_stored", "l2", "rms_change", "changed_fraction"):
+    known = [
+        record(key, "red", "red", truth=truth, image_id=key // 2)
+        for key, truth in enumerate(("red", "blue") * 3)
+    ]
+    scores = score_run(
+        write_run(
+            tmp_path, [(each, QUERY, QUERY, TOP) for each in known], data={"palette": PALETTE}
+        )
+    )
+    for metric in (
+        "flip_rate",
+        "flip_rate_right",
+        "success_stored",
+        "l2",
+        "rms_change",
+        "changed_fraction",
+    ):
         assert number(scores, metric).value == 0
     assert number(scores, "ssim").value == pytest.approx(1)
     assert number(scores, "accuracy_before").value == number(scores, "accuracy_after").value == 50
-    assert not number(scores, "accuracy_before").has_interval  # one of two is right about every image
+    assert not number(
+        scores, "accuracy_before"
+    ).has_interval  # one of two is right about every image
     assert not number(scores, "l2").has_interval
-    for metric in ("edit_locality", "checkerboard_2", "checkerboard_4", "language_sensitivity", "color_changed"):
+    for metric in (
+        "edit_locality",
+        "checkerboard_2",
+        "checkerboard_4",
+        "language_sensitivity",
+        "color_changed",
+    ):
         assert isinstance(scores.find("what color", metric), Absent)
 
 
 def test_era(tmp_path: Path) -> None:
-    """Ten people say "red", the model "Red": right for the official code of 2016, wrong for today's."""
+    """Ten people say "red", the model "Red": right for the official code of 2016, wrong for
+    today's.
+    """
     known = record(1, "Red", "Red", truth="red")
     run = write_run(tmp_path, [(known, QUERY, QUERY, None)])
     assert number(score_run(run), "accuracy_before").value == 0
@@ -193,14 +267,23 @@ def test_transfer(run: RunFolder) -> None:
         assert images.shape == (len(records), 3, SIDE, SIDE)
         blue = images[:, 2, 0, 0] > 0
         return [
-            "green" if known["key"] == 11 else "2" if known["key"] == 22 else "blue" if is_blue else "red"
+            "green"
+            if known["key"] == 11
+            else "2"
+            if known["key"] == 22
+            else "blue"
+            if is_blue
+            else "red"
             for known, is_blue in zip(records, blue.tolist(), strict=True)
         ]
 
     scores = score_run(run, [*standard_measures(), vqa.transfer("second", follows_the_picture)])
-    # Right before under both: 10, 11 and 20, of which 10 and 20 flip; it sees that 10 turned blue, and 20 stayed red.
+    # Right before under both: 10, 11 and 20, of which 10 and 20 flip; it sees that 10 turned blue,
+    # and 20 stayed red.
     assert (number(scores, "transfer_second").value, number(scores, "transfer_second").n) == (50, 2)
-    assert number(scores, "accuracy_before_second").value == pytest.approx((100 + 100 + 100 + 90) / 4)
+    assert number(scores, "accuracy_before_second").value == pytest.approx(
+        (100 + 100 + 100 + 90) / 4
+    )
     assert number(scores, "accuracy_after_second").value == pytest.approx((0 + 100 + 100 + 90) / 4)
     assert number(scores, "transfer_second", "how many").value == 0
 
@@ -213,10 +296,15 @@ def test_other_explainers_know_no_question(tmp_path: Path) -> None:
     assert scores.groups == ("all",)
     assert number(scores, "flip_rate", "all").value == 100
     told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-    assert not told & {"language_sensitivity", *(measure.name for measure in (*vqa.measures(), *vqa.colors()))}
+    assert not told & {
+        "language_sensitivity",
+        *(measure.name for measure in (*vqa.measures(), *vqa.colors())),
+    }
 
 
-def test_any_chunks_give_the_same_table(run: RunFolder, scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_chunks_give_the_same_table(
+    run: RunFolder, scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measurements, "CHUNK_VALUES", 1)
     parts = score_run(run)
     assert parts.absent == scores.absent
@@ -225,7 +313,9 @@ def test_any_chunks_give_the_same_table(run: RunFolder, scores: Scores, monkeypa
         assert one[2:6] == pytest.approx(other[2:6], rel=1e-5, nan_ok=True)
 
 
-def test_a_finished_run_gives_the_same_table(run: RunFolder, scores: Scores, tmp_path: Path) -> None:
+def test_a_finished_run_gives_the_same_table(
+    run: RunFolder, scores: Scores, tmp_path: Path
+) -> None:
     finished = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
     finished.finish()
     again = score_run(finished)
@@ -235,7 +325,9 @@ def test_a_finished_run_gives_the_same_table(run: RunFolder, scores: Scores, tmp
 
 def test_small_pictures_have_no_checkerboard(tmp_path: Path) -> None:
     small = picture(side=12)
-    scores = score_run(write_run(tmp_path, [(record(1, "red", "blue", truth="red"), small, small + 1, None)]))
+    scores = score_run(
+        write_run(tmp_path, [(record(1, "red", "blue", truth="red"), small, small + 1, None)])
+    )
     reason = "no edits of pictures of at least 16 pixels a side"
     assert scores.find("all", "checkerboard_2") == Absent("all", "checkerboard_2", reason)
 
@@ -251,14 +343,18 @@ def noise(count: int, height: int = 36, width: int = 34) -> Tensor:
 def test_pooling_over_chunks_is_pooling_at_once(period: int) -> None:
     edits = noise(30)
     edits[..., ::period, ::period] += 1
-    members = torch.stack([torch.ones(30, dtype=torch.bool), torch.arange(30) < 7, torch.zeros(30, dtype=torch.bool)])
+    members = torch.stack(
+        [torch.ones(30, dtype=torch.bool), torch.arange(30) < 7, torch.zeros(30, dtype=torch.bool)]
+    )
     fold = torch.arange(30) % FOLDS
     board = PooledCheckerboard(3)
     for rows in (slice(0, 4), slice(4, 30)):
         board.update(edits[rows], members[:, rows], fold[rows])
     cropped = edits[..., :36, :32]
     for group, count in ((0, 30), (1, 7)):
-        expected = checkerboard_score(torch.zeros_like(cropped[:count]), cropped[:count], period=period, pooled=True)
+        expected = checkerboard_score(
+            torch.zeros_like(cropped[:count]), cropped[:count], period=period, pooled=True
+        )
         value, low, high, n = board.score(group, period)
         assert value == pytest.approx(float(expected), rel=1e-4)
         assert low < value < high
@@ -271,7 +367,10 @@ def test_jackknife() -> None:
     board = PooledCheckerboard(1)
     board.update(edits, torch.ones(1, 20, dtype=torch.bool), fold)
     zero = torch.zeros_like(edits)
-    left = [float(checkerboard_score(zero[fold != each], edits[fold != each], pooled=True)) for each in range(FOLDS)]
+    left = [
+        float(checkerboard_score(zero[fold != each], edits[fold != each], pooled=True))
+        for each in range(FOLDS)
+    ]
     half = 1.96 * math.sqrt((FOLDS - 1) / FOLDS * sum((each - np.mean(left)) ** 2 for each in left))
     value, low, high, _ = board.score(0, 2)
     assert (high - value, value - low) == pytest.approx((half, half), rel=1e-3)
@@ -291,8 +390,13 @@ def test_edits_of_one_fold_have_no_interval() -> None:
 
 
 def answered(tmp_path: Path, answers: Sequence[str], images: int) -> Scores:
-    """Queries that the model answers so, about so many images in turn, right if "red"; each edit is another."""
-    known = [record(key, each, each, truth="red", image_id=key % images) for key, each in enumerate(answers)]
+    """Queries that the model answers so, about so many images in turn, right if "red"; each edit is
+    another.
+    """
+    known = [
+        record(key, each, each, truth="red", image_id=key % images)
+        for key, each in enumerate(answers)
+    ]
     rows = [(each, QUERY, np.roll(QUERY, key + 1, axis=1), TOP) for key, each in enumerate(known)]
     return score_run(write_run(tmp_path, rows, data={"palette": PALETTE}))
 
@@ -313,23 +417,40 @@ def test_one_query_has_no_interval_but_that_of_its_rates(tmp_path: Path) -> None
     assert line.split() == ["mask_area", "6.25", "%", "—", "1"]
 
 
-def test_of_the_accuracy_of_a_model_that_is_always_right_or_wrong_the_images_tell(tmp_path: Path) -> None:
+def test_of_the_accuracy_of_a_model_that_is_always_right_or_wrong_the_images_tell(
+    tmp_path: Path,
+) -> None:
     right, wrong = (
-        number(answered(tmp_path / answer, [answer] * 20, images=10), "accuracy_before") for answer in ("red", "blue")
+        number(answered(tmp_path / answer, [answer] * 20, images=10), "accuracy_before")
+        for answer in ("red", "blue")
     )
     assert (right.value, right.n) == (100, 20)
     assert (right.low, right.high) == pytest.approx([100 * end for end in wilson_interval(10, 10)])
     assert (wrong.low, wrong.high) == pytest.approx([100 * end for end in wilson_interval(0, 10)])
     several = answered(tmp_path / "one", ["red"] * 20, images=1)
-    for metric in ("accuracy_before", "rms_change", "ssim", "edit_locality", "language_sensitivity"):
+    for metric in (
+        "accuracy_before",
+        "rms_change",
+        "ssim",
+        "edit_locality",
+        "language_sensitivity",
+    ):
         assert not number(several, metric).has_interval
 
 
 def test_numbers_that_are_none_are_left_out_and_said(tmp_path: Path) -> None:
     known = [record(key, "stop", "go", truth="", image_id=key) for key in range(3)]
     for key, each in enumerate(known):
-        found = {"code_distance": (math.nan, math.inf, 2.0)[key], "flip_step": 3, "region_change": [1.0]}
-        each |= {**found, "reconstruction_class": each["query_class"], "counter_class": each["stored_class"]}
+        found = {
+            "code_distance": (math.nan, math.inf, 2.0)[key],
+            "flip_step": 3,
+            "region_change": [1.0],
+        }
+        each |= {
+            **found,
+            "reconstruction_class": each["query_class"],
+            "counter_class": each["stored_class"],
+        }
     scores = score_run(write_run(tmp_path, [(each, QUERY, QUERY, None) for each in known]))
     reason = scores.find("all", "code_distance")
     assert reason == Absent("all", "code_distance", "of searches, some give no finite number")
@@ -351,7 +472,9 @@ def test_numbers_that_are_none_are_left_out_and_said(tmp_path: Path) -> None:
         ((0.0, 0.0, 3.7), ("0", "[0, 3.7]")),
     ],
 )
-def test_an_interval_shows_its_width(number: tuple[float, float | None, float | None], texts: tuple[str, str]) -> None:
+def test_an_interval_shows_its_width(
+    number: tuple[float, float | None, float | None], texts: tuple[str, str]
+) -> None:
     assert shown(*number) == texts
 
 
@@ -368,7 +491,8 @@ def test_files(scores: Scores, tmp_path: Path) -> None:
     flips = content["groups"]["what color"]["flip_rate_right"]
     assert flips == {"value": 66.667, "n": 3, "low": 20.766, "high": 93.851, "unit": "%"}
     assert (
-        content["not_computed"]["how many"]["language_sensitivity"] == "no pairs of different questions about one image"
+        content["not_computed"]["how many"]["language_sensitivity"]
+        == "no pairs of different questions about one image"
     )
     assert content["groups"]["how many"]["checkerboard_2"]["low"] is None
     with (tmp_path / "metrics.csv").open() as file:
@@ -379,7 +503,11 @@ def test_files(scores: Scores, tmp_path: Path) -> None:
         "metric": "flip_rate_right",
         **{"value": "66.667", "n": "3", "low": "20.766", "high": "93.851", "unit": "%"},
     }
-    assert {line["low"] for line in lines if line["metric"] == "checkerboard_2" and line["group"] == "how many"} == {""}
+    assert {
+        line["low"]
+        for line in lines
+        if line["metric"] == "checkerboard_2" and line["group"] == "how many"
+    } == {""}
 
 
 def printed(width: int = 80) -> Console:
@@ -392,6 +520,16 @@ def test_printed_table(scores: Scores) -> None:
     text = console.export_text()
     similarity = f"{number(scores, 'ssim').value:.3f}"
     headline = next(line for line in text.splitlines() if line.strip().startswith("what color "))
-    assert headline.split() == ["what", "color", "4", "97.5", "50.0", "66.7", "50.0", "23.4", similarity]
+    assert headline.split() == [
+        "what",
+        "color",
+        "4",
+        "97.5",
+        "50.0",
+        "66.7",
+        "50.0",
+        "23.4",
+        similarity,
+    ]
     assert "color_is_new_answer" in text
     assert "not computed" not in text

@@ -8,12 +8,18 @@ from cfexp.explainers.steex.region_sweep import RegionSweep, sweep_regions, unit
 from cfexp.explainers.steex.search import StyleSearch, search_style_codes
 
 NAMES = ("sky", "road", "car", "light")
-# The decision is the sum of the codes by these weights, less a threshold: of the sky's code nothing is seen.
+# The decision is the sum of the codes by these weights, less a threshold: of the sky's code nothing
+# is seen.
 WEIGHTS = torch.tensor([0.0, 1.0, 2.0, 4.0])
-STEPS, RATE = 10, 0.1  # Adam moves a code by no more than the rate at a step: the sum moves by weight, at most
+STEPS, RATE = (
+    10,
+    0.1,
+)  # Adam moves a code by no more than the rate at a step: the sum moves by weight, at most
 
 
-def swept(codes: Tensor, threshold: float, groups: dict[str, list[str]] | None = None) -> tuple[RegionSweep, list[int]]:
+def swept(
+    codes: Tensor, threshold: float, groups: dict[str, list[str]] | None = None
+) -> tuple[RegionSweep, list[int]]:
     """A sweep of codes (B, 4, 1), and how many searches each batch held."""
     batches: list[int] = []
 
@@ -49,11 +55,14 @@ TINY = 1e-6  # present, and of no weight
 
 def test_each_region_is_searched_by_itself_and_each_group_together() -> None:
     codes = torch.full((1, 4, 1), TINY)
-    found, batches = swept(codes, threshold=2.5, groups={"things": ["car", "light"], "ground": ["road"]})
+    found, batches = swept(
+        codes, threshold=2.5, groups={"things": ["car", "light"], "ground": ["road"]}
+    )
     # Alone, the car's code brings 2 at most and the light's 4; the two together bring 2.5 sooner.
     assert found.success.tolist() == [[0, 0, 0, 1, 1, 0]]
     assert found.flip_step.tolist() == [[-1, -1, -1, 7, 5, -1]]
-    # Adam takes smaller steps where the gradient falls, as that of the decision does once it is taken.
+    # Adam takes smaller steps where the gradient falls, as that of the decision does once it is
+    # taken.
     bounds = torch.tensor([0, 1, 1, 1, 2**0.5, 1])
     assert (found.distance[0] <= bounds + 1e-3).all()
     assert (found.distance[0] >= 0.8 * bounds).all()
@@ -72,7 +81,11 @@ def test_of_several_regions_that_flip_the_nearest_is_the_smallest_set() -> None:
 
 def test_where_no_region_flips_the_nearest_are_taken_together_until_they_do() -> None:
     codes = torch.full((1, 4, 1), TINY)
-    for threshold, expected in ((5.0, {"light", "car"}), (6.5, {"light", "car", "road"}), (7.5, set())):
+    for threshold, expected in (
+        (5.0, {"light", "car"}),
+        (6.5, {"light", "car", "road"}),
+        (7.5, set()),
+    ):
         found, batches = swept(codes, threshold)
         assert (found.success == 0).all()
         assert named(found.smallest_set[0]) == expected
@@ -82,7 +95,9 @@ def test_where_no_region_flips_the_nearest_are_taken_together_until_they_do() ->
 def test_an_absent_region_is_not_searched() -> None:
     codes = torch.full((2, 4, 1), TINY)
     codes[1, 3] = codes[1, 1] = 0  # no light, no road
-    found, batches = swept(codes, threshold=2.5, groups={"signals": ["light"], "things": ["car", "light"]})
+    found, batches = swept(
+        codes, threshold=2.5, groups={"signals": ["light"], "things": ["car", "light"]}
+    )
     assert found.success.tolist() == [[0, 0, 0, 1, 1, 1], [0, -1, 0, -1, -1, 0]]
     assert (found.distance[1] == 0).tolist() == [True, True, False, True, True, False]
     assert found.flip_step[1].tolist() == [-1] * 6
@@ -100,7 +115,10 @@ def sweep_one(codes: Tensor) -> RegionSweep:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({"lights": ["light", "lamp"]}, "region_groups.lights: 'lamp' is none of sky, road, car, light"),
+        (
+            {"lights": ["light", "lamp"]},
+            "region_groups.lights: 'lamp' is none of sky, road, car, light",
+        ),
         ({"lights": []}, r"region_groups.lights must be a list of regions, got \[\]"),
         ({"lights": "light"}, "region_groups.lights must be a list of regions, got 'light'"),
         ({"car": ["light"]}, "region_groups.car: a region is called that already"),

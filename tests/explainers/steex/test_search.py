@@ -6,15 +6,24 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.explainers.steex.search import StyleSearch, counter_class_of, search_candidates, search_style_codes
+from cfexp.explainers.steex.search import (
+    StyleSearch,
+    counter_class_of,
+    search_candidates,
+    search_style_codes,
+)
 from cfexp.models.sean.fast import FastSEAN
 from tests.golden_steex import WORLDS, golden_steex
 
 REGIONS, DIM = 3, 4
 
 
-def linear_world(dtype: torch.dtype = torch.float64) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """A decoder that lays the codes out as an image, and a logistic decision of two heads on its pixels."""
+def linear_world(
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """A decoder that lays the codes out as an image, and a logistic decision of two heads on its
+    pixels.
+    """
     generator = torch.Generator().manual_seed(0)
     decoder = torch.randn(REGIONS * DIM, 3 * 2 * 2, generator=generator, dtype=dtype) / 3
     weights = torch.randn(3 * 2 * 2, 2, generator=generator, dtype=dtype)
@@ -36,8 +45,9 @@ def search(codes: Tensor, **settings: object) -> StyleSearch:
 
 
 def test_on_a_linear_decoder_and_a_logistic_decision_the_answer_is_the_closed_form() -> None:
-    # The minimum of softplus(-s l(z)) + w ||z - z0||^2 with l linear lies where z - z0 = sigmoid(-s l) s g / (2 w), g
-    # the gradient of l; the logit there solves s l = s l0 + sigmoid(-s l) ||g||^2 / (2 w), by bisection.
+    # The minimum of softplus(-s l(z)) + w ||z - z0||^2 with l linear lies where z - z0 = sigmoid(-s
+    # l) s g / (2 w), g the gradient of l; the logit there solves s l = s l0 + sigmoid(-s l) ||g||^2
+    # / (2 w), by bisection.
     codes, weight = queries(), 0.3
     decode, decide = linear_world()
     found = search(codes, num_steps=4000, proximity_weight=weight)
@@ -65,7 +75,9 @@ def test_the_steps_are_those_of_torch_adam() -> None:
     optimizer = torch.optim.Adam([free], lr=0.05)
     for _ in range(30):
         logit = decide(decode(free))[:, 1]
-        decision = torch.nn.functional.binary_cross_entropy_with_logits(logit, counter_class.double(), reduction="sum")
+        decision = torch.nn.functional.binary_cross_entropy_with_logits(
+            logit, counter_class.double(), reduction="sum"
+        )
         loss = decision + 0.3 * (free - codes).square().sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -79,11 +91,15 @@ def test_a_query_is_explained_alike_in_any_batch(early_stop: bool) -> None:
     together = search(queries(), num_steps=50, early_stop=early_stop)
     for row in range(4):
         alone = search(queries()[row : row + 1], num_steps=50, early_stop=early_stop)
-        torch.testing.assert_close(alone.style_codes, together.style_codes[row : row + 1], atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            alone.style_codes, together.style_codes[row : row + 1], atol=1e-12, rtol=0
+        )
         assert alone.flip_step == together.flip_step[row]
 
 
-@pytest.mark.parametrize("mask", [[False, True, False], [[True, False, False]] * 2 + [[False, False, True]] * 2])
+@pytest.mark.parametrize(
+    "mask", [[False, True, False], [[True, False, False]] * 2 + [[False, False, True]] * 2]
+)
 def test_codes_outside_the_mask_stay_bit_for_bit(mask: list[bool]) -> None:
     codes, region_mask = queries(dtype=torch.float32), torch.tensor(mask)
     found = search(codes, region_mask=region_mask, num_steps=20)
@@ -99,12 +115,17 @@ def test_curves_and_flips_are_recorded() -> None:
     assert (found.decision_curve[:, -1] < found.decision_curve[:, 0]).all()
     assert (found.flip_step > 0).all()
     for row, step in enumerate(found.flip_step.tolist()):
-        shorter = [search(codes, num_steps=n, learning_rate=0.02, proximity_weight=0.1) for n in (step - 1, step)]
+        shorter = [
+            search(codes, num_steps=n, learning_rate=0.02, proximity_weight=0.1)
+            for n in (step - 1, step)
+        ]
         assert shorter[0].flip_step[row] == -1
         assert shorter[1].flip_step[row] == step
 
 
-def test_early_stop_leaves_a_query_alone_from_where_its_decision_has_flipped_by_the_margin() -> None:
+def test_early_stop_leaves_a_query_alone_from_where_its_decision_has_flipped_by_the_margin() -> (
+    None
+):
     codes = queries()
     settings = {"num_steps": 100, "learning_rate": 0.02, "proximity_weight": 0.01}
     stopped = search(codes, early_stop=True, stop_margin=0.5, **settings)
@@ -148,14 +169,19 @@ def test_a_multi_class_decision_is_moved_to_the_counter_class() -> None:
     codes = queries()
     logits = decode(codes).flatten(1) @ weights
     counter_class = counter_class_of(logits)
-    found = search_style_codes(decode, lambda x: x.flatten(1) @ weights, codes, counter_class, proximity_weight=0.05)
+    found = search_style_codes(
+        decode, lambda x: x.flatten(1) @ weights, codes, counter_class, proximity_weight=0.05
+    )
     assert torch.equal(found.logits.argmax(1), counter_class)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"region_mask": torch.ones(4, dtype=torch.bool)}, r"region_mask must be bool of shape \(3,\), got .* \(4,\)"),
+        (
+            {"region_mask": torch.ones(4, dtype=torch.bool)},
+            r"region_mask must be bool of shape \(3,\), got .* \(4,\)",
+        ),
         ({"region_mask": torch.ones(3)}, r"got torch.float32"),
         ({"region_mask": torch.zeros(3, dtype=torch.bool)}, "at least one region"),
     ],
@@ -175,16 +201,31 @@ def test_published_searches_are_repeated(world: str) -> None:
     counter_class = counter_class_of(golden.decision_model(image), head=1)
     assert torch.equal(counter_class, numbers["counter_class"].long())
 
-    found = search_style_codes(decode, golden.decision_model, codes, counter_class, head=1, num_steps=10)
-    torch.testing.assert_close(found.decision_curve.T, numbers["search_decision_loss"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(0.3 * found.proximity_curve.T, numbers["search_proximity_loss"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.style_codes, numbers["search_final_codes"].double(), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.image, numbers["search_final_image"].double(), atol=1e-4, rtol=0)
+    found = search_style_codes(
+        decode, golden.decision_model, codes, counter_class, head=1, num_steps=10
+    )
+    torch.testing.assert_close(
+        found.decision_curve.T, numbers["search_decision_loss"], atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        0.3 * found.proximity_curve.T, numbers["search_proximity_loss"], atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        found.style_codes, numbers["search_final_codes"].double(), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        found.image, numbers["search_final_image"].double(), atol=1e-4, rtol=0
+    )
 
     mask = torch.zeros(codes.shape[1], dtype=torch.bool)
     mask[numbers["targeted_rows"]] = True
     found = search_style_codes(
-        *(decode, golden.decision_model, codes, counter_class), head=1, num_steps=5, region_mask=mask
+        *(decode, golden.decision_model, codes, counter_class),
+        head=1,
+        num_steps=5,
+        region_mask=mask,
     )
-    torch.testing.assert_close(found.style_codes, numbers["targeted_final_codes"].double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        found.style_codes, numbers["targeted_final_codes"].double(), atol=1e-4, rtol=0
+    )
     assert torch.equal(found.style_codes[:, ~mask], codes[:, ~mask])

@@ -53,7 +53,12 @@ class Light(Brightness):
 
 
 def steex(**settings: Any) -> STEEX:
-    given = {"decision_model": Light(), "autoencoder": autoencoder(), "class_names": ["stop", "go"], **settings}
+    given = {
+        "decision_model": Light(),
+        "autoencoder": autoencoder(),
+        "class_names": ["stop", "go"],
+        **settings,
+    }
     return STEEX(**{"num_steps": STEPS, "learning_rate": 0.1, **given})
 
 
@@ -68,7 +73,10 @@ def test_the_contract(data: EightImages) -> None:
     for image in (found.reconstruction, found.counterfactual):
         assert image.shape == (8, 3, 16, 32)
         assert image.abs().max() <= 1
-    for logits, image in ((found.query_logits, found.query), (found.counterfactual_logits, found.counterfactual)):
+    for logits, image in (
+        (found.query_logits, found.query),
+        (found.counterfactual_logits, found.counterfactual),
+    ):
         # Two classes that exclude each other, of one binary head.
         assert torch.equal(logits[:, 0], torch.zeros(8))
         torch.testing.assert_close(logits[:, 1], explainer.decision_model(image)[:, 0])
@@ -83,14 +91,18 @@ def test_the_contract(data: EightImages) -> None:
     change = found.extras["style_codes"] - found.extras["query_codes"]
     torch.testing.assert_close(change.norm(dim=2), found.extras["region_change"])
     assert (found.extras["decision_curve"][:, -1] < found.extras["decision_curve"][:, 0]).all()
-    torch.testing.assert_close(found.extras["region_change"].norm(dim=1), found.extras["code_distance"])
+    torch.testing.assert_close(
+        found.extras["region_change"].norm(dim=1), found.extras["code_distance"]
+    )
     assert not any(value.requires_grad for value in (*found[:6], *found.extras.values()))
     assert torch.equal(explainer.keys(queries), torch.arange(8))
     assert [explainer.class_name(index) for index in (0, 1)] == ["stop", "go"]
     assert steex(class_names=None).class_name(1) == "1"
 
 
-def test_the_reconstruction_is_the_autoencoders_own_with_the_querys_noise(data: EightImages) -> None:
+def test_the_reconstruction_is_the_autoencoders_own_with_the_querys_noise(
+    data: EightImages,
+) -> None:
     network, queries = autoencoder().eval(), batch(data)
     for noise, seeds in ((True, list(range(8))), (False, None)):
         found = steex(noise=noise, num_steps=0).explain(queries)
@@ -127,7 +139,9 @@ def test_the_networks_stay_as_they_were(data: EightImages) -> None:
 
 
 @pytest.mark.parametrize("regions", [["box"], ["road", "post"]])
-def test_only_the_codes_of_targeted_regions_change(data: EightImages, tmp_path: Path, regions: list[str]) -> None:
+def test_only_the_codes_of_targeted_regions_change(
+    data: EightImages, tmp_path: Path, regions: list[str]
+) -> None:
     (*_, found) = predict(steex(regions=regions).float(), data, tmp_path)
     for name, change in zip(data.region_names, found.extras["region_change"].T, strict=True):
         if name not in regions:
@@ -138,9 +152,12 @@ def test_only_the_codes_of_targeted_regions_change(data: EightImages, tmp_path: 
         assert (found.extras["region_change"][:, 3] > 0).tolist() == [False, True]
 
 
-def predict(explainer: Explainer, data: EightImages, folder: Path, **settings: Any) -> list[Explanation]:
+def predict(
+    explainer: Explainer, data: EightImages, folder: Path, **settings: Any
+) -> list[Explanation]:
     return cast(
-        list[Explanation], trainer(folder, inference_mode=False, **settings).predict(explainer, datamodule=data)
+        list[Explanation],
+        trainer(folder, inference_mode=False, **settings).predict(explainer, datamodule=data),
     )
 
 
@@ -153,7 +170,9 @@ def test_an_unknown_region_is_refused_in_one_line(data: EightImages, tmp_path: P
 def test_a_counter_class_is_asked_for_by_name(data: EightImages) -> None:
     found = steex(counter_class="go").explain(batch(data))
     assert found.counter_class.tolist() == [1] * 8
-    with pytest.raises(InputError, match=r"counter_class='left' is none of the classes \['stop', 'go'\]"):
+    with pytest.raises(
+        InputError, match=r"counter_class='left' is none of the classes \['stop', 'go'\]"
+    ):
         steex(counter_class="left")
 
 
@@ -161,7 +180,9 @@ def test_a_counter_class_is_asked_for_by_number(data: EightImages) -> None:
     by_number = steex(counter_class=1).explain(batch(data))
     by_name = steex(counter_class="go").explain(batch(data))
     assert torch.equal(by_number.counterfactual, by_name.counterfactual)
-    with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"):
+    with pytest.raises(
+        InputError, match=r"^counter_class=2 is none of the classes 0\.\.1: \['stop', 'go'\]$"
+    ):
         steex(counter_class=2)
     with pytest.raises(InputError, match=r"^counter_class=2 is none of the classes 0\.\.1$"):
         steex(counter_class=2, class_names=None).explain(batch(data))
@@ -174,7 +195,9 @@ def test_of_several_heads_the_chosen_one_is_explained(data: EightImages) -> None
     assert torch.equal(found.counter_class, (model(queries.image)[:, 1] < 0).long())
 
 
-def test_of_classes_that_exclude_each_other_the_second_most_probable_is_asked_for(data: EightImages) -> None:
+def test_of_classes_that_exclude_each_other_the_second_most_probable_is_asked_for(
+    data: EightImages,
+) -> None:
     model, queries = SmoothClassifier(3, widths=(4, 8)).double(), batch(data)
     found = steex(decision_model=model, class_names=["a", "b", "c"]).explain(queries)
     assert torch.equal(found.query_logits, model(queries.image))
@@ -183,7 +206,9 @@ def test_of_classes_that_exclude_each_other_the_second_most_probable_is_asked_fo
 
 def test_a_decision_that_the_reconstruction_does_not_keep_is_marked(data: EightImages) -> None:
     queries = batch(data)
-    grey = tiny_sean().double()  # as it is initialised, all it reconstructs is grey: neither light nor dark
+    grey = (
+        tiny_sean().double()
+    )  # as it is initialised, all it reconstructs is grey: neither light nor dark
     model = Brightness()
     found = steex(decision_model=model, autoencoder=grey, head=1, num_steps=2).explain(queries)
     seen = found.query_logits.argmax(1)
@@ -198,24 +223,34 @@ def test_a_decision_that_the_reconstruction_does_not_keep_is_marked(data: EightI
 def test_layouts_may_be_predicted(data: EightImages) -> None:
     class AllBox(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            return torch.eye(4, dtype=images.dtype)[2].view(1, 4, 1, 1).expand(len(images), -1, *images.shape[2:])
+            return (
+                torch.eye(4, dtype=images.dtype)[2]
+                .view(1, 4, 1, 1)
+                .expand(len(images), -1, *images.shape[2:])
+            )
 
     found = steex(segmenter=AllBox()).explain(batch(data))
     assert ((found.extras["region_change"] > 0) == torch.tensor([False, False, True, False])).all()
 
 
-def test_predictions_are_written_with_all_that_they_tell_and_never_twice(data: EightImages, tmp_path: Path) -> None:
+def test_predictions_are_written_with_all_that_they_tell_and_never_twice(
+    data: EightImages, tmp_path: Path
+) -> None:
     predict(steex().float(), data, tmp_path, callbacks=[ExplanationWriter()])
     run = RunFolder(tmp_path)
     records = run.records()
     assert [record["key"] for record in records] == list(range(8))
     assert [record["image_id"] for record in records] == [f"image{key}" for key in range(8)]
     for record in records:
-        assert {"query_class", "counter_class", "stored_class", "success", "stored_success"} <= set(record)
+        assert {"query_class", "counter_class", "stored_class", "success", "stored_success"} <= set(
+            record
+        )
         assert record["reconstruction_class"] in (0, 1)
         assert len(record["region_change"]) == 4
         assert len(record["decision_curve"]) == len(record["proximity_curve"]) == STEPS
-        assert record["code_distance"] == pytest.approx(np.linalg.norm(record["region_change"]), rel=1e-5)
+        assert record["code_distance"] == pytest.approx(
+            np.linalg.norm(record["region_change"]), rel=1e-5
+        )
         assert record["answer_before"] == ("stop", "go")[record["query_class"]]
         assert record["counter_class"] == 1 - record["query_class"]
         assert record["has_truth_mask"] == (record["key"] != 3)
@@ -248,15 +283,24 @@ def test_predictions_are_written_with_all_that_they_tell_and_never_twice(data: E
         data.leave_out(())
 
 
-def test_noise_redrawn_at_every_step_changes_the_curves_and_not_the_floor(data: EightImages) -> None:
-    standing = {"learning_rate": 0.0, "num_steps": 4}  # the codes stay, so that only the noise can make a difference
-    kept, redrawn = (steex(resample_noise=each, **standing).explain(batch(data)) for each in (False, True))
+def test_noise_redrawn_at_every_step_changes_the_curves_and_not_the_floor(
+    data: EightImages,
+) -> None:
+    standing = {
+        "learning_rate": 0.0,
+        "num_steps": 4,
+    }  # the codes stay, so that only the noise can make a difference
+    kept, redrawn = (
+        steex(resample_noise=each, **standing).explain(batch(data)) for each in (False, True)
+    )
     curve = kept.extras["decision_curve"]
     assert torch.equal(curve, curve[:, :1].expand(-1, 4))
     steps = redrawn.extras["decision_curve"].diff(dim=1)
     assert (steps != 0).all()
     assert torch.equal(redrawn.reconstruction, kept.reconstruction)
-    torch.testing.assert_close(redrawn.extras["decision_curve"][:, 0], curve[:, 0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        redrawn.extras["decision_curve"][:, 0], curve[:, 0], atol=1e-12, rtol=0
+    )
     with pytest.raises(InputError, match="resample_noise=true needs noise=true"):
         steex(noise=False, resample_noise=True)
 
@@ -269,8 +313,15 @@ class AboveTheDark(Light):
 
 
 @pytest.mark.parametrize("asked", ["stop", "go"])
-def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImages, asked: str) -> None:
-    settings = {"num_steps": 30, "proximity_weight": 0.0, "decision_model": AboveTheDark(), "counter_class": asked}
+def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(
+    data: EightImages, asked: str
+) -> None:
+    settings = {
+        "num_steps": 30,
+        "proximity_weight": 0.0,
+        "decision_model": AboveTheDark(),
+        "counter_class": asked,
+    }
     plain = steex(**settings).explain(batch(data))
     found = steex(num_candidates=3, **settings).explain(batch(data))
     further = set(found.extras) - set(plain.extras)
@@ -288,12 +339,16 @@ def test_candidates_differ_all_flip_and_leave_the_first_as_it_is(data: EightImag
     assert (torch.stack(different) > 0.02).all()
     assert (found.extras["candidate_cosine"] < 0.95).all()
     # The nearest of those before is at least as near as their mean.
-    assert (found.extras["candidate_pairwise_cosine"] <= found.extras["candidate_cosine"].amax(1)).all()
+    assert (
+        found.extras["candidate_pairwise_cosine"] <= found.extras["candidate_cosine"].amax(1)
+    ).all()
     of_two = steex(num_candidates=2, **settings).explain(batch(data)).extras
     assert torch.equal(of_two["candidate_pairwise_cosine"], of_two["candidate_cosine"][:, 0])
     for image in candidates.unbind(1):
         assert torch.equal((AboveTheDark()(image)[:, 0] > 0).long(), found.counter_class)
-    with pytest.raises(InputError, match="num_candidates must be a whole number of at least 1, got 0"):
+    with pytest.raises(
+        InputError, match="num_candidates must be a whole number of at least 1, got 0"
+    ):
         steex(num_candidates=0)
 
 
@@ -304,7 +359,9 @@ def test_options_do_not_tie_a_query_to_its_batch(data: EightImages) -> None:
         torch.testing.assert_close(column, whole[[5]], atol=1e-9, rtol=0)
 
 
-def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(data: EightImages, tmp_path: Path) -> None:
+def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(
+    data: EightImages, tmp_path: Path
+) -> None:
     explainer = steex(num_candidates=3, num_steps=2).float()
     (found, *_) = predict(explainer, data, tmp_path, callbacks=[ExplanationWriter()])
     run = RunFolder(tmp_path)
@@ -312,18 +369,26 @@ def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(data: EightI
     successes = []
     for number in (1, 2):
         stored = run.images(f"candidate_{number}", range(8))
-        torch.testing.assert_close(stored[:3], found.extras["candidates"][:, number - 1], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            stored[:3], found.extras["candidates"][:, number - 1], atol=1e-6, rtol=0
+        )
         decided = (Light()(stored)[:, 0] > 0).long().tolist()
-        expected = [each == record["counter_class"] for each, record in zip(decided, records, strict=True)]
+        expected = [
+            each == record["counter_class"] for each, record in zip(decided, records, strict=True)
+        ]
         assert [record["candidate_stored_success"][number - 1] for record in records] == expected
         successes += expected
     assert {True, False} == set(successes)  # so short a search does not always arrive
     assert all(len(record["candidate_code_distance"]) == 2 for record in records)
 
 
-def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(data: EightImages, tmp_path: Path) -> None:
+def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(
+    data: EightImages, tmp_path: Path
+) -> None:
     groups = {"street": ["road", "box"]}
-    swept = predict(steex(sweep_regions=True, region_groups=groups).float(), data, tmp_path)[0].extras
+    swept = predict(steex(sweep_regions=True, region_groups=groups).float(), data, tmp_path)[
+        0
+    ].extras
     plain = predict(steex().float(), data, tmp_path)[0].extras
     torch.testing.assert_close(swept["code_distance"], plain["code_distance"])
     # Of the first three images, the second alone has a post.
@@ -334,12 +399,16 @@ def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(data: EightIm
         alone = predict(steex(regions=regions).float(), data, tmp_path)[0]
         stored = alone.extras["stored_logits"].argmax(1) == alone.counter_class
         assert torch.equal(swept["sweep_success"][:, unit], stored.long())
-        torch.testing.assert_close(swept["sweep_distance"][:, unit], alone.extras["code_distance"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            swept["sweep_distance"][:, unit], alone.extras["code_distance"], atol=1e-4, rtol=0
+        )
         assert torch.equal(swept["sweep_flip_step"][:, unit], alone.extras["flip_step"])
 
 
 def test_groups_need_a_sweep_and_known_regions(data: EightImages, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="region_groups are for sweep_regions=true"):
         steex(region_groups={"street": ["road"]})
-    with pytest.raises(InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"):
+    with pytest.raises(
+        InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"
+    ):
         predict(steex(sweep_regions=True, region_groups={"street": ["rod"]}), data, tmp_path)

@@ -13,8 +13,20 @@ import torchvision
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
-from cfexp.models.loading.pretrained import file_hash, freeze, load_network, read_state_dict, unwrapped
-from cfexp.models.vqa.mlb import ConvBackbone, MLBNoAttention, QuestionEncoder, ResNetBackbone, VQAModel
+from cfexp.models.loading.pretrained import (
+    file_hash,
+    freeze,
+    load_network,
+    read_state_dict,
+    unwrapped,
+)
+from cfexp.models.vqa.mlb import (
+    ConvBackbone,
+    MLBNoAttention,
+    QuestionEncoder,
+    ResNetBackbone,
+    VQAModel,
+)
 from tests.models.malicious import Malicious
 
 
@@ -26,7 +38,9 @@ def with_prefix(state_dict: dict[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {prefix + key: tensor for key, tensor in state_dict.items()}
 
 
-@pytest.mark.parametrize("name", ["net.pth", "net.pt", "net.pth.tar", "net.ckpt", "net.safetensors", "old.pth"])
+@pytest.mark.parametrize(
+    "name", ["net.pth", "net.pt", "net.pth.tar", "net.ckpt", "net.safetensors", "old.pth"]
+)
 def test_every_format_loads_and_freezes(name: str, tmp_path: Path) -> None:
     trained, path = network(), tmp_path / name
     other = {"optimizer.weight": torch.ones(1)}
@@ -38,7 +52,10 @@ def test_every_format_loads_and_freezes(name: str, tmp_path: Path) -> None:
     else:
         torch.save(state_dict, path, _use_new_zipfile_serialization=name != "old.pth")
     loaded = load_network(network(), path, prefix="decision_model.")
-    assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in trained.state_dict().items())
+    assert all(
+        torch.equal(loaded.state_dict()[key], tensor)
+        for key, tensor in trained.state_dict().items()
+    )
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     unfrozen = load_network(network(), path, prefix="decision_model.", freeze=False)
@@ -73,7 +90,9 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None
         "5 left over (head.0, head.1, head.2, ...), "
         "1 misshaped (0.weight [4, 9] instead of [4, 3])"
     )
-    with pytest.raises(InputError, match=r"other.pth \(keys generator.\*\) does not fit Sequential: 7 missing"):
+    with pytest.raises(
+        InputError, match=r"other.pth \(keys generator.\*\) does not fit Sequential: 7 missing"
+    ):
         load_network(network(), path, prefix="generator.")
 
 
@@ -84,7 +103,9 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
         file_hash(tmp_path / "absent.pth")
 
 
-@pytest.mark.parametrize("name", ["empty.pth", "empty.safetensors", "text.pth", "text.safetensors", "cut.pth"])
+@pytest.mark.parametrize(
+    "name", ["empty.pth", "empty.safetensors", "text.pth", "text.safetensors", "cut.pth"]
+)
 def test_an_unreadable_file_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"hello" if name.startswith("text") else b"")
@@ -104,7 +125,9 @@ def test_a_file_without_a_state_dict_is_refused(content: object, tmp_path: Path)
 
 @pytest.mark.parametrize("protocol", [None, 2, 4])
 @pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".safetensors"])
-def test_code_in_a_checkpoint_is_not_executed(suffix: str, protocol: int | None, tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_not_executed(
+    suffix: str, protocol: int | None, tmp_path: Path
+) -> None:
     path, proof = tmp_path / f"evil{suffix}", tmp_path / "it_ran"
     content = {"state_dict": {"0.weight": Malicious(proof)}}
     if protocol is None:
@@ -120,16 +143,22 @@ def test_code_in_a_checkpoint_is_not_executed(suffix: str, protocol: int | None,
         assert "mkdir" in str(caught.value)
 
 
-def test_torchvision_s_own_file_loads_into_the_backbone_and_into_a_whole_model(tmp_path: Path) -> None:
+def test_torchvision_s_own_file_loads_into_the_backbone_and_into_a_whole_model(
+    tmp_path: Path,
+) -> None:
     released = torchvision.models.resnet18()
     torch.save(released.state_dict(), tmp_path / "resnet18.pth")
     backbone = load_network(ResNetBackbone("resnet18"), tmp_path / "resnet18.pth")
-    assert torch.equal(backbone.get_parameter("layer4.1.conv2.weight"), released.layer4[1].conv2.weight)
+    assert torch.equal(
+        backbone.get_parameter("layer4.1.conv2.weight"), released.layer4[1].conv2.weight
+    )
     with pytest.raises(InputError, match="does not fit ConvBackbone"):
         load_network(ConvBackbone(), tmp_path / "resnet18.pth")
 
     model = VQAModel(backbone, QuestionEncoder(5, 3, 4), MLBNoAttention(512, 4, 6, 7))
-    rest = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("backbone.")}
+    rest = {
+        key: tensor for key, tensor in model.state_dict().items() if not key.startswith("backbone.")
+    }
     torch.save(rest | with_prefix(released.state_dict(), "backbone."), tmp_path / "model.pth")
     load_network(model, tmp_path / "model.pth")
 
@@ -149,9 +178,13 @@ WRAPPED = {
 }
 
 
-def check_loaded(path: Path, trained: nn.Module, into: nn.Module | None = None, prefix: str = "") -> None:
+def check_loaded(
+    path: Path, trained: nn.Module, into: nn.Module | None = None, prefix: str = ""
+) -> None:
     loaded = load_network(into or network(), path, prefix=prefix).state_dict()
-    assert [tensor.tolist() for tensor in loaded.values()] == [each.tolist() for each in trained.state_dict().values()]
+    assert [tensor.tolist() for tensor in loaded.values()] == [
+        each.tolist() for each in trained.state_dict().values()
+    ]
 
 
 @pytest.mark.parametrize("wrapper", WRAPPED.values(), ids=WRAPPED)
@@ -172,7 +205,9 @@ def test_wrappers_are_no_difference(wrapper: str, tmp_path: Path) -> None:
 
 def test_a_part_may_be_wrapped_and_the_network_itself(tmp_path: Path) -> None:
     trained, path = network(), tmp_path / "net.pth"
-    state = {key.replace("0.", "0._orig_mod.", 1): tensor for key, tensor in trained.state_dict().items()}
+    state = {
+        key.replace("0.", "0._orig_mod.", 1): tensor for key, tensor in trained.state_dict().items()
+    }
     torch.save(state, path)
     check_loaded(path, trained)
     check_loaded(path, trained, nn.DataParallel(network()))
@@ -188,7 +223,9 @@ def test_two_keys_do_not_become_one() -> None:
     assert unwrapped(state) == state
 
 
-@pytest.mark.parametrize("name", ["model", "net", "network", "weights", "generator", "model.state_dict"])
+@pytest.mark.parametrize(
+    "name", ["model", "net", "network", "weights", "generator", "model.state_dict"]
+)
 def test_weights_under_any_one_name(name: str, tmp_path: Path) -> None:
     trained, path = network(), tmp_path / "net.pth"
     content: object = trained.state_dict()
@@ -212,9 +249,12 @@ def test_of_weights_under_several_names_one_must_be_usual_or_said(
         check_loaded(path, trained)
     assert "weights under 'model' are taken, not those under ema" in caplog.text
     check_loaded(path, other, prefix="ema.")
-    torch.save({"student": with_prefix(other.state_dict(), "net."), "teacher": trained.state_dict()}, path)
+    torch.save(
+        {"student": with_prefix(other.state_dict(), "net."), "teacher": trained.state_dict()}, path
+    )
     with pytest.raises(
-        InputError, match=r"under several names \(student, teacher\): say which by the prefix, such as stu"
+        InputError,
+        match=r"under several names \(student, teacher\): say which by the prefix, such as stu",
     ):
         load_network(network(), path)
     check_loaded(path, trained, prefix="teacher.")
@@ -239,7 +279,8 @@ def test_plain_values_beside_the_weights_are_passed_over(value: object, tmp_path
     check_loaded(path, trained)
     torch.save({"state_dict": trained.state_dict(), "best": Unknown()}, path)
     with pytest.raises(
-        InputError, match=r"Unknown\) and could run code .* torch\.save\(network\.state_dict\(\), PATH\)"
+        InputError,
+        match=r"Unknown\) and could run code .* torch\.save\(network\.state_dict\(\), PATH\)",
     ):
         load_network(network(), path)
 
@@ -256,9 +297,13 @@ class Calls:
 
 def test_what_plain_values_are_made_by_is_not_called_either(tmp_path: Path) -> None:
     trained, path = network(), tmp_path / "net.pth"
-    torch.save({"state_dict": trained.state_dict(), "best": Calls(np.ndarray, (10**15,))}, path)  # petabytes
+    torch.save(
+        {"state_dict": trained.state_dict(), "best": Calls(np.ndarray, (10**15,))}, path
+    )  # petabytes
     check_loaded(path, trained)
-    torch.save({"state_dict": trained.state_dict(), "best": Calls(np.load, str(tmp_path / "x.npy"))}, path)
+    torch.save(
+        {"state_dict": trained.state_dict(), "best": Calls(np.load, str(tmp_path / "x.npy"))}, path
+    )
     with pytest.raises(InputError, match="could run code"):
         load_network(network(), path)
 
@@ -287,5 +332,7 @@ def test_what_is_there_behind_a_prefix_is_said(tmp_path: Path) -> None:
 
 def test_a_torchscript_file_is_called_one(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(network()), tmp_path / "net.pt")
-    with pytest.raises(InputError, match=r"net\.pt is no readable checkpoint \(a TorchScript file\)"):
+    with pytest.raises(
+        InputError, match=r"net\.pt is no readable checkpoint \(a TorchScript file\)"
+    ):
         read_state_dict(tmp_path / "net.pt")

@@ -1,4 +1,6 @@
-"""Classifiers of others as decision models: opened from files of each kind, tried once, and refused in one line."""
+"""Classifiers of others as decision models: opened from files of each kind, tried once, and refused
+in one line.
+"""
 
 import re
 from collections.abc import Callable
@@ -30,7 +32,12 @@ class Small(nn.Module):
     def __init__(self, outputs: int = 3) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.GELU(), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            nn.Conv2d(3, 4, 3, 2),
+            nn.BatchNorm2d(4),
+            nn.GELU(),
+            nn.Dropout(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
         )
         self.last = nn.Linear(4, outputs)
 
@@ -99,7 +106,9 @@ def test_a_torchscript_file(network: nn.Module, images: Tensor, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("batch", [None, 1])
-def test_a_file_of_torch_export(batch: int | None, network: nn.Module, images: Tensor, tmp_path: Path) -> None:
+def test_a_file_of_torch_export(
+    batch: int | None, network: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
     loaded = exported_classifier(exported(network, tmp_path / "model.pt2", batch))
     model = OwnClassifier(loaded, **IMAGENET, class_names=["a", "b", "c"], image_size=SIZE)  # type: ignore[arg-type]
     assert model.one_by_one == (batch == 1)
@@ -111,7 +120,13 @@ def test_an_onnx_file(network: nn.Module, images: Tensor, tmp_path: Path) -> Non
     path = tmp_path / "model.onnx"
     example, any_batch = (torch.rand(1, 3, *SIZE),), {"images": {0: "batch"}}
     torch.onnx.export(
-        network, example, str(path), input_names=["images"], dynamic_axes=any_batch, opset_version=17, dynamo=False
+        network,
+        example,
+        str(path),
+        input_names=["images"],
+        dynamic_axes=any_batch,
+        opset_version=17,
+        dynamo=False,
     )
     model = OwnClassifier(onnx_classifier(str(path)), **IMAGENET, image_size=SIZE)  # type: ignore[arg-type]
     check_same(model, network, images)
@@ -130,7 +145,10 @@ def test_any_classifier_of_torchvision(arch: str) -> None:
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^decision.arch=fcn_resnet50 is none of torchvision's classifiers, such as"):
+    with pytest.raises(
+        InputError,
+        match=r"^decision.arch=fcn_resnet50 is none of torchvision's classifiers, such as",
+    ):
         torchvision_classifier("fcn_resnet50", 2)
 
 
@@ -176,13 +194,37 @@ def mean_of(images: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("does", "settings", "line"),
     [
-        (mean_of, {"class_names": ["a", "b"]}, "decision.class_names must name its 3 outputs, 3 names, got 2 (one of"),
-        (mean_of, {"class_names": ["a"], "output": 2}, "decision.class_names must name the two sides of a binary"),
+        (
+            mean_of,
+            {"class_names": ["a", "b"]},
+            "decision.class_names must name its 3 outputs, 3 names, got 2 (one of",
+        ),
+        (
+            mean_of,
+            {"class_names": ["a"], "output": 2},
+            "decision.class_names must name the two sides of a binary",
+        ),
         (mean_of, {"output": 3}, "decision.output=3 is none of the model's outputs, 0..2"),
-        (lambda images: images.mean((1, 2, 3)), {"class_names": ["a"]}, "decision.class_names must name the two sides"),
-        (lambda images: (mean_of(images),), {}, "decision: the model must give one tensor, got tuple; wrap it"),
-        (lambda images: images, {}, "decision: the model must give numbers (images, outputs), got torch.float32 (1,"),
-        (lambda images: mean_of(images) * torch.nan, {}, "decision: the model gives NaN or infinity for noise"),
+        (
+            lambda images: images.mean((1, 2, 3)),
+            {"class_names": ["a"]},
+            "decision.class_names must name the two sides",
+        ),
+        (
+            lambda images: (mean_of(images),),
+            {},
+            "decision: the model must give one tensor, got tuple; wrap it",
+        ),
+        (
+            lambda images: images,
+            {},
+            "decision: the model must give numbers (images, outputs), got torch.float32 (1,",
+        ),
+        (
+            lambda images: mean_of(images) * torch.nan,
+            {},
+            "decision: the model gives NaN or infinity for noise",
+        ),
         (lambda images: mean_of(images.detach()), {}, "decision: no gradient reaches the image"),
         (lambda images: mean_of(images.round()), {}, "decision: no gradient reaches the image"),
         (
@@ -200,9 +242,21 @@ def mean_of(images: Tensor) -> Tensor:
             {},
             "decision: the model cannot take an image of 3x16x32 (",
         ),
-        (mean_of, {"value_range": None}, "decision: say how the model's images are normalised, in one way: decision."),
-        (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 1)}, "decision: say how the model's images are normalised, in one"),
-        (mean_of, {"mean": (0, 0, 0), "std": (1, 1, 0), "value_range": None}, "decision.mean and decision.std must be"),
+        (
+            mean_of,
+            {"value_range": None},
+            "decision: say how the model's images are normalised, in one way: decision.",
+        ),
+        (
+            mean_of,
+            {"mean": (0, 0, 0), "std": (1, 1, 1)},
+            "decision: say how the model's images are normalised, in one",
+        ),
+        (
+            mean_of,
+            {"mean": (0, 0, 0), "std": (1, 1, 0), "value_range": None},
+            "decision.mean and decision.std must be",
+        ),
         (mean_of, {"value_range": (1,)}, "decision: expected two numbers, got [1]"),
         (
             mean_of,
@@ -224,7 +278,11 @@ def mean_of(images: Tensor) -> Tensor:
             {"input_size": (0, 8)},
             "decision: a size must be two whole numbers above 0, [height,width], got [0, 8]",
         ),
-        (mean_of, {"class_names": "abc"}, "decision.class_names must be a list of different names, got abc"),
+        (
+            mean_of,
+            {"class_names": "abc"},
+            "decision.class_names must be a list of different names, got abc",
+        ),
         (
             mean_of,
             {"class_names": ["a", "b", "a"]},
@@ -278,7 +336,9 @@ def test_what_could_not_be_searched_is_refused(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_type_are_called_so(dtype: torch.dtype) -> None:
-    with pytest.raises(InputError, match=rf"its weights are {dtype}: save it after network\.float\(\)$"):
+    with pytest.raises(
+        InputError, match=rf"its weights are {dtype}: save it after network\.float\(\)$"
+    ):
         OwnClassifier(Small().to(dtype), value_range=(0, 1), image_size=SIZE)
 
 
@@ -289,7 +349,9 @@ def test_what_looks_like_probabilities_is_noted() -> None:
     line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
     assert made(lambda images: mean_of(images).softmax(1)).notes == [line]
     (several,) = made(lambda images: mean_of(images).sigmoid()).notes
-    assert several == f"{line} (of several binary ones decision.output=NUMBER says which is explained)"
+    assert (
+        several == f"{line} (of several binary ones decision.output=NUMBER says which is explained)"
+    )
     assert made(lambda images: mean_of(images).softmax(1), probabilities=True).notes == []
     assert made(lambda images: mean_of(images).sigmoid(), probabilities=True, output=2).notes == []
     # A logit that lies in 0..1 for noise is none: some image takes it out of there.

@@ -1,4 +1,6 @@
-"""A VQA model of Hugging Face's in a folder: a tiny ViLT with random weights, written as its library writes it."""
+"""A VQA model of Hugging Face's in a folder: a tiny ViLT with random weights, written as its
+library writes it.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,22 @@ from cfexp.models.own.hugging_face_vqa import HuggingFaceVQA, hugging_face_answe
 from cfexp.models.own.vqa import OwnVQAModel
 
 transformers: Any = pytest.importorskip("transformers")
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "color", "is", "it", "the", "thing", "in", "middle", "?", "how"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "what",
+    "color",
+    "is",
+    "it",
+    "the",
+    "thing",
+    "in",
+    "middle",
+    "?",
+    "how",
+]
 
 
 def write_vilt(folder: Path) -> Path:
@@ -66,10 +83,14 @@ def test_it_is_a_vqa_model_by_the_contract(folder: Path) -> None:
 
 def test_images_are_prepared_as_the_library_prepares_them(folder: Path) -> None:
     network = HuggingFaceVQA(str(folder))
-    pixels = torch.randint(0, 256, (32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     images = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
     tokens = network._tokenizer(["what color is it ?"], return_tensors="pt")
-    theirs = network.model(pixel_values=images, **tokens).logits  # ViLT's mean and deviation make of RGB [-1, 1]
+    theirs = network.model(
+        pixel_values=images, **tokens
+    ).logits  # ViLT's mean and deviation make of RGB [-1, 1]
     torch.testing.assert_close(network(images, ["What color is it?"]), theirs)
 
 
@@ -78,5 +99,7 @@ def test_what_is_no_such_folder_is_one_line(folder: Path, tmp_path: Path) -> Non
         HuggingFaceVQA(str(tmp_path))
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    with pytest.raises(InputError, match=r"^decision\.path=.* holds no model that answers questions \("):
+    with pytest.raises(
+        InputError, match=r"^decision\.path=.* holds no model that answers questions \("
+    ):
         HuggingFaceVQA(str(tmp_path))

@@ -29,5 +29,7 @@ def test_images_are_prepared_as_the_model_says(arch: str) -> None:
 
 
 def test_another_arch_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"^decision\.arch=resnet5 is none of timm's models, such as "):
+    with pytest.raises(
+        InputError, match=r"^decision\.arch=resnet5 is none of timm's models, such as "
+    ):
         timm_network("resnet5", 2)

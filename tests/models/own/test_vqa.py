@@ -37,7 +37,11 @@ class WithEncodings(ByColor):
 
 def test_a_model_without_encodings_has_hashed_ones() -> None:
     model = OwnVQAModel(ByColor(), image_size=16)
-    assert (model.notes, model.question_dim, tuple(model.answer_embeddings.shape)) == ([], HASHED, (3, HASHED))
+    assert (model.notes, model.question_dim, tuple(model.answer_embeddings.shape)) == (
+        [],
+        HASHED,
+        (3, HASHED),
+    )
     asked = model.ask(torch.zeros(2, 1), torch.ones(2), ["What color is it?", "Is it?"])
     image = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(model.decide(image, asked), ByColor()(image, asked.text))
@@ -55,11 +59,17 @@ def test_a_models_own_encodings_are_taken() -> None:
 
 
 def test_hashed_texts_are_the_same_everywhere_and_alike_where_words_are() -> None:
-    vectors = hashed_text(["what color is it", "What color is it?", "what color is that", "how many are there", ""])
+    vectors = hashed_text(
+        ["what color is it", "What color is it?", "what color is that", "how many are there", ""]
+    )
     assert vectors.shape == (5, HASHED)
-    assert vectors[0, :8].tolist() == pytest.approx([each / 7**0.5 for each in (-7, 1, 1, -3, 3, 3, 3, -1)])
+    assert vectors[0, :8].tolist() == pytest.approx(
+        [each / 7**0.5 for each in (-7, 1, 1, -3, 3, 3, 3, -1)]
+    )
     assert torch.equal(vectors[0], vectors[1])
-    near, far = (torch.cosine_similarity(vectors[0], other, dim=0) for other in (vectors[2], vectors[3]))
+    near, far = (
+        torch.cosine_similarity(vectors[0], other, dim=0) for other in (vectors[2], vectors[3])
+    )
     assert near > 0.4 > 0.2 > far.abs()
     assert vectors.std() == pytest.approx(1, abs=0.15)
 
@@ -118,10 +128,19 @@ class OddQuestions(ByColor):
         (Constant(), "decision: the model says exactly the same of two different images"),
         (Detached(), "decision: no gradient reaches the image, so nothing can be explained: "),
         (Random(), "decision: the model says otherwise of an image asked about again"),
-        (OneColumn(), "decision: the model must give float logits (2, 3), a column an answer, got torch.float32 (2,)"),
+        (
+            OneColumn(),
+            "decision: the model must give float logits (2, 3), a column an answer, got torch.float32 (2,)",
+        ),
         (Nameless(), "decision: Nameless.answers must be at least two different strings"),
-        (nn.Identity(), "decision: Identity.answers must be at least two different strings, got None"),
-        (Broken(), "decision: the model cannot be asked about images (2, 3, 16, 16) and 2 questions (do this)"),
+        (
+            nn.Identity(),
+            "decision: Identity.answers must be at least two different strings, got None",
+        ),
+        (
+            Broken(),
+            "decision: the model cannot be asked about images (2, 3, 16, 16) and 2 questions (do this)",
+        ),
         (Undefined(), "decision: the model gives NaN or infinity"),
         (OddVectors(), "decision: answer_vectors must be a tensor (3, E), got (2, 4)"),
         (OddQuestions(), "decision: encode_questions must give a tensor (2, D), got (4,)"),

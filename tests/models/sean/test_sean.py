@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from cfexp.benchmarks.forms import published_decode
 from cfexp.errors import InputError
-from cfexp.models.layouts import convolve_rows, find_grid, kernel_rows, modulate, sum_by_neighbourhood
+from cfexp.models.layouts import (
+    convolve_rows,
+    find_grid,
+    kernel_rows,
+    modulate,
+    sum_by_neighbourhood,
+)
 from cfexp.models.sean.fast import FastSEAN
 from cfexp.models.sean.sean import SEAN
 from cfexp.models.sean.style_encoder import pool_regions
@@ -18,7 +24,9 @@ REGIONS, DIM = 7, 12
 
 
 def label_maps(batch: int = 3, height: int = 32, width: int = 64) -> Tensor:
-    """Blocks, stripes and one lone pixel (region 5) that is off the grid of the encoder and of every coarser grid."""
+    """Blocks, stripes and one lone pixel (region 5) that is off the grid of the encoder and of
+    every coarser grid.
+    """
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     maps = torch.stack([(y // (5 + image) + x // 9) % (4 - image % 2) for image in range(batch)])
     maps[:, 13, 21] = 5
@@ -26,9 +34,13 @@ def label_maps(batch: int = 3, height: int = 32, width: int = 64) -> Tensor:
 
 
 def lively_sean(**settings: Any) -> SEAN:
-    """A small SEAN in float64 none of whose parts is idle: noise, blending and batch norm away from their start."""
+    """A small SEAN in float64 none of whose parts is idle: noise, blending and batch norm away from
+    their start.
+    """
     torch.manual_seed(0)
-    sean = SEAN(REGIONS, base_channels=4, style_dim=DIM, encoder_channels=4, spade_channels=6, **settings).double()
+    sean = SEAN(
+        REGIONS, base_channels=4, style_dim=DIM, encoder_channels=4, spade_channels=6, **settings
+    ).double()
     for parameter in sean.parameters():
         fan_in = parameter.shape[-1] if parameter.ndim == 3 else parameter[0].numel()
         nn.init.normal_(parameter, std=fan_in**-0.5 if parameter.ndim > 1 else 0.3)
@@ -39,19 +51,25 @@ def lively_sean(**settings: Any) -> SEAN:
 
 
 def codes_of(batch: int = 3) -> Tensor:
-    return torch.randn(batch, REGIONS, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return torch.randn(
+        batch, REGIONS, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
 
 
 def image_and_gradient(decode: Callable[[Tensor], Tensor], codes: Tensor) -> tuple[Tensor, Tensor]:
     codes = codes.clone().requires_grad_()
     image = decode(codes)
-    weights = torch.randn(image.shape[1:], dtype=image.dtype, generator=torch.Generator().manual_seed(4))
+    weights = torch.randn(
+        image.shape[1:], dtype=image.dtype, generator=torch.Generator().manual_seed(4)
+    )
     return image.detach(), torch.autograd.grad((image * weights).sum(), codes)[0]
 
 
 @pytest.mark.parametrize("seeds", [None, [3, 1, 4]])
 @pytest.mark.parametrize("settings", [{}, {"up_blocks": 2, "last_block_styled": True}])
-def test_every_form_gives_the_same_image_and_gradient(seeds: list[int] | None, settings: dict[str, int | bool]) -> None:
+def test_every_form_gives_the_same_image_and_gradient(
+    seeds: list[int] | None, settings: dict[str, int | bool]
+) -> None:
     sean, maps, codes = lively_sean(**settings), label_maps(), codes_of()
     fast = FastSEAN(sean)
     prepared = fast.prepare(maps, seeds)
@@ -85,19 +103,25 @@ def test_a_query_gives_the_same_alone_and_in_a_batch() -> None:
     torch.testing.assert_close(alone[1], together[1][1:2], atol=1e-10, rtol=0)
 
 
-def test_a_region_off_the_encoders_grid_has_no_code_but_is_drawn_and_an_absent_one_has_no_influence() -> None:
+def test_a_region_off_the_encoders_grid_has_no_code_but_is_drawn_and_an_absent_one_has_no_influence() -> (
+    None
+):
     sean, maps = lively_sean(last_block_styled=True), label_maps()
     codes = sean.encode(torch.rand(3, 3, 32, 64, dtype=torch.float64), maps)
     assert (codes[:, 5] == 0).all()
     assert (codes[:, 6] == 0).all()
-    _, gradient = image_and_gradient(lambda z: FastSEAN(sean).decode(z, FastSEAN(sean).prepare(maps)), codes)
+    _, gradient = image_and_gradient(
+        lambda z: FastSEAN(sean).decode(z, FastSEAN(sean).prepare(maps)), codes
+    )
     assert (gradient[:, 5] != 0).any()
     assert (gradient[:, 6] == 0).all()
 
 
 def test_noise_is_drawn_from_its_seed_and_matters() -> None:
     sean, maps, codes = lively_sean(), label_maps(), codes_of()
-    one, again, other = (sean.decode(codes, maps, seeds) for seeds in ([1, 2, 3], [1, 2, 3], [1, 2, 4]))
+    one, again, other = (
+        sean.decode(codes, maps, seeds) for seeds in ([1, 2, 3], [1, 2, 3], [1, 2, 4])
+    )
     assert torch.equal(one, again)
     assert torch.equal(one[:2], other[:2])
     assert not torch.allclose(one[2], other[2])
@@ -127,9 +151,13 @@ def test_weights_take_the_same_gradient_in_both_forms() -> None:
     sean, maps, codes = lively_sean(), label_maps(), codes_of()
     for norm in sean.norms():
         nn.init.zeros_(norm.noise_scale)
-    parameters = [parameter for name, parameter in sean.named_parameters() if not name.startswith("encoder")]
+    parameters = [
+        parameter for name, parameter in sean.named_parameters() if not name.startswith("encoder")
+    ]
     gradients = [
-        torch.autograd.grad(sean.decode(codes, maps, dense=dense)[:, 0].sum(), parameters, allow_unused=True)
+        torch.autograd.grad(
+            sean.decode(codes, maps, dense=dense)[:, 0].sum(), parameters, allow_unused=True
+        )
         for dense in (False, True)
     ]
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-9, rtol=1e-9)
@@ -149,8 +177,12 @@ def test_a_small_sean_overfits_eight_images() -> None:
     torch.manual_seed(0)
     maps = label_maps(8, 32, 32) % 4
     colors = torch.rand(8, 4, 3) * 1.6 - 0.8
-    images = torch.stack([color[label_map] for color, label_map in zip(colors, maps, strict=True)]).permute(0, 3, 1, 2)
-    sean = SEAN(4, 8, 16, 8, up_blocks=2, encoder_downsamplings=1, spade_channels=16, last_block_styled=True)
+    images = torch.stack(
+        [color[label_map] for color, label_map in zip(colors, maps, strict=True)]
+    ).permute(0, 3, 1, 2)
+    sean = SEAN(
+        4, 8, 16, 8, up_blocks=2, encoder_downsamplings=1, spade_channels=16, last_block_styled=True
+    )
     optimizer = torch.optim.Adam(sean.parameters(), lr=3e-3, betas=(0.0, 0.9))
     for _ in range(120):
         loss = F.l1_loss(sean(images, maps), images)
@@ -168,7 +200,9 @@ def test_what_does_not_fit_is_refused() -> None:
         sean.decode(codes, maps[:, :20])
     with pytest.raises(InputError, match=r"int64 of shape \(B, H, W\), got torch.uint8"):
         sean.decode(codes, maps.byte())
-    with pytest.raises(InputError, match=r"style_codes must have shape \(3, 7, 12\), got \(2, 7, 12\)"):
+    with pytest.raises(
+        InputError, match=r"style_codes must have shape \(3, 7, 12\), got \(2, 7, 12\)"
+    ):
         sean.decode(codes[:2], maps)
     with pytest.raises(InputError, match="images must have shape"):
         sean.encode(torch.zeros(3, 3, 32, 32, dtype=torch.float64), maps)
@@ -183,7 +217,9 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
     grid = find_grid(maps, REGIONS)
     values = torch.randn(3, REGIONS, 5, dtype=torch.float64)
     kernel = torch.randn(4, 5, 3, 3, dtype=torch.float64)
-    broadcast = torch.stack([value[label_map] for value, label_map in zip(values, maps, strict=True)])
+    broadcast = torch.stack(
+        [value[label_map] for value, label_map in zip(values, maps, strict=True)]
+    )
     expected = F.conv2d(broadcast.permute(0, 3, 1, 2), kernel, padding=1)
     table = convolve_rows(values.flatten(0, 1)[grid.present], kernel_rows(kernel), grid.inner)
     assert len(table) < maps.numel() / 2
@@ -193,9 +229,15 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
 
 def test_modulation_has_the_gradient_of_its_definition() -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
-    inputs = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 4, 6),)]
-    inputs += [torch.randn(len(grid.outer), 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    assert torch.autograd.gradcheck(lambda image, scale, shift: modulate(image, scale, shift, grid), inputs)
+    inputs = [
+        torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 4, 6),)
+    ]
+    inputs += [
+        torch.randn(len(grid.outer), 3, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    ]
+    assert torch.autograd.gradcheck(
+        lambda image, scale, shift: modulate(image, scale, shift, grid), inputs
+    )
     rows = torch.randn(len(grid.pixel), 3)
     expected = torch.zeros(len(grid.outer), 3).index_add_(0, grid.pixel, rows)
     torch.testing.assert_close(sum_by_neighbourhood(rows, grid), expected)

@@ -13,7 +13,9 @@ from cfexp.models.vqa.perturbation import RandomPerturbation
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest", "transposed"])
 @pytest.mark.parametrize("edit_scale", [1, 2])
 def test_the_result_has_the_images_size(upsampling: str, edit_scale: int) -> None:
-    network = LingUNet(10, 4, depth=3, channels=8, text_channels=4, upsampling=upsampling, edit_scale=edit_scale)  # type: ignore[arg-type]
+    network = LingUNet(
+        10, 4, depth=3, channels=8, text_channels=4, upsampling=upsampling, edit_scale=edit_scale
+    )  # type: ignore[arg-type]
     assert network(torch.randn(2, 3, 32, 48), torch.randn(2, 10)).shape == (2, 4, 32, 48)
 
 
@@ -54,12 +56,16 @@ def test_the_edit_depends_on_question_and_answer_unless_they_are_withheld(mask: 
     edited = seeing(image, questions[0], answers[0]).image
     assert not torch.equal(edited, seeing(image, questions[1], answers[0]).image)
     assert not torch.equal(edited, seeing(image, questions[0], answers[1]).image)
-    assert torch.equal(blind(image, questions[0], answers[0]).image, blind(image, questions[1], answers[1]).image)
+    assert torch.equal(
+        blind(image, questions[0], answers[0]).image, blind(image, questions[1], answers[1]).image
+    )
     withheld = seeing(image, questions[0], answers[0], unconditioned=True).image
     assert torch.equal(withheld, seeing(image, questions[1], answers[1], unconditioned=True).image)
 
 
-def test_an_edit_without_mask_is_no_edit_where_the_network_says_nothing_and_stays_in_range() -> None:
+def test_an_edit_without_mask_is_no_edit_where_the_network_says_nothing_and_stays_in_range() -> (
+    None
+):
     network = generator(mask=False)
     torch.nn.init.zeros_(network.network.result.weight)
     image = torch.rand(2, 3, 16, 16) * 2 - 1
@@ -102,4 +108,6 @@ def test_perturbation_has_the_stated_strength_and_none_at_zero() -> None:
     assert 0.07 < spread.mean() < 0.13  # uniform below 0.2
     blurred = RandomPerturbation(noise=0.0, blur=1.0)(image)
     assert (blurred.std(dim=(2, 3)) < image.std(dim=(2, 3))).all()
-    assert (RandomPerturbation(noise=0.0, blur=0.5)(image) == image).flatten(1).all(1).sum() in range(20, 45)
+    assert (RandomPerturbation(noise=0.0, blur=0.5)(image) == image).flatten(1).all(
+        1
+    ).sum() in range(20, 45)

@@ -27,7 +27,9 @@ def small_model() -> VQAModel:
 
 
 def small_batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Five questions about three pictures of 64 pixels; rows 0 and 3, and rows 1 and 4, share theirs."""
+    """Five questions about three pictures of 64 pixels; rows 0 and 3, and rows 1 and 4, share
+    theirs.
+    """
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(3, 3, 64, 64, generator=generator) * 2 - 1
     question = torch.randint(1, 20, (5, 6), generator=generator)
@@ -43,13 +45,19 @@ def gradient(of: Tensor, to: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
     with np.load(GOLDEN / "mlb.npz") as arrays:
-        tensors = {key: torch.from_numpy(arrays[key]) for key in arrays if key != "att_feature_seed"}
-        noise = np.random.default_rng(int(arrays["att_feature_seed"])).standard_normal((2, 2048, 14, 14))
+        tensors = {
+            key: torch.from_numpy(arrays[key]) for key in arrays if key != "att_feature_seed"
+        }
+        noise = np.random.default_rng(int(arrays["att_feature_seed"])).standard_normal(
+            (2, 2048, 14, 14)
+        )
     return tensors | {"att_feature": torch.from_numpy(np.abs(noise).astype(np.float32) * 0.5)}
 
 
 @pytest.mark.parametrize("kind", ["att", "noatt"])
-def test_published_networks_give_the_published_numbers(kind: str, golden: dict[str, Tensor]) -> None:
+def test_published_networks_give_the_published_numbers(
+    kind: str, golden: dict[str, Tensor]
+) -> None:
     network = mlb_from_released(fill(read_shapes(f"mlb_{kind}_keys.txt")))
     features, question = golden[f"{kind}_feature"].requires_grad_(), golden[f"{kind}_question"]
     logits = network(features, question)
@@ -57,14 +65,20 @@ def test_published_networks_give_the_published_numbers(kind: str, golden: dict[s
     norms = gradient(logits[:, :10].sum(), features).flatten(1).norm(dim=1)
     torch.testing.assert_close(norms, golden[f"{kind}_feature_gradient_norm"], rtol=1e-5, atol=0)
     if isinstance(network, MLBAttention):
-        torch.testing.assert_close(network.attention(features, question), golden["att_map"], atol=1e-7, rtol=0)
+        torch.testing.assert_close(
+            network.attention(features, question), golden["att_map"], atol=1e-7, rtol=0
+        )
 
 
 def test_parameter_counts_are_the_published_ones() -> None:
     with torch.device("meta"):
         encoder = QuestionEncoder(num_words=10)
-        gru = sum(parameter.numel() for parameter in encoder.gru.parameters() if parameter.requires_grad)
-        attention, plain = (sum(map(Tensor.numel, net.parameters())) for net in (MLBAttention(), MLBNoAttention()))
+        gru = sum(
+            parameter.numel() for parameter in encoder.gru.parameters() if parameter.requires_grad
+        )
+        attention, plain = (
+            sum(map(Tensor.numel, net.parameters())) for net in (MLBAttention(), MLBNoAttention())
+        )
     assert (gru + attention, gru + plain) == (58_058_004, 29_493_200)
 
 
@@ -115,11 +129,21 @@ def test_attention_is_a_distribution_and_the_plain_network_averages_a_map() -> N
 
 def test_torch7_variant_is_low_rank_bilinear_in_its_activations() -> None:
     network = MLBAttention(
-        5, 6, 4, 9, glimpses=2, attention_activation=False, attention_dropout=False, classifier_activation=False
+        5,
+        6,
+        4,
+        9,
+        glimpses=2,
+        attention_activation=False,
+        attention_dropout=False,
+        classifier_activation=False,
     ).eval()
     features, question = torch.randn(3, 5, 4, 2), torch.randn(3, 6)
     cells = features.flatten(2).transpose(1, 2)
-    product = torch.tanh(network.attention_feature(cells)) * torch.tanh(network.attention_question(question))[:, None]
+    product = (
+        torch.tanh(network.attention_feature(cells))
+        * torch.tanh(network.attention_question(question))[:, None]
+    )
     glimpses = network.attention_map(product).softmax(1).transpose(1, 2) @ cells
     parameters = dict(network.feature.named_parameters())
     weight, bias = parameters["weight"].reshape(2, 4, 5), parameters["bias"].reshape(2, 4)
@@ -160,7 +184,9 @@ def test_a_batch_of_one_and_the_model_s_parts() -> None:
     model, (image, question, length) = small_model(), small_batch()
     logits = model(image, question, length)
     assert logits.shape == (5, 7)
-    torch.testing.assert_close(model(image[:1], question[:1], length[:1], torch.tensor([3])), logits[:1])
+    torch.testing.assert_close(
+        model(image[:1], question[:1], length[:1], torch.tensor([3])), logits[:1]
+    )
     vectors = model.encode_question(question, length)
     assert vectors.shape == (5, model.question_dim)
     torch.testing.assert_close(model.answer(model.backbone(image), vectors), logits)
@@ -182,7 +208,9 @@ def test_conv_backbone_ends_at_eight_by_eight_with_coordinates() -> None:
 
 @pytest.fixture
 def make_resnet() -> Callable[..., ResNetBackbone]:
-    def make(arch: str = "resnet18", final_relu: bool = True, checkpointing: bool = False) -> ResNetBackbone:
+    def make(
+        arch: str = "resnet18", final_relu: bool = True, checkpointing: bool = False
+    ) -> ResNetBackbone:
         torch.manual_seed(0)
         return freeze(ResNetBackbone(arch, None, 64, final_relu, checkpointing))
 
@@ -190,7 +218,9 @@ def make_resnet() -> Callable[..., ResNetBackbone]:
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
-def test_resnet_is_torchvision_s_up_to_the_last_map(arch: str, make_resnet: Callable[..., ResNetBackbone]) -> None:
+def test_resnet_is_torchvision_s_up_to_the_last_map(
+    arch: str, make_resnet: Callable[..., ResNetBackbone]
+) -> None:
     backbone = make_resnet(arch)
     reference = torchvision.models.get_model(arch).eval()
     reference.load_state_dict(backbone.state_dict(), strict=False)
@@ -206,14 +236,18 @@ def test_resnet_is_torchvision_s_up_to_the_last_map(arch: str, make_resnet: Call
     torch.testing.assert_close(before_relu.relu(), features)
 
 
-def test_resnet_checkpointing_changes_nothing_but_memory(make_resnet: Callable[..., ResNetBackbone]) -> None:
+def test_resnet_checkpointing_changes_nothing_but_memory(
+    make_resnet: Callable[..., ResNetBackbone],
+) -> None:
     image = small_batch()[0].requires_grad_()
     plain, checkpointed = (make_resnet(checkpointing=flag)(image) for flag in (False, True))
     torch.testing.assert_close(checkpointed, plain)
     torch.testing.assert_close(gradient(checkpointed.sum(), image), gradient(plain.sum(), image))
 
 
-def test_resnet_resizes_and_refuses_what_torchvision_lacks(make_resnet: Callable[..., ResNetBackbone]) -> None:
+def test_resnet_resizes_and_refuses_what_torchvision_lacks(
+    make_resnet: Callable[..., ResNetBackbone],
+) -> None:
     grey = torch.full((1, 3, 100, 80), 0.5)
     torch.testing.assert_close(make_resnet()(grey), make_resnet()(grey[..., :64, :64]))
     with pytest.raises(InputError, match="arch=resnet19 with weights=None"):

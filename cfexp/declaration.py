@@ -19,7 +19,8 @@ class Shown(NamedTuple):
     table: bool = True  # in the main table of a run
     sweep: bool = True  # in the table of a sweep
     panel: str = ""  # the title of its panel in a sweep's plot; "" = none
-    floor: str = ""  # the header of the same number of the reconstruction, beside it in a sweep's table; "" = none
+    # The header of the same number of the reconstruction, beside it in a sweep's table; "" = none.
+    floor: str = ""
 
 
 class Column(NamedTuple):

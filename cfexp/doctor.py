@@ -54,9 +54,8 @@ def _check(config: DictConfig, findings: "Findings") -> None:
         _check_decision(config, findings)
         checked.append(f"decision, {config.decision.path}")
     if not checked:
-        raise InputError(
-            "nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)"
-        )
+        ways = "data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)"
+        raise InputError(f"nothing to check: give {ways}")
     _print(findings, ", ".join(checked))
 
 
@@ -93,9 +92,8 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
 
     if config.checkpoint is not None:
         if config.get("network") is None:
-            raise InputError(
-                "checkpoint= is checked against a network: give network=NAME, or an experiment that has one"
-            )
+            ways = "network=NAME, or an experiment that has one"
+            raise InputError(f"checkpoint= is checked against a network: give {ways}")
         yield "checkpoint", config.network, Path(config.checkpoint), config.prefix
     given = {str(name): Path(path) for name, path in config.checkpoints.items() if path is not None}
     if OmegaConf.select(config, "decision.model") is not None:
@@ -144,7 +142,7 @@ def _loaders(content: Any) -> Iterator[tuple[str, str]]:
 
 
 def _mappings(content: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Every mapping within plain mappings and lists, and its place as `OmegaConf.select` takes it."""
+    """Every mapping in plain mappings and lists, and its place as `OmegaConf.select` takes it."""
     if isinstance(content, dict):
         yield where, content
     children = (

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--cache-dir", help="where stages are trained; those there already are not trained again"
     )
-    only = "train nothing: name the files as stages are named now, after a change that changes names and no number"
+    only = "train nothing: name the files as stages are named now, after a change of names alone"
     parser.add_argument("--rename", action="store_true", help=only)
     arguments = parser.parse_args()
     from cfexp.run.stages import WEIGHTS  # late: --help answers at once
@@ -63,9 +63,8 @@ def main() -> None:
     for path in WEIGHTS.glob("*.safetensors"):
         if path not in made:
             path.unlink()
-    print(
-        f"{len(made)} files, {sum(path.stat().st_size for path in made) / 2**20:.1f} MiB, in {WEIGHTS}"
-    )
+    size = sum(path.stat().st_size for path in made) / 2**20
+    print(f"{len(made)} files, {size:.1f} MiB, in {WEIGHTS}")
 
 
 def wanted_stages() -> set[str]:
@@ -82,7 +81,7 @@ def wanted_stages() -> set[str]:
 
 
 def rename(folder: Path) -> None:
-    """Give each shipped file its stage's present name, by the experiment: one of each is shipped."""
+    """Give each shipped file its stage's new name, by the experiment: one of each is shipped."""
     for name in sorted(wanted_stages()):
         experiment = name.rpartition("-")[0]
         (path,) = folder.glob(f"{experiment}-*.safetensors")

@@ -61,7 +61,7 @@ def _refuse_twice(runs: Sequence[Path]) -> None:
 
 
 def experiment_of(run: Path) -> str:
-    """The name of the experiment that left a run folder; the folder's own name if it does not say."""
+    """The name of the experiment that left a run folder; the folder's own if it does not say."""
     return str(run_setting(run, "name") or run.name)
 
 

@@ -110,9 +110,8 @@ def read_experiment(folder: Path) -> dict[str, Any]:
             not {"name", "run", "group", "metric"} <= set(row) <= ROW_KEYS
             or row["run"] not in content["runs"]
         ):
-            raise InputError(
-                f"{path}: a row has name, run (one of runs), group, metric, paper, better; got {row}"
-            )
+            keys = "name, run (one of runs), group, metric, paper, better"
+            raise InputError(f"{path}: a row has {keys}; got {row}")
     return content
 
 

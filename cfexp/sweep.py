@@ -81,17 +81,15 @@ def begin(config: DictConfig) -> Path:
     """
     hydra = config.hydra
     if "optuna" in hydra.sweeper._target_ and not config.get("objective"):
-        raise InputError(
-            "Optuna needs what to optimise: '+objective={METRIC: WEIGHT}', a sum of the run's metrics"
-        )
+        example = "'+objective={METRIC: WEIGHT}', a sum of the run's metrics"
+        raise InputError(f"Optuna needs what to optimise: {example}")
     parser = OverridesParser.create()
     given = parser.parse_overrides([*hydra.overrides.task])
     swept = {override.key_or_group for override in given if override.is_sweep_override()}
     swept |= set(hydra.sweeper.get("params") or {})
     fixed = [override for override in given if override.key_or_group not in swept]
-    own = [
-        f"hydra.job.config.override_dirname.exclude_keys=[{','.join(repr(each.key_or_group) for each in fixed)}]"
-    ]
+    left_out = ",".join(repr(each.key_or_group) for each in fixed)
+    own = [f"hydra.job.config.override_dirname.exclude_keys=[{left_out}]"]
     if "optuna" in hydra.sweeper._target_ and hydra.sweeper.storage is not None:
         go_on_by_storage(hydra.sweeper, f"{config.name}/{_folder_name(swept, fixed)}")
     if not swept:
@@ -134,8 +132,8 @@ def conclude(folder: Path) -> bool:
     save_and_show(folder, members)
     open_ones = sum(member.state != FINISHED for member in members)
     if open_ones:
-        said = f"{open_ones} of {len(members)} members did not finish; the same command runs what is missing"
-        print(f"error: {said}", file=sys.stderr)
+        said = f"{open_ones} of {len(members)} members did not finish"
+        print(f"error: {said}; the same command runs what is missing", file=sys.stderr)
     return bool(open_ones)
 
 

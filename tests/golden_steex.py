@@ -1,4 +1,4 @@
-"""The published STEEX pipelines in small (8 base channels), as in tests/golden, with their numbers."""
+"""Published STEEX pipelines in small (8 base channels), as in tests/golden, with their numbers."""
 
 from functools import cache
 from typing import NamedTuple

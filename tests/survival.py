@@ -63,7 +63,7 @@ class Ended:
 
 
 class Command:
-    """`python -m cfexp.VERB ARGUMENTS hydra.run.dir=FOLDER`, which the same command goes on with."""
+    """`python -m cfexp.VERB ARGUMENTS hydra.run.dir=FOLDER`, which the same command resumes."""
 
     def __init__(self, verb: str, arguments: Sequence[str], home: Path, cache: Path) -> None:
         self.verb, self.arguments, self.home, self.cache = verb, list(arguments), home, cache

@@ -129,7 +129,8 @@ def test_a_training_on_the_same_root_stops_or_skips(main: Main, root: Path, tmp_
     [
         (
             (),
-            "error: nothing to check: give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)",
+            "error: nothing to check: "
+            "give data=NAME data.root=PATH, or network=NAME checkpoint=PATH (--help)",
         ),
         (("data=celeba",), "error: data.root must be given: data.root=VALUE"),
         (

@@ -40,7 +40,7 @@ class Colours(nn.Module):
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A network whose features are the mean colours, without a config beside it, as a shipped one."""
+    """A network whose features are the mean colours, with no config beside it, as a shipped one."""
     path = tmp_path / "identity.ckpt"
     torch.save({"linear.weight": torch.eye(3)}, path)
     return path
@@ -102,11 +102,12 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(
         for weight, shown in weights.items()
     ]
     swept = "runs: [steex_smile_0,steex_smile_0.1,steex_smile_1], group: 'not smiling -> smiling'"
+    of_all = "run: steex_smile_0, group: all"
     goals = (
         f"goals=[{{name: distance, {swept}, metric: code_distance, falls: true}},"
         f"{{name: identity, {swept}, metric: identity_similarity, rises: true}},"
-        f"{{name: floor, run: steex_smile_0, group: all, metric: identity_similarity_reconstruction, at_least: 0.999}},"
-        f"{{name: right, run: steex_smile_0, group: all, metric: decision_right, at_least: 100}},"
+        f"{{name: floor, {of_all}, metric: identity_similarity_reconstruction, at_least: 0.999}},"
+        f"{{name: right, {of_all}, metric: decision_right, at_least: 100}},"
         f"{{name: young, run: steex_young, group: all, metric: success_kept, at_least: 99.5}}]"
     )
     code, stdout, stderr = main(

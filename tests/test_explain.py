@@ -204,10 +204,8 @@ def test_a_command_has_a_folder_of_its_own_that_another_cannot_take(
     code, _, stderr = main(*command, "explainer.regions=[car]", f"hydra.run.dir='{folder}'")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert code == 2
-    assert (
-        "holds a run of another config: explainer.regions=['car'] instead of None. Remove it, or choose"
-        in line
-    )
+    change = "explainer.regions=['car'] instead of None"
+    assert f"holds a run of another config: {change}. Remove it, or choose" in line
     assert {
         path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"
     } == content
@@ -310,7 +308,7 @@ def test_predicted_layouts_require_the_segmenter_of_the_same_world(
 
 @pytest.mark.slow
 def test_stages_are_trained_first_and_once(main: Main, tmp_path: Path, cache: Path) -> None:
-    """From nothing: three classifiers, two of which are one, an autoencoder, and the explanations."""
+    """From nothing: three classifiers, two of which are one, an autoencoder, and explanations."""
     # As many images as the default holdout of 200 leaves a batch of.
     world = ["data.world.train_scenes=236", "data.world.val_scenes=4", "data.eval_batch_size=2"]
     short = [

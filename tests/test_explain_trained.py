@@ -187,12 +187,8 @@ def test_a_search_has_no_weights_of_its_own(main: Main) -> None:
     code, _, stderr = main(
         "+experiment=steex_driving", "checkpoints.explainer=x.ckpt", "hydra.run.dir=wrong"
     )
-    assert (code, errors(stderr)) == (
-        2,
-        [
-            "error: checkpoints.explainer=x.ckpt: this experiment's explainer is not trained; leave it out"
-        ],
-    )
+    problem = "this experiment's explainer is not trained; leave it out"
+    assert (code, errors(stderr)) == (2, [f"error: checkpoints.explainer=x.ckpt: {problem}"])
 
 
 def test_a_budget_of_memory_makes_no_other_pictures(main: Main, tmp_path: Path) -> None:

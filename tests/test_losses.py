@@ -14,9 +14,7 @@ def test_negated_cross_entropy_is_minus_cross_entropy() -> None:
     assert torch.allclose(losses.negated_cross_entropy(LOGITS, ANSWER), expected)
 
 
-def test_log_one_minus_probability_equals_its_definition_and_keeps_its_gradient_when_saturated() -> (
-    None
-):
+def test_log_one_minus_probability_is_as_defined_and_keeps_its_gradient_when_saturated() -> None:
     probability = LOGITS.softmax(1).gather(1, ANSWER[:, None])
     assert torch.allclose(
         losses.log_one_minus_probability(LOGITS, ANSWER), -(1 - probability).log().mean()

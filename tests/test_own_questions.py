@@ -49,12 +49,13 @@ def test_a_question_about_an_image_is_explained_into_a_run_folder(
     code, stdout, stderr = main(*command)
     assert code == 0, stderr
     assert "photo.png: 90x60, RGBA over white, its centred square reduced to 32x32" in stdout
-    lacks = "question='What color is the zorp, really?': not in the VQA model's vocabulary, and read as unknown: "
-    assert f"{lacks}zorp, really" in stdout
+    question = "What color is the zorp, really?"
+    lacks = "not in the VQA model's vocabulary, and read as unknown"
+    assert f"question={question!r}: {lacks}: zorp, really" in stdout
     run = RunFolder(tmp_path / "run")
     (record,) = run.records()
-    assert (record["image_id"], record["question"]) == ("photo", "What color is the zorp, really?")
-    said = f"photo, What color is the zorp, really?: {record['answer_before']} -> {record['answer_after']}"
+    assert (record["image_id"], record["question"]) == ("photo", question)
+    said = f"photo, {question}: {record['answer_before']} -> {record['answer_after']}"
     assert sum(line.startswith(said) for line in stdout) == 1
     assert stdout[-1].startswith(f"everything lies in {tmp_path / 'run'}: ")
     assert any(

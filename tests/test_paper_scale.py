@@ -149,9 +149,8 @@ def two_steps(experiment: str, root: Path, folder: Path, *overrides: str) -> tup
 def tell(name: str, settings: str, first: tuple[float, float], second: tuple[float, float]) -> None:
     """One line of what one and two samples cost, and so one more."""
     one, two = (f"{seconds:5.1f} s {peak:5.2f} GB" for seconds, peak in (first, second))
-    print(
-        f"{name:<10} {settings:<42} {one}  {two}  +{second[0] - first[0]:.1f} s +{second[1] - first[1]:.2f} GB a sample"
-    )
+    more = f"+{second[0] - first[0]:.1f} s +{second[1] - first[1]:.2f} GB"
+    print(f"{name:<10} {settings:<42} {one}  {two}  {more} a sample")
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +198,8 @@ def test_the_sizes_are_the_papers() -> None:
         "\nmillions of parameters:",
         ", ".join(f"{name} {parameters(part):.1f}" for name, part in parts.items()),
     )
-    discriminator = cast(nn.Module, explainer.discriminator)
-    print(
-        f"generator {parameters(explainer.generator):.1f}, discriminator {parameters(discriminator):.2f}"
-    )
+    discriminator = parameters(cast(nn.Module, explainer.discriminator))
+    print(f"generator {parameters(explainer.generator):.1f}, discriminator {discriminator:.2f}")
     print(f"in all {parameters(explainer):.1f}")
 
 

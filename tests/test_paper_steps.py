@@ -124,9 +124,8 @@ def two_steps(
     measured = json.loads(line.removeprefix("STEPS "))
     assert len(measured["seconds"]) == 2
     assert measured["peak"] < MEMORY
-    print(
-        f"{experiment:<28} batch {batch}: {measured['seconds'][1]:6.1f} s a step, peak {measured['peak']:5.2f} GB"
-    )
+    cost = f"{measured['seconds'][1]:6.1f} s a step, peak {measured['peak']:5.2f} GB"
+    print(f"{experiment:<28} batch {batch}: {cost}")
     state = torch.load(folder / "model.ckpt", weights_only=True, mmap=True)
     assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
 

@@ -1,4 +1,4 @@
-"""`python -m cfexp.reproduce`: every experiment's commands compose, and a tiny one from end to end."""
+"""`python -m cfexp.reproduce`: every experiment's commands compose, and a tiny one end to end."""
 
 import json
 import re
@@ -194,9 +194,5 @@ def test_what_is_wrong_is_said_in_one_line(
     (line,) = stderr
     assert re.search(f"^error: .*{said}", line)
     code, _, stderr = main("--experiments", str(tmp_path / "nowhere"))
-    assert (code, stderr) == (
-        2,
-        [
-            f"error: no experiments in {tmp_path / 'nowhere'}: {'give a checkout'}'s folder by --experiments"
-        ],
-    )
+    remedy = "give a checkout's folder by --experiments"
+    assert (code, stderr) == (2, [f"error: no experiments in {tmp_path / 'nowhere'}: {remedy}"])

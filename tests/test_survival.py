@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and starved of room, and end with what an undisturbed run leaves."""
+"""Runs that are killed, stopped or starved of room, and end with what an undisturbed run leaves."""
 
 import fcntl
 import os

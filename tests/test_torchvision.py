@@ -45,12 +45,8 @@ def test_torchvision_can_be_imported_after_cfexp_without_the_pth() -> None:
 
 @needs_pth
 def test_starting_python_imports_no_torch() -> None:
-    assert (
-        run(
-            "import sys; print([name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules])"
-        )
-        == "[]"
-    )
+    names = ("torch", "torchvision", "numpy")
+    assert run(f"import sys; print([name for name in {names} if name in sys.modules])") == "[]"
 
 
 def test_the_finder_is_placed_once_and_leaves_when_it_has_acted() -> None:

@@ -90,13 +90,9 @@ def report(
 ) -> bool:
     """Measure and print; returns whether each process keeps `TO_REACH` of the rate of one alone."""
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    print(
-        f"STEEX on the embedded streets, {given.queries} queries of {given.steps} steps in batches of {given.batch}, ",
-        end="",
-    )
-    print(
-        f"one thread a process, {cores} cores, load {load:.1f} before the start, torch {torch.__version__}"
-    )
+    amount = f"{given.queries} queries of {given.steps} steps in batches of {given.batch}"
+    print(f"STEEX on the embedded streets, {amount}, one thread a process, ", end="")
+    print(f"{cores} cores, load {load:.1f} before the start, torch {torch.__version__}")
     rates: dict[int, list[float]] = {count: [] for count in (1, given.processes)}
     with tempfile.TemporaryDirectory(prefix="cfexp_benchmark_") as temporary:
         for repeat in range(given.repeats):
@@ -104,15 +100,12 @@ def report(
                 rates[count].append(measure(count, Path(temporary) / f"{count}-{repeat}", given))
     print("processes   queries a second   (of each repeat)")
     for count, found in rates.items():
-        print(
-            f"{count:9}   {statistics.median(found):16.3f}   ({', '.join(f'{each:.3f}' for each in found)})"
-        )
+        listed = ", ".join(f"{each:.3f}" for each in found)
+        print(f"{count:9}   {statistics.median(found):16.3f}   ({listed})")
     ratios = [many / one for one, many in zip(*rates.values(), strict=True)]
     ratio, wanted = statistics.median(ratios), TO_REACH * given.processes
-    print(
-        f"ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), wanted at least {wanted:.1f}: ",
-        end="",
-    )
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"ratio {ratio:.2f} {spread}, wanted at least {wanted:.1f}: ", end="")
     print("yes" if ratio >= wanted else "no", flush=True)
     return bool(ratio >= wanted)
 
@@ -136,9 +129,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InputError("--processes must be at least 2, and every other number above 0")
     share = given.processes * given.batch
     if given.queries % share or given.queries < 2 * share:
-        raise InputError(
-            f"--queries must be a multiple of {share}, two batches a process or more, got {given.queries}"
-        )
+        wanted = f"a multiple of {share}, two batches a process or more"
+        raise InputError(f"--queries must be {wanted}, got {given.queries}")
     return given
 
 

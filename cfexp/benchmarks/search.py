@@ -5,34 +5,27 @@ published: as the released code goes about it: no parameter frozen, the layout's
 step, the dense style convolution, a loop over images and regions. plain: frozen, the regions' codes
 broadcast at once. fast: `FastSEAN`.
 
-Every measurement runs in a process of its own, so that its peak memory is its own. CPU time is the
-comparator to trust on a busy machine, with one thread (waiting OpenMP threads spin, and that
-counts). A full-size run takes about a quarter of an hour of a quiet core.
+A full-size run takes about a quarter of an hour of a quiet core.
 """
 
 import argparse
-import multiprocessing
-import resource
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from cfexp.benchmarks.command import exit_code
-from cfexp.benchmarks.forms import (
-    FORMS,
-    TRAINING_FORMS,
-    Size,
-    build_networks,
-    search_step,
-    training_step,
+from cfexp.benchmarks.forms import FORMS, TRAINING_FORMS, Size
+from cfexp.benchmarks.measure import (
+    Measured,
+    alone,
+    beside_convolutions,
+    first_step,
+    measure_compiled,
+    measure_search,
+    measure_training,
+    relative,
 )
 from cfexp.errors import InputError
 from cfexp.run.memory import keep_freed_memory
@@ -44,180 +37,15 @@ OF_CONVOLUTIONS, FURTHER_QUERY = 0.8, 0.6  # share of the rate; GiB at most
 IN_BFLOAT16, TRAINING = 15.0, 3.0  # times the published form
 
 
-def _packed_product(rows: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    return 2 * rows[0] * rows[1] * out_shape[1]
-
-
-# Of what torch itself does not count: the products of `PackedMatrix`, where this torch has them.
-_OPERATION = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-PACKED = {} if _OPERATION is None else {_OPERATION: _packed_product}
-
-
-class Measured(NamedTuple):
-    """Of one form: medians over the repeats, of a step."""
-
-    cpu: float  # seconds, over all threads
-    wall: float  # seconds
-    gflop: float
-    peak: int  # bytes: of the process, or of the GPU
-    image: Tensor | None = None
-    gradient: Tensor | None = None
-
-
-def measure(step: Callable[[], Any], repeats: int, device: str = "cpu") -> Measured:
-    """Time, memory and operations of a step, after one step that is not timed."""
-    counter = FlopCounterMode(display=False, custom_mapping=PACKED)
-    with counter:
-        first = step()
-    image, gradient = first if isinstance(first, tuple) else (None, None)
-    cpu, wall = [], []
-    for _ in range(repeats):
-        _synchronise(device)
-        begun, begun_cpu = time.perf_counter(), time.process_time()
-        step()
-        _synchronise(device)
-        wall.append(time.perf_counter() - begun)
-        cpu.append(time.process_time() - begun_cpu)
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak
-    gflop = counter.get_total_flops() / 1e9
-    return Measured(statistics.median(cpu), statistics.median(wall), gflop, peak, image, gradient)
-
-
-def _synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def measure_search(
-    form: str, size: Size, batch: int, repeats: int, device: str, mixed: str | None
-) -> Measured:
-    """A step of the search in one form, in float32 or in `mixed` precision."""
-    dtype = getattr(torch, mixed) if mixed else None
-    measured = measure(
-        search_step(form, size, batch, torch.float32, device, dtype), repeats, device
-    )
-    return measured._replace(image=_on_cpu(measured.image), gradient=_on_cpu(measured.gradient))
-
-
-def measure_training(form: str, size: Size, batch: int, repeats: int) -> Measured:
-    """A step of SEAN's training in one of `TRAINING_FORMS`."""
-    return measure(training_step(form, size, batch), repeats)
-
-
-def first_step(form: str, size: Size, batch: int) -> tuple[Tensor, Tensor]:
-    """The image and the gradient by the codes in float64."""
-    return search_step(form, size, batch, torch.float64)()
-
-
-def beside_convolutions(size: Size, batch: int, repeats: int) -> tuple[float, float, float]:
-    """GFLOP per CPU-second: of a step of the fast form, of the generator's 3x3 convolutions, of the
-    fastest of them.
-
-    Forward and the gradient by the input, channels_last, in float32: the floor of a step is little
-    else. Steps and convolutions take turns, so that both see the same machine; medians of the
-    repeats.
-    """
-    step = search_step("fast", size, batch, torch.float32)
-    sean, _ = build_networks(size)
-    sean.requires_grad_(False)
-    steps: list[Callable[[], Any]] = [step]
-    for block, stride in zip(sean.residual_blocks(), sean.strides, strict=True):
-        for convolution in (block.conv_0, block.conv_1):
-            weight = convolution.weight.to(memory_format=torch.channels_last)
-            side = size.pixels // stride
-            features = torch.randn(batch, weight.shape[1], side, side).to(
-                memory_format=torch.channels_last
-            )
-            features.requires_grad_()
-
-            def run(features: Tensor = features, weight: Tensor = weight) -> None:
-                out = F.conv2d(features, weight, padding=1)
-                torch.autograd.grad(out, [features], out.detach())
-
-            steps.append(run)
-    rounds = [[measure(run, 1) for run in steps] for _ in range(repeats)]
-    gflop = [measured.gflop for measured in rounds[0]]
-    seconds = [
-        statistics.median(measured.cpu for measured in column)
-        for column in zip(*rounds, strict=True)
-    ]
-    rates = [work / taken for work, taken in zip(gflop, seconds, strict=True)]
-    return rates[0], sum(gflop[1:]) / sum(seconds[1:]), max(rates[1:])
-
-
-def measure_compiled(size: Size, batch: int, repeats: int) -> list[tuple[str, Measured | str]]:
-    """On a CUDA device: the plain form in bfloat16 and channels_last, compiled, and the fast form
-    in a CUDA graph.
-    """
-    rows: list[tuple[str, Measured | str]] = []
-    for name, form, mixed in (
-        ("fast, bfloat16", "fast", "bfloat16"),
-        ("plain, compiled", "plain", None),
-    ):
-        try:
-            dtype = getattr(torch, mixed) if mixed else None
-            step = search_step(form, size, batch, torch.float32, "cuda", dtype)
-            if form == "plain":
-                step = torch.compile(step)
-            measured = measure(step, repeats, "cuda")
-            rows.append(
-                (
-                    name,
-                    measured._replace(
-                        image=_on_cpu(measured.image), gradient=_on_cpu(measured.gradient)
-                    ),
-                )
-            )
-        # A device or a toolchain that lacks something is no reason to lose the other rows.
-        except Exception as error:
-            rows.append(
-                (
-                    name,
-                    f"not measured: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-                )
-            )
-    return rows
-
-
-def _on_cpu(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.cpu()
-
-
-def alone(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a fresh process with so many threads."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        1, mp_context=context, initializer=_set_up, initargs=(threads,)
-    ) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def _set_up(threads: int) -> None:
-    keep_freed_memory()  # as every command does; it holds for every form
-    torch.set_num_threads(threads)
-
-
-def relative(got: Tensor | None, expected: Tensor | None) -> float:
-    """The largest difference, in units of the largest expected number."""
-    assert got is not None
-    assert expected is not None
-    return float((got - expected).abs().max() / expected.abs().max())
-
-
 def report(given: argparse.Namespace) -> bool:
     """Measure and print, row by row; returns whether what is to be reached is, as far as it was
     measured.
     """
     size = Size(given.size, given.base_channels, given.num_regions, given.style_dim)
     on = f"{given.threads} thread{'s' * (given.threads > 1)}"
-    print(
-        f"{size.pixels}x{size.pixels}, {size.num_regions} regions, {size.base_channels} base channels, ",
-        end="",
-    )
-    print(f"DenseNet121, batch {given.batch}, {given.device}, {on}, torch {torch.__version__}")
+    networks = f"{size.num_regions} regions, {size.base_channels} base channels, DenseNet121"
+    machine = f"{given.device}, {on}, torch {torch.__version__}"
+    print(f"{size.pixels}x{size.pixels}, {networks}, batch {given.batch}, {machine}")
     _report_agreement(given, size)
     goals = _report_search(given, size)
     if given.training:
@@ -230,38 +58,24 @@ def report(given: argparse.Namespace) -> bool:
 
 def _report_agreement(given: argparse.Namespace, size: Size) -> None:
     small = size._replace(pixels=min(given.float64_size, size.pixels))
-    print(
-        f"\nfloat64 at {small.pixels}x{small.pixels}, largest relative difference from the published form"
-    )
+    compared = "largest relative difference from the published form"
+    print(f"\nfloat64 at {small.pixels}x{small.pixels}, {compared}")
     expected = alone(given.threads, first_step, "published", small, given.batch)
     for form in FORMS[1:]:
-        image, gradient = alone(given.threads, first_step, form, small, given.batch)
-        print(
-            f"  {form:10} image {relative(image, expected[0]):.1e}  gradient {relative(gradient, expected[1]):.1e}"
+        image, gradient = map(
+            relative, alone(given.threads, first_step, form, small, given.batch), expected
         )
+        print(f"  {form:10} image {image:.1e}  gradient {gradient:.1e}")
 
 
 def _report_search(given: argparse.Namespace, size: Size) -> list[tuple[str, bool]]:
     """What is to be reached, and whether it is; so too `_report_training`."""
-    print(
-        "\nfloat32, a step of the search                                           peak    per further"
-    )
-    print(
-        "                    CPU s    wall s   steps/s   x published   GFLOP    memory        query"
-    )
+    print(f"\n{'float32, a step of the search':71} peak    per further")
+    print(f"{'':18}  CPU s    wall s   steps/s   x published   GFLOP    memory        query")
     rows: dict[str, Measured] = {}
     further: dict[str, float | None] = {}
     for form in given.forms:
-        rows[form] = alone(
-            given.threads,
-            measure_search,
-            form,
-            size,
-            given.batch,
-            given.repeats,
-            given.device,
-            None,
-        )
+        rows[form] = _measured(form, size, given, None)
         further[form] = _further(form, rows[form], size, given, None)
         _row(form, rows[form], rows[given.forms[0]], further[form])
     if "fast" not in rows:
@@ -272,32 +86,18 @@ def _report_search(given: argparse.Namespace, size: Size) -> list[tuple[str, boo
         for form, times in BESIDE.items()
         if form in rows
     ]
-    goals.append(
-        (
-            f"at most {FURTHER_QUERY} GiB for a further query",
-            more is not None and more <= FURTHER_QUERY,
-        )
-    )
+    little = more is not None and more <= FURTHER_QUERY
+    goals.append((f"at most {FURTHER_QUERY} GiB for a further query", little))
     if given.bf16:
-        mixed = alone(
-            given.threads,
-            measure_search,
-            "fast",
-            size,
-            given.batch,
-            given.repeats,
-            given.device,
-            "bfloat16",
-        )
+        mixed = _measured("fast", size, given, "bfloat16")
         _row("fast, bfloat16", mixed, base, _further("fast", mixed, size, given, "bfloat16"))
         _error(mixed, fast)
         if "published" in rows:
             reached = rows["published"].cpu / mixed.cpu >= IN_BFLOAT16
             goals.append((f"at least {IN_BFLOAT16:.0f} x published in bfloat16", reached))
     if given.device == "cuda":
-        for name, compiled in alone(
-            given.threads, measure_compiled, size, given.batch, given.repeats
-        ):
+        of_gpu = alone(given.threads, measure_compiled, size, given.batch, given.repeats)
+        for name, compiled in of_gpu:
             if isinstance(compiled, str):
                 print(f"  {name:17} {compiled}")
             else:
@@ -314,10 +114,16 @@ def _report_search(given: argparse.Namespace, size: Size) -> list[tuple[str, boo
     return [*goals, (f"at least {OF_CONVOLUTIONS:.0%} of that rate", share >= OF_CONVOLUTIONS)]
 
 
+def _measured(form: str, size: Size, given: argparse.Namespace, mixed: str | None) -> Measured:
+    """A step of the search in one form, in float32 or in `mixed` precision."""
+    how = (size, given.batch, given.repeats, given.device, mixed)
+    measured: Measured = alone(given.threads, measure_search, form, *how)
+    return measured
+
+
 def _report_training(given: argparse.Namespace, size: Size) -> list[tuple[str, bool]]:
-    print(
-        f"\nfloat32, a step of SEAN's training (generator and discriminator), batch {given.batch}"
-    )
+    step = "a step of SEAN's training (generator and discriminator)"
+    print(f"\nfloat32, {step}, batch {given.batch}")
     rows: dict[str, Measured] = {}
     for form in TRAINING_FORMS:
         rows[form] = alone(given.threads, measure_training, form, size, given.batch, given.repeats)
@@ -339,13 +145,11 @@ def _further(
 
 
 def _row(name: str, measured: Measured, base: Measured, further: float | None) -> None:
-    ratio = base.cpu / measured.cpu
-    print(
-        f"  {name:17} {measured.cpu:6.2f}  {measured.wall:8.2f}  {1 / measured.wall:8.3f}  {ratio:10.2f}  ",
-        end="",
-    )
-    print(f"{measured.gflop:8.0f}  {measured.peak / GIB:5.2f} GiB", end="")
-    print("" if further is None else f"  {further:6.2f} GiB", flush=True)
+    ratio, rate = base.cpu / measured.cpu, 1 / measured.wall
+    times = f"{measured.cpu:6.2f}  {measured.wall:8.2f}  {rate:8.3f}  {ratio:10.2f}"
+    work = f"{measured.gflop:8.0f}  {measured.peak / GIB:5.2f} GiB"
+    more = "" if further is None else f"  {further:6.2f} GiB"
+    print(f"  {name:17} {times}  {work}{more}", flush=True)
 
 
 def _error(measured: Measured, exact: Measured) -> None:
@@ -355,11 +159,8 @@ def _error(measured: Measured, exact: Measured) -> None:
     assert exact.gradient is not None
     difference = (measured.image - exact.image).abs()
     cosine = F.cosine_similarity(measured.gradient.flatten(), exact.gradient.flatten(), dim=0)
-    print(
-        f"    its error: image mean {difference.mean():.1e}, max {difference.max():.1e} of [-1, 1]; ",
-        end="",
-    )
-    print(f"cosine of the gradient {cosine:.4f}", flush=True)
+    of_image = f"image mean {difference.mean():.1e}, max {difference.max():.1e} of [-1, 1]"
+    print(f"    its error: {of_image}; cosine of the gradient {cosine:.4f}", flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -370,45 +171,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m cfexp.benchmarks.search", description=description, formatter_class=formatter
     )
     full = Size()
-    parser.add_argument(
-        "--size", type=int, default=full.pixels, help="pixels a side; a multiple of 32"
-    )
-    parser.add_argument(
-        "--base-channels",
-        type=int,
-        default=full.base_channels,
-        help="of the generator's last block",
-    )
-    parser.add_argument("--num-regions", type=int, default=full.num_regions, help="of the layout")
-    parser.add_argument(
-        "--style-dim", type=int, default=full.style_dim, help="length of a region's code"
-    )
-    parser.add_argument("--batch", type=int, default=1, help="queries searched at once")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="timed steps, of which the median counts"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--float64-size", type=int, default=128, help="pixels a side of the comparison in float64"
-    )
-    parser.add_argument(
-        "--forms", nargs="+", choices=FORMS, default=FORMS, help="which to time; the first is 1 x"
-    )
-    parser.add_argument(
-        "--bf16", action="store_true", help="also the fast form in bfloat16, with its error"
-    )
-    parser.add_argument("--training", action="store_true", help="also a step of SEAN's training")
-    parser.add_argument(
-        "--published-memory",
-        action="store_true",
-        help="also the published form's for another query",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="cuda adds bfloat16 and compiled rows",
-    )
+    add = parser.add_argument
+    add("--size", type=int, default=full.pixels, help="pixels a side; a multiple of 32")
+    of_last = "of the generator's last block"
+    add("--base-channels", type=int, default=full.base_channels, help=of_last)
+    add("--num-regions", type=int, default=full.num_regions, help="of the layout")
+    add("--style-dim", type=int, default=full.style_dim, help="length of a region's code")
+    add("--batch", type=int, default=1, help="queries searched at once")
+    add("--repeats", type=int, default=3, help="timed steps, of which the median counts")
+    add("--threads", type=int, default=1, help="of torch")
+    small = "pixels a side of the comparison in float64"
+    add("--float64-size", type=int, default=128, help=small)
+    which = "which to time; the first is 1 x"
+    add("--forms", nargs="+", choices=FORMS, default=FORMS, help=which)
+    add("--bf16", action="store_true", help="also the fast form in bfloat16, with its error")
+    add("--training", action="store_true", help="also a step of SEAN's training")
+    further = "also the published form's for another query"
+    add("--published-memory", action="store_true", help=further)
+    on_gpu = "cuda adds bfloat16 and compiled rows"
+    add("--device", choices=("cpu", "cuda"), default="cpu", help=on_gpu)
     given = parser.parse_args(arguments)
     if (
         given.size % 32

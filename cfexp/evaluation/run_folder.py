@@ -1,12 +1,13 @@
 """The run folder: the one interface between explaining and everything after it.
 
-    explanations/{query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
-    explanations/layout/{key}.png        if the explainer uses one: 8 bit grey, the number of each pixel's region
-    explanations/candidate_{1,2,...}/{key}.png    further counterfactuals, where the explainer looked for several
-    explanations/records-{rank}.jsonl    one line an explanation, appended after its pictures are in place
-    explanations.parquet                 at the end instead of the lines: one row a key, in the order of the keys
-    explainer.json                       what the explainer declares: its columns, and what its edits start from
-    data.json                            what the data set says of all queries alike, such as its palette
+    explanations/
+        {query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
+        layout/{key}.png         if the explainer uses one: 8 bit grey, each pixel's region number
+        candidate_{1,2,...}/{key}.png    further counterfactuals, where it looked for several
+        records-{rank}.jsonl     one line an explanation, appended after its pictures are in place
+    explanations.parquet         at the end instead of the lines: one row a key, in their order
+    explainer.json               what the explainer declares: its columns, what its edits start from
+    data.json                    what the data set says of all queries alike, such as its palette
 
 Version 1 had no explainer.json: such a folder is read by `version_1`, as is one of somebody else's
 images.
@@ -200,11 +201,9 @@ class RunFolder:
         pictures = [_read_png(self.picture(name, key), mode) for key in keys]
         for key, picture in zip(keys, pictures, strict=True):
             if picture.shape != pictures[0].shape:
-                (height, width), (first_height, first_width) = (
-                    picture.shape[:2],
-                    pictures[0].shape[:2],
-                )
-                problem = f"is {width}x{height} pixels, {self.picture(name, keys[0])} {first_width}x{first_height}"
+                both = picture.shape[:2], pictures[0].shape[:2]
+                size, first_size = (f"{width}x{height}" for height, width in both)
+                problem = f"is {size} pixels, {self.picture(name, keys[0])} {first_size}"
                 raise InputError(f"{self.picture(name, key)} {problem}; a run has one size")
         return np.stack(pictures)
 
@@ -275,12 +274,12 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
-    """What `to_pixels` made, or read from files: (..., H, W, 3) uint8 to (..., 3, H, W) in [-1, 1]."""
+    """What `to_pixels` made, or files hold: (..., H, W, 3) uint8 to (..., 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pixels).movedim(-1, -3).float().div_(127.5).sub_(1)
 
 
 def _read_lines(path: Path) -> list[Record]:
-    """The whole lines of a records file; raises InputError for a damaged one that is not the last."""
+    """A records file's whole lines; raises InputError for a damaged one that is not the last."""
     *lines, _ = path.read_bytes().split(
         b"\n"
     )  # what follows the last line feed is nothing, or a torn line

@@ -28,7 +28,8 @@ class Explanation(NamedTuple):
     """What every explainer returns for a batch of B query images."""
 
     query: Tensor  # (B, 3, H, W) float in [-1, 1]
-    reconstruction: Tensor  # (B, 3, H, W) the query through the explainer with no edit: the floor of every metric
+    # (B, 3, H, W) the query through the explainer with no edit: the floor of every metric.
+    reconstruction: Tensor
     counterfactual: Tensor  # (B, 3, H, W) in [-1, 1]
     query_logits: Tensor  # (B, K) of the model that is explained, on the query
     counterfactual_logits: Tensor  # (B, K) on the counterfactual
@@ -118,16 +119,14 @@ class Explainer(LightningModule):
         chosen any more.
         """
         if counter_class != self.counter_class:
-            raise InputError(
-                f"counter_class={counter_class!r}: {type(self).__name__} asks for what it was made for"
-            )
+            problem = f"{type(self).__name__} asks for what it was made for"
+            raise InputError(f"counter_class={counter_class!r}: {problem}")
 
     def let_change(self, regions: Sequence[str] | None, region_names: Sequence[str]) -> None:
         """Choose the regions that may change; raises InputError where none can be chosen."""
         if regions is not None:
-            raise InputError(
-                f"regions={regions!r}: {type(self).__name__} changes whole images, whatever is in them"
-            )
+            problem = f"{type(self).__name__} changes whole images, whatever is in them"
+            raise InputError(f"regions={regions!r}: {problem}")
 
     def trained_state(self) -> dict[str, Tensor]:
         """The weights that a training leaves, by name: all but those that have a checkpoint of

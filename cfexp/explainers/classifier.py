@@ -24,10 +24,12 @@ class ClassifierExplainer(Explainer):
 
     decision_model: images (B, 3, H, W) in [-1, 1] -> logits (B, K); explained, and frozen here.
     head: which of K binary heads is explained; None = the only one (K = 1), or K classes that
-    exclude each other. class_names: of a head's decision below and above 0, or of the K classes.
+        exclude each other.
+    class_names: of a head's decision below and above 0, or of the K classes.
     label: the label of the data set that the decision is about, if there is one: declared, for
-    whoever scores. counter_class: what to ask for, by name or number; None = the other decision, or
-    the second most probable class.
+        whoever scores.
+    counter_class: what to ask for, by name or number; None = the other decision, or the second most
+        probable class.
     """
 
     by_direction = True

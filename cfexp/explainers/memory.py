@@ -95,7 +95,7 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
 
 def memory_at_hand(weights: Sequence[Tensor], device: torch.device) -> int:
-    """Bytes that `auto` allows: what the weights hold, and of what is free on the device its share."""
+    """Bytes that `auto` allows: what the weights hold, and a share of what the device has free."""
     if device.type == "cuda":
         held = torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
@@ -117,7 +117,7 @@ def _bytes_of(weights: Sequence[Tensor]) -> int:
 
 
 def _free_on_the_machine() -> int:
-    """Bytes of memory that a process may still take: by Linux, and by the limit of its container."""
+    """Bytes of memory that a process may still take: by Linux, and by its container's limit."""
     free = []
     with suppress(OSError, AttributeError):
         said = re.search(

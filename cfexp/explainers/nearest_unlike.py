@@ -101,10 +101,8 @@ class NearestUnlike(ClassifierExplainer):
                 [self.logits(image, None).argmax(1) for image in self._train_images()]
             )
         if missing := set(wanted.tolist()) - set(self._classes.tolist()):
-            name = self.class_name(missing.pop())
-            raise InputError(
-                f"none of the {len(self._classes)} training images is decided {name!r}, which is asked for"
-            )
+            asked = f"{self.class_name(missing.pop())!r}, which is asked for"
+            raise InputError(f"none of the {len(self._classes)} training images is decided {asked}")
         distance = query.new_full((len(query),), torch.inf)
         place, start = torch.zeros_like(wanted), 0
         for image in self._train_images():

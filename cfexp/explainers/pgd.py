@@ -23,9 +23,10 @@ class PGD(ClassifierExplainer):
 
     Args:
         epsilons: the largest change of a value, in grey levels of 255; ascending. Where none
-        suffices the last counts. num_steps: of the attack, for each epsilon; see
-        `projected_gradient`, also for what deviates from the paper. settings: see
-        `ClassifierExplainer`.
+            suffices the last counts.
+        num_steps: of the attack, for each epsilon; see `projected_gradient`, also for what deviates
+            from the paper.
+        settings: see `ClassifierExplainer`.
 
     Raises:
         InputError: for epsilons that are not ascending and above 0, and for less than one step.

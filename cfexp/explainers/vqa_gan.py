@@ -130,10 +130,8 @@ class VQACounterfactualGAN(Explainer):
         if self.counter_answer is not None:
             answers = data.class_names
             if self.counter_answer not in answers:
-                known = ", ".join(answers[:20])
-                raise InputError(
-                    f"counter_answer={self.counter_answer!r} is no answer of the VQA model: {known} ..."
-                )
+                problem = f"is no answer of the VQA model: {', '.join(answers[:20])} ..."
+                raise InputError(f"counter_answer={self.counter_answer!r} {problem}")
             self.counter_answer_id = answers.index(self.counter_answer)
 
     def explain(self, batch: VQABatch) -> Explanation:

@@ -25,14 +25,16 @@ MAX_PAIRS = 4000  # of a kernel's matrix: 128 MB each of three; the blocks of mo
 # Of two rows or groups, each resample that has a spread is the sample itself: their error would be
 # 0.
 MIN_GROUPS = 3
-ROUNDING = 1e-9  # of float64, after sums over thousands of features; an error below this share of the scale is none
+# Of float64, after sums over thousands of features; an error below this share of the scale is none.
+ROUNDING = 1e-9
 
 
 class Distance(NamedTuple):
     """A distance with its 95 % interval."""
 
     value: float
-    low: float  # NaN where there is none: of fewer than three rows or groups, and where no resample differs
+    # NaN where there is none: of fewer than three rows or groups, and where no resample differs.
+    low: float
     high: float
 
     @classmethod
@@ -53,10 +55,11 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     """Frechet distance of two Gaussians (Dowson & Landau 1982; Heusel et al. 2017): in 0..inf, in
     squared features.
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of the means and the covariances (with N - 1) of (N, D) and (M, D).
-    No matrix root is taken: with factors S = A'A, tr (S1 S2)^(1/2) is the sum of the singular
-    values of A1 A2', which stays exact where a covariance is singular, as it is for N <= D. Raises
-    ValueError for other shapes, for fewer than two rows, and for features that are no numbers.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), of the means and the covariances (with N - 1)
+    of (N, D) and (M, D). No matrix root is taken: with factors S = A'A, tr (S1 S2)^(1/2) is the sum
+    of the singular values of A1 A2', which stays exact where a covariance is singular, as it is for
+    N <= D. Raises ValueError for other shapes, for fewer than two rows, and for features that are
+    no numbers.
     """
     (mean_1, factor_1), (mean_2, factor_2) = _moments(_checked(first)), _moments(_checked(second))
     if mean_1.shape != mean_2.shape:

@@ -309,7 +309,7 @@ def bootstrap_interval(
 def _interval_of_equals(
     mean: float, num_groups: int, confidence: float, bounds: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """Wilson's interval where all groups have a mean that is one of the `bounds`; elsewhere none."""
+    """Wilson's interval where all groups have a mean that is one of `bounds`; elsewhere none."""
     lowest, highest = bounds or (float("nan"), float("nan"))
     width = highest - lowest
     for successes, bound in ((0, lowest), (num_groups, highest)):

@@ -1,4 +1,4 @@
-"""What a model that always says the same would reach: the figure beside which an accuracy is read."""
+"""What a model that always says the same reaches: the figure beside which an accuracy is read."""
 
 from typing import Any
 

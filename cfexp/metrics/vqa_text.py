@@ -71,11 +71,11 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, era: Era = "2021") 
     With the data set's ten answers, 0, 1, 2, 3 and 4 or more matches give 0, 30, 60, 90 and 100.
     What matches depends on the evaluator's `era`:
 
-    - "2021" (today's): all are stripped; prediction and answers are normalised only if the answers are not all equal,
-      so "Yes" scores 0 on ten times "yes".
-    - "2016" (from 2016-10 to 2021-03, the time of most papers): the prediction is always normalised, in full; the
-      answers, which are not stripped, lose only their punctuation, and only if they are not all
-      equal.
+    - "2021" (today's): all are stripped; prediction and answers are normalised only if the answers
+      are not all equal, so "Yes" scores 0 on ten times "yes".
+    - "2016" (from 2016-10 to 2021-03, the time of most papers): the prediction is always
+      normalised, in full; the answers, which are not stripped, lose only their punctuation, and
+      only if they are not all equal.
 
     Raises InputError for another era, and for fewer than four answers, with which nothing could
     score 100; ValueError for what are no strings.
@@ -87,13 +87,11 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, era: Era = "2021") 
         or isinstance(answers, str)
         or not all(isinstance(a, str) for a in answers)
     ):
-        raise ValueError(
-            f"a prediction must be a string, answers a list of them, got {prediction!r} and {answers!r}"
-        )
+        given = f"{prediction!r} and {answers!r}"
+        raise ValueError(f"a prediction must be a string, answers a list of them, got {given}")
     if len(answers) <= FULL_CREDIT:
-        raise InputError(
-            f"VQA accuracy needs at least {FULL_CREDIT + 1} human answers a question (VQA has 10), got {len(answers)}"
-        )
+        needed = f"at least {FULL_CREDIT + 1} human answers a question (VQA has 10)"
+        raise InputError(f"VQA accuracy needs {needed}, got {len(answers)}")
     prediction = strip_whitespace(prediction)
     if era == "2021":
         answers = [strip_whitespace(answer) for answer in answers]

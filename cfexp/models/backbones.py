@@ -1,4 +1,4 @@
-"""Networks of torchvision with weights to start from: none, torchvision's own, or a file of theirs."""
+"""Networks of torchvision with weights to start from: none, torchvision's own, or a file."""
 
 import re
 from pathlib import Path

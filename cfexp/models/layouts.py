@@ -29,14 +29,14 @@ class Grid(NamedTuple):
     """
 
     label_map: Tensor  # (B, h, w) int64 in 0..R - 1
-    present: (
-        Tensor  # (N,) int64: image * R + label of every region that has a pixel, in ascending order
-    )
-    inner: Tensor  # (P, 9) int64: for each distinct 3x3 neighbourhood the row of `present` of its pixels; N = outside
-    outer: Tensor  # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` in it; P = outside
-    inner_of_outer: (
-        Tensor  # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
-    )
+    # (N,) int64: image * R + label of every region that has a pixel, in ascending order
+    present: Tensor
+    # (P, 9) int64: for each distinct 3x3 neighbourhood the rows of `present` in it; N = outside
+    inner: Tensor
+    # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` in it; P = outside
+    outer: Tensor
+    # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
+    inner_of_outer: Tensor
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
     order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
     start: Tensor  # (Q,) int64: where in `order` the pixels of each neighbourhood start
@@ -87,7 +87,7 @@ def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 
 def kernel_rows(weight: Tensor) -> Tensor:
-    """A 3x3 kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies."""
+    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies."""
     rows: Tensor = _KernelRows.apply(weight)  # type: ignore[no-untyped-call]  # torch's own
     return rows
 

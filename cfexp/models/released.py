@@ -168,8 +168,9 @@ def question_encoder_from_skipthoughts(
             for number, word in enumerate(file.read().decode().rstrip("\n").split("\n"))
         }
     if vectors.ndim != 2 or len(vectors) != len(row):
+        shape = list(vectors.shape)
         raise InputError(
-            f"{table} has shape {list(vectors.shape)}, but {dictionary} has {len(row)} different lines"
+            f"{table} has shape {shape}, but {dictionary} has {len(row)} different lines"
         )
     if unknown := [word for word in words if word not in row and "UNK" not in row]:
         raise InputError(f"{dictionary} has neither {unknown[0]!r} nor UNK")
@@ -223,9 +224,8 @@ def read_released_vocabulary(folder: str | Path) -> ReleasedVocabulary:
         )
     words = [word_of[number] for number in range(1, len(word_of) + 1)]
     if not isinstance(answers, list) or not all(isinstance(text, str) for text in words + answers):
-        raise InputError(
-            f"{folder} must hold words and answers as strings, the answers (aid_to_ans.pickle) in a list"
-        )
+        listed = "the answers (aid_to_ans.pickle) in a list"
+        raise InputError(f"{folder} must hold words and answers as strings, {listed}")
     return ReleasedVocabulary(tuple(words), tuple(answers))
 
 
@@ -333,9 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     safetensors.torch.save_file(converted, given.output)
-    print(
-        f"wrote {given.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} numbers"
-    )
+    numbers = sum(t.numel() for t in converted.values())
+    print(f"wrote {given.output}: {len(converted)} tensors, {numbers:,} numbers")
     return 0
 
 

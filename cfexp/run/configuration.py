@@ -170,7 +170,8 @@ def _of_the_machine(error: BaseException | None) -> str | None:
         ):
             return f"{str(error).splitlines()[0]}: make room"
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
-            return f"{str(error).splitlines()[0].rstrip('. ')}: give it more memory, or fewer data.num_workers"
+            died = str(error).splitlines()[0].rstrip(". ")
+            return f"{died}: give it more memory, or fewer data.num_workers"
         if isinstance(error, RuntimeError) and any(said in str(error) for said in _PEER_GONE):
             return "another process of this run has ended"
         error = error.__cause__ or error.__context__
@@ -225,9 +226,8 @@ def resume_from(ckpt_path: str | None, folder: Path) -> Path | None:
     if path is None or (ckpt_path == "last" and not Path(path).is_file()):
         return None
     if not Path(path).is_file():
-        raise InputError(
-            f"ckpt_path={ckpt_path}: no such file; ckpt_path=last takes the newest run of the experiment"
-        )
+        remedy = "ckpt_path=last takes the newest run of the experiment"
+        raise InputError(f"ckpt_path={ckpt_path}: no such file; {remedy}")
     progress_of(Path(path))  # before stages are trained
     return Path(path)
 

@@ -82,9 +82,8 @@ def explained_model(folder: str | Path, config: DictConfig) -> Decide:
         )
     if differ > MAX_DISAGREEMENT * len(records):
         problem = f"decides {differ} of {len(records)} queries otherwise than the run says"
-        raise InputError(
-            f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained"
-        )
+        remedy = "give the checkpoint of the model that the run explained"
+        raise InputError(f"checkpoints.explained {problem}: {remedy}")
     return decide
 
 
@@ -119,8 +118,9 @@ def _check_unchanged(folder: Path, path: Path) -> None:
     weights = read_json(provenance, "it is written beside the run").get("checkpoints", {})
     was = {each["path"]: each["sha256"] for each in weights.values()}.get(str(path))
     if was is not None and was != (now := file_hash(path)):
+        hashes = f"SHA-256 {now}... instead of {was}..."
         raise InputError(
-            f"{path} has changed since {folder} explained it (SHA-256 {now}... instead of {was}...): give "
+            f"{path} has changed since {folder} explained it ({hashes}): give "
             "checkpoints.explained=PATH"
         )
 
@@ -171,10 +171,8 @@ def _second_model(
             f"checkpoints.second_model has no output {run.explainer.head}, which the run explained",
         )
     if ours != theirs:
-        return (
-            None,
-            f"checkpoints.second_model decides between {theirs} classes, the explained model between {ours}",
-        )
+        numbers = f"{theirs} classes, the explained model between {ours}"
+        return None, f"checkpoints.second_model decides between {numbers}"
     return second, ""
 
 

@@ -79,9 +79,8 @@ def require_explainer(config: DictConfig, overrides: Sequence[str] | None = None
     given = config.checkpoints.get(NAME)
     if not is_trained(config):
         if given is not None:
-            raise InputError(
-                f"checkpoints.explainer={given}: this experiment's explainer is not trained; leave it out"
-            )
+            problem = "this experiment's explainer is not trained; leave it out"
+            raise InputError(f"checkpoints.explainer={given}: {problem}")
         with open_dict(config):
             config.checkpoints.pop(NAME, None)
         return
@@ -107,9 +106,8 @@ def weights_of(place: str | Path) -> Path:
         return path
     found = next((path / name for name in _LEFT if (path / name).is_file()), None)
     if found is None:
-        raise InputError(
-            f"checkpoints.explainer={place}: there is no {' or '.join(_LEFT)}, as a training leaves them"
-        )
+        lacks = f"there is no {' or '.join(_LEFT)}, as a training leaves them"
+        raise InputError(f"checkpoints.explainer={place}: {lacks}")
     return found
 
 

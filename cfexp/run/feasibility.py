@@ -104,14 +104,13 @@ def _check_manual(trainer: Trainer, reason: str, setting: str) -> None:
     """
     if trainer.accumulate_grad_batches != 1:
         given = f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}"
-        raise InputError(
-            f"{given}: {reason}, and accumulates nothing; take a larger data.batch_size or more devices"
-        )
+        remedy = "take a larger data.batch_size or more devices"
+        raise InputError(f"{given}: {reason}, and accumulates nothing; {remedy}")
     clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
     if clip:
-        raise InputError(
-            f"trainer.gradient_clip_val={clip}: {reason}, and clips each one's: {setting}.clip_norm={clip}"
-        )
+        given = f"trainer.gradient_clip_val={clip}"
+        remedy = f"{setting}.clip_norm={clip}"
+        raise InputError(f"{given}: {reason}, and clips each one's: {remedy}")
     if algorithm is not None and algorithm != "norm":
         raise InputError(
             f"trainer.gradient_clip_algorithm={algorithm.value}: {reason}, and clips by norm alone"
@@ -197,8 +196,8 @@ def _check_sizes(config: DictConfig, module: Any) -> None:
         network = type(getattr(module, role)).__name__
         called = network if role == "network" else f"the {role.replace('_', ' ')} ({network})"
         if _fits(module, role, batch + 1, size):
-            needs = f"{called} normalises over a batch, and needs at least {batch + 1} images of this size in it"
-            raise InputError(f"{setting}={batch}: {needs}")
+            needs = f"needs at least {batch + 1} images of this size in it"
+            raise InputError(f"{setting}={batch}: {called} normalises over a batch, and {needs}")
         wrong += _remedy(partial(_fits, module, role, batch), size, called)
     if wrong:
         square = isinstance(OmegaConf.select(config, "data.image_size"), int)

@@ -1,4 +1,4 @@
-"""Label maps that a segmenter predicts, as files that a data module reads (`data.layouts=FOLDER`)."""
+"""Label maps that a segmenter predicts, as files for a data module (`data.layouts=FOLDER`)."""
 
 import os
 from collections.abc import Sequence

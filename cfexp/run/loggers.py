@@ -21,7 +21,7 @@ _GIVEN = {name for name in _WANDB_FOLDERS if name in os.environ}
 
 
 def keep_wandb_within(folder: Path) -> None:
-    """Have wandb write nothing outside of a run's folder; to be called before its logger is made."""
+    """Have wandb write nothing outside a run's folder; to be called before its logger is made."""
     for name in _WANDB_FOLDERS.keys() - _GIVEN:
         os.environ[name] = str(folder.absolute() / "wandb" / _WANDB_FOLDERS[name])
 

@@ -64,6 +64,5 @@ def _refuse_newer_sqlalchemy(storage: str) -> None:
         return
     if int(optuna.partition(".")[0]) < 3 and int(found.partition(".")[0]) >= 2:
         remedy = "pip install 'SQLAlchemy==1.4.54' 'alembic==1.16.5'"
-        raise InputError(
-            f"hydra.sweeper.storage: Optuna {optuna} does not work with SQLAlchemy {found}: {remedy}"
-        )
+        problem = f"Optuna {optuna} does not work with SQLAlchemy {found}"
+        raise InputError(f"hydra.sweeper.storage: {problem}: {remedy}")

@@ -33,9 +33,8 @@ def asks_own(config: DictConfig) -> bool:
         config.get(name) is not None for name in ("image", "question", "questions")
     )
     if config.get("label_map") is not None and not image:
-        raise InputError(
-            "label_map= is the layout of image=: give both; a data set's own layouts are data.layouts="
-        )
+        others = "a data set's own layouts are data.layouts="
+        raise InputError(f"label_map= is the layout of image=: give both; {others}")
     if table and (image or question):
         raise InputError("questions= names images and questions: leave image= and question= out")
     if question and not image:
@@ -67,9 +66,8 @@ def use_own_questions(config: DictConfig) -> None:
     words before the explainer is.
     """
     if config.label_map is not None:
-        raise InputError(
-            "label_map= is for experiments that search in layouts; this one asks questions: leave it out"
-        )
+        here = "this one asks questions: leave it out"
+        raise InputError(f"label_map= is for experiments that search in layouts; {here}")
     if config.questions is None and config.question is None:
         raise InputError("image= needs a question here: question='What color is the bus?'")
     own: dict[str, Any] = {
@@ -103,15 +101,14 @@ def say_answers(folder: Path) -> None:
     for record in records[:SAID]:
         asked = f", {record['question']}" if record.get("question") else ""
         failed = "" if record["stored_success"] else " (not what was asked for)"
-        print(
-            f"{record['image_id']}{asked}: {record['answer_before']} -> {record['answer_after']}{failed}"
-        )
+        answers = f"{record['answer_before']} -> {record['answer_after']}"
+        print(f"{record['image_id']}{asked}: {answers}{failed}")
     if len(records) > SAID:
         print(f"... and {len(records) - SAID} more, in {typed(folder / 'explanations.parquet')}")
 
 
 def _without_vocabulary(config: DictConfig) -> Any:
-    """The config's data set for its sizes alone, before there is a VQA model that has a vocabulary."""
+    """The config's data set for its sizes alone, before there is a VQA model with a vocabulary."""
     data = config.copy()
     with open_dict(data):
         data.data.vocabulary_path = None
@@ -136,16 +133,14 @@ def use_own_images(config: DictConfig) -> None:
         "data_set": data_set_without_files(config),
     }
     if config.get("question") is not None:
-        raise InputError(
-            "question= is for experiments that ask questions (vqa_...); this one decides about images alone"
-        )
+        here = "this one decides about images alone"
+        raise InputError(f"question= is for experiments that ask questions (vqa_...); {here}")
     images = build(OmegaConf.create(own), "image")
     _say(images.check())
     if not explainer_class(config).needs_label_map:
         if config.label_map is not None:
-            raise InputError(
-                "label_map= is for explainers that search in layouts; this one takes the image alone"
-            )
+            here = "this one takes the image alone"
+            raise InputError(f"label_map= is for explainers that search in layouts; {here}")
     elif config.label_map is None:
         predict_layouts(config)
     else:

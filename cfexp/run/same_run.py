@@ -26,7 +26,7 @@ _ALWAYS: tuple[Asked, ...] = (*_NUMBERS, "folder")
 
 
 class Neutral(NamedTuple):
-    """Settings that change no number, by full name or pattern, why, and for which of the questions."""
+    """Settings that change no number, by full name or pattern, why, and for which questions."""
 
     settings: tuple[str, ...]
     reason: str
@@ -80,7 +80,7 @@ NEUTRAL = (
             "trainer.limit_val_batches",
             "trainer.check_val_every_n_epoch",
         ),
-        "nothing is learned in a validation, and each epoch seeds its random numbers anew (SeedEachEpoch)",
+        "a validation learns nothing, and each epoch seeds its random numbers anew (SeedEachEpoch)",
     ),
     Neutral(
         ("trainer.limit_test_batches", "trainer.inference_mode"),
@@ -93,7 +93,7 @@ NEUTRAL = (
     ),
     Neutral(
         ("network.*", "decision_network.*", "autoencoder_network.*", "segmenter_network.*"),
-        "counts where a module or an explainer refers to it; runs of before cfexp 0.2 name networks apart, too",
+        "counts where modules or explainers refer to it; runs before cfexp 0.2 name networks apart",
         ("training", "explanations"),
     ),
     Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
@@ -244,9 +244,8 @@ def refuse_other_run(config: DictConfig, folder: Path, asked: Asked = "explanati
             differences.append(f"checkpoints.{name} of SHA-256 {digest}... instead of {was}...")
     if differences:
         shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
-        raise InputError(
-            f"{folder} holds a run of another config: {shown}. Remove it, or choose another hydra.run.dir"
-        )
+        remedy = "Remove it, or choose another hydra.run.dir"
+        raise InputError(f"{folder} holds a run of another config: {shown}. {remedy}")
 
 
 def data_set_places(data: DictConfig) -> dict[str, str]:

@@ -37,9 +37,8 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
     """
     stage = _stage(name, _root_)
     if stage is None:
-        raise InputError(
-            f"requires.{name} is missing: its experiment says which network checkpoints.{name} is of"
-        )
+        lacks = f"its experiment says which network checkpoints.{name} is of"
+        raise InputError(f"requires.{name} is missing: {lacks}")
     if stage.get("network") is None:
         raise InputError(f"requires.{name}: {stage.name} has no network")
     content = {
@@ -87,9 +86,11 @@ def refuse_pieces_of_networks(config: DictConfig) -> None:
             and value
             and value.keys() <= {"network", "checkpoint", "prefix", "freeze"}
         ):
+            given = f"explainer.{key}.{next(iter(value))}="
+            overrides = "+requires.NAME.overrides=['network.SETTING=VALUE']"
             raise InputError(
-                f"explainer.{key}.{next(iter(value))}= is none of the settings: the network is that of a stage; give "
-                "+requires.NAME.overrides=['network.SETTING=VALUE'], checkpoints.NAME=PATH or +prefixes.NAME=PREFIX"
+                f"{given} is none of the settings: the network is that of a stage; give "
+                f"{overrides}, checkpoints.NAME=PATH or +prefixes.NAME=PREFIX"
             )
 
 

@@ -134,7 +134,7 @@ RULES = (
         (*(f"trainer.{name}" for name in _OF_TRAINING), "data.batch_size", "data.horizontal_flip"),
         _EXPLAIN,
         _trains_no_explainer,
-        "nothing is trained here but stages, each by its own settings: +requires.NAME.overrides=[...]",
+        "nothing is trained here but stages, by their own settings: +requires.NAME.overrides=[...]",
     ),
     Rule(
         ("data.predict_part", "trainer.limit_predict_batches"),
@@ -225,7 +225,8 @@ def without_effect(config: DictConfig, given: Sequence[str], command: str) -> It
             OmegaConf.select(config, f"requires.{stage}.overrides")
         )
         if stage is not None and not shapes and _given(f"checkpoints.{stage}")(config):
-            yield f"{name}= has no effect: checkpoints.{stage}= is given, so the stage is not trained"
+            reason = f"checkpoints.{stage}= is given, so the stage is not trained"
+            yield f"{name}= has no effect: {reason}"
 
 
 def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig) -> None:
@@ -237,9 +238,8 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
     for name in added:
         root, _, below = name.partition(".")
         if root == "decision" and below not in without.decision and "model" not in without.decision:
-            raise InputError(
-                f"+{name}=: choose how your classifier is opened, e.g. +decision=torchscript (see --help)"
-            )
+            remedy = "choose how your classifier is opened, e.g. +decision=torchscript (see --help)"
+            raise InputError(f"+{name}=: {remedy}")
         read = root in without or root in _ASKED_FOR or f"${{{root}" in written
         if root in ("checkpoints", "prefixes") and "explainer" in config:
             predicted = (
@@ -251,6 +251,5 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written
         if not read:
-            raise InputError(
-                f"+{name}=: nothing reads a setting of this name; --cfg job shows those that there are"
-            )
+            problem = "nothing reads a setting of this name; --cfg job shows those that there are"
+            raise InputError(f"+{name}=: {problem}")

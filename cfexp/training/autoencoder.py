@@ -22,9 +22,8 @@ class AutoencoderStage(ScoredStage):
     """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the
     same image.
 
-        L_G = adversarial_weight * hinge + matching_weight * feature matching + perceptual_weight *
-        perceptual
-              + l1_weight * area-weighted L1                                                the last one ours
+        L_G = adversarial_weight * hinge + matching_weight * feature matching
+              + perceptual_weight * perceptual + l1_weight * area-weighted L1    the last one ours
         L_D = hinge
 
     network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one.

@@ -1,4 +1,4 @@
-"""The stage that trains a classifier: the decision model, a second one to judge it, or the oracle."""
+"""The stage that trains a classifier: the decision model, a second to judge it, or the oracle."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,8 @@ FADES = 0.3  # of a yes, where no light were left
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from
 # the start on leaves nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
-RARE = 0.03  # the share of a label's rarer value that is worth a word: a model that never says it looks right
+# The share of a label's rarer value that is worth a word: a model that never says it looks right.
+RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 _log = logging.getLogger(__name__)
 
@@ -78,15 +79,15 @@ class ClassifierStage(ScoredStage):
                 known = values[~values.isnan()]
                 if len(known) == 0:
                     problem = f"no image to train on has a known label {names[column]!r}"
-                    raise InputError(
-                        f"{problem}; where are the labels? (README, Data sets; BDD-OIA's: data.oia_root)"
-                    )
+                    places = "README, Data sets; BDD-OIA's: data.oia_root"
+                    raise InputError(f"{problem}; where are the labels? ({places})")
                 if len(known) > 1 and (known == known[0]).all():
                     raise InputError(_one_value(names[column], bool(known[0] > 0.5), len(known)))
                 rarer = min(float(known.mean()), 1 - float(known.mean()))
                 if rarer < RARE:
-                    line = "label %r: its rarer value is in %.1f %% of the images to train on; see test/balanced"
-                    _log.warning(line, names[column], 100 * rarer)
+                    share = f"{100 * rarer:.1f} % of the images to train on"
+                    line = "label %r: its rarer value is in %s; see test/balanced"
+                    _log.warning(line, names[column], share)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""

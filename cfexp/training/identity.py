@@ -67,9 +67,8 @@ class IdentityStage(ScoredStage):
         known = data.dataset("train").identity.unique()
         known = known[known >= 0]
         if len(known) < 2:
-            raise InputError(
-                f"the training part names {len(known)} persons; an identity network needs at least 2"
-            )
+            problem = f"the training part names {len(known)} persons"
+            raise InputError(f"{problem}; an identity network needs at least 2")
         self.persons = known
         with torch.no_grad():
             image = torch.zeros(1, 3, data.facts["height"], data.facts["width"])

@@ -1,4 +1,4 @@
-"""The stage that trains the segmenter, which predicts the layout of images that come without one."""
+"""The stage that trains the segmenter, which predicts the layout of images that have none."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

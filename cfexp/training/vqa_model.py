@@ -46,10 +46,10 @@ class VQAModelStage(ScoredStage):
             data: Any = data_of(self)
             answers = data.dataset("train").answer
             if len(answers) > 1 and (answers == answers[0]).all():
-                problem = f"all {len(answers):,} questions to train on have the answer {data.class_name(int(answers[0]))!r}"
-                raise InputError(
-                    f"{problem}: there is nothing to learn (data.train_question_types, data.num_answers)"
-                )
+                answer = data.class_name(int(answers[0]))
+                problem = f"all {len(answers):,} questions to train on have the answer {answer!r}"
+                settings = "data.train_question_types, data.num_answers"
+                raise InputError(f"{problem}: there is nothing to learn ({settings})")
 
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
         """Loss of a batch of questions; the backbone sees each distinct image once."""

@@ -53,7 +53,7 @@ class _Canvas:
         self.labels = np.zeros((count, size, size), dtype=np.uint8)
 
     def paint(self, region: str, distance: Array, color: Array, shade: Array | float = 1.0) -> None:
-        """Cover what lies within `distance` < 0 with (N, 3) or (N, S, S, 3) `color` times `shade`."""
+        """Cover what lies at `distance` < 0 with (N, 3) or (N, S, S, 3) `color` times `shade`."""
         cover = np.clip(0.5 - distance * self.unit, 0, 1).astype(np.float32)
         rows, columns = np.flatnonzero(cover.any((0, 2))), np.flatnonzero(cover.any((0, 1)))
         if not len(rows):

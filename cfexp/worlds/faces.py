@@ -84,13 +84,12 @@ class FaceParameters:
         if not 10 <= self.faces <= _MOST_FACES:
             raise InputError(f"world.faces must lie in 10..{_MOST_FACES}, got {self.faces}")
         if self.image_size < 32:
-            raise InputError(
-                f"world.image_size must be at least 32 (a mouth needs its pixels), got {self.image_size}"
-            )
+            least = "at least 32 (a mouth needs its pixels)"
+            raise InputError(f"world.image_size must be {least}, got {self.image_size}")
 
     @property
     def key(self) -> str:
-        """A short hash of the parameters and of this file's version: the name of the cache folder."""
+        """A short hash of the parameters and this file's version: the name of the cache folder."""
         return parameters_key(_VERSION, self)
 
 

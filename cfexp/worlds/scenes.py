@@ -58,21 +58,19 @@ class SceneParameters:
         if self.seed < 0:
             raise InputError(f"world.seed must be >= 0, got {self.seed}")
         if not 1 <= self.min_objects <= self.max_objects <= 5:
-            raise InputError(
-                f"world: objects must satisfy 1 <= min_objects <= max_objects <= 5 (a scene has room for five), got "
-                f"min_objects={self.min_objects}, max_objects={self.max_objects}"
-            )
+            bounds = "1 <= min_objects <= max_objects <= 5 (a scene has room for five)"
+            given = f"min_objects={self.min_objects}, max_objects={self.max_objects}"
+            raise InputError(f"world: objects must satisfy {bounds}, got {given}")
         if self.image_size < 32 or self.train_scenes < 1 or self.val_scenes < 1:
-            raise InputError(
-                f"world: needs image_size >= 32 and at least one scene a split, got image_size={self.image_size}, "
-                f"train_scenes={self.train_scenes}, val_scenes={self.val_scenes}"
-            )
+            needs = "image_size >= 32 and at least one scene a split"
+            scenes = f"train_scenes={self.train_scenes}, val_scenes={self.val_scenes}"
+            raise InputError(f"world: needs {needs}, got image_size={self.image_size}, {scenes}")
         if not 0 <= self.disagreement <= 0.3:
             raise InputError(f"world.disagreement must lie in [0, 0.3], got {self.disagreement}")
 
     @property
     def key(self) -> str:
-        """A short hash of the parameters and of this file's version: the name of the cache folder."""
+        """A short hash of the parameters and this file's version: the name of the cache folder."""
         return parameters_key(_VERSION, self)
 
 
@@ -268,7 +266,7 @@ def _places(
 
 
 def _color(rng: np.random.Generator) -> tuple[str, NDArray[np.float64], float]:
-    """A colour name, an RGB that reads as that name, and how near it lies to another name (0 to 1)."""
+    """A colour name, an RGB that reads as it, and how near it lies to another name (0 to 1)."""
     names = list(COLORS)
     palette = np.array([COLORS[name] for name in names], dtype=float)
     while True:

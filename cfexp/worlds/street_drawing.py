@@ -1,44 +1,36 @@
-"""How the embedded streets are painted: a pinhole camera over a straight road, and what stands
-beside and on it.
-
-Lengths in the picture are units of 1/64 of its height; lengths in the world are metres: X to the
-right of the ego lane's centre, Y up from the ground, Z ahead of the camera. Everything is drawn at
-twice the resolution with hard edges and averaged, so edges are smooth in the image and exact in the
-label map.
+"""What the embedded streets show, and how it is painted: a straight road, and what stands on it
+and beside it.
 
 What neither the layout nor one code a region class can tell (where a window, a dash or a leaf is)
 is drawn faintly: a reconstruction from such codes cannot hold it, in the real sets neither.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-Array = NDArray[Any]
-RGB = tuple[float, float, float]
-
-# BDD100k's train ids.
-(
+from cfexp.worlds.street_canvas import (
+    BUILDING,
+    CAR,
+    EYE,
+    FOCAL,
+    PERSON,
+    POLE,
     ROAD,
     SIDEWALK,
-    BUILDING,
-    WALL,
-    FENCE,
-    POLE,
+    SKY,
+    TERRAIN,
     TRAFFIC_LIGHT,
     TRAFFIC_SIGN,
+    UNLABELED,
     VEGETATION,
-    TERRAIN,
-    SKY,
-    PERSON,
-) = range(12)
-CAR, UNLABELED = 13, 255
+    Array,
+    Canvas,
+)
+
+RGB = tuple[float, float, float]
 
 LANE = 3.4  # metres
-_FOCAL, _EYE = 70.0, 1.5  # the camera's focal length in units, its height in metres
-_FINE = 2  # drawn pixels a pixel, along each side
 # The colour of all facades of an image: a region class has one style code.
 FACADES: dict[str, RGB] = {
     "sand": (206, 180, 138),
@@ -71,159 +63,6 @@ _SKIES: tuple[tuple[RGB, RGB], ...] = (  # at the top, at the horizon
     ((164, 172, 182), (212, 214, 218)),
     ((126, 128, 172), (232, 214, 206)),
 )
-# Lamps: lit ones are the only saturated bright red and green of a scene.
-RED, GREEN, LENS = (255, 44, 36), (36, 238, 122), (50, 48, 52)
-BRAKE_LIT, BRAKE_DARK = (255, 40, 34), (72, 26, 32)
-
-
-class Lamp(NamedTuple):
-    """One lamp as drawn; `mask` is of the finished image's size."""
-
-    of: str  # traffic_light or car
-    thing: int  # which of them
-    place: str  # top, middle, bottom; left, right
-    state: str  # red, green or dark: what read_lamps should say
-    mask: NDArray[np.bool_]
-
-
-class Canvas:
-    """An image and its label map at the fine resolution; (x, y) are in units."""
-
-    def __init__(
-        self, height: int, width: int, horizon: float, vanishing: float, rng: np.random.Generator
-    ) -> None:
-        self.horizon, self.vanishing, self.rng = horizon, vanishing, rng
-        self.scale = _FINE * height / 64
-        rows, columns = _FINE * height, _FINE * width
-        self.width = 64 * width / height
-        self.y = ((np.arange(rows, dtype=np.float32) + 0.5) / self.scale)[:, None]
-        self.x = ((np.arange(columns, dtype=np.float32) + 0.5) / self.scale)[None, :]
-        self.image = np.zeros((rows, columns, 3), dtype=np.float32)
-        self.label = np.full((rows, columns), UNLABELED, dtype=np.uint8)
-        self.owner = np.full(
-            (rows, columns), -1, dtype=np.int16
-        )  # the lamp that a fine pixel shows
-        self.lamps: list[tuple[str, int, str, str]] = []
-
-    # Where things are
-
-    def column(self, x: float, z: float) -> float:
-        """The picture's x of a point X metres to the right, Z ahead."""
-        return self.vanishing + _FOCAL * x / z
-
-    def ground(self, z: float) -> float:
-        """The picture's y of the ground Z metres ahead."""
-        return self.horizon + _FOCAL * _EYE / z
-
-    def unit(self, z: float) -> float:
-        """Units a metre, Z metres ahead."""
-        return _FOCAL / z
-
-    # Painting
-
-    def window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:
-        """The fine pixels whose centres lie in the box."""
-        rows, columns = self.label.shape
-        top, bottom = (min(max(round(y * self.scale), 0), rows) for y in (y0, y1))
-        left, right = (min(max(round(x * self.scale), 0), columns) for x in (x0, x1))
-        return slice(top, bottom), slice(left, right)
-
-    def paint(
-        self, where: tuple[slice, slice], inside: Array | None, color: Any, region: int
-    ) -> None:
-        """Colour (a colour or a texture of the window's shape) and label of a window, or of the
-        part `inside` it.
-        """
-        if inside is None:
-            self.image[where], self.label[where], self.owner[where] = color, region, -1
-            return
-        color = np.asarray(color, dtype=np.float32)
-        self.image[where][inside] = (
-            color if color.ndim == 1 else np.broadcast_to(color, (*inside.shape, 3))[inside]
-        )
-        self.label[where][inside], self.owner[where][inside] = region, -1
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, color: Any, region: int) -> None:
-        """A filled rectangle."""
-        self.paint(self.window(x0, y0, x1, y1), None, color, region)
-
-    def disc(
-        self, cx: float, cy: float, rx: float, ry: float, color: Any, region: int, power: int = 2
-    ) -> None:
-        """A filled ellipse; a higher `power` makes it a rectangle with round corners."""
-        where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
-        u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry
-        self.paint(where, abs(u) ** power + abs(v) ** power <= 1, color, region)
-
-    def trapezoid(
-        self, cx: float, y0: float, y1: float, top: float, bottom: float, color: Any, region: int
-    ) -> None:
-        """A symmetric one of half-widths `top` at y0 and `bottom` at y1."""
-        where = self.window(cx - max(top, bottom), y0, cx + max(top, bottom), y1)
-        half = top + (bottom - top) * (self.y[where[0]] - y0) / (y1 - y0)
-        self.paint(where, abs(self.x[:, where[1]] - cx) <= half, color, region)
-
-    def lamp(
-        self,
-        lamp: tuple[str, int, str, str],
-        cx: float,
-        cy: float,
-        rx: float,
-        ry: float,
-        power: int,
-    ) -> None:
-        """A lamp (of, thing, place, state), lit in its colour with a brighter core, or dark."""
-        of, _, _, state = lamp
-        lit, dark = (
-            ({"red": BRAKE_LIT}, BRAKE_DARK)
-            if of == "car"
-            else ({"red": RED, "green": GREEN}, LENS)
-        )
-        color = np.array(lit.get(state, dark), dtype=np.float32)
-        region = CAR if of == "car" else TRAFFIC_LIGHT
-        self.disc(cx, cy, rx, ry, color, region, power)
-        core = color + (255 - color) * (0.28 if state != "dark" else 0.08)
-        self.disc(cx - 0.1 * rx, cy - 0.15 * ry, 0.5 * rx, 0.5 * ry, core, region, power)
-        where = self.window(cx - rx, cy - ry, cx + rx, cy + ry)
-        u, v = (self.x[:, where[1]] - cx) / rx, (self.y[where[0]] - cy) / ry
-        # A little inside the edge, where the colour is the lamp's own in the finished image.
-        self.owner[where][abs(u) ** power + abs(v) ** power <= 0.9] = len(self.lamps)
-        self.lamps.append(lamp)
-
-    def blobs(self, where: tuple[slice, slice], cell: float) -> Array:
-        """Smooth noise of unit size over a window, a blob about `cell` units wide."""
-        rows, columns = where[0].stop - where[0].start, where[1].stop - where[1].start
-        size = (2 + int(columns / (cell * self.scale)), 2 + int(rows / (cell * self.scale)))
-        coarse = Image.fromarray(self.rng.normal(0, 1, size[::-1]).astype(np.float32))
-        return np.asarray(coarse.resize((columns, rows), Image.Resampling.BICUBIC))[..., None]
-
-    def finish(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[Lamp]]:
-        """Image (H, W, 3), label map (H, W) of train ids, and the lamps of which at least eight
-        pixels are seen.
-        """
-        corners = [
-            (slice(i, None, _FINE), slice(j, None, _FINE))
-            for i in range(_FINE)
-            for j in range(_FINE)
-        ]
-        image = sum(self.image[corner] for corner in corners) / np.float32(len(corners))
-        image += self.rng.normal(0, 2.0, image.shape[:2])[..., None].astype(
-            np.float32
-        )  # the camera's grain
-        owner = self.owner[corners[0]].copy()  # of the pixels that show one lamp and nothing else
-        for corner in corners[1:]:
-            owner[self.owner[corner] != owner] = -1
-        masks = [owner == index for index in range(len(self.lamps))]
-        lamps = [
-            Lamp(*lamp, mask)
-            for lamp, mask in zip(self.lamps, masks, strict=True)
-            if mask.sum() >= 8
-        ]
-        return (
-            np.clip(np.rint(image), 0, 255).astype(np.uint8),
-            self.label[::_FINE, ::_FINE].copy(),
-            lamps,
-        )
 
 
 class Road(NamedTuple):
@@ -264,13 +103,11 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     edge = canvas.vanishing + side * 1.2  # where the row ends in the distance
     left, right = (0, edge) if side < 0 else (edge, canvas.width)
     # The houses' feet are lowest at the picture's edge; nothing of them is below.
-    lowest = (
-        canvas.horizon
-        + _EYE * max(abs(left - canvas.vanishing), abs(right - canvas.vanishing)) / distance
-    )
+    farthest = max(abs(left - canvas.vanishing), abs(right - canvas.vanishing))
+    lowest = canvas.horizon + EYE * farthest / distance
     where = canvas.window(left, 0, right, lowest + 1)
-    depth = np.maximum(_FOCAL * distance / np.abs(canvas.x[:, where[1]] - canvas.vanishing), 0.1)
-    up = _EYE - (canvas.y[where[0]] - canvas.horizon) * depth / _FOCAL  # metres above the ground
+    depth = np.maximum(FOCAL * distance / np.abs(canvas.x[:, where[1]] - canvas.vanishing), 0.1)
+    up = EYE - (canvas.y[where[0]] - canvas.horizon) * depth / FOCAL  # metres above the ground
     ends = 4 + np.cumsum(rng.uniform(7, 15, 8))
     house = np.minimum(np.searchsorted(ends, depth.ravel()), 7)
     heights = rng.uniform(5, 13, 8) * np.where(rng.random(8) < 0.17, 0, 1)  # no house: trees show
@@ -284,17 +121,16 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     canvas.paint(where, (up < heights[house]) & (depth < 70), texture, BUILDING)
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
-        leaves = np.array((72, 93, 64), np.float32) * (
-            1 + np.float32(0.04) * canvas.blobs(where, 1.5)
-        )
+        shade = 1 + np.float32(0.04) * canvas.blobs(where, 1.5)
+        leaves = np.array((72, 93, 64), np.float32) * shade
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
 def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     rng = canvas.rng
     where = canvas.window(0, canvas.horizon + 1, canvas.width, 64)
-    ahead = _FOCAL * _EYE / (canvas.y[where[0]] - canvas.horizon)
-    across = (canvas.x - canvas.vanishing) * ahead / _FOCAL
+    ahead = FOCAL * EYE / (canvas.y[where[0]] - canvas.horizon)
+    across = (canvas.x - canvas.vanishing) * ahead / FOCAL
     distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
     grain = canvas.blobs(where, 1.2)
     asphalt = (
@@ -346,11 +182,9 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
     canvas.box(cx - 0.13 * unit, top, cx + 0.13 * unit, base, (74, 62, 50), VEGETATION)
     green = np.array(((68, 90, 60), (82, 98, 66), (74, 87, 72))[rng.integers(3)])
     for _ in range(5):
-        dx, dy, radius = (
-            rng.normal(0, 0.55) * unit,
-            rng.normal(0, 0.5) * unit,
-            rng.uniform(0.75, 1.15) * unit,
-        )
+        dx = rng.normal(0, 0.55) * unit
+        dy = rng.normal(0, 0.5) * unit
+        radius = rng.uniform(0.75, 1.15) * unit
         where = canvas.window(
             cx + dx - radius, top + dy - radius, cx + dx + radius, top + dy + radius
         )
@@ -376,10 +210,11 @@ def draw_sign(canvas: Canvas, x: float, z: float) -> None:
     radius, high = max(0.42 * unit, 2.4), base - 2.7 * unit
     canvas.box(cx - 0.5, high, cx + 0.5, base, (128, 130, 134), POLE)
     power = int(rng.choice([2, 8]))
-    canvas.disc(cx, high, radius, radius, (238, 240, 242), TRAFFIC_SIGN, power)
-    canvas.disc(cx, high, 0.84 * radius, 0.84 * radius, (40, 84, 176), TRAFFIC_SIGN, power)
-    canvas.box(cx - 0.5 * radius, high - 0.16 * radius, cx + 0.5 * radius, high + 0.16 * radius, (238, 240, 242),
-               TRAFFIC_SIGN)  # fmt: skip
+    white, blue = (238, 240, 242), (40, 84, 176)
+    canvas.disc(cx, high, radius, radius, white, TRAFFIC_SIGN, power)
+    canvas.disc(cx, high, 0.84 * radius, 0.84 * radius, blue, TRAFFIC_SIGN, power)
+    wide, tall = 0.5 * radius, 0.16 * radius
+    canvas.box(cx - wide, high - tall, cx + wide, high + tall, white, TRAFFIC_SIGN)
 
 
 def draw_person(canvas: Canvas, x: float, z: float, clothes: int) -> None:
@@ -387,10 +222,10 @@ def draw_person(canvas: Canvas, x: float, z: float, clothes: int) -> None:
     rng, unit, base, cx = canvas.rng, canvas.unit(z), canvas.ground(z), canvas.column(x, z)
     tall = rng.uniform(1.65, 1.9) * unit
     coat = np.array(_CLOTHES[clothes % len(_CLOTHES)]) * rng.uniform(0.9, 1.1)
-    step = 0.1 * tall
+    trousers, hip = (44, 46, 58), base - 0.48 * tall
     for leg in (-1, 1):
-        canvas.box(cx + leg * step - 0.07 * tall, base - 0.48 * tall, cx + leg * step + 0.06 * tall, base,
-                   (44, 46, 58), PERSON)  # fmt: skip
+        foot = cx + leg * (0.1 * tall)
+        canvas.box(foot - 0.07 * tall, hip, foot + 0.06 * tall, base, trousers, PERSON)
     canvas.disc(cx, base - 0.62 * tall, 0.19 * tall, 0.24 * tall, coat, PERSON, 4)
     canvas.disc(cx, base - 0.92 * tall, 0.09 * tall, 0.1 * tall, (204, 162, 136), PERSON)
 
@@ -401,31 +236,23 @@ def draw_car(canvas: Canvas, number: int, x: float, z: float, paint: int, brakin
     wide, tall = 1.95 * unit, 1.62 * unit
     body = np.array(_PAINTS[paint % len(_PAINTS)], dtype=np.float32)
     canvas.disc(cx, base, 0.54 * wide, 0.08 * tall, (46, 46, 50), ROAD)  # its shadow
+    tyre, window, plate = (26, 26, 30), (58, 70, 84), (214, 214, 206)
     for wheel in (-1, 1):
-        canvas.box(cx + wheel * 0.38 * wide - 0.09 * wide, base - 0.24 * tall,
-                   cx + wheel * 0.38 * wide + 0.09 * wide, base, (26, 26, 30), CAR)  # fmt: skip
-    canvas.trapezoid(
-        cx, base - tall, base - 0.55 * tall, 0.33 * wide, 0.45 * wide, body * 0.94, CAR
-    )
-    canvas.trapezoid(
-        cx, base - 0.93 * tall, base - 0.62 * tall, 0.29 * wide, 0.37 * wide, (58, 70, 84), CAR
-    )
+        middle, half = cx + wheel * 0.38 * wide, 0.09 * wide
+        canvas.box(middle - half, base - 0.24 * tall, middle + half, base, tyre, CAR)
+    top, bottom = base - tall, base - 0.55 * tall
+    canvas.trapezoid(cx, top, bottom, 0.33 * wide, 0.45 * wide, body * 0.94, CAR)
+    top, bottom = base - 0.93 * tall, base - 0.62 * tall
+    canvas.trapezoid(cx, top, bottom, 0.29 * wide, 0.37 * wide, window, CAR)
     canvas.disc(cx, base - 0.37 * tall, 0.5 * wide, 0.27 * tall, body, CAR, 6)
-    canvas.box(
-        cx - 0.48 * wide, base - 0.2 * tall, cx + 0.48 * wide, base - 0.12 * tall, body * 0.6, CAR
-    )  # bumper
-    canvas.box(
-        cx - 0.13 * wide,
-        base - 0.38 * tall,
-        cx + 0.13 * wide,
-        base - 0.26 * tall,
-        (214, 214, 206),
-        CAR,
-    )
+    top, bottom, half = base - 0.2 * tall, base - 0.12 * tall, 0.48 * wide
+    canvas.box(cx - half, top, cx + half, bottom, body * 0.6, CAR)  # the bumper
+    top, bottom, half = base - 0.38 * tall, base - 0.26 * tall, 0.13 * wide
+    canvas.box(cx - half, top, cx + half, bottom, plate, CAR)
     state = "red" if braking else "dark"
     for place, sign in (("left", -1), ("right", 1)):
-        canvas.lamp(("car", number, place, state), cx + sign * 0.335 * wide, base - 0.43 * tall,
-                    0.155 * wide, 0.165 * tall, 6)  # fmt: skip
+        lamp, middle = ("car", number, place, state), cx + sign * 0.335 * wide
+        canvas.lamp(lamp, middle, base - 0.43 * tall, 0.155 * wide, 0.165 * tall, 6)
 
 
 def draw_traffic_light(

@@ -31,6 +31,7 @@ from PIL import Image
 from cfexp.errors import InputError
 from cfexp.worlds import street_drawing as draw
 from cfexp.worlds.cache import cached_world, check_types, draw_all, dump_json, parameters_key
+from cfexp.worlds.street_canvas import Canvas, Lamp
 
 # Part of the cache key: raise it whenever the same parameters would give other files.
 _VERSION = 3
@@ -76,7 +77,7 @@ class StreetParameters:
 
     @property
     def key(self) -> str:
-        """A short hash of the parameters and of this file's version: the name of the cache folder."""
+        """A short hash of the parameters and this file's version: the name of the cache folder."""
         return parameters_key(_VERSION, self)
 
 
@@ -110,7 +111,7 @@ class Street(NamedTuple):
     plan: Plan
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     label_map: NDArray[np.uint8]  # (H, W) of BDD100k's train ids, 255 = unlabeled
-    lamps: list[draw.Lamp]
+    lamps: list[Lamp]
     lanes: tuple[int, int]  # how many there are to the left and to the right of the ego lane
 
 
@@ -190,7 +191,7 @@ def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Stree
     plan = _plan(rng)
     width = 64 * parameters.image_width / parameters.image_height
     horizon, vanishing = rng.uniform(28, 31), width / 2 + rng.uniform(-7, 7)
-    canvas = draw.Canvas(parameters.image_height, parameters.image_width, horizon, vanishing, rng)
+    canvas = Canvas(parameters.image_height, parameters.image_width, horizon, vanishing, rng)
     lanes = ((0, 1), (1, 0), (1, 1))[rng.integers(3)]
     walk, verge = rng.uniform(1.8, 2.6), rng.uniform(1.2, 3.0) if rng.random() < 0.6 else 0.0
     road = draw.Road(-(0.5 + lanes[0]) * draw.LANE, (0.5 + lanes[1]) * draw.LANE, walk, verge)
@@ -237,7 +238,7 @@ def _plan(rng: np.random.Generator) -> Plan:
     return Plan(light, ahead, bool(side_cars), braking and (has_car or bool(side_cars)), facade)
 
 
-def _draw_sidewalks(canvas: draw.Canvas, road: draw.Road, rng: np.random.Generator) -> None:
+def _draw_sidewalks(canvas: Canvas, road: draw.Road, rng: np.random.Generator) -> None:
     """Trees, street lamps, signs and people, the far ones first."""
     clothes = int(rng.integers(100))
     things: list[tuple[float, float, str]] = []
@@ -260,7 +261,7 @@ def _draw_sidewalks(canvas: draw.Canvas, road: draw.Road, rng: np.random.Generat
             draw.draw_person(canvas, x, z, clothes)
 
 
-def _draw_lights(canvas: draw.Canvas, state: str, rng: np.random.Generator) -> None:
+def _draw_lights(canvas: Canvas, state: str, rng: np.random.Generator) -> None:
     """One head, or two that show the same: over the road, or on posts at its sides."""
     middle = canvas.width / 2
     if rng.random() < 0.5:

@@ -81,10 +81,8 @@ def main() -> None:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ModuleNotFoundError as error:
-        print(
-            f"error: {error.name} is not installed: pip install wandb-workspaces -c constraints.txt",
-            file=sys.stderr,
-        )
+        remedy = "pip install wandb-workspaces -c constraints.txt"
+        print(f"error: {error.name} is not installed: {remedy}", file=sys.stderr)
         sys.exit(2)
     workspace = ws.Workspace(
         entity=arguments.entity,

@@ -40,9 +40,8 @@ def measure_merge(records: list[dict], folder: Path, count: int) -> None:
     before, begun = peak(), time.process_time()
     run.finish()
     took, grown = time.process_time() - begun, peak() - before
-    print(
-        f"merge of {count} records: {1000 * took / count:.2f} ms and {1024 * grown / count:.0f} KiB a record"
-    )
+    cost = f"{1000 * took / count:.2f} ms and {1024 * grown / count:.0f} KiB"
+    print(f"merge of {count} records: {cost} a record")
 
 
 def measure_store(
@@ -63,23 +62,20 @@ def measure_store(
     with stored.writer() as store:
         for record, photo in zip(records, photos, strict=True):
             store.add(record, dict(zip(PICTURES, photo, strict=True)))
-    print(
-        f"stored: {1000 * (time.process_time() - begun) / len(records):.0f} ms, {len(PICTURES)} files an explanation"
-    )
+    took = 1000 * (time.process_time() - begun) / len(records)
+    print(f"stored: {took:.0f} ms, {len(PICTURES)} files an explanation")
     for name in PICTURES:
         sizes = [stored.picture(name, record["key"]).stat().st_size for record in records]
         print(f"  {name:<16}{np.mean(sizes):8.0f} bytes")
     stored.finish()
-    print(
-        f"  {'row of the table':<16}{run.table.stat().st_size / len(run.keys()):8.0f} bytes (of {run.path.name})"
-    )
+    size = run.table.stat().st_size / len(run.keys())
+    print(f"  {'row of the table':<16}{size:8.0f} bytes (of {run.path.name})")
     for name in ("config.yaml", "data.json"):
         (folder / name).write_text((run.path / name).read_text())
     begun = time.process_time()
     score_run(stored)
-    print(
-        f"scored: {1000 * (time.process_time() - begun) / len(records):.0f} ms an explanation of {len(records)}"
-    )
+    took = 1000 * (time.process_time() - begun) / len(records)
+    print(f"scored: {took:.0f} ms an explanation of {len(records)}")
 
 
 def main() -> None:

@@ -57,7 +57,8 @@ class Chromium:
     def choose(self, name: str, value: str) -> None:
         """Set a field of the form, as typing or choosing does."""
         self.run(
-            "const field = document.getElementById('filters').elements[arguments[0]]; field.value = arguments[1];"
+            "const field = document.getElementById('filters').elements[arguments[0]];"
+            "field.value = arguments[1];"
             "field.dispatchEvent(new Event('input', { bubbles: true }));",
             *(name, value),
         )
@@ -104,7 +105,7 @@ class Chromium:
 
 @contextmanager
 def started(profile: Path) -> Iterator[Chromium]:
-    """A browser that keeps what it keeps in the new folder `profile`, until the end of the block."""
+    """A browser that keeps what it keeps in the new folder `profile`, until the block's end."""
     from selenium import webdriver  # late: only `make test-browser` has it
     from selenium.webdriver.chrome.service import Service
 

@@ -65,7 +65,7 @@ def page_of(run: RunFolder, title: str, scored: bool = True) -> Path:
 
 
 def large(folder: Path, count: int = 1000) -> Path:
-    """Questions, two an image; every third is not flipped, of every tenth the truth mask is known."""
+    """Questions, two an image; every third is not flipped, of every tenth a truth mask is known."""
     rows: list[tuple[dict[str, Any], Pixels, Pixels, Mask | None]] = []
     for key in range(count):
         after = "red" if key % 3 == 0 else "blue"

@@ -139,9 +139,8 @@ def test_every_page_fits_says_no_error_and_loads_nothing(
 ) -> None:
     browser.open(pages[name], width, height=2400 if width < 600 else 1600, dark=dark)
     browser.wait_for("document.querySelector('article') !== null")
-    browser.run(
-        "for (const each of document.querySelectorAll('header > details, article details')) each.open = true"
-    )
+    folded = "document.querySelectorAll('header > details, article details')"
+    browser.run(f"for (const each of {folded}) each.open = true")
     browser.run("scrollTo(0, document.body.scrollHeight)")
     browser.wait_for(
         "[...document.images].every(image => image.naturalWidth > 0 || image.loading === 'lazy')"

@@ -153,10 +153,9 @@ def test_the_parts_of_a_7z_archive_are_to_be_unpacked(root: Path) -> None:
     for number in (2, 1):
         (parts / f"{PNG_IMAGES}.7z.00{number}").write_bytes(b"7z")
     first = parts / f"{PNG_IMAGES}.7z.001"
-    assert line_of(root) == (
-        f"{first}: a part of a 7z archive, which cannot be read as it is; unpack the images into {root}: "
-        f"7z x {first.name}"
-    )
+    remedy = f"unpack the images into {root}: 7z x {first.name}"
+    problem = "a part of a 7z archive, which cannot be read as it is"
+    assert line_of(root) == f"{first}: {problem}; {remedy}"
 
 
 def test_a_missing_lossless_image_is_named(root: Path) -> None:

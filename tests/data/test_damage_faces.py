@@ -83,7 +83,7 @@ def celeba(cache: Path) -> Callable[..., CelebADataModule]:
 
 
 def row_added(path: Path) -> None:
-    """Attributes of 24.jpg, which is no image but in the mapping, as that has rows for all 30,000."""
+    """Attributes of 24.jpg, which is no image but in the mapping, as it has rows for all 30,000."""
     lines = path.read_text().splitlines()
     with path.with_name(MAPPING).open("a") as mapping:
         mapping.write("24 200000 200001.jpg\n")

@@ -312,9 +312,11 @@ def test_missing_images_are_found_before_training_and_counted(vqa_root: Path) ->
 def test_a_root_that_is_not_there_never_means_the_embedded_scenes() -> None:
     line = line_of(Path("/nowhere"))
     assert line == (
-        "VQAv1 not found in data.root=/nowhere: expected /nowhere/OpenEnded_mscoco_train2014_questions.json (and "
-        "/nowhere/mscoco_train2014_annotations.json, /nowhere/train2014). VQAv2's names, v2_..., are read, too. See "
-        "README, Data sets; or leave data.root unset for the embedded scenes."
+        "VQAv1 not found in data.root=/nowhere: expected "
+        "/nowhere/OpenEnded_mscoco_train2014_questions.json (and "
+        "/nowhere/mscoco_train2014_annotations.json, /nowhere/train2014). "
+        "VQAv2's names, v2_..., are read, too. "
+        "See README, Data sets; or leave data.root unset for the embedded scenes."
     )
     with pytest.raises(InputError, match=r"data\.root=/nowhere"):
         _ = VQADataModule("/nowhere").fingerprint

@@ -84,7 +84,8 @@ def test_files_of_both_versions_in_one_folder_are_refused(
     vqa_root: Path, make: Callable[..., VQADataModule], moved: tuple[str, ...]
 ) -> None:
     renamed(vqa_root, moved)
-    line = f"{vqa_root}: holds VQAv1's .* and VQAv2's v2_{moved[0]}; keep the files of one version there"
+    both = f"VQAv1's .* and VQAv2's v2_{moved[0]}"
+    line = f"{vqa_root}: holds {both}; keep the files of one version there"
     with pytest.raises(InputError, match=line):
         make(vqa_root).setup("test")
     with pytest.raises(InputError, match=line):

@@ -193,7 +193,8 @@ def test_killed_for_real(tmp_path: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    expected = f"no explanations in {tmp_path}: expected .*/explanations/records-0.jsonl or .*/explanations.parquet"
+    files = ".*/explanations/records-0.jsonl or .*/explanations.parquet"
+    expected = f"no explanations in {tmp_path}: expected {files}"
     with pytest.raises(InputError, match=expected):
         RunFolder(tmp_path).records()
     assert RunFolder(tmp_path).keys() == set()

@@ -58,7 +58,8 @@ def columns(found: Explanation) -> dict[str, Tensor]:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. "
+            "DefaultCPUAllocator: can't allocate memory: you ..."
         ),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 96 bytes."),
     ],

@@ -33,7 +33,7 @@ PALETTE = {
 
 
 def images(batch: int = 3, size: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two batches in [-1, 1] of (batch, 3, size, size + 8): sides that differ show a swapped axis."""
+    """Two batches in [-1, 1], (batch, 3, size, size + 8): sides that differ show a swapped axis."""
     generator = torch.Generator().manual_seed(seed)
     query, counterfactual = 2 * torch.rand(2, batch, 3, size, size + 8, generator=generator) - 1
     return query, counterfactual

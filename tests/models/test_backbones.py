@@ -96,7 +96,8 @@ def test_without_a_network_the_message_says_which_file_to_give(
         raise error
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    pattern = r"weights=IMAGENET1K_V1 of resnet18 cannot be downloaded \(.*\): fetch https://.*resnet18.*\.pth and give"
+    problem = r"weights=IMAGENET1K_V1 of resnet18 cannot be downloaded \(.*\)"
+    pattern = rf"{problem}: fetch https://.*resnet18.*\.pth and give"
     with pytest.raises(InputError, match=pattern) as caught:
         torchvision_network("resnet18", "IMAGENET1K_V1")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Paths on the command line, as another command printed them or as a user's own folders are called."""
+"""Paths on the command line, as another command printed them or a user's own folders are called."""
 
 import shlex
 from pathlib import Path

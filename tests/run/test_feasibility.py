@@ -76,7 +76,8 @@ def refused(config: DictConfig) -> str | None:
         (
             "paper/bdd_segmenter",
             ["data.root=/x", "data.batch_size=1"],
-            "data.batch_size=1: Segmenter normalises over a batch, and needs at least 2 images of this size in it",
+            "data.batch_size=1: Segmenter normalises over a batch, "
+            "and needs at least 2 images of this size in it",
         ),
         ("paper/bdd_segmenter", ["data.root=/x", "data.image_size=[90,100]"], None),
         (

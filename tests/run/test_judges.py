@@ -34,7 +34,7 @@ class Colours(nn.Module):
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A network whose features are the mean colours, without a config beside it, as a shipped one."""
+    """A network whose features are the mean colours, with no config beside it, as a shipped one."""
     path = tmp_path / "identity.ckpt"
     torch.save({"linear.weight": torch.eye(3)}, path)
     return path

@@ -91,8 +91,8 @@ def run(tmp_path: Path, oracle: Path) -> Path:
 
 def test_judges_from_files_to_the_table(main: Main, run: Path, oracle: Path) -> None:
     code, stdout, stderr = main(
-        f"run={run}", f"+checkpoints.oracle={oracle}", f"+checkpoints.identity={oracle}", "mnac_published=true",
-        "cout=true", "num_threads=1",
+        f"run={run}", f"+checkpoints.oracle={oracle}", f"+checkpoints.identity={oracle}",
+        "mnac_published=true", "cout=true", "num_threads=1",
     )  # fmt: skip
     assert code == 0, stderr
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]
@@ -139,7 +139,8 @@ def test_measures_are_changed_left_out_and_added_by_config(
     (own / "mine.yaml").write_text(f"# @package measure.mine\n_target_: {__name__}.mine\n{judge}")
     code, _, stderr = main(
         f"run={run}", "+checkpoints.mine=there", f"hydra.searchpath=[file://{tmp_path}/conf]",
-        "+measure=[redness,mine]", "measure.redness.scale=3", "+measure.pixels=null", "num_threads=1",
+        "+measure=[redness,mine]", "measure.redness.scale=3", "+measure.pixels=null",
+        "num_threads=1",
     )  # fmt: skip
     assert code == 0, stderr
     rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["all"]

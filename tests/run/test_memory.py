@@ -32,9 +32,7 @@ def pages(how: str, **environment: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_in_a_command_freed_memory_is_there_for_the_next_tensor_unless_the_environment_says_otherwise() -> (
-    None
-):
+def test_a_commands_next_tensor_finds_freed_memory_unless_the_environment_says_otherwise() -> None:
     # Of some processes the heap cannot grow where Linux has put it; the next one lies elsewhere.
     assert any(pages("kept") < 20 for _ in range(4))
     # A large page counts as one: a tensor of 64 MB is at least 32. A process that only imports is

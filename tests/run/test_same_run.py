@@ -116,17 +116,15 @@ def test_three_differences_are_enough(config: DictConfig, run: Path) -> None:
         "/x",
         [1],
     )
-    with pytest.raises(
-        InputError,
-        match=r"seed=1 instead of 0; data.root=/x instead of None; trainer.precision=.*; \.\.\.\. Remove",
-    ):
+    three = "seed=1 instead of 0; data.root=/x instead of None; trainer.precision=.*"
+    with pytest.raises(InputError, match=rf"{three}; \.\.\.\. Remove"):
         refuse_other_run(config, run)
 
 
 def test_a_data_set_that_was_moved_is_the_same(
     config: DictConfig, run: Path, tmp_path: Path
 ) -> None:
-    """Neither how its path is written counts, nor where it lies, if it is gone from where it was."""
+    """Neither how its path is written counts nor where it lies, if it is gone from where it was."""
     world = StreetParameters(train_scenes=3, val_scenes=2)
     root = cached_streets(world, tmp_path).rename(tmp_path / "streets")
     data: dict[str, Any] = {

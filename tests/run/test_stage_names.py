@@ -70,7 +70,7 @@ COUNTS = {
     "trainer.overfit_batches": "on what it is trained",
     "trainer.accumulate_grad_batches": "of how many batches a step is",
     "trainer.gradient_clip_*": "how far a step goes",
-    "trainer.val_check_interval": "a validation amid an epoch draws a random number, which what follows lacks",
+    "trainer.val_check_interval": "a validation amid an epoch takes a random number from the rest",
     "trainer.reload_dataloaders_every_n_epochs": "so does a loader that is made anew",
     "trainer.use_distributed_sampler": "which samples a process sees",
     "trainer.plugins": "may change anything",
@@ -182,9 +182,10 @@ def test_what_the_name_has_beside_single_settings(tmp_path: Path) -> None:
         ),
     ):
         assert config_hash(composed("face_autoencoder", same)) == base, same
+    averaging = "lightning.pytorch.callbacks.StochasticWeightAveraging"
     for other in (
         *("callbacks.seed=null", "data.world.faces=70", "requires.features.overrides=['seed=2']"),
-        "+callbacks.average={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}",
+        f"+callbacks.average={{_target_: {averaging}, swa_lrs: 0.1}}",
     ):
         assert config_hash(composed("face_autoencoder", other)) != base, other
     (tmp_path / "a.ckpt").write_bytes(b"a")

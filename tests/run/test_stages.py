@@ -23,7 +23,7 @@ def config(experiment: str, *overrides: str, cache: Path) -> DictConfig:
 
 
 def prepared(experiment: str, *overrides: str, cache: Path) -> DictConfig:
-    """As `config`, with its stages provided; Hydra stays set up for them, as in the entry points."""
+    """As `config`, with stages provided; Hydra stays set up for them, as in the entry points."""
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         composed = compose(
@@ -145,7 +145,9 @@ OF_STREETS = {**OF_ALL, "oia_root": "/oia"}
 
 @pytest.mark.parametrize(
     ("command", "experiment", "settings", "stages"),
-    [  # STEEX: decision, autoencoder, segmenter; of the embedded worlds what the autoencoder sees with, too
+    [
+        # STEEX: decision, autoencoder, segmenter; of the embedded worlds what the autoencoder sees
+        # with, too.
         ("explain", "steex_smile +layouts=predicted", OF_FACES, 4),
         ("explain", "steex_young +layouts=predicted", OF_FACES, 4),
         ("explain", "steex_driving +layouts=predicted", OF_STREETS, 4),

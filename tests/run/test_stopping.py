@@ -137,10 +137,8 @@ def test_ctrl_c_ends_a_training_after_its_batch(
         ends_at(module, patched, lambda: os.kill(os.getpid(), signal.SIGINT))
         code, said = run(name, folder)
     assert code == 130
-    assert (
-        said[-1]
-        == "stopped; the same command with ckpt_path=last goes on from epoch 1, after 2 of its batches"
-    )
+    place = "epoch 1, after 2 of its batches"
+    assert said[-1] == f"stopped; the same command with ckpt_path=last goes on from {place}"
     assert signal.getsignal(signal.SIGINT) is before
     code, said = run(name, folder)
     assert code == 0, said

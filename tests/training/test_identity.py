@@ -18,7 +18,7 @@ PERSONS = (70, 12, 12, 70, 31, -1, 12, 31)
 
 
 class EightFaces(EightImages):
-    """The eight images as faces of three persons, and of one whom nobody knows: a test of memory."""
+    """The eight images as faces of three persons, and one whom nobody knows: a test of memory."""
 
     persons = PERSONS
 

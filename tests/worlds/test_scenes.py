@@ -26,10 +26,11 @@ SMALL = SceneParameters(train_scenes=6, val_scenes=3)
 # Those lines of the official QuestionTypes/mscoco_question_types.txt that begin with how, what or
 # is there.
 OFFICIAL_TYPES = (
-    "how|how many|how many people are|how many people are in|is|is there|is there a|what|what animal is|what are|"
-    "what are the|what brand|what color|what color are the|what color is|what color is the|what does the|what is|"
-    "what is in the|what is on the|what is the|what is the color of the|what is the man|what is the name|"
-    "what is the person|what is the woman|what is this|what kind of|what number is|what room is|what sport is|"
+    "how|how many|how many people are|how many people are in|is|is there|is there a|what|"
+    "what animal is|what are|what are the|what brand|what color|what color are the|what color is|"
+    "what color is the|what does the|what is|what is in the|what is on the|what is the|"
+    "what is the color of the|what is the man|what is the name|what is the person|"
+    "what is the woman|what is this|what kind of|what number is|what room is|what sport is|"
     "what time|what type of"
 )
 

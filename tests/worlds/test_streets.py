@@ -13,7 +13,8 @@ from PIL import Image
 from cfexp.errors import InputError
 from cfexp.metrics.lamps import read_lamps
 from cfexp.worlds.cache import draw_all
-from cfexp.worlds.street_drawing import BUILDING, CAR, FACADES, TRAFFIC_LIGHT
+from cfexp.worlds.street_canvas import BUILDING, CAR, TRAFFIC_LIGHT
+from cfexp.worlds.street_drawing import FACADES
 from cfexp.worlds.streets import BIASED_FACADE, StreetParameters, cached_streets, draw_street
 
 Json = dict[str, Any]
@@ -119,8 +120,12 @@ def test_every_decision_can_be_turned_by_colours_alone_and_is_balanced(world: Pa
     stops = [scene for scene in scenes if not scene["go"]]
     assert np.mean([len(scene["causal_regions"]) == 1 for scene in stops]) > 0.85
     # Cars in other lanes brake, and it says nothing about the decision.
-    beside = [s["go"] for s in scenes if s["car_ahead"] == "none" and any(p["of"] == "car" and p["state"] == "red"
-              for p in s["lamps"])]  # fmt: skip
+    beside = [
+        scene["go"]
+        for scene in scenes
+        if scene["car_ahead"] == "none"
+        and any(lamp["of"] == "car" and lamp["state"] == "red" for lamp in scene["lamps"])
+    ]
     assert len(beside) > 15
     assert 0.25 < np.mean(beside) < 0.75
 

@@ -68,7 +68,7 @@ def check_content(
     looks: Looks | None = None,
     region_names: Sequence[str] = (),
 ) -> None:
-    """Add what is odd to the findings; looks: what label maps of `region_names` should look like."""
+    """Add what is odd to the findings; looks: how label maps of `region_names` should look."""
     _note(
         findings, [each.image for each in seen if each.content.one_colour], "is of one colour only"
     )
@@ -99,7 +99,8 @@ def check_content(
     mean = np.sum([bands for _, bands in maps], 0) / len(maps)
     present = [name for name, share in zip(region_names, mean.sum(1), strict=True) if share > 0]
     if len(present) <= 3:  # a binary mask, or where one may drive
-        line = f"all label maps together hold {' and '.join(present)} only; are they label maps of regions?"
+        held = " and ".join(present)
+        line = f"all label maps together hold {held} only; are they label maps of regions?"
         findings.note(f"{maps[0][0]}: {line}", len(maps))
     if looks is not None:
         _check_order(maps, mean, findings, looks, region_names)
@@ -129,10 +130,8 @@ def _check_order(
             odd.setdefault(unlike.replace("are they", "is it"), []).append((path, bands))
     for problem, those in odd.items():
         path, bands = those[0]
-        findings.note(
-            f"{path}: as this label map is read it shows {shares_of(bands, region_names)}; {problem}",
-            len(those),
-        )
+        shares = shares_of(bands, region_names)
+        findings.note(f"{path}: as this label map is read it shows {shares}; {problem}", len(those))
 
 
 def first_look(seen: Sequence[Seen], looks: Looks | None, region_names: Sequence[str]) -> list[str]:

@@ -48,7 +48,8 @@ def check_celeba(data: CelebADataModule, findings: Findings) -> list[Inspection]
         where = data.list_file(IDENTITIES)
         findings.missing(rows, identities, f"{where}: has no row for {{}}")
         parts = {name: _PARTS[value] for name, value in partition.items()}
-        shown = f"{where}: {{}} of the {{part}} part shows the person of {{}} of the {{other_part}} part: split leakage"
+        other = "the person of {} of the {other_part} part"
+        shown = f"{where}: {{}} of the {{part}} part shows {other}: split leakage"
         findings.in_two_parts(parts, identities, shown)
     if data.root is not None and images is not None:
         findings.total(folder, "images", len(images), CELEBA_IMAGES)

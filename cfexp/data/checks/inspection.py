@@ -156,7 +156,8 @@ def _find_copies(findings: Findings, seen: Iterable[Inspected]) -> None:
         if found.digest:
             other = first.setdefault(found.digest, found)
             if other.part != found.part:
-                line = f"{found.path}: is in two parts, {found.part} and {other.part}: the same bytes as {other.path}"
+                parts = f"{found.part} and {other.part}"
+                line = f"{found.path}: is in two parts, {parts}: the same bytes as {other.path}"
                 findings.error(line)
             elif other is not found:
                 findings.note(f"{found.path}: the same bytes as {other.path}")

@@ -70,5 +70,6 @@ def _compare(where: str, known: Mapping[Part, NDArray[np.float64]], findings: Fi
         error = math.sqrt(joint * (1 - joint) * (1 / len(train) + 1 / len(other)))
         difference = abs(float(train.mean() - other.mean()))
         if difference > max(DIFFERENCE, STANDARD_ERRORS * error):
-            shares = f"{100 * train.mean():.0f} % of the train part and in {100 * other.mean():.0f} % of the {part} part"
+            of_train, of_other = (f"{100 * each.mean():.0f} %" for each in (train, other))
+            shares = f"{of_train} of the train part and in {of_other} of the {part} part"
             findings.note(f"{where} yes in {shares}: is the split meant to be so?")

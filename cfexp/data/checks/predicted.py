@@ -71,9 +71,8 @@ def check_predicted(
             f"{where}; what they call {words}" + (f": {order}" if order is not None else "")
         )
     elif np.trace(pixels) < LEAST_AGREEMENT:
-        findings.note(
-            f"{where}, fewer than a segmenter reaches: are they of these images? Or {PREDICTED_REMEDY}"
-        )
+        doubt = f"are they of these images? Or {PREDICTED_REMEDY}"
+        findings.note(f"{where}, fewer than a segmenter reaches: {doubt}")
     return bool(moved)
 
 

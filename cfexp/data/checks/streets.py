@@ -57,9 +57,8 @@ def _check_actions(data: BDD100kDataModule, findings: Findings) -> set[str]:
     for split in SPLITS:
         path = find_actions(root, split)
         if path is None:
-            findings.note(
-                f"{root / f'{split}_25k_images_actions.json'}: no such file; no actions are known without it"
-            )
+            expected = root / f"{split}_25k_images_actions.json"
+            findings.note(f"{expected}: no such file; no actions are known without it")
             continue
         frames = findings.attempt(partial(read_frames, path)) or {}
         if twice := sorted(stem for stem in frames if stem in stems):

@@ -95,24 +95,22 @@ def _check_answers(
         add = findings.error if split == "train2014" else findings.note
         add(f"{data.folder}: all {share_of[3:]} have the answer {answer!r}")
     elif most > MOST_OF_ONE * len(questions):
-        findings.note(
-            f"{data.folder}: {answer!r} is the answer to {100 * most / len(questions):.0f} % {share_of}"
-        )
+        percent = f"{100 * most / len(questions):.0f} %"
+        findings.note(f"{data.folder}: {answer!r} is the answer to {percent} {share_of}")
     of_type: dict[str, set[str]] = {}
     for question in questions:
         of_type.setdefault(question.question_type, set()).add(question.multiple_choice_answer)
     single = sorted(name for name, answers in of_type.items() if len(answers) == 1)
     if single and len(counts) > 1:
-        line = f"{data.folder}: questions that begin with {single[0]!r} have one answer only in {split}"
-        findings.note(line, len(single))
+        alike = f"questions that begin with {single[0]!r}"
+        findings.note(f"{data.folder}: {alike} have one answer only in {split}", len(single))
     vocabulary = Findings().attempt(lambda: data.vocabulary)
     if vocabulary is not None:
         unknown = sum(count for answer, count in counts.items() if vocabulary.answer_id(answer) < 0)
         if unknown > MOST_UNKNOWN * len(questions):
+            percent = f"{100 * unknown / len(questions):.0f} %"
             known = f"is not among data.num_answers={len(vocabulary.answers)}"
-            findings.note(
-                f"{data.folder}: the answer to {100 * unknown / len(questions):.0f} % {share_of} {known}"
-            )
+            findings.note(f"{data.folder}: the answer to {percent} {share_of} {known}")
 
 
 def _inspect(files: ImageFiles, name: str, split: Split) -> Inspected:

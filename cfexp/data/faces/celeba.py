@@ -55,9 +55,8 @@ class AlignedImages(PngLayouts):
             return image
         if min(image.size) < self.crop:
             problem = f"is {image.width}x{image.height}, too small for data.crop={self.crop}"
-            raise InputError(
-                f"{record.image}: {problem}; aligned images have {ALIGNED} pixels: {OFFICIAL_REMEDY}"
-            )
+            remedy = f"aligned images have {ALIGNED} pixels: {OFFICIAL_REMEDY}"
+            raise InputError(f"{record.image}: {problem}; {remedy}")
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         return image.crop((left, top, left + self.crop, top + self.crop))
 

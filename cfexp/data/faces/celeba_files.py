@@ -28,7 +28,7 @@ class Attributes(NamedTuple):
     rows: dict[str, list[str]]  # by file name, "1" for yes and "-1" or "0" for no a column
 
     def select(self, path: Readable, names: Sequence[str]) -> dict[str, tuple[float, ...]]:
-        """1 or 0 of the columns `names` by file name; raises InputError if there is no such column."""
+        """1 or 0 of the columns `names` by file name; raises InputError if one is missing."""
         for name in names:
             if name not in self.names:
                 problem = (
@@ -53,8 +53,8 @@ def read_attributes(path: Readable) -> Attributes:
     lines, with_commas = _table(path)
     count = None if with_commas else " ".join(lines[0][1])
     if count is not None and not count.isdecimal():
-        problem = f"must be the number of images (or a header of columns between commas), got {shown(count)}"
-        raise _error(path, lines[0][0], problem)
+        expected = "the number of images (or a header of columns between commas)"
+        raise _error(path, lines[0][0], f"must be {expected}, got {shown(count)}")
     headers, rows_from = (lines[:1], 1) if with_commas else (lines[1:2], 2)
     number, names = headers[0] if headers else (2, [])
     if not names or names[0].removeprefix("-").isdecimal() or _FILE_NAME.fullmatch(names[0]):

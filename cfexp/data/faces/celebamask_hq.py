@@ -1,4 +1,4 @@
-"""CelebAMask-HQ (Lee et al., CVPR 2020) as batches: the real set as shipped, or the embedded faces."""
+"""CelebAMask-HQ (Lee et al., CVPR 2020) as batches: the real set as shipped, or embedded faces."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -96,7 +96,8 @@ class CelebAMaskHQDataModule(FaceDataModule):
     def size_problem(self, size: tuple[int, int]) -> str | None:
         """Copies of other sizes are as good as long as they show the same square."""
         if size[0] != size[1]:
-            return "CelebAMask-HQ's images are square, 1024x1024: their sides are stretched against each other"
+            problem = "their sides are stretched against each other"
+            return f"CelebAMask-HQ's images are square, 1024x1024: {problem}"
         return super().size_problem(size)
 
     def records(self, part: Part) -> list[LayoutRecord]:
@@ -139,8 +140,9 @@ class CelebAMaskHQDataModule(FaceDataModule):
         before = [number for number in self._numbers if number < self.first_test_id]
         count = len(before) - self.holdout_images
         if before and count < 1:
-            problem = f"leaves no image to train on: {len(before)} lie before data.first_test_id={self.first_test_id}"
-            raise InputError(f"data.holdout_images={self.holdout_images} {problem}; lower it")
+            problem = f"data.holdout_images={self.holdout_images} leaves no image to train on"
+            reason = f"{len(before)} lie before data.first_test_id={self.first_test_id}"
+            raise InputError(f"{problem}: {reason}; lower it")
         test = {number for number in self._numbers if number >= self.first_test_id}
         return {"train": set(before[:count]), "val": set(before[count:]), "test": test}
 

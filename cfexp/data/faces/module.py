@@ -58,9 +58,8 @@ class FaceDataModule(LayoutDataModule):
     ) -> None:
         super().__init__(image_size=image_size, **loading)
         if isinstance(attributes, str) or not attributes or len(set(attributes)) < len(attributes):
-            raise InputError(
-                f"data.attributes must be a list of different names, at least one, got {attributes!r}"
-            )
+            problem = f"must be a list of different names, at least one, got {attributes!r}"
+            raise InputError(f"data.attributes {problem}")
         self.root = None if root is None else Path(root).expanduser()
         self.world = _face_parameters(world)
         self.cache_dir = Path(cache_dir).expanduser()
@@ -174,8 +173,9 @@ class FaceDataModule(LayoutDataModule):
         missing = [str(path) for name in names if not (path := self.list_file(name)).exists()]
         if missing:
             others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
+            where = f"data.root={self.folder}"
             raise InputError(
-                f"{self.data_set} not found in data.root={self.folder}: expected {missing[0]}{others}. "
+                f"{self.data_set} not found in {where}: expected {missing[0]}{others}. "
                 "See README, Data sets; or leave data.root unset for the embedded faces."
             )
 

@@ -121,7 +121,8 @@ class PngLayouts:
         call it.
         """
         if picture.mode not in ("L", "P"):
-            problem = f"a label map must be 8-bit grey or with a palette (mode L or P), got mode {picture.mode}"
+            expected = "8-bit grey or with a palette (mode L or P)"
+            problem = f"a label map must be {expected}, got mode {picture.mode}"
             raise InputError(f"{name}: {problem}; {self.remedy}")
         if picture.mode == "P":  # whose values are the label ids, whatever their colours
             picture = Image.frombytes("L", picture.size, picture.tobytes())
@@ -257,10 +258,11 @@ def read_sample(
 
 
 def check_proportions(record: LayoutRecord, image: Image.Image, layout: Image.Image) -> None:
-    """Raise InputError unless a label map covers the same rectangle as its image, at whatever size."""
+    """Raise InputError unless a label map covers the same rectangle as its image, at any size."""
     if layout.width * image.height != layout.height * image.width:
-        problem = f"is {layout.width}x{layout.height}, its image {image.width}x{image.height}: other proportions"
-        raise InputError(f"{record.label_map}: the label map {problem}; {OFFICIAL_REMEDY}")
+        sizes = f"{layout.width}x{layout.height}, its image {image.width}x{image.height}"
+        problem = f"the label map is {sizes}: other proportions"
+        raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
 
 
 def collate(items: list[ImageBatch]) -> ImageBatch:

@@ -88,9 +88,8 @@ class LayoutDataModule(QueryDataModule):
                 f"data.horizontal_flip must be a share in [0, 1], got {horizontal_flip!r}"
             )
         if predict_part not in get_args(Part):
-            raise InputError(
-                f"data.predict_part must be one of {', '.join(get_args(Part))}, got {predict_part!r}"
-            )
+            parts = ", ".join(get_args(Part))
+            raise InputError(f"data.predict_part must be one of {parts}, got {predict_part!r}")
         check_on_bad_sample(on_bad_sample)
         self.image_size = (height, width)
         self.batch_size, self.eval_batch_size, self.num_workers = (
@@ -126,7 +125,7 @@ class LayoutDataModule(QueryDataModule):
             self._look_at_first(self.dataset(parts[0]).records[:FIRST])
 
     def size_problem(self, size: tuple[int, int]) -> str | None:
-        """What is odd about an image of (W, H) pixels, of which the whole is shown; None = nothing."""
+        """What is odd about an image of (W, H) pixels, of which all is shown; None = nothing."""
         return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
 
     def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
@@ -138,7 +137,7 @@ class LayoutDataModule(QueryDataModule):
         return None
 
     def _look_at_first(self, records: Sequence[LayoutRecord]) -> None:
-        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        """Say what is odd about the first images: what is wrong in a whole data set shows there."""
         sizes, seen = {}, []
         for record in records:
             with contextlib.suppress(InputError):  # which is met when it is read
@@ -161,7 +160,7 @@ class LayoutDataModule(QueryDataModule):
         log_skipped(self._datasets, self._said)
 
     def dataset(self, part: Part) -> LayoutDataset:
-        """The data set of one part, made on first use; empty for a validation part without images."""
+        """The data set of a part, made on first use; empty for a validation part without images."""
         if part not in self._datasets:
             records = self.records(part)
             if part == "test" and self.max_test_images is not None:

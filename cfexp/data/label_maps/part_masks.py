@@ -72,9 +72,8 @@ def compose(parts: Sequence[MaskFile]) -> NDArray[np.uint8]:
         between = (mask != 0) & (mask != 255)
         if between.any():
             wrong = int(mask[between][0])
-            raise InputError(
-                f"{part.path}: a part's mask must be 0 or 255 everywhere, got {wrong}; {OFFICIAL_REMEDY}"
-            )
+            problem = f"a part's mask must be 0 or 255 everywhere, got {wrong}"
+            raise InputError(f"{part.path}: {problem}; {OFFICIAL_REMEDY}")
         if label_map is None:
             label_map = np.zeros(mask.shape, dtype=np.uint8)
         if mask.shape != label_map.shape:

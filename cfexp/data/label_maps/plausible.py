@@ -71,7 +71,10 @@ _FACES = (
         (0.1, 1, 12),
     ),
 )
-_BISENET = "skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck neck_l cloth hair hat"
+_BISENET = (
+    "skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck neck_l "
+    "cloth hair hat"
+)
 _LAPA = "skin l_brow r_brow l_eye r_eye nose u_lip mouth l_lip hair"
 _UNLABELED = 19  # of streets
 
@@ -89,7 +92,7 @@ def _of_ids(regions: Mapping[int, int]) -> tuple[int, ...]:
 
 
 class Looks(NamedTuple):
-    """What label maps of a kind of picture look like, and by which other numbers people write them."""
+    """How label maps of a kind of picture look, and by which other numbers people write them."""
 
     pictures: str  # what these are
     typical: NDArray[np.float64]  # (R, BANDS), the share of each region in the pixels of a band

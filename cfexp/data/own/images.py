@@ -1,4 +1,4 @@
-"""A user's own images as queries: files of any size and mode, with layouts of their own or without."""
+"""A user's own images as queries: files of any size and mode, with their own layouts or without."""
 
 import hashlib
 from collections import Counter
@@ -168,9 +168,8 @@ class OwnImages(LayoutDataModule):
         fingerprint: str | None = None,
     ) -> None:
         if not isinstance(data_set, LayoutDataModule):
-            raise InputError(
-                f"image= is for experiments that search in layouts, not for {type(data_set).__name__}"
-            )
+            name = type(data_set).__name__
+            raise InputError(f"image= is for experiments that search in layouts, not for {name}")
         super().__init__(
             data_set.image_size,
             eval_batch_size=data_set.eval_batch_size,
@@ -276,9 +275,8 @@ def _label_maps(given: Sequence[str], images: Sequence[Path]) -> list[Path]:
     if len(paths) == 1 and paths[0].is_dir():
         paths = [paths[0] / f"{image.stem}.png" for image in images]
     elif len(paths) != len(images):
-        raise InputError(
-            f"label_map= must be one for each image: {len(paths)} for {len(images)}; or give a folder"
-        )
+        counts = f"{len(paths)} for {len(images)}"
+        raise InputError(f"label_map= must be one for each image: {counts}; or give a folder")
     for path in paths:
         if not path.is_file():
             raise InputError(f"label_map={path}: no such file")

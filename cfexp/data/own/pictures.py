@@ -35,7 +35,7 @@ class GivenPictures:
         self.square, self._reader = square, OwnImageReader(region_names, image_size)
 
     def image(self, image: Picture, name: str) -> Tensor:
-        """(3, H, W) in [-1, 1], of the networks' size; raises InputError, which begins with `name`."""
+        """(3, H, W) in [-1, 1], of the networks' size; raises InputError, beginning with `name`."""
         if isinstance(image, Tensor):
             usable = (
                 image.ndim == 3
@@ -87,9 +87,8 @@ class GivenPictures:
             )
             usable = counts and layout.ndim == 2 and layout.numel() > 0
             if not usable or not 0 <= int(layout.min()) <= int(layout.max()) <= 255:
-                raise InputError(
-                    f"{name}: a tensor must be whole numbers (H, W) of 0..255, got {described(layout)}"
-                )
+                problem = f"must be whole numbers (H, W) of 0..255, got {described(layout)}"
+                raise InputError(f"{name}: a tensor {problem}")
             picture = Image.fromarray(layout.to(torch.uint8).cpu().numpy())
         else:
             picture, name = self._opened(layout, name)

@@ -115,19 +115,19 @@ class OwnQuestions(QueryDataModule):
         """
         lines = []
         for question in dict.fromkeys(each.question for each in self.asked):
+            given = f"question={question!r}"
             known, unknown = self.vocabulary.split(question)
             listed = ", ".join(dict.fromkeys(unknown))
             if not known:
-                lacks = f"none of its words is in the VQA model's vocabulary ({listed or 'it has none'})"
-                raise InputError(f"question={question!r}: {lacks}; {self._examples}")
+                words = listed or "it has none"
+                lacks = f"none of its words is in the VQA model's vocabulary ({words})"
+                raise InputError(f"{given}: {lacks}; {self._examples}")
             if unknown:
-                lines.append(
-                    f"question={question!r}: not in the VQA model's vocabulary, and read as unknown: {listed}"
-                )
+                lacks = "not in the VQA model's vocabulary, and read as unknown"
+                lines.append(f"{given}: {lacks}: {listed}")
             if len(known) + len(unknown) > (most := self.data_set.max_question_length):
-                lines.append(
-                    f"question={question!r}: only its first {most} words are read (data.max_question_length)"
-                )
+                read = f"only its first {most} words are read (data.max_question_length)"
+                lines.append(f"{given}: {read}")
         return lines
 
     @property
@@ -249,9 +249,8 @@ def _read_table(path: Path) -> Iterator[Asked]:
             lines = csv.DictReader(file)
             if missing := [name for name in _COLUMNS if name not in (lines.fieldnames or ())]:
                 there = ", ".join(lines.fieldnames or ()) or "none"
-                raise InputError(
-                    f"questions={path}: there is no column {missing[0]!r} in its first line, but {there}"
-                )
+                lacks = f"there is no column {missing[0]!r} in its first line, but {there}"
+                raise InputError(f"questions={path}: {lacks}")
             rows = [(lines.line_num, row) for row in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"questions={path} is no readable CSV file in UTF-8 ({error})") from None

@@ -151,9 +151,8 @@ def find_version(root: Path) -> Version:
     found = {version: _files_there(root, prefix) for version, prefix in _PREFIXES.items()}
     if all(found.values()):
         first, second = (files[0].name for files in found.values())
-        raise InputError(
-            f"{root}: holds VQAv1's {first} and VQAv2's {second}; keep the files of one version there"
-        )
+        problem = f"holds VQAv1's {first} and VQAv2's {second}"
+        raise InputError(f"{root}: {problem}; keep the files of one version there")
     if found["VQAv2"]:
         return "VQAv2"
     renamed = {_says_2(file): file for file in found["VQAv1"]}
@@ -217,7 +216,7 @@ def _split_files(root: Path, split: Split) -> tuple[Readable, Readable, Path]:
 
 
 def _files_there(root: Path, prefix: str) -> list[Path | PackedFile]:
-    """The questions and annotations of both splits whose names begin so, as far as there are any."""
+    """The questions and annotations of both splits whose names begin so, if there are any."""
     return [file for split in SPLITS for file in _named(root, split, prefix) if file.exists()]
 
 

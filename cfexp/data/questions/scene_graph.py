@@ -53,7 +53,8 @@ def read_scene_graph(
         if not isinstance(indices, list) or not all(
             type(i) is int and 0 <= i < len(objects) for i in indices
         ):
-            problem = f"must list some of the {len(objects)} objects of image_id {image_id}, got {shown(indices)}"
+            expected = f"some of the {len(objects)} objects of image_id {image_id}"
+            problem = f"must list {expected}, got {shown(indices)}"
             raise InputError(f"{path}: questions['{question_id}'] {problem}; {OFFICIAL_REMEDY}")
         found[question_id] = tuple(objects[i] for i in indices)
     return found, palette

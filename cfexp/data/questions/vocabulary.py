@@ -159,7 +159,8 @@ class Vocabulary:
             )
         vocabulary = cls(words, answers)
         if document.get("digest") != vocabulary.digest:
-            problem = f"digest is {shown(document.get('digest'))}, the words and answers give {vocabulary.digest!r}"
+            stored = shown(document.get("digest"))
+            problem = f"digest is {stored}, the words and answers give {vocabulary.digest!r}"
             raise InputError(f"{path}: {problem}, so the file was changed; {_REMEDY}")
         return vocabulary
 

@@ -36,7 +36,7 @@ class Archive:
         return self._members()[1].keys()
 
     def read(self, name: str) -> bytes:
-        """A file's content; raises InputError where there is none of this name, or it is damaged."""
+        """A file's content; raises InputError where none has this name, or it is damaged."""
         archive, members = self._members()
         if name not in members:
             raise InputError(f"{self.path}: holds no {name}; {OFFICIAL_REMEDY}")

@@ -65,9 +65,8 @@ class SkippingLoader(DataLoader[BatchT_co]):
             else:
                 empty += 1
         if empty and not shown and self.dataset.all_bad:  # type: ignore[attr-defined]
-            raise InputError(
-                f"no sample of {empty} batches can be read (data.on_bad_sample=skip); python -m cfexp.doctor says why"
-            )
+            problem = f"no sample of {empty} batches can be read (data.on_bad_sample=skip)"
+            raise InputError(f"{problem}; python -m cfexp.doctor says why")
 
 
 class _Readable(Protocol[BatchT]):
@@ -134,7 +133,7 @@ class _Skipping(Protocol):
 
 
 def log_skipped(datasets: Mapping[Any, _Skipping], said: dict[Any, int]) -> None:
-    """Say how many images of each part were left out, if any were and it is not what was said last."""
+    """Say how many images of each part were left out, if any were and that was not said last."""
     for part, dataset in datasets.items():
         if dataset.bad_samples and dataset.bad_samples != said.get(part):
             said[part] = dataset.bad_samples

@@ -111,9 +111,8 @@ class BDD100kDataModule(LayoutDataModule):
             )
         if root is None and oia_root is not None:
             if source != "classification":
-                raise InputError(
-                    "data.oia_root is given and data.root is not: the embedded streets have actions already"
-                )
+                problem = "data.oia_root is given and data.root is not"
+                raise InputError(f"{problem}: the embedded streets have actions already")
             root = oia_root  # BDD-OIA alone is enough
         self.root = None if root is None else Path(root).expanduser()
         self.oia_root = None if oia_root is None else Path(oia_root).expanduser()
@@ -312,9 +311,8 @@ class BDD100kDataModule(LayoutDataModule):
         missing = [frame.file_name for stem, frame in frames.items() if stem not in present]
         if missing and self.on_bad_sample == "raise":
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise InputError(
-                f"{folder / missing[0]}: the image of an action is no file there{more}; {OFFICIAL_REMEDY}"
-            )
+            problem = f"the image of an action is no file there{more}"
+            raise InputError(f"{folder / missing[0]}: {problem}; {OFFICIAL_REMEDY}")
         stems = sorted(frames)
         masks = self._masks(split, stems, None)
         paths = {stem: present.get(stem, folder / frames[stem].file_name) for stem in stems}

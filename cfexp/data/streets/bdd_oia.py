@@ -46,9 +46,8 @@ def read_frames(path: Path) -> dict[str, Frame]:
     """
     document = read_any_json(path)
     if not isinstance(document, dict) or not document:
-        raise InputError(
-            f"{path}: the top level must be an object with frames, got {shown(document)}; {OFFICIAL_REMEDY}"
-        )
+        problem = f"the top level must be an object with frames, got {shown(document)}"
+        raise InputError(f"{path}: {problem}; {OFFICIAL_REMEDY}")
     if "images" not in document and "annotations" not in document:
         return _read_regrouped(path, document)
     images, annotations = (

@@ -208,9 +208,8 @@ def _check_model(batches: Sequence[_Batch], attack: Attack) -> None:
     same = np.concatenate([batch.is_kept(attack.explained, batch.query) for batch in batches])
     if (~same).mean() > MAX_DISAGREEMENT:
         problem = f"decides {(~same).sum()} of {len(same)} queries otherwise than the run says"
-        raise InputError(
-            f"checkpoints.explained {problem}: give the checkpoint of the model that the run explained"
-        )
+        remedy = "give the checkpoint of the model that the run explained"
+        raise InputError(f"checkpoints.explained {problem}: {remedy}")
 
 
 def _attack_until(

@@ -82,7 +82,7 @@ class Chunk:
     reconstruction: Tensor  # (B, 3, H, W)
     counterfactual: Tensor  # (B, 3, H, W)
     mask: Tensor  # (B, 1, H, W) bool, nowhere true where there is none
-    made: Tensor  # what is compared with the query: the counterfactual, or of a floor the reconstruction
+    made: Tensor  # compared with the query: the counterfactual, or of a floor the reconstruction
     _found: dict[tuple[object, int], Any] = field(default_factory=dict)
 
     @property
@@ -167,7 +167,8 @@ class Measure(NamedTuple):
     # What is computed: (B,) of B queries, NaN where it means nothing; (B, 2) of a ratio; or of
     # sets, or of a group. None = it cannot be, see `missing`.
     of: Callable[[Chunk], Tensor | Values] | Sets | Pooled | None
-    unit: str = ""  # "%" (in 0..100), "of 255" (grey levels), "of [0, 1]" (images scaled so), or "" for a plain number
+    # "%" (in 0..100), "of 255" (grey levels), "of [0, 1]" (images scaled so), "" of a plain number.
+    unit: str = ""
     counted: str = QUERIES  # what n counts, and what there is none of where a group has no value
     # Of a rate each value is 0 or 100. Of a ratio, each pair is of the numbers whose means are
     # divided.
@@ -226,5 +227,5 @@ def of_rows(chunk: Chunk, values: Values) -> Values:
 
 
 def rate(happened: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> Values:
-    """The values of a rate: 100 where it happened, 0 where not, NaN where it was not to be asked."""
+    """The values of a rate: 100 where it happened, 0 where not, NaN where it is not to be asked."""
     return np.where(True if among is None else among, 100.0 * happened, np.nan)

@@ -41,9 +41,8 @@ class Known(NamedTuple):
         needs = rest.pop("needs", ())
         mention, place, is_partial = (rest.pop(key, default) for key, default in _DEFAULTS.items())
         if "_target_" not in rest:
-            raise InputError(
-                f"measure.{name} is no measure, for it has no _target_; there are {', '.join(known_files())}"
-            )
+            problem = f"is no measure, for it has no _target_; there are {', '.join(known_files())}"
+            raise InputError(f"measure.{name} {problem}")
         needs = (needs,) if isinstance(needs, str) else tuple(needs)
         return cls(name, needs, mention, place, rest.pop("_target_"), is_partial, rest)
 

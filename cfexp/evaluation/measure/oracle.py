@@ -22,7 +22,8 @@ class Oracle(NamedTuple):
 
     see: See  # images -> logits (B, K) and, behind them, features (B, D)
     names: Sequence[str]  # of the K attributes
-    of_pairs: See  # images (2, 3, H, W) -> logits (2, K) in training mode, with the batch statistics of one pair
+    # Images (2, 3, H, W) -> logits (2, K) in training mode, with the batch statistics of one pair.
+    of_pairs: See
 
 
 def mnac(oracle: Oracle) -> Measure:
@@ -64,7 +65,7 @@ def oracle_frechet(oracle: Oracle) -> Measure:
 
 
 def cd(oracle: Oracle) -> Family:
-    """Whether attributes change together as they go together in the data (Jeanneret et al. 2022)."""
+    """Whether attributes change together as they go together in data (Jeanneret et al. 2022)."""
     names = list(oracle.names)
 
     def of_run(facts: Facts) -> Iterator[Measure]:

@@ -26,7 +26,8 @@ def print_attack(scores: Scores, console: Console | None = None) -> None:
     epsilon = rows.pop("epsilon", {}).get(PGD)
     if epsilon is None:
         return
-    title = f"{group}: explanation or attack? % of the successes, beside PGD of {epsilon.value:g} of 255 a pixel"
+    beside = f"beside PGD of {epsilon.value:g} of 255 a pixel"
+    title = f"{group}: explanation or attack? % of the successes, {beside}"
     table = table_of(title, "", *HEADINGS)
     for what, found in rows.items():
         table.add_row(

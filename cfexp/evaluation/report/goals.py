@@ -116,7 +116,8 @@ def _check(goal: Mapping[str, Any]) -> None:
         or not several
         or any(value is not True for value in switches)
     ):
-        expected = "name, group, metric, and run with at_least or at_most, or runs with rises: true or falls: true"
+        which = "run with at_least or at_most, or runs with rises: true or falls: true"
+        expected = f"name, group, metric, and {which}"
         raise InputError(f"a goal has the keys {expected}; got {dict(goal)}")
 
 

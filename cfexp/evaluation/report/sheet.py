@@ -17,7 +17,8 @@ from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.report.table import Scores, counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 
-AMPLIFIED = 3  # a change of a third of the range, as a new colour makes it, is then just as bright as can be
+# A change of a third of the range, as a new colour makes it, is then just as bright as can be.
+AMPLIFIED = 3
 TILE, GAP, PAD, MARGIN = (
     160,
     6,
@@ -89,9 +90,8 @@ def counterfactual_sheet(
     palette, declaration = run.palette or {}, run.declaration
     names = pictures_of(declaration)
     cards = [_card(run, declaration, record, palette) for record in shown]
-    lines = [
-        f"The first {len(shown)} of {total} {kind} by number, of different images first: not selected."
-    ]
+    order = "by number, of different images first: not selected"
+    lines = [f"The first {len(shown)} of {total} {kind} {order}."]
     if scores is not None:
         lines[:0] = [_headline(scores), *filter(None, [counted_apart(scores)])]
     columns = columns or (2 if names == PICTURES else 3)
@@ -254,7 +254,7 @@ def answers_of(record: Record) -> tuple[str, str]:
 
 
 def region_moves(declaration: Declaration, record: Record) -> list[float]:
-    """How far each region was moved, where the explainer says so; 0 also where that is no number."""
+    """How far each region moved, where the explainer says so; 0 also where that is no number."""
     column = declaration.region_column
     moves = None if column is None else record.get(column.name)
     return [moved if 0 < moved < math.inf else 0.0 for moved in moves or []]
@@ -292,7 +292,7 @@ def _answer(
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """An image (3, H, W) in [-1, 1], `TILE` wide: a small one in crisp pixels, a large one reduced."""
+    """An image (3, H, W) in [-1, 1], `TILE` wide: if small in crisp pixels, if large reduced."""
     picture = Image.fromarray(to_pixels(image))
     size = TILE, max(1, round(TILE * picture.height / picture.width))
     if picture.width >= TILE:

@@ -80,7 +80,7 @@ def forget_unfinished(sweep: Path) -> None:
 
 
 def read_members(sweep: Path) -> list[Member]:
-    """All members in a sweep's folder, by their parameters; raises InputError for a damaged file."""
+    """All members in a sweep's folder, by parameters; raises InputError for a damaged file."""
     members = []
     for path in sweep.glob(f"*/{NOTE}"):
         note = _json(path)
@@ -175,7 +175,7 @@ def short_name(parameter: str) -> str:
 
 
 def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
-    """The metrics that the members' own tables show first, or of a stage its test figures; and how."""
+    """The metrics that members' own tables show first, or of a stage its test figures; and how."""
     columns = {
         name: shown for member in members for name, shown in member.columns.items() if shown.sweep
     }

@@ -29,7 +29,8 @@ class Row(NamedTuple):
     metric: str
     value: float
     n: int  # what it is of: see `counted` of the metric
-    low: float  # 95 % interval: Wilson's for rates, the bootstrap's over images for means; NaN = there is none
+    # 95 % interval: Wilson's for rates, the bootstrap's over images for means; NaN = there is none.
+    low: float
     high: float
     unit: str
 
@@ -98,9 +99,8 @@ class Scores(NamedTuple):
             groups, metrics = (
                 ", ".join(dict.fromkeys(key[part] for key in entries)) for part in (0, 1)
             )
-            raise InputError(
-                f"no {metric!r} of {group!r} in {self.run}: the groups are {groups}; the metrics {metrics}"
-            )
+            there = f"the groups are {groups}; the metrics {metrics}"
+            raise InputError(f"no {metric!r} of {group!r} in {self.run}: {there}")
         return entries[group, metric]
 
     def save(self, folder: Path) -> None:

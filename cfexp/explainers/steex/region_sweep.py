@@ -19,14 +19,14 @@ Margin = Callable[[Tensor, int], Tensor]
 
 
 class RegionSweep(NamedTuple):
-    """What B queries' searches in U units (the R regions, then the named groups) found; of absent
-    units nothing.
+    """What B queries' searches in U units (the R regions, then the named groups) found; of units
+    that the query lacks, the absent ones, nothing.
     """
 
-    success: Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = the query has no such region
+    success: Tensor  # (B, U) int64: 1 = the stored image is decided otherwise, 0 = not; -1 = absent
     distance: Tensor  # (B, U), the l2 norm of the codes' change; 0 = absent
     flip_step: Tensor  # (B, U) int64, as in `StyleSearch`; -1 = absent, too
-    smallest_set: Tensor  # (B, R) bool, see `sweep_regions`; nowhere true where even all regions together fail
+    smallest_set: Tensor  # (B, R) bool, see `sweep_regions`; nowhere true if even all together fail
 
 
 def unit_masks(region_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:

@@ -23,7 +23,8 @@ class StyleSearch(NamedTuple):
     logits: Tensor  # (B, K) of the decision model on that image
     decision_curve: Tensor  # (B, num_steps), the decision loss
     proximity_curve: Tensor  # (B, num_steps), the squared distance of the codes, without its weight
-    flip_step: Tensor  # (B,) int64: steps until the decision first was the counter class, 0..num_steps; -1 = never
+    # (B,) int64: steps until the decision first was the counter class, 0..num_steps; -1 = never.
+    flip_step: Tensor
 
 
 def counter_class_of(logits: Tensor, head: int | None = None) -> Tensor:
@@ -224,9 +225,8 @@ def _movable(region_mask: Tensor | None, batch: int, regions: int, device: torch
     if region_mask is None:
         return torch.ones(1, regions, 1, dtype=torch.bool, device=device)
     if region_mask.dtype != torch.bool or region_mask.shape not in ((regions,), (batch, regions)):
-        raise InputError(
-            f"region_mask must be bool of shape ({regions},), got {region_mask.dtype} {tuple(region_mask.shape)}"
-        )
+        found = f"{region_mask.dtype} {tuple(region_mask.shape)}"
+        raise InputError(f"region_mask must be bool of shape ({regions},), got {found}")
     if not region_mask.any():
         raise InputError("region_mask must allow at least one region to change")
     return region_mask.reshape(-1, regions, 1).to(device)

@@ -16,7 +16,7 @@ DIMENSION = 2048
 
 
 class SimSiamEncoder(nn.Module):
-    """SimSiam's ResNet50 with its projector of three layers; the predictor behind it is not used."""
+    """SimSiam's ResNet50 with its projector of three layers; the predictor behind it is unused."""
 
     mean: Tensor
     std: Tensor

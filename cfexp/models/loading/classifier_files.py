@@ -45,9 +45,8 @@ def torchvision_classifier(arch: str, num_outputs: int) -> nn.Module:
     another arch.
     """
     if arch not in torchvision.models.list_models(torchvision.models):
-        raise InputError(
-            f"decision.arch={arch} is none of torchvision's classifiers, such as resnet50, densenet121"
-        )
+        known = "torchvision's classifiers, such as resnet50, densenet121"
+        raise InputError(f"decision.arch={arch} is none of {known}")
     unused = (
         {"init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     )  # they take minutes to draw
@@ -85,9 +84,8 @@ def exported_classifier(path: str) -> nn.Module:
     with _tensors_only():
         program = _opened(path, "a file of torch.export.save", lambda: torch.export.load(path))
     if _is_in_training(program):
-        raise InputError(
-            f"decision.path={path} was exported in training mode: export it again after network.eval()"
-        )
+        remedy = "export it again after network.eval()"
+        raise InputError(f"decision.path={path} was exported in training mode: {remedy}")
     return freeze(_Foreign(program.module()))
 
 
@@ -159,8 +157,8 @@ def _why_no_torchscript(path: str) -> str | None:
         )
     if b"mkldnn" in code.lower():
         return (
-            "was saved after torch.jit.optimize_for_inference, which torch cannot open again and which leaves no "
-            "gradient: save the script as it was before that"
+            "was saved after torch.jit.optimize_for_inference, which torch cannot open again and "
+            "which leaves no gradient: save the script as it was before that"
         )
     return None
 
@@ -181,11 +179,12 @@ def _why_no_onnx(path: str, error: Exception) -> str | None:
         n.op_type == "Identity" and n.input[0] in stored for n in model.graph.node
     ):
         return (
-            "holds tensors that are equal, which exporters store once and onnx2torch does not find again: it seems "
-            "untrained; export the trained network"
+            "holds tensors that are equal, which exporters store once and onnx2torch does not find "
+            "again: it seems untrained; export the trained network"
         )
     operator = re.search(r"operation_type='(\w+)'", str(error))
-    knows = f"onnx2torch cannot convert {operator[1] if operator else f'({type(error).__name__}, {error})'}"
+    failed = operator[1] if operator else f"({type(error).__name__}, {error})"
+    knows = f"onnx2torch cannot convert {failed}"
     if opset > ONNX_OPSET:
         again = f"torch.onnx.export(..., opset_version={ONNX_OPSET}, dynamo=False)"
         return f"is of ONNX opset {opset}, of which {knows}: export it again by {again}"

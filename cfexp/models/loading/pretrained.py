@@ -54,8 +54,8 @@ _PLAIN_VALUES = (
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
 )
 HOW_TO_GIVE_A_PREFIX = (
-    "decision.prefix={0}, the doctor's prefix={0}, the converter's --prefix {0}, or of checkpoints.NAME "
-    "+prefixes.NAME={0}"
+    "decision.prefix={0}, the doctor's prefix={0}, the converter's --prefix {0}, "
+    "or of checkpoints.NAME +prefixes.NAME={0}"
 )
 
 
@@ -150,10 +150,10 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             return _behind(prefix.removeprefix(f"{name}."), sets[name])
     if default is None:
         first = next(iter(sets))
-        raise InputError(
-            f"{path} holds weights under several names ({', '.join(sets)}): say which by the prefix, such as {first}. "
-            f"({HOW_TO_GIVE_A_PREFIX.format(f'{first}.')})"
-        )
+        how = HOW_TO_GIVE_A_PREFIX.format(f"{first}.")
+        remedy = f"say which by the prefix, such as {first}. ({how})"
+        names = ", ".join(sets)
+        raise InputError(f"{path} holds weights under several names ({names}): {remedy}")
     return {}  # of this prefix: what it is read for says what is missing
 
 
@@ -172,12 +172,14 @@ def _content(path: Path) -> object:
             refused := _REFUSED_GLOBAL.search(str(error))
         ):
             raise InputError(
-                f"{path} holds Python objects ({refused[1]}) and could run code when opened, so it was not: expected a "
-                "file of tensors; where it was made, torch.save(network.state_dict(), PATH) writes one"
+                f"{path} holds Python objects ({refused[1]}) and could run code when opened, so it "
+                "was not: expected a file of tensors; where it was made, "
+                "torch.save(network.state_dict(), PATH) writes one"
             ) from None
         reason = "a TorchScript file" if "TorchScript" in str(error) else type(error).__name__
+        expected = ".ckpt, .pth, .pt or .safetensors"
         raise InputError(
-            f"{path} is no readable checkpoint ({reason}): expected .ckpt, .pth, .pt or .safetensors"
+            f"{path} is no readable checkpoint ({reason}): expected {expected}"
         ) from None
 
 
@@ -279,7 +281,8 @@ def check_fit(
         remedy = ""
         if prefixes := _prefixes_of(problems["missing"], problems["left over"]):
             how = HOW_TO_GIVE_A_PREFIX.format(prefixes[0])
-            remedy = f"; all that is missing is there behind the prefix {' or '.join(prefixes)}: give it ({how})"
+            behind = f"is there behind the prefix {' or '.join(prefixes)}"
+            remedy = f"; all that is missing {behind}: give it ({how})"
         raise InputError(f"{name} does not fit {network}: {', '.join(found)}{remedy}")
 
 

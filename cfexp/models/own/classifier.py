@@ -134,16 +134,15 @@ class OwnClassifier(nn.Module):
             ) from None
         for name, buffer in self.network.named_buffers():
             if not torch.equal(before[name].nan_to_num(), buffer.nan_to_num()):
+                remedy = "it was saved in training mode; save it again after network.eval()"
                 raise InputError(
-                    f"decision: the model changes its own {name} when it is asked: it was saved in training mode; save "
-                    "it again after network.eval()"
+                    f"decision: the model changes its own {name} when it is asked: {remedy}"
                 )
         self._check_outputs(given.detach(), class_names)
         logits = self(images)
         if not torch.allclose(logits[:1].detach(), alone, rtol=1e-2, atol=1e-3):
-            raise InputError(
-                "decision: the model says otherwise of an image asked about again: was it saved in training mode?"
-            )
+            says = "says otherwise of an image asked about again"
+            raise InputError(f"decision: the model {says}: was it saved in training mode?")
         gradient = self._gradient(images, logits)
         self._note_probabilities(images.detach(), given.detach(), gradient, class_names)
         if self.one_by_one:
@@ -203,10 +202,9 @@ class OwnClassifier(nn.Module):
         )
         nothing = "decision: no gradient reaches the image, so nothing can be searched"
         if not asked_for.requires_grad:
-            raise InputError(
-                f"{nothing}: the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is "
-                "quantised, or was saved after torch.jit.optimize_for_inference; save it as it was before that"
-            )
+            without = "computes its outputs without (detach, no_grad, numpy, argmax, uint8)"
+            saved = "saved after torch.jit.optimize_for_inference; save it as it was before that"
+            raise InputError(f"{nothing}: the model {without}, is quantised, or was {saved}")
         try:
             gradient = torch.autograd.grad(asked_for, [images], allow_unused=True)[0]
         except RuntimeError as error:
@@ -215,9 +213,8 @@ class OwnClassifier(nn.Module):
                 f"{nothing} ({reason}): is the model quantised, or made for inference only?"
             ) from None
         if gradient is None or not gradient.any():
-            raise InputError(
-                f"{nothing}: is the model quantised, does it round or compare its image, or do its outputs saturate?"
-            )
+            cause = "does it round or compare its image, or do its outputs saturate?"
+            raise InputError(f"{nothing}: is the model quantised, {cause}")
         if not gradient.isfinite().all():
             raise InputError("decision: the gradient that reaches the image is not finite")
         return gradient
@@ -232,7 +229,8 @@ class OwnClassifier(nn.Module):
         if self.probabilities or not _within_unit(explained):
             return
         if explained.shape[1] > 1:
-            line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
+            remedy = "if they are probabilities, decision.probabilities=true"
+            line = f"decision: the model's outputs all lie in 0..1; {remedy}"
             sums_to_1 = torch.allclose(explained.sum(1), torch.ones(2), atol=1e-3)
             several = (
                 ""
@@ -248,9 +246,10 @@ class OwnClassifier(nn.Module):
                 if not _within_unit(pushed[pushed.isfinite()]):
                     return
         below = "one side" if class_names is None else repr(class_names[0])
+        never = f"{below} (below 0) could never be decided"
         raise InputError(
-            f"decision: the model's output lies in 0..1 whatever it is shown, so {below} (below 0) could never be "
-            "decided; if it is a probability, give decision.probabilities=true"
+            f"decision: the model's output lies in 0..1 whatever it is shown, so {never}; "
+            "if it is a probability, give decision.probabilities=true"
         )
 
     def _outputs(self, images: Tensor) -> Tensor:
@@ -261,10 +260,9 @@ class OwnClassifier(nn.Module):
                 f"decision: the model must give one tensor, got {type(outputs).__name__}; wrap it"
             )
         if not outputs.is_floating_point():
-            raise InputError(
-                f"decision: the model gives {outputs.dtype}, no logits or probabilities: have it give what it has "
-                "before argmax, rounding or quantisation"
-            )
+            gives = f"{outputs.dtype}, no logits or probabilities"
+            remedy = "have it give what it has before argmax, rounding or quantisation"
+            raise InputError(f"decision: the model gives {gives}: {remedy}")
         if outputs.ndim == 1:
             outputs = outputs[:, None]
         if outputs.ndim != 2 or len(outputs) != len(images) or outputs.shape[1] == 0:
@@ -280,14 +278,14 @@ def _normalisation(
 ) -> tuple[Tensor, Tensor]:
     """What images in [-1, 1] are multiplied by, and what is then added, (1 or 3, 1, 1) each."""
     if (mean is None) != (std is None) or (mean is None) == (value_range is None):
-        ways = "decision.mean=[r,g,b] decision.std=[r,g,b], of RGB in [0, 1], or decision.value_range=[black,white]"
+        of_rgb = "decision.mean=[r,g,b] decision.std=[r,g,b], of RGB in [0, 1]"
+        ways = f"{of_rgb}, or decision.value_range=[black,white]"
         raise InputError(f"decision: say how the model's images are normalised, in one way: {ways}")
     if value_range is not None:
         black, white = _pair(value_range)
         if not _are_finite(value_range) or black == white:
-            raise InputError(
-                f"decision.value_range must be two different numbers, [black,white], got {[black, white]}"
-            )
+            problem = f"must be two different numbers, [black,white], got {[black, white]}"
+            raise InputError(f"decision.value_range {problem}")
         return torch.tensor([(white - black) / 2])[:, None, None], torch.tensor(
             [(white + black) / 2]
         )[:, None, None]
@@ -302,9 +300,8 @@ def _normalisation(
     ):
         raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, {given}")
     if max(map(abs, [*mean, *std])) > MOST_OF_UNIT:
-        raise InputError(
-            f"decision.mean and decision.std are of RGB in [0, 1], {given}; of 0..255 divide them by 255"
-        )
+        problem = f"are of RGB in [0, 1], {given}; of 0..255 divide them by 255"
+        raise InputError(f"decision.mean and decision.std {problem}")
     deviation = torch.tensor(list(std))[:, None, None]
     return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 
@@ -320,9 +317,8 @@ def _within_unit(values: Tensor) -> bool:
 def _size(values: Sequence[Any]) -> tuple[int, int]:
     height, width = _pair(values)
     if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise InputError(
-            f"decision: a size must be two whole numbers above 0, [height,width], got {[height, width]}"
-        )
+        problem = f"must be two whole numbers above 0, [height,width], got {[height, width]}"
+        raise InputError(f"decision: a size {problem}")
     return height, width
 
 

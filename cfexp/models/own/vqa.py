@@ -4,8 +4,9 @@ use it.
 The contract. A module `network` with
 
     answers                        K different strings, what its outputs stand for
-    network(images, questions)     images (B, 3, H, W) in [-1, 1], RGB, and B strings -> logits (B, K) of answers that
-                                   exclude each other, in float, differentiable in the images
+    network(images, questions)     images (B, 3, H, W) in [-1, 1], RGB, and B strings -> logits
+                                   (B, K) of answers that exclude each other, in float,
+                                   differentiable in the images
 
 and, if it has them, for generators that are told the question and the answer:
 
@@ -126,9 +127,9 @@ class OwnVQAModel(nn.Module):
             raise
         except Exception as error:  # whatever a network of others raises
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            asked = f"images (2, 3, {image_size}, {image_size}) and 2 questions"
             raise InputError(
-                f"decision: the model cannot be asked about images (2, 3, {image_size}, {image_size}) and 2 questions "
-                f"({reason})"
+                f"decision: the model cannot be asked about {asked} ({reason})"
             ) from None
         changed = [
             name
@@ -136,26 +137,22 @@ class OwnVQAModel(nn.Module):
             if not torch.equal(before[name], each)
         ]
         if changed or not torch.allclose(logits[:1].detach(), alone, rtol=1e-2, atol=1e-3):
-            raise InputError(
-                "decision: the model says otherwise of an image asked about again, or changes when it is asked: is a "
-                "part of it in training mode, or does it draw random numbers?"
-            )
+            says = "says otherwise of an image asked about again, or changes when it is asked"
+            cause = "is a part of it in training mode, or does it draw random numbers?"
+            raise InputError(f"decision: the model {says}: {cause}")
         if torch.equal(same_question[0], same_question[1]):
-            raise InputError(
-                "decision: the model says exactly the same of two different images: it does not see them"
-            )
+            says = "says exactly the same of two different images"
+            raise InputError(f"decision: the model {says}: it does not see them")
         if torch.equal(same_question[1], logits[1].detach()):
-            self.notes.append(
-                "decision: the model says exactly the same to two different questions about an image"
-            )
+            says = "says exactly the same to two different questions about an image"
+            self.notes.append(f"decision: the model {says}")
         self._check_gradient(images, logits)
 
     def _check_gradient(self, images: Tensor, logits: Tensor) -> None:
         nothing = "decision: no gradient reaches the image, so nothing can be explained"
         if not logits.requires_grad:
-            raise InputError(
-                f"{nothing}: the model computes its logits without (detach, no_grad, numpy, PIL, uint8)"
-            )
+            without = "computes its logits without (detach, no_grad, numpy, PIL, uint8)"
+            raise InputError(f"{nothing}: the model {without}")
         (gradient,) = torch.autograd.grad(
             logits[:, 0].sum() - logits[:, -1].sum(), [images], allow_unused=True
         )
@@ -189,9 +186,8 @@ class OwnVQAModel(nn.Module):
                 if isinstance(outputs, Tensor)
                 else type(outputs).__name__
             )
-            raise InputError(
-                f"decision: the model must give float logits {wanted}, a column an answer, got {found}"
-            )
+            expected = f"float logits {wanted}, a column an answer"
+            raise InputError(f"decision: the model must give {expected}, got {found}")
         if not outputs.isfinite().all():
             raise InputError("decision: the model gives NaN or infinity")
         return outputs
@@ -222,9 +218,8 @@ def answers_of(network: Any) -> list[str]:
         or not all(isinstance(each, str) for each in listed)
     ):
         name = type(network).__name__
-        raise InputError(
-            f"decision: {name}.answers must be at least two different strings, got {str(answers)[:60]}"
-        )
+        problem = f"must be at least two different strings, got {str(answers)[:60]}"
+        raise InputError(f"decision: {name}.answers {problem}")
     return cast(list[str], listed)
 
 

@@ -129,8 +129,9 @@ class SEAN(nn.Module):
         0..R - 1.
 
         noise_seeds: one a query; the same seed draws the same noise, whatever the batch. None: see
-        the class. dense: run the convolutions of the layout at every pixel, as published; the same
-        numbers, several times slower.
+            the class.
+        dense: run the convolutions of the layout at every pixel, as published; the same numbers,
+            several times slower.
 
         Raises InputError for label maps or codes that do not fit.
         """
@@ -159,7 +160,7 @@ class SEAN(nn.Module):
         return features
 
     def layouts(self, label_maps: Tensor, dense: bool = False) -> Iterator[Grid | Tensor]:
-        """The layout at the grid of each block: as a `Grid`, or, if dense, as label maps (B, h, w)."""
+        """The layout at the grid of each block: a `Grid`, or, if dense, label maps (B, h, w)."""
         grids: dict[int, Grid | Tensor] = {}
         dense = dense or label_maps.is_meta  # whose neighbourhoods nobody knows
         for stride in self.strides:
@@ -211,13 +212,11 @@ class SEAN(nn.Module):
         cells fill H and W.
         """
         if label_maps.ndim != 3 or label_maps.dtype != torch.int64:
-            raise InputError(
-                f"label_maps must be int64 of shape (B, H, W), got {label_maps.dtype} {tuple(label_maps.shape)}"
-            )
+            got = f"{label_maps.dtype} {tuple(label_maps.shape)}"
+            raise InputError(f"label_maps must be int64 of shape (B, H, W), got {got}")
         if any(side % self.strides[0] or side == 0 for side in label_maps.shape[1:]):
-            raise InputError(
-                f"label_maps must have sides that {self.strides[0]} divides, got {tuple(label_maps.shape[1:])}"
-            )
+            unit, sides = self.strides[0], tuple(label_maps.shape[1:])
+            raise InputError(f"label_maps must have sides that {unit} divides, got {sides}")
         if label_maps.is_meta:  # which have a size alone
             return
         low, high = label_maps.aminmax()

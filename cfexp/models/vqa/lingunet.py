@@ -89,9 +89,8 @@ class LingUNet(nn.Module):
         """
         if any(side % 2**self.depth for side in image.shape[2:]):
             size = "x".join(map(str, image.shape[2:]))
-            raise InputError(
-                f"a generator of depth {self.depth} needs sides divisible by {2**self.depth}, got {size}"
-            )
+            problem = f"needs sides divisible by {2**self.depth}, got {size}"
+            raise InputError(f"a generator of depth {self.depth} {problem}")
         # Channels last throughout: on a CPU a step of training takes two thirds of the time.
         image = image.contiguous(memory_format=torch.channels_last)
         levels = self._encode(image)

@@ -263,9 +263,8 @@ class ConvBackbone(nn.Module):
         """Raises InputError for fewer than four widths."""
         super().__init__()
         if len(widths) < 4:
-            raise InputError(
-                f"widths must name at least 4 layers (three that halve, one 1x1), got {list(widths)}"
-            )
+            needed = "at least 4 layers (three that halve, one 1x1)"
+            raise InputError(f"widths must name {needed}, got {list(widths)}")
         last = len(widths) - 1
         self.coordinates = coordinates
         self.feature_dim = widths[-1] + 2 * coordinates

@@ -1,4 +1,4 @@
-"""The text files of CelebA and CelebAMask-HQ: what is read, and every kind of damage in one line."""
+"""The text files of CelebA and CelebAMask-HQ: what is read, and each kind of damage in one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,11 @@ from cfexp.errors import InputError
 ATTRIBUTES = (
     "3\nMale Smiling Young \n000001.jpg -1  1  1\n000002.jpg  1 -1  1\n000007.jpg -1 -1 -1\n"
 )
-MAPPING = "idx         orig_idx    orig_file\n0           119613      119614.jpg\n1           99094       099095.jpg\n"
+MAPPING = (
+    "idx         orig_idx    orig_file\n"
+    "0           119613      119614.jpg\n"
+    "1           99094       099095.jpg\n"
+)
 PARTITION = "000001.jpg 0\n000002.jpg 1\n000007.jpg 2\n"
 IDENTITY = "000001.jpg 2880\n000002.jpg 2880\n000007.jpg 0\n"
 

@@ -29,7 +29,7 @@ SIZE = (8, 16)
 
 
 class Layouts(LayoutDataModule):
-    """`count` images of noise under `folder`; labels are (left, right), of which image i has i % 2."""
+    """`count` images of noise under `folder`; labels (left, right), of which image i has i % 2."""
 
     region_names = ("road", "car", "sky", "unlabeled")
     class_names = ("left", "right")

@@ -77,7 +77,7 @@ def lamps(streets: BDD100kDataModule, key: int) -> list[dict[str, Any]]:
 
 
 def edited(streets: BDD100kDataModule, key: int, only: int | None = None, **places: str) -> Tensor:
-    """The street with the lamps at these places of all its traffic lights, or of one, painted so."""
+    """The street with the lamps at these places of all traffic lights, or of one, painted so."""
     pixels = to_pixels(image(streets, key))[0].copy()
     for lamp in lamps(streets, key):
         if lamp["place"] in places and only in (None, lamp["thing"]):

@@ -1,4 +1,4 @@
-"""FID across halves, against a plain reading of its definition; and what adding a measure touches."""
+"""FID across halves, against a plain reading of its definition; what adding a measure touches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Classifiers of others, from files of each kind: handed on frozen, or refused by the true cause."""
+"""Others' classifiers, from files of each kind: handed on frozen, or refused by the true cause."""
 
 import re
 from collections.abc import Callable

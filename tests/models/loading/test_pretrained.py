@@ -268,8 +268,9 @@ class Unknown:
 @pytest.mark.parametrize(
     "value",
     [
-        np.float64(91.2), np.float32(1), np.int64(3), np.bool_(True), np.arange(3), np.ones((2, 2)), np.dtype("f4"),
-        argparse.Namespace(lr=0.1, out=Path("runs")), Path("/data"), datetime.datetime(2026, 1, 1, 12), [np.float64(1)],
+        np.float64(91.2), np.float32(1), np.int64(3), np.bool_(True), np.arange(3), np.ones((2, 2)),
+        np.dtype("f4"), argparse.Namespace(lr=0.1, out=Path("runs")), Path("/data"),
+        datetime.datetime(2026, 1, 1, 12), [np.float64(1)],
     ],
     ids=repr,
 )  # fmt: skip
@@ -315,10 +316,8 @@ def test_what_is_there_behind_a_prefix_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         load_network(network(), path)
     line = str(raised.value)
-    assert (
-        "; all that is missing is there behind the prefix backbone.net.: give it (decision.prefix=backbone.net.,"
-        in line
-    )
+    remedy = "all that is missing is there behind the prefix backbone.net.: give it"
+    assert f"; {remedy} (decision.prefix=backbone.net.," in line
     assert "+prefixes.NAME=backbone.net." in line
     assert "\n" not in line
     check_loaded(path, trained, prefix="backbone.net.")

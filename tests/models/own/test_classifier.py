@@ -23,6 +23,7 @@ from cfexp.models.own.classifier import (
 )
 
 SIZE = (16, 32)
+IF_A_PROBABILITY = "if it is a probability, give decision.probabilities=true"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -312,17 +313,18 @@ def mean_of(images: Tensor) -> Tensor:
         (
             lambda images: mean_of((images * 255).to(torch.uint8).float()),
             {},
-            "the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is quantised, or was",
+            "the model computes its outputs without (detach, no_grad, numpy, argmax, uint8), is "
+            "quantised, or was",
         ),
         (
             lambda images: mean_of(images)[:, :1].sigmoid(),
             {"class_names": ["stop", "go"]},
-            "so 'stop' (below 0) could never be decided; if it is a probability, give decision.probabilities=true",
+            f"so 'stop' (below 0) could never be decided; {IF_A_PROBABILITY}",
         ),
         (
             lambda images: mean_of(images).sigmoid(),
             {"output": 1},
-            "so one side (below 0) could never be decided; if it is a probability, give decision.probabilities=true",
+            f"so one side (below 0) could never be decided; {IF_A_PROBABILITY}",
         ),
     ],
 )
@@ -346,7 +348,8 @@ def test_what_looks_like_probabilities_is_noted() -> None:
     def made(does: Callable[[Tensor], Tensor], **settings: Any) -> OwnClassifier:
         return OwnClassifier(Does(does), **{"value_range": (-4, 4), "image_size": SIZE, **settings})
 
-    line = "decision: the model's outputs all lie in 0..1; if they are probabilities, decision.probabilities=true"
+    remedy = "if they are probabilities, decision.probabilities=true"
+    line = f"decision: the model's outputs all lie in 0..1; {remedy}"
     assert made(lambda images: mean_of(images).softmax(1)).notes == [line]
     (several,) = made(lambda images: mean_of(images).sigmoid()).notes
     assert (

@@ -130,7 +130,8 @@ class OddQuestions(ByColor):
         (Random(), "decision: the model says otherwise of an image asked about again"),
         (
             OneColumn(),
-            "decision: the model must give float logits (2, 3), a column an answer, got torch.float32 (2,)",
+            "decision: the model must give float logits (2, 3), a column an answer, "
+            "got torch.float32 (2,)",
         ),
         (Nameless(), "decision: Nameless.answers must be at least two different strings"),
         (
@@ -139,7 +140,8 @@ class OddQuestions(ByColor):
         ),
         (
             Broken(),
-            "decision: the model cannot be asked about images (2, 3, 16, 16) and 2 questions (do this)",
+            "decision: the model cannot be asked about images (2, 3, 16, 16) and 2 questions "
+            "(do this)",
         ),
         (Undefined(), "decision: the model gives NaN or infinity"),
         (OddVectors(), "decision: answer_vectors must be a tensor (3, E), got (2, 4)"),

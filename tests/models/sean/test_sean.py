@@ -103,9 +103,7 @@ def test_a_query_gives_the_same_alone_and_in_a_batch() -> None:
     torch.testing.assert_close(alone[1], together[1][1:2], atol=1e-10, rtol=0)
 
 
-def test_a_region_off_the_encoders_grid_has_no_code_but_is_drawn_and_an_absent_one_has_no_influence() -> (
-    None
-):
+def test_a_region_off_the_encoders_grid_is_drawn_without_a_code_and_an_absent_one_is_not() -> None:
     sean, maps = lively_sean(last_block_styled=True), label_maps()
     codes = sean.encode(torch.rand(3, 3, 32, 64, dtype=torch.float64), maps)
     assert (codes[:, 5] == 0).all()

@@ -30,16 +30,14 @@ class Column(NamedTuple):
     meaning: str  # one line, for the docs
     shape: tuple[str, ...] = ()  # of one query's value: () = a number, ("R",) = one number a region
     unit: str = ""
-    summary: Literal["mean", "rate", "none"] = (
-        "none"  # of which number the tables have; of a rate the column is bool
-    )
+    # of which number the tables have; of a rate the column is bool
+    summary: Literal["mean", "rate", "none"] = "none"
     counted: str = "queries"  # what n of that number counts
     successes_only: bool = False  # the number is of successes only
     known_from: float | None = None  # a smaller value says that there is none
     by_region: str = ""  # of shape ("R",): what the names of the regions' numbers begin with
-    counted_apart: bool = (
-        False  # bool: where it holds there is nothing to measure, and the query is counted apart
-    )
+    # bool: where it holds there is nothing to measure, and the query is counted apart
+    counted_apart: bool = False
     shown: Shown | None = None
 
 
@@ -51,13 +49,11 @@ class Declaration(NamedTuple):
     # `reconstruction_class`, too: a flip that the reconstruction brings explains nothing.
     starts_from: Start = "query"
     columns: tuple[Column, ...] = ()
-    by_direction: bool = (
-        False  # whether the tables tell each pair of classes, asked of and asked for, apart
-    )
+    # whether the tables tell each pair of classes, asked of and asked for, apart
+    by_direction: bool = False
     class_names: tuple[str, ...] = ()  # of the decision's classes; () = not known
-    label: str | None = (
-        None  # the label of the data set that the decision is about; None = not known
-    )
+    # the label of the data set that the decision is about; None = not known
+    label: str | None = None
     regions: tuple[str, ...] | None = None  # the regions that may change; None = all
     region_groups: tuple[
         str, ...

@@ -54,9 +54,8 @@ class Explained(NamedTuple):
     reconstruction: Tensor  # (B, 3, H, W), the query through the explainer with no edit
     counterfactual: Tensor  # (B, 3, H, W), on the 256 levels of a file
     success: Tensor  # (B,) bool, whether that is decided as was asked for
-    query_logits: (
-        Tensor  # (B, K) of classes that exclude each other; of a binary output 0 and its logit
-    )
+    # (B, K) of classes that exclude each other; of a binary output 0 and its logit
+    query_logits: Tensor
     logits: Tensor  # (B, K) on the counterfactual
     counter_class: Tensor  # (B,) int64, what was asked for; -1 = any class but the query's
     before: tuple[str, ...]  # B names of what is decided of the query: its class, or the answer

@@ -33,9 +33,8 @@ VQA = [
     "logger=csv",
 ]
 PICTURES = ("query", "reconstruction", "counterfactual", "layout", "truth_mask")
-PATIENCE = (
-    600  # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
-)
+# seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
+PATIENCE = 600
 
 
 @contextlib.contextmanager

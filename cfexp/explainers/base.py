@@ -62,16 +62,14 @@ class Explainer(LightningModule):
     starts_from: Start = "query"
     columns: tuple[Column, ...] = ()
     by_direction: bool = False
-    at_once: int | None = (
-        None  # no more queries of a batch than so many are explained at once; None = not known yet
-    )
+    # no more queries of a batch than so many are explained at once; None = not known yet
+    at_once: int | None = None
     # So many of a batch as fit into it are explained at once: bytes, "8GiB", "auto"; None = the
     # whole batch.
     memory_budget: str | int | None = None
 
-    needs_label_map = (
-        False  # whether a query's layout is part of it: that of the batch, or one that is predicted
-    )
+    # whether a query's layout is part of it: that of the batch, or one that is predicted
+    needs_label_map = False
     regions: list[str] | None = None  # the names of those that may change; None = all of the image
     counter_class: int | None = None  # what is asked for; None or -1 = another than the present one
 

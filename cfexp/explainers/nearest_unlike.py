@@ -65,9 +65,8 @@ class NearestUnlike(ClassifierExplainer):
             max_train_images,
         )
         self._dataset: Any = None
-        self._classes: Tensor | None = (
-            None  # (N,) int64, what the decision model says of each training image
-        )
+        # (N,) int64, what the decision model says of each training image
+        self._classes: Tensor | None = None
 
     def settle(self, data: QueryDataModule) -> None:
         """Take the training images of the data module; raises InputError for what is wrong with

@@ -87,16 +87,12 @@ class VQACounterfactualGAN(Explainer):
         self.discriminator = discriminator
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.counterfactual_loss = counterfactual_loss
-        self.generator_optimizer, self.discriminator_optimizer = (
-            generator_optimizer,
-            discriminator_optimizer,
-        )
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
         self.scheduler = scheduler
-        self.l2_weight, self.adversarial_weight, self.mask_weight = (
-            l2_weight,
-            adversarial_weight,
-            mask_weight,
-        )
+        self.l2_weight = l2_weight
+        self.adversarial_weight = adversarial_weight
+        self.mask_weight = mask_weight
         self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start

@@ -73,9 +73,8 @@ def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:
         dim=1,
     )
     neighbourhoods = taps.new_empty(len(distinct), 9)
-    neighbourhoods[row.flatten()] = (
-        taps  # whichever pixel comes last, its neighbourhood is the same
-    )
+    # whichever pixel comes last, its neighbourhood is the same
+    neighbourhoods[row.flatten()] = taps
     return neighbourhoods, row
 
 

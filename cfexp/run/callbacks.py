@@ -116,9 +116,8 @@ class SeedEachEpoch(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._amid: dict[str, Tensor] | None = (
-            None  # what torch's generators held when the run was stopped
-        )
+        # what torch's generators held when the run was stopped
+        self._amid: dict[str, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """What torch's generators hold."""

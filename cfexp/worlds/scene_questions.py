@@ -175,9 +175,8 @@ def _existence_question(objects: list[SceneObject], rng: np.random.Generator) ->
     else:
         name, asked, answer, other = str(rng.choice(absent)), [], "no", "yes"
     noun = name if by_shape else f"{name} object"
-    question_type = (
-        "is there a"  # the official list has no "is there an": "is there" is the next shorter one
-    )
+    # the official list has no "is there an": "is there" is the next shorter one
+    question_type = "is there a"
     if noun[0] in "aeiou":
         return Question(f"Is there an {noun}?", "is there", "yes/no", answer, (other,), asked)
     return Question(f"Is there a {noun}?", question_type, "yes/no", answer, (other,), asked)

@@ -51,13 +51,11 @@ class LayoutDataModule(QueryDataModule):
     """
 
     looks: Looks | None = None  # what label maps of these regions look like
-    trains_all_labels = (
-        False  # whether they were chosen to be trained on, as attributes are; of actions some are
-    )
+    # whether they were chosen to be trained on, as attributes are; of actions some are
+    trains_all_labels = False
     class_names: tuple[str, ...] = ()  # K names of the labels
-    mirrored_labels: tuple[int, ...] | None = (
-        None  # which label takes the place of each in a mirrored image
-    )
+    # which label takes the place of each in a mirrored image
+    mirrored_labels: tuple[int, ...] | None = None
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
 
     def __init__(
@@ -92,11 +90,9 @@ class LayoutDataModule(QueryDataModule):
             raise InputError(f"data.predict_part must be one of {parts}, got {predict_part!r}")
         check_on_bad_sample(on_bad_sample)
         self.image_size = (height, width)
-        self.batch_size, self.eval_batch_size, self.num_workers = (
-            batch_size,
-            eval_batch_size,
-            num_workers,
-        )
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
         self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed

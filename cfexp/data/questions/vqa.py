@@ -112,16 +112,12 @@ class VQADataModule(QueryDataModule):
         self.root = None if root is None else Path(root).expanduser()
         self.world = _scene_parameters(world)
         self.cache_dir = Path(cache_dir).expanduser()
-        self.image_size, self.num_answers, self.max_question_length = (
-            image_size,
-            num_answers,
-            max_question_length,
-        )
-        self.batch_size, self.eval_batch_size, self.num_workers = (
-            batch_size,
-            eval_batch_size,
-            num_workers,
-        )
+        self.image_size = image_size
+        self.num_answers = num_answers
+        self.max_question_length = max_question_length
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
         self.cache_images, self.holdout_images = cache_images, holdout_images
         self.train_question_types = (
             None if train_question_types is None else tuple(train_question_types)

@@ -147,11 +147,9 @@ class STEEX(ClassifierExplainer):
         self.decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
-        self.num_steps, self.learning_rate, self.proximity_weight = (
-            num_steps,
-            learning_rate,
-            proximity_weight,
-        )
+        self.num_steps = num_steps
+        self.learning_rate = learning_rate
+        self.proximity_weight = proximity_weight
         self.early_stop, self.noise = early_stop, noise
         if type(num_steps) is not int or num_steps < 0:
             raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")

@@ -298,9 +298,8 @@ def without(pattern: str) -> Damage:
 
 
 IMAGE, SKIN = "CelebA-HQ-img/41.jpg", "CelebAMask-HQ-mask-anno/0/00041_skin.png"
-UNKNOWN_IMAGE = (
-    "48.jpg: an image of the attribute file is no file there"  # the line names the image
-)
+# the line names the image
+UNKNOWN_IMAGE = "48.jpg: an image of the attribute file is no file there"
 # File, damage, what the line must name beside the file (or the folder).
 DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "no images": ("CelebA-HQ-img", shutil.rmtree, "CelebAMask-HQ not found in data.root="),

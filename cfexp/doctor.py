@@ -66,7 +66,7 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
     from cfexp.data.checks.base import check_data
     from cfexp.data.questions.vqa import VQADataModule
     from cfexp.errors import InputError
-    from cfexp.run.stages import build
+    from cfexp.run.building import build
 
     # So that one bad image does not hide the others.
     OmegaConf.update(config, "data.on_bad_sample", "skip", force_add=True)
@@ -119,7 +119,7 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
 
 def _check_decision(config: DictConfig, findings: "Findings") -> None:
     """Load a model of a user's own, and ask it about noise of the size of the images."""
-    from cfexp.run.stages import build
+    from cfexp.run.building import build
 
     model: Any = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
@@ -175,7 +175,7 @@ def _check_checkpoint(
     from cfexp.errors import InputError
     from cfexp.models.loading.pretrained import check_fit, load_network, read_state_dict
     from cfexp.models.released import CONVERSIONS
-    from cfexp.run.stages import build
+    from cfexp.run.building import build
 
     own = OmegaConf.to_container(network_config, resolve=True)
     for _, node in _mappings(own):

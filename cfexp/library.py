@@ -1,16 +1,12 @@
 """cfexp as a library: an experiment's explainer, or a run's, for images that are at hand."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from cfexp.data.batch import ImageBatch, VQABatch
@@ -18,21 +14,13 @@ from cfexp.data.own.pictures import GivenPictures, Picture, as_picture, each_of
 from cfexp.data.questions.dataset import words_of
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer, Explanation
+from cfexp.run.building import build
 from cfexp.run.callbacks import succeeded
-from cfexp.run.checkpoints import with_its_checkpoints
-from cfexp.run.command_line import with_explainer_chosen
-from cfexp.run.configuration import one_line, register_resolvers, run_config
-from cfexp.run.explainer_stage import (
-    NAME,
-    explainer_class,
-    is_trained,
-    load_trained,
-    require_explainer,
-)
+from cfexp.run.explainer_stage import NAME, explainer_class, load_trained
 from cfexp.run.feasibility import refuse_sizes
+from cfexp.run.library_config import composing_for_user, config_of, name_weights
 from cfexp.run.own_queries import data_set_without_files, predict_layouts
-from cfexp.run.stage_networks import composing
-from cfexp.run.stages import build, provide_stages
+from cfexp.run.stages import provide_stages
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
 _OF_THE_RUN_FOLDER = (
@@ -155,10 +143,8 @@ class LoadedExplainer:
         )
         tensors = [image for image in given if isinstance(image, Tensor)]
         if tensors and all(image.min() >= 0 for image in tensors):
-            warnings.warn(
-                "images: no tensor has a value below 0; they are taken as in [-1, 1] (of [0, 1] give 2 * images - 1)",
-                stacklevel=2,
-            )
+            taken = "they are taken as in [-1, 1] (of [0, 1] give 2 * images - 1)"
+            warnings.warn(f"images: no tensor has a value below 0; {taken}", stacklevel=2)
         explainer, (own_regions, own_class) = self._explainer, self._asked
         explainer.let_change(own_regions if regions is None else regions, self.region_names)
         explainer.ask_for(own_class if counter_class is None else counter_class)
@@ -250,7 +236,7 @@ class LoadedExplainer:
 
     def _load_segmenter(self) -> torch.nn.Module:
         if self._segmenter is None:
-            with _hydra(), _input_errors():
+            with composing_for_user():
                 predict_layouts(self._config)
                 refuse_sizes(self._config)
                 provide_stages(self._config)
@@ -278,10 +264,10 @@ def load_explainer(
     that is not there, and for whatever does not fit.
     """
     place = _device(device)
-    with _hydra(), _input_errors():
-        config = _config(run_or_experiment, overrides)
+    with composing_for_user():
+        config = config_of(run_or_experiment, overrides)
         explainer_class(config)
-        _name_weights(config, run_or_experiment, overrides)
+        name_weights(config, run_or_experiment, overrides)
         refuse_sizes(config)
         provide_stages(config)
         data_set = build(OmegaConf.create(data_set_without_files(config)), "data")
@@ -297,25 +283,6 @@ def load_explainer(
     return LoadedExplainer(config, data_set, explainer.eval().to(place, torch.float32))
 
 
-def _name_weights(
-    config: DictConfig, run_or_experiment: str | Path, overrides: Sequence[str]
-) -> None:
-    """Say where the weights of an explainer that is trained lie: of a run of `cfexp.train`, in the
-    run itself.
-    """
-    run = Path(run_or_experiment).expanduser()
-    with open_dict(config):
-        if not OmegaConf.is_dict(config.get("checkpoints")):
-            config.checkpoints = {}
-        if (
-            (run / "config.yaml").is_file()
-            and is_trained(config)
-            and config.checkpoints.get(NAME) is None
-        ):
-            config.checkpoints[NAME] = str(run)
-    require_explainer(config, [f"+experiment={run_or_experiment}", *overrides])
-
-
 def _device(given: str | torch.device) -> torch.device:
     """A device that is there."""
     try:
@@ -329,60 +296,6 @@ def _device(given: str | torch.device) -> torch.device:
             f"device={given!r} cannot be used ({reason}): cpu can, and cuda where there is one"
         ) from None
     return device
-
-
-@contextmanager
-def _input_errors() -> Iterator[None]:
-    """What OmegaConf says of a config is the user's to mend, too."""
-    try:
-        yield
-    except OmegaConfBaseException as error:
-        raise InputError(one_line(error)) from None
-
-
-def _hydra() -> Any:
-    """Where configs are composed: within a command, its own."""
-    register_resolvers()
-    return composing()
-
-
-def _config(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictConfig:
-    if not isinstance(run_or_experiment, str | Path) or not str(run_or_experiment):
-        raise InputError(
-            f"give the name of an experiment or the folder of a run, got {run_or_experiment!r}"
-        )
-    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
-        raise InputError(
-            f'overrides must be a list of settings, such as ["explainer.num_steps=50"], got {overrides!r}'
-        )
-    path = Path(run_or_experiment).expanduser()
-    if (path / "config.yaml").is_file():
-        if overrides:
-            raise InputError(
-                f"overrides are for experiments; {path} is a run, whose config is what it is"
-            )
-        try:
-            config = run_config(path)
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file makes the reader raise nearly anything
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path / 'config.yaml'} cannot be read ({reason})") from None
-        return with_its_checkpoints(config, path)
-    try:
-        return compose(
-            "explain",
-            overrides=[f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)],
-        )
-    except (
-        HydraException,
-        OmegaConfBaseException,
-        ValueError,
-    ) as error:  # the last: data=1 for a choice
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"{run_or_experiment} is no run (a folder with config.yaml), and as an experiment: {reason}"
-        ) from None
 
 
 def _joined(parts: list[Explained]) -> Explained:

@@ -29,8 +29,9 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluation.report.gallery import region_colors
     from cfexp.evaluation.report.sheet import picture_grid
+    from cfexp.run.building import build
     from cfexp.run.feasibility import refuse_sizes
-    from cfexp.run.stages import build, provide_stages, use_threads
+    from cfexp.run.stages import provide_stages, use_threads
 
     explainer, path = config.get("explainer"), Path(config.output)
     if explainer is None or "autoencoder" not in explainer:

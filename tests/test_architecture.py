@@ -31,6 +31,7 @@ RULES = {
     "_moved": Rule(),
     "_torchvision": Rule(),
     "errors": Rule(),
+    "whole_files": Rule(files=True),
     # Leaves
     "tensors": Rule(),
     "declaration": Rule(),
@@ -44,16 +45,16 @@ RULES = {
     "models.own.hugging_face_vqa": Rule("models.loading", files=True),
     "models.released": Rule("models", files=True),
     # What is built of them
-    "data": Rule("worlds", lightning=True, files=True),
+    "data": Rule("worlds whole_files", lightning=True, files=True),
     "explainers": Rule(
         "models losses data.base data.batch declaration pixel_attack", lightning=True
     ),
     "explainers.memory": Rule(files=True),
     "training": Rule("models losses metrics data.base data.batch", lightning=True),
-    "evaluation": Rule("metrics declaration pixel_attack", files=True),
+    "evaluation": Rule("metrics declaration pixel_attack whole_files", files=True),
     # The machinery of a run, which knows of everything below
     "run": Rule(
-        "data models losses evaluation explainers.base _moved package",
+        "data models losses evaluation explainers.base whole_files _moved package",
         lightning=True,
         hydra=True,
         files=True,

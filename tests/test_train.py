@@ -23,7 +23,6 @@ from PIL import Image
 from cfexp import evaluate, train
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.configuration import progress_of
-from cfexp.run.stages import WholeCheckpoints
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
@@ -343,23 +342,6 @@ def test_a_stage_that_is_killed_goes_on_and_is_never_used_by_halves(
         torch.load(path, weights_only=True) for path in (undisturbed, stage / "model.ckpt")
     )
     assert [name for name in expected if not torch.equal(got[name], expected[name])] == []
-
-
-def test_a_checkpoint_is_whole_or_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"epoch": 0}, path)
-
-    def torn(source: str, target: str) -> None:
-        """A kill amid the copy from a temporary folder on another file system."""
-        Path(target).write_bytes(Path(source).read_bytes()[:100])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("shutil.move", torn)
-    with pytest.raises(KeyboardInterrupt):
-        WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
-    assert progress_of(path) == (1, 0)
 
 
 def test_more_training_makes_the_explanations_anew(

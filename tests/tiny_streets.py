@@ -36,6 +36,12 @@ def write_networks(folder: Path) -> list[str]:
     return untrained_networks(config, ("decision", "autoencoder"), folder)
 
 
+def library_settings(folder: Path) -> list[str]:
+    """What the library is given beside the experiment, with the networks in a new folder."""
+    networks = [*write_networks(folder), write_segmenter(folder)]
+    return [*DRIVING[1:], *networks, "explainer.num_steps=2", f"cache_dir={folder / 'cache'}"]
+
+
 def untrained_networks(config: DictConfig, stages: Sequence[str], folder: Path) -> list[str]:
     """Write the networks of a config's stages, as a user gives checkpoints; returns the overrides
     that give them.

@@ -33,6 +33,7 @@ from torch import Tensor
 from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.version_1 import declaration_of
+from cfexp.whole_files import whole_file
 
 Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
 Record = dict[
@@ -87,12 +88,9 @@ class RunFolder:
     def declare(self, declaration: Declaration) -> None:
         """Store what the explainer says of all explanations alike."""
         self.path.mkdir(parents=True, exist_ok=True)
-        part = self.declared.with_suffix(".part")
-        part.write_text(
-            json.dumps({"format": FORMAT_VERSION, **declaration.to_json()}, indent=2),
-            encoding="utf-8",
-        )
-        part.replace(self.declared)
+        content = {"format": FORMAT_VERSION, **declaration.to_json()}
+        with whole_file(self.declared, _part(self.declared)) as part:
+            part.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     @property
     def declaration(self) -> Declaration:
@@ -169,11 +167,9 @@ class RunFolder:
         records = self.records()
         columns = dict.fromkeys(name for record in records for name in record)
         content = pa.table({name: [record.get(name) for record in records] for name in columns})
-        part = self.table.with_suffix(".part")
-        pq.write_table(
-            content.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()}), part
-        )
-        part.replace(self.table)
+        content = content.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()})
+        with whole_file(self.table, _part(self.table)) as part:
+            pq.write_table(content, part)
         for path in self._lines():
             path.unlink()
 
@@ -243,9 +239,8 @@ class ExplanationStore:
                 raise ValueError(f"{name} must be {kinds}, got {pixels.shape} {pixels.dtype}")
             path = self.run.picture(name, key)
             path.parent.mkdir(exist_ok=True)
-            part = path.with_suffix(".part")
-            Image.fromarray(pixels).save(part, format="PNG")
-            part.replace(path)
+            with whole_file(path, _part(path)) as part:
+                Image.fromarray(pixels).save(part, format="PNG")
         self._file.write(json.dumps(record).encode("ascii") + b"\n")
         self._file.flush()
         self.keys.add(key)
@@ -276,6 +271,11 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
 def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
     """What `to_pixels` made, or files hold: (..., H, W, 3) uint8 to (..., 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pixels).movedim(-1, -3).float().div_(127.5).sub_(1)
+
+
+def _part(path: Path) -> Path:
+    """Where a file of a run is written: by one process, over what a killed one left there."""
+    return path.with_suffix(".part")
 
 
 def _read_lines(path: Path) -> list[Record]:

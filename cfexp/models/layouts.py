@@ -85,6 +85,33 @@ def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     return (first * base + second) * base + third
 
 
+def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
+    """The grid of some of its label maps, rows (N,) int64, and which of its 5x5 neighbourhoods they
+    have, (Q',) int64: what was computed for each of those holds still.
+    """
+    label_map = grid.label_map[rows]
+    pixel = grid.pixel.view(len(grid.label_map), -1)[rows].flatten()
+    outer, pixel = torch.unique(pixel, return_inverse=True)
+    inner, outer_taps = _kept(grid.inner_of_outer[outer], grid.outer[outer], len(grid.inner))
+    present, inner_taps = _kept(grid.inner[inner, 4], grid.inner[inner], len(grid.present))
+    of_all = grid.present[present]
+    image = torch.zeros(len(grid.label_map), dtype=torch.int64, device=rows.device)
+    image[rows] = torch.arange(len(rows), device=rows.device)
+    of_all = image[of_all // num_regions] * num_regions + of_all % num_regions
+    count = torch.bincount(pixel, minlength=len(outer))
+    order, start = pixel.argsort(stable=True), count.cumsum(0) - count
+    narrow = Grid(label_map, of_all, inner_taps, outer_taps, outer_taps[:, 4], pixel, order, start)
+    return narrow, outer
+
+
+def _kept(used: Tensor, taps: Tensor, outside: int) -> tuple[Tensor, Tensor]:
+    """Which rows 0..outside - 1 are used, in ascending order, and the taps numbered by these."""
+    kept = torch.unique(used)
+    number = torch.full((outside + 1,), len(kept), device=used.device)
+    number[kept] = torch.arange(len(kept), device=used.device)
+    return kept, number[taps]
+
+
 def kernel_rows(weight: Tensor) -> Tensor:
     """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies."""
     rows: Tensor = _KernelRows.apply(weight)  # type: ignore[no-untyped-call]  # torch's own

@@ -18,9 +18,10 @@ from cfexp.evaluation.measure.attack import Attack, Decide
 from cfexp.evaluation.run_folder import Record, RunFolder
 from cfexp.losses import exclusive_logits
 from cfexp.models.loading.pretrained import file_hash, load_network
+from cfexp.run.building import build
 from cfexp.run.checkpoints import with_its_checkpoints
 from cfexp.run.configuration import run_config
-from cfexp.run.stages import build, provide_stages
+from cfexp.run.stages import provide_stages
 
 _log = logging.getLogger(__name__)
 # Where what loads a decision model says which file it reads; a classifier of a user's own holds a

@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
+from cfexp.run.building import build
 from cfexp.run.stage_networks import LOAD_NETWORK
-from cfexp.run.stages import build, check_given, missing_stages
+from cfexp.run.stages import check_given, missing_stages
 
 Size = tuple[int, int]  # height, width
 # Float16 lacks the range: Adam's epsilon is zero in it, and weights become NaN. A GradScaler helps

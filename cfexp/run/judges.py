@@ -20,8 +20,8 @@ from cfexp.models.judges.face_verification import face_verification_from_release
 from cfexp.models.judges.lpips import lpips_from_released
 from cfexp.models.judges.self_supervised import simsiam_from_released
 from cfexp.models.loading.pretrained import freeze, load_network, read_state_dict
+from cfexp.run.building import build
 from cfexp.run.configuration import run_config
-from cfexp.run.stages import build
 
 BATCH = 64  # images that a network sees at once: most enlarge them to 224 pixels or more
 

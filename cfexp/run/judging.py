@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cfexp.errors import InputError
 from cfexp.evaluation.measure.base import BOTH, Facts, Measure, Measures
 from cfexp.evaluation.measure.known import Known, in_order, known_files, make
+from cfexp.run.building import build
 from cfexp.run.command_line import quoted
 from cfexp.run.stage_names import compose_stage
-from cfexp.run.stages import build, provide_stages
+from cfexp.run.stages import provide_stages
 
 FILE = "checkpoints."  # what a need begins with that is a file
 

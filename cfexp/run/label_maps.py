@@ -1,6 +1,5 @@
 """Label maps that a segmenter predicts, as files for a data module (`data.layouts=FOLDER`)."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from cfexp.data.base import Part
 from cfexp.data.label_maps.dataset import make_layout_loader
 from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.whole_files import whole_file
 
 _PARTS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -52,9 +52,8 @@ def write_label_maps(
             label_maps = segmenter(batch.image.to(device)).argmax(1).byte().cpu().numpy()
             for image_id, label_map in zip(batch.image_id, label_maps, strict=True):
                 path = _path(folder, image_id)
-                partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-                Image.fromarray(np.asarray(label_map)).save(partial, format="PNG")
-                partial.replace(path)
+                with whole_file(path) as partial:
+                    Image.fromarray(np.asarray(label_map)).save(partial, format="PNG")
     return sum(1 for path in folder.iterdir() if path.suffix == ".png")
 
 

@@ -13,11 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.building import build
 from cfexp.run.command_line import typed
 from cfexp.run.explainer_stage import NAME as EXPLAINER
 from cfexp.run.explainer_stage import explainer_class
 from cfexp.run.feasibility import refuse_what_cannot_work
-from cfexp.run.stages import build, provide_stages
+from cfexp.run.stages import provide_stages
 
 SAID = 20  # of a user's queries, a line each
 # What +layouts=predicted adds to an experiment.

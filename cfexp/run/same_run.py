@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.run.building import build
 
 Asked = Literal["stage", "training", "explanations", "folder"]
 
@@ -268,8 +269,6 @@ def moved(places: Mapping[str, str], data: DictConfig, fingerprint: str | None) 
     left = [place for name, place in places.items() if place != now.get(name)]
     if places.keys() != now.keys() or any(Path(place).exists() for place in left):
         return False
-    from cfexp.run.stages import build  # late: see train.py
-
     try:
         return bool(build(data, "data").fingerprint == fingerprint)
     except InputError:  # it cannot be read; who reads it says so

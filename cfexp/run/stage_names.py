@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.run.building import build
 from cfexp.run.same_run import PLACES, counted, data_set_places, is_path, moved, real_path
 
 # Of how stages are trained. Raise it with a change of the code that changes a trained network's
@@ -116,8 +117,6 @@ def _world(config: DictConfig) -> dict[str, Any]:
     """The key of the embedded world that is read, if one is; it also says how that is drawn: see
     worlds/cache.py.
     """
-    from cfexp.run.stages import build  # which imports this module
-
     world = (
         None if config.data is None or data_set_places(config.data) else config.data.get("world")
     )
@@ -162,8 +161,6 @@ def describe_data_sets(config: DictConfig) -> dict[str, Any]:
 
     Raises InputError for one that cannot be read.
     """
-    from cfexp.run.stages import build  # which imports this module
-
     return {
         name: {"places": data_set_places(data), "fingerprint": build(data, "data").fingerprint}
         for name, data in _data_sets(config).items()

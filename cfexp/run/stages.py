@@ -9,30 +9,22 @@ config: a changed config never meets a stale network.
 import json
 import logging
 import os
-import platform
-import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 import cfexp
 from cfexp.data.base import QueryDataModule
 from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import file_hash
+from cfexp.run.building import build, build_each
 from cfexp.run.callbacks import batches_amid
 from cfexp.run.command_line import typed
 from cfexp.run.configuration import progress_of
@@ -40,6 +32,8 @@ from cfexp.run.folder_lock import claimed
 from cfexp.run.label_maps import write_label_maps
 from cfexp.run.loggers import keep_wandb_within
 from cfexp.run.processes import SyncBatchNorms
+from cfexp.run.provenance import write_provenance
+from cfexp.run.quiet import hide_known_messages
 from cfexp.run.stage_names import (
     DATA_SETS,
     SKIPPED,
@@ -50,51 +44,11 @@ from cfexp.run.stage_names import (
 )
 from cfexp.run.stage_networks import refuse_pieces_of_networks
 from cfexp.run.stopping import ended_between_batches
+from cfexp.run.whole_checkpoints import WholeCheckpoints
+from cfexp.whole_files import whole_file, write_whole
 
 _log = logging.getLogger(__name__)
-if getattr(rank_zero_only, "rank", 0) > 0:  # the first of several processes says it for all
-    logging.getLogger("cfexp").setLevel(logging.WARNING)
-# Lightning advertises services and repeats its settings at every start; what it warns of is still
-# shown.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
-warnings.filterwarnings(
-    "ignore", message=".*isinstance\\(treespec, LeafSpec\\).*"
-)  # Lightning's own, of torch
-warnings.filterwarnings(
-    "ignore", message="Found .* module.* in eval mode"
-)  # the networks that are explained
-warnings.filterwarnings(
-    "ignore", message="Checkpoint directory .* exists and is not empty"
-)  # of a run that goes on
-# The discriminator's schedule goes on in the warm-up, in which its optimizer rests.
-warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-# The sampler begins where the run was stopped.
-warnings.filterwarnings(
-    "ignore", message="You're resuming from a checkpoint that ended before the epoch ended"
-)
-# A run that goes on without max_time.
-warnings.filterwarnings(
-    "ignore", message="Be aware that when using `ckpt_path`, callbacks used to create"
-)
-warnings.filterwarnings(
-    "ignore", message=".*does not have many workers.*"
-)  # cached images need none
-# No harm; see trainer/ddp.yaml. What is to replace `broadcast_buffers` is newer than torch 2.6.
-warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
-warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated")
-warnings.filterwarnings(
-    "ignore", message="It is recommended to use `self.log"
-)  # of metrics that are gathered already
-warnings.filterwarnings(
-    "ignore", message="Total length of .* across ranks is zero"
-)  # few queries, or all explained
-warnings.filterwarnings(
-    "ignore", message="Using `DistributedSampler` with the dataloaders"
-)  # ours repeats none
-warnings.filterwarnings(
-    "ignore", message=".*number of training batches .* is smaller than the logging interval.*"
-)
+hide_known_messages()
 
 WEIGHTS = Path(cfexp.__file__).parent / "weights"  # of stages, shipped; see embedded_weights.py
 LABEL_MAPS = "label_maps.json"  # a stage that predicts leaves it in place of model.ckpt
@@ -106,36 +60,6 @@ class Fitted(NamedTuple):
     trainer: Trainer
     module: LightningModule
     data: QueryDataModule
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear under their name when they are whole, whatever kills the process.
-
-    Lightning writes into the system's temporary folder and moves the file; from another file system
-    that is a copy.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """As always, but beside `path` first."""
-        partial = partial_path(Path(path))
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        partial.replace(path)
-
-
-def partial_path(path: Path) -> Path:
-    """Where this process writes what shall appear at `path` at once, and whole."""
-    return path.with_name(f"{path.name}.{os.getpid()}.partial")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears under its name, or takes the place of what is there, when it is
-    whole.
-    """
-    partial = partial_path(path)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def fit(config: DictConfig, folder: Path, *, resume: Path | None = None) -> Fitted:
@@ -184,15 +108,15 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     for note in getattr(getattr(module, "decision_model", None), "notes", ()):
         _log.info("note: %s", note)
     keep_wandb_within(folder)
+    plugins: list[Any] = [WholeCheckpoints()]
+    if config.trainer.get("sync_batchnorm"):
+        plugins.append(SyncBatchNorms())
     trainer: Trainer = build(
         config.trainer,
         "trainer",
-        callbacks=_build_each(config.get("callbacks"), "callbacks", Callback),
-        logger=_build_each(config.get("logger"), "logger", Logger),
-        plugins=[
-            WholeCheckpoints(),
-            *([SyncBatchNorms()] if config.trainer.get("sync_batchnorm") else []),
-        ],
+        callbacks=build_each(config.get("callbacks"), "callbacks", Callback),
+        logger=build_each(config.get("logger"), "logger", Logger),
+        plugins=plugins,
         default_root_dir=folder,
         _convert_="all",  # max_time={hours: 12} is no plain mapping to Lightning
     )
@@ -203,58 +127,8 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        _write_provenance(config, data, folder)
+        write_provenance(config, data, folder)
     return Fitted(trainer, module, data)
-
-
-def _write_provenance(config: DictConfig, data: Any, folder: Path) -> None:
-    """What made the results of this folder, beside them."""
-    # A hash whether or not it is tagged, with -dirty where files differ from it.
-    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    revision = subprocess.run(
-        describe,
-        cwd=Path(cfexp.__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    packages = (
-        "torch",
-        "torchvision",
-        "lightning",
-        "torchmetrics",
-        "hydra-core",
-        "numpy",
-        "pillow",
-        "pyarrow",
-    )
-    content = {
-        "command": sys.argv,
-        "seed": config.seed,
-        "git_revision": revision.stdout.strip() or None,
-        "data_fingerprint": data.fingerprint,
-        "checkpoints": {
-            name: {"path": path, "sha256": file_hash(path)}
-            for name, path in config.checkpoints.items()
-        },
-        "versions": {
-            "cfexp": cfexp.__version__,
-            **{package: version(package) for package in packages},
-        },
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
-    }
-    write_whole(folder / "data.json", json.dumps(data.description, indent=2))
-    write_whole(folder / "provenance.json", json.dumps(content, indent=2))
-
-
-def _processor() -> str:
-    """What computes here: the graphics card if there is one, else the processor as Linux calls it."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({platform.machine()})" if names else platform.machine()
 
 
 def use_threads(count: int | None, processes: int = 1) -> None:
@@ -277,9 +151,8 @@ def provide_stages(config: DictConfig) -> None:
         _try_decision_model(config)
     for name, requirement in (config.requires or {}).items():
         given = config.checkpoints.get(name)
-        if (
-            requirement is None and given is None
-        ):  # requires.NAME=null: what the config does without
+        # requires.NAME=null: what the config does without.
+        if requirement is None and given is None:
             with open_dict(config):
                 config.checkpoints.pop(name, None)
             continue
@@ -294,15 +167,14 @@ def check_given(config: DictConfig) -> None:
     user's own (+decision=) that the experiment overrules, and for a piece of a network that its
     stage has.
     """
-    overruled = any(
-        (config.requires or {}).get(name) is not None for name in ("decision", "vqa_model")
-    )
+    required = config.requires or {}
+    overruled = any(required.get(name) is not None for name in ("decision", "vqa_model"))
     if OmegaConf.select(config, "decision.model") is not None and overruled:
         raise InputError(
             "+decision=NAME must come after +experiment=NAME, whose decision model it replaces"
         )
     refuse_pieces_of_networks(config)
-    for name in config.requires or {}:
+    for name in required:
         given = config.checkpoints.get(name)
         if given is not None and not Path(given).is_file():
             raise InputError(f"checkpoints.{name}={given}: no such file")
@@ -331,9 +203,8 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
         return checkpoint
     if not checkpoint.is_file():
         with claimed(folder, wait=True):
-            if (
-                stage_folder(stage, folder) != folder
-            ):  # another process has begun it with another data set
+            # Another process has begun it with another data set.
+            if stage_folder(stage, folder) != folder:
                 return _trained_stage(name, requirement, config)
             if not checkpoint.is_file():
                 write_whole(folder / DATA_SETS, json.dumps(describe_data_sets(stage), indent=2))
@@ -343,10 +214,9 @@ def _trained_stage(name: str, requirement: DictConfig, config: DictConfig) -> Pa
                 return checkpoint
     _log.info("stage %s: %s", name, typed(checkpoint))
     if stage.data.get("on_bad_sample") == "raise" and (count := skipped_in(folder)):
-        left_out = (
-            f"trained without {count} images that could not be read (data.on_bad_sample=skip)"
-        )
-        _log.warning("stage %s was %s; to train it again, remove %s", name, left_out, typed(folder))
+        skipped = f"{count} images that could not be read (data.on_bad_sample=skip)"
+        problem = f"trained without {skipped}; to train it again, remove {typed(folder)}"
+        _log.warning("stage %s was %s", name, problem)
     return checkpoint
 
 
@@ -390,10 +260,9 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
     with open_dict(config):
         config.facts = data.facts
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+    device = "cuda" if on_gpu else "cpu"
     network = build(config.get("network"), "network")
-    count = write_label_maps(
-        network, data, folder / "label_maps", device="cuda" if on_gpu else "cpu"
-    )
+    count = write_label_maps(network, data, folder / "label_maps", device=device)
     hashes = {name: file_hash(path) for name, path in config.checkpoints.items()}
     content = {
         "images": count,
@@ -424,9 +293,8 @@ def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:
         checkpoint = folder / "model.ckpt"
         fitted.data.save_vocabulary(folder)
         # The name that others look for appears last, and whole.
-        partial = partial_path(checkpoint)
-        torch.save(fitted.module.trained_state(), partial)  # type: ignore[operator]
-        partial.replace(checkpoint)
+        with whole_file(checkpoint) as partial:
+            torch.save(fitted.module.trained_state(), partial)  # type: ignore[operator]
     fitted.trainer.strategy.barrier()
     return dict(scores)
 
@@ -435,34 +303,3 @@ def last_checkpoint(folder: Path) -> Path | None:
     """Where an interrupted training in `folder` goes on, if it came so far."""
     path = folder / "checkpoints" / "last.ckpt"
     return path if path.is_file() else None
-
-
-def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
-    """Instantiate a config's `_target_`; InputError where that is missing, or where the object
-    refuses its settings.
-    """
-    if config is None or "_target_" not in config:
-        raise InputError(
-            f"{name} has no _target_: choose an experiment, e.g. +experiment=vqa_color (--help lists them)"
-        )
-    try:
-        return instantiate(config, **arguments)
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError | OmegaConfBaseException):
-            cause = cause.__cause__
-        if cause is not None:
-            raise cause from None
-        raise InputError(
-            f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows more)"
-        ) from error
-
-
-def _build_each(config: Mapping[str, Any] | None, name: str, kind: type[Any]) -> list[Any]:
-    built = [
-        build(each, f"{name}.{key}") for key, each in (config or {}).items() if each is not None
-    ]
-    for key, each in zip(config or {}, built, strict=False):
-        if not isinstance(each, kind):
-            raise InputError(f"{name}.{key} must be a {kind.__name__}, got {type(each).__name__}")
-    return built

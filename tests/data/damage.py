@@ -45,8 +45,8 @@ def removed(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def replaced(content: bytes) -> Damage:
-    return lambda path: path.write_bytes(content)
+def replaced(content: str | bytes) -> Damage:
+    return lambda path: path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def zipped(damage: Damage, without: int | None = None) -> Damage:

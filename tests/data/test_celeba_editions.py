@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,10 +37,8 @@ def root(world: Path, tmp_path: Path) -> Path:
 
 
 def module(root: Path, **settings: str | int) -> CelebADataModule:
-    sizes = {"image_size": (16, 16), "batch_size": 4, "eval_batch_size": 4}
-    return CelebADataModule(
-        str(root), cache_dir=str(root.parent / "cache"), **{**sizes, **settings}
-    )  # type: ignore[arg-type]
+    given: dict[str, Any] = {"image_size": (16, 16), "batch_size": 4, "eval_batch_size": 4}
+    return CelebADataModule(str(root), cache_dir=str(root.parent / "cache"), **given | settings)
 
 
 def with_commas(root: Path, no: str = "-1") -> Path:

@@ -3,7 +3,6 @@ and what to do.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,14 @@ import pytest
 from cfexp.data.questions.vocabulary import Vocabulary
 from cfexp.data.questions.vqa import VQADataModule
 from cfexp.errors import InputError
+from tests.data.damage import Damage, as_folder, cut, replaced
+from tests.data.damage import json_edited as edited
 from tests.data.vqa_writer import dump, load
 
 QUESTIONS = "OpenEnded_mscoco_val2014_questions.json"
 ANNOTATIONS = "mscoco_val2014_annotations.json"
 GRAPH = "scene_graphs_val2014.json"
 IMAGE = "val2014/COCO_val2014_000000000092.jpg"
-Damage = Callable[[Path], object]
-
-
-def edited(edit: Callable[[Any], object]) -> Damage:
-    """Damage to what a JSON file says."""
-
-    def damage(path: Path) -> None:
-        content = load(path)
-        edit(content)
-        dump(path, content)
-
-    return damage
-
-
-def replaced(content: str | bytes) -> Damage:
-    """Damage to the file as a whole."""
-    return lambda path: path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def turned_into_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
 
 
 def question(**values: Any) -> Damage:
@@ -61,7 +36,7 @@ def thing(**values: Any) -> Damage:
 # File, damage, what the line must name beside the file.
 WHOLE_FILE: dict[str, tuple[Damage, str]] = {
     "missing": (Path.unlink, "expected"),
-    "a folder": (turned_into_a_folder, "cannot be read"),
+    "a folder": (as_folder, "cannot be read"),
     "empty": (replaced(b""), "empty"),
     "only white space": (replaced(" \r\n"), "empty"),
     "truncated": (cut, "truncated JSON"),
@@ -229,7 +204,7 @@ RECORDS: dict[str, tuple[str, Damage, str]] = {
 }
 IMAGES: dict[str, tuple[Damage, str]] = {
     "missing": (Path.unlink, "image"),
-    "a folder": (turned_into_a_folder, "image"),
+    "a folder": (as_folder, "image"),
     "truncated": (cut, "truncated"),
     "empty": (replaced(b""), "readable image"),
     "text": (replaced("<html>404</html>"), "readable image"),

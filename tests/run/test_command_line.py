@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,9 +30,9 @@ ODD = [
 def value_of(argument: str) -> object:
     """What a command gets."""
     override = OverridesParser.create().parse_override(argument)
-    return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)[
-        "value"
-    ]  # type: ignore
+    config = OmegaConf.create({"value": override.value()})
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    return content["value"]
 
 
 @pytest.fixture(autouse=True)

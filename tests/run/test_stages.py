@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from cfexp.errors import InputError
 from cfexp.run.configuration import register_resolvers, resume_from
 from cfexp.run.stage_names import compose_stage, config_hash
-from cfexp.run.stages import build, fit, provide_stages
+from cfexp.run.stages import fit, provide_stages
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none", "num_threads=1"]
 
@@ -107,8 +107,6 @@ def test_fit_leaves_its_config_and_provenance(tmp_path: Path) -> None:
 
 
 def test_what_has_no_target_or_is_no_callback_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data has no _target_: choose an experiment"):
-        build(None, "data")
     with pytest.raises(InputError, match=r"callbacks.mine has no _target_"):
         fit(config("vqa_model", "+callbacks.mine={a: 1}", cache=tmp_path), tmp_path / "run")
     with pytest.raises(InputError, match=r"callbacks.mine must be a Callback, got Pure"):

@@ -1,8 +1,6 @@
 """Label maps at the size at which they are shown, kept for the next time."""
 
 import hashlib
-import os
-import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfexp.errors import InputError
+from cfexp.whole_files import whole_file
 
 # Part of the keys: raise it whenever the same files would give another map.
 _VERSION = 2
@@ -54,16 +53,8 @@ class LabelMapCache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, unfinished = tempfile.mkstemp(
-                prefix=path.stem, suffix=".partial", dir=path.parent
-            )
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(zlib.compress(label_map.tobytes(), level=1))
-                Path(unfinished).replace(path)
-            except BaseException:
-                Path(unfinished).unlink(missing_ok=True)
-                raise
+            with whole_file(path) as partial:
+                partial.write_bytes(zlib.compress(label_map.tobytes(), level=1))
         except OSError as error:
             problem = f"composed label maps cannot be kept there ({error.strerror})"
             raise InputError(

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from cfexp.data.questions.files import VQAQuestion
 from cfexp.data.reading.records import read_json, shown
 from cfexp.errors import InputError
+from cfexp.whole_files import write_whole
 
 UNKNOWN_WORD = "UNK"  # upper case, as no token is
 _FORMAT = "cfexp VQA vocabulary 1"
@@ -134,12 +133,7 @@ class Vocabulary:
             "answers": self.answers,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own, whatever other processes and machines write there.
-        descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=0)
-        Path(unfinished).chmod(0o644)  # mkstemp's own is for one user only
-        Path(unfinished).replace(path)
+        write_whole(path, json.dumps(content, indent=0))
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -27,6 +27,7 @@ from cfexp.data.questions.files import (
     fit_square,
     read_split,
 )
+from cfexp.data.questions.selection import answerable, first_images, hold_out, of_types
 from cfexp.data.questions.vocabulary import Vocabulary
 from cfexp.data.reading.images import read_rgb
 from cfexp.data.reading.loaders import EpochSampler, ShareOf, make_loader
@@ -94,9 +95,6 @@ class VQADataModule(QueryDataModule):
             image_size=image_size,
             num_answers=num_answers,
             max_question_length=max_question_length,
-        )
-        check_at_least(
-            1,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             images_per_batch=images_per_batch,
@@ -106,9 +104,8 @@ class VQADataModule(QueryDataModule):
             check_at_least(1, max_test_questions=max_test_questions)
         check_on_bad_sample(on_bad_sample)
         if isinstance(train_question_types, str):
-            raise InputError(
-                f"data.train_question_types must be a list of prefixes, got {train_question_types!r}"
-            )
+            asked = "data.train_question_types must be a list of prefixes"
+            raise InputError(f"{asked}, got {train_question_types!r}")
         self.root = None if root is None else Path(root).expanduser()
         self.world = _scene_parameters(world)
         self.cache_dir = Path(cache_dir).expanduser()
@@ -118,15 +115,15 @@ class VQADataModule(QueryDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
-        self.cache_images, self.holdout_images = cache_images, holdout_images
-        self.train_question_types = (
-            None if train_question_types is None else tuple(train_question_types)
-        )
-        self.group_by_image, self.images_per_batch = group_by_image, images_per_batch
-        self.max_test_questions, self.seed = max_test_questions, seed
-        self.vocabulary_path = (
-            None if vocabulary_path is None else Path(vocabulary_path).expanduser()
-        )
+        self.cache_images = cache_images
+        self.holdout_images = holdout_images
+        types, vocabulary = train_question_types, vocabulary_path
+        self.train_question_types = None if types is None else tuple(types)
+        self.group_by_image = group_by_image
+        self.images_per_batch = images_per_batch
+        self.max_test_questions = max_test_questions
+        self.seed = seed
+        self.vocabulary_path = None if vocabulary is None else Path(vocabulary).expanduser()
         self.answers = None if answers is None else tuple(answers)
         self.on_bad_sample = on_bad_sample
         self.dropped_questions = 0
@@ -138,7 +135,7 @@ class VQADataModule(QueryDataModule):
 
     @cached_property
     def folder(self) -> Path:
-        """The folder in VQAv1's layout; the embedded scenes are written now if they are not there."""
+        """The folder in VQAv1's layout; of the embedded scenes, written now if it is not there."""
         return self.root if self.root is not None else cached_scenes(self.world, self.cache_dir)
 
     @cached_property
@@ -172,7 +169,7 @@ class VQADataModule(QueryDataModule):
         return enlarged(min(size) / self.image_size)
 
     def _look_at_first(self, dataset: VQADataset) -> None:
-        """Say what is odd about the first images: what is wrong with all of a data set shows there."""
+        """Say what is odd about the first images: what is wrong with all images shows there."""
         sizes, seen = {}, []
         for path, content in dataset.first_files(FIRST):
             with contextlib.suppress(InputError):  # which is met when it is read
@@ -188,15 +185,15 @@ class VQADataModule(QueryDataModule):
     def dataset(self, part: Part) -> VQADataset:
         """The data set of one part, made on first use; raises InputError."""
         if part not in self._datasets:
-            questions = {
+            questions_of = {
                 "train": self._train_questions,
                 "val": self._held_out,
                 "test": self._test_questions,
-            }[part]()
+            }
             self._datasets[part] = VQADataset(
                 self.folder,
                 "val2014" if part == "test" else "train2014",
-                questions,
+                questions_of[part](),
                 self.vocabulary,
                 self.image_size,
                 self.max_question_length,
@@ -215,25 +212,19 @@ class VQADataModule(QueryDataModule):
         sampler: EpochSampler[VQABatch] = EpochSampler(dataset, replicas, rank, self.seed)
         sampler.begin(trainer, self.batches_seen * size)
         if len(sampler) < size:
-            setting, things = (
-                ("images_per_batch", "images")
-                if self.group_by_image
-                else ("batch_size", "questions")
-            )
-            raise InputError(
-                f"data.{setting}={size} is more than the {len(sampler)} {things} that a process trains on"
-            )
+            setting = "images_per_batch" if self.group_by_image else "batch_size"
+            things = f"{len(sampler)} {'images' if self.group_by_image else 'questions'}"
+            problem = f"is more than the {things} that a process trains on"
+            raise InputError(f"data.{setting}={size} {problem}")
         return self._loader(Replacing(dataset), batch_size=size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[VQABatch] | list[DataLoader[VQABatch]]:
         """The held-out images of train2014, in the order of their ids; none if `holdout_images` is
         0.
         """
-        return (
-            []
-            if self.holdout_images == 0
-            else self._loader(self.dataset("val"), batch_size=self.eval_batch_size)
-        )
+        if self.holdout_images == 0:
+            return []
+        return self._loader(self.dataset("val"), batch_size=self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[VQABatch]:
         """val2014 in the order of (image_id, question_id)."""
@@ -247,12 +238,10 @@ class VQADataModule(QueryDataModule):
         that is left out.
         """
         dataset = self.dataset("test")
-        left = [
-            row for row, key in enumerate(dataset.question_id.tolist()) if key not in self._left_out
-        ]
-        return self._loader(
-            dataset, batch_size=self.eval_batch_size, sampler=ShareOf(left, self.trainer)
-        )
+        keys = dataset.question_id.tolist()
+        left = [row for row, key in enumerate(keys) if key not in self._left_out]
+        share = ShareOf(left, self.trainer)
+        return self._loader(dataset, batch_size=self.eval_batch_size, sampler=share)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -290,28 +279,19 @@ class VQADataModule(QueryDataModule):
     @property
     def question_types(self) -> tuple[str, ...]:
         """The question types of the splits that were read so far, sorted."""
-        return tuple(
-            sorted(
-                {
-                    each.question_type
-                    for split in self._questions.values()
-                    for each in split.values()
-                }
-            )
-        )
+        read = [each for split in self._questions.values() for each in split.values()]
+        return tuple(sorted({each.question_type for each in read}))
 
     def question(self, question_id: int) -> VQAQuestion:
         """All that is known of a question of either split; raises InputError if there is none of
         this id.
         """
-        for split in sorted(
-            SPLITS, key=lambda split: split not in self._questions
-        ):  # what was read already goes first
+        # What was read already goes first.
+        for split in sorted(SPLITS, key=lambda split: split not in self._questions):
             if question_id in self._split(split):
                 return self._questions[split][question_id]
-        raise InputError(
-            f"question_id {question_id} is in neither {' nor '.join(SPLITS)} of {self.folder}"
-        )
+        neither = " nor ".join(SPLITS)
+        raise InputError(f"question_id {question_id} is in neither {neither} of {self.folder}")
 
     def describe(self, question_id: int) -> dict[str, Any]:
         """What is stored beside an explanation of this question."""
@@ -366,69 +346,28 @@ class VQADataModule(QueryDataModule):
             for other, known in self._questions.items():
                 if common := questions.keys() & known.keys():
                     problem = f"question_id {min(common)} is in both {other} and {split}"
-                    raise InputError(
-                        f"{self.folder}: {problem}; question ids must differ (README, Data sets)"
-                    )
+                    remedy = "question ids must differ (README, Data sets)"
+                    raise InputError(f"{self.folder}: {problem}; {remedy}")
             self._questions[split] = questions
         return self._questions[split]
 
     @cached_property
     def _fit_parts(self) -> tuple[list[VQAQuestion], list[VQAQuestion]]:
         """train2014's questions: those of the images to train on, those of the images held out."""
-        questions = self._split("train2014").values()
-        image_ids = sorted({question.image_id for question in questions})
-        count = len(image_ids) - self.holdout_images
-        if count < 1:
-            problem = (
-                f"leaves no image to train on: train2014 has {len(image_ids)} images with questions"
-            )
-            raise InputError(f"data.holdout_images={self.holdout_images} {problem}; lower it")
-        last = image_ids[count - 1]
-        fit = [question for question in questions if question.image_id <= last]
-        return fit, [question for question in questions if question.image_id > last]
+        return hold_out(self._split("train2014").values(), self.holdout_images)
 
     def _train_questions(self) -> list[VQAQuestion]:
-        questions = self._fit_parts[0]
-        if self.train_question_types is not None:
-            prefixes = self.train_question_types
-            present = {question.question_type for question in questions}
-            questions = [
-                question for question in questions if question.question_type.startswith(prefixes)
-            ]
-            if not questions:
-                types = ", ".join(sorted(present))
-                raise InputError(
-                    f"data.train_question_types={list(prefixes)} matches no question; there are: {types}"
-                )
-        kept = [
-            question
-            for question in questions
-            if self.vocabulary.answer_id(question.multiple_choice_answer) >= 0
-        ]
+        source = self.vocabulary_path if self.vocabulary_path is not None else "data.num_answers"
+        questions = of_types(self._fit_parts[0], self.train_question_types)
+        kept = answerable(questions, self.vocabulary, str(source))
         self.dropped_questions = len(questions) - len(kept)
-        _log.info(
-            "%d of %d training questions have an answer in the vocabulary",
-            len(kept),
-            len(questions),
-        )
-        if not kept:
-            source = (
-                self.vocabulary_path if self.vocabulary_path is not None else "data.num_answers"
-            )
-            raise InputError(
-                f"none of the {len(questions)} training questions has an answer in {source}"
-            )
         return kept
 
     def _held_out(self) -> list[VQAQuestion]:
         return self._fit_parts[1]
 
     def _test_questions(self) -> list[VQAQuestion]:
-        questions = list(self._split("val2014").values())
-        if self.max_test_questions is None or self.max_test_questions >= len(questions):
-            return questions
-        last = questions[self.max_test_questions - 1].image_id
-        return [question for question in questions if question.image_id <= last]
+        return first_images(list(self._split("val2014").values()), self.max_test_questions)
 
 
 def _scene_parameters(world: SceneParameters | Mapping[str, Any] | None) -> SceneParameters:

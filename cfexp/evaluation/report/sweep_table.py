@@ -8,7 +8,6 @@ the others' and whether it failed; what it measured is its own metrics.json.
 import csv
 import json
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.measure.base import FLOOR
 from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.report.table import short, table_of
+from cfexp.whole_files import write_whole
 
 NOTE = "member.json"
 FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
@@ -64,10 +64,8 @@ def write_note(
     error: str | None = None,
 ) -> None:
     """Leave in a member's folder what its sweep wants to know."""
-    part = folder / f"{NOTE}.{os.getpid()}.partial"
     content = {"parameters": dict(parameters), "objective": objective, "error": error}
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / NOTE)
+    write_whole(folder / NOTE, json.dumps(content, indent=2) + "\n")
 
 
 def forget_unfinished(sweep: Path) -> None:

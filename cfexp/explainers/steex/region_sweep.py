@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.explainers.steex.search import StyleSearch
+from cfexp.explainers.steex.objective import StyleSearch
 
 # One query's index and region masks (P, R) bool -> P searches of that query, each in its own mask.
 Search = Callable[[int, Tensor], StyleSearch]

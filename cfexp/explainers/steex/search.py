@@ -1,30 +1,17 @@
 """STEEX's search (Jacob et al. 2022, Algorithm 1) as a function of tensors and callables."""
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cfexp import losses
 from cfexp.errors import InputError
+from cfexp.explainers.steex.by_adam import by_adam
+from cfexp.explainers.steex.by_lbfgs import by_lbfgs
+from cfexp.explainers.steex.objective import Objective, StyleSearch
 
-# Adam's (Kingma and Ba 2015), torch's defaults.
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-
-
-class StyleSearch(NamedTuple):
-    """What a search found for B queries; row t of a curve is before step t."""
-
-    style_codes: Tensor  # (B, R, D), after the last step
-    image: Tensor  # (B, 3, H, W) in [-1, 1], decoded from those codes
-    logits: Tensor  # (B, K) of the decision model on that image
-    decision_curve: Tensor  # (B, num_steps), the decision loss
-    proximity_curve: Tensor  # (B, num_steps), the squared distance of the codes, without its weight
-    # (B,) int64: steps until the decision first was the counter class, 0..num_steps; -1 = never.
-    flip_step: Tensor
+OPTIMIZERS = "adam", "lbfgs"
 
 
 def counter_class_of(logits: Tensor, head: int | None = None) -> Tensor:
@@ -46,6 +33,7 @@ def search_style_codes(
     *,
     head: int | None = None,
     region_mask: Tensor | None = None,
+    optimizer: str = "adam",
     num_steps: int = 100,
     learning_rate: float = 0.01,
     proximity_weight: float = 0.3,
@@ -55,71 +43,69 @@ def search_style_codes(
     start: Tensor | None = None,
     repel: tuple[Tensor, ...] = (),
     repulsion: float = 1.0,
+    narrowed: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None,
+    at_once: int = 16,
 ) -> StyleSearch:
-    """Move each query's style codes by Adam until the decision is the counter class, and no farther
-    than that takes.
+    """Move each query's style codes until the decision is the counter class, and no farther than
+    that takes.
 
     minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3).
-    No query's result depends on the batch it is in, as Adam works on each number alone. No step
-    waits for the device. Under autocast the codes and their steps keep their dtype.
+    No query's result depends on the batch it is in. No step waits for the device. Under autocast
+    the codes and their steps keep their dtype.
 
-    decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen. decide:
-    images to logits (B, K). style_codes: of the queries, as the style encoder gives them.
-    counter_class: (B,) int64, see `counter_class_of`. head: see `losses.decision_loss`.
+    decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen.
+    decide: images to logits (B, K).
+    style_codes: of the queries, as the style encoder gives them.
+    counter_class: (B,) int64, see `counter_class_of`.
+    head: see `losses.decision_loss`.
     region_mask: (R,) bool, or (B, R), the regions whose codes may change; those of the others stay
-    as they are, bit for
-        bit. None: all may.
+        as they are, bit for bit. None: all may.
+    optimizer: "adam", as published, takes `num_steps` steps of `learning_rate`. "lbfgs", ours, has
+        no learning rate; it evaluates each query up to `num_steps` times, fewer where it has
+        arrived (`lbfgs.PATIENCE`). Where the image that it ends with is not decided as asked once
+        it is stored in 8 bits, the query goes on: from there with the decision asked for by a
+        margin, or, where the decision did not turn at all, from the start by a longer first move.
     early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin`
         logits. The paper always takes all the steps.
     start: codes to start from in place of the query's own; `repel`: codes to keep away from in
         direction. Both are for `search_candidates`.
+    narrowed: from rows (N,) int64 of the batch to `decode` of those alone, codes (N, R, D). With
+        it, queries that are done are no longer computed, and of a larger batch `at_once` are
+        searched at a time, each that is done making room for the next (lbfgs). Who is done is
+        asked every few steps.
 
     The published script stores the image from before the last step; the image here is decoded from
     the final codes, as Algorithm 1 has it.
 
-    Raises InputError for a mask or a counter class of another shape, or a mask without a region.
+    Raises InputError for a mask or a counter class of another shape, a mask without a region, or an
+    unknown optimizer.
     """
     batch, regions, _ = style_codes.shape
     if counter_class.shape != (batch,):
-        raise InputError(
-            f"counter_class must have shape ({batch},), got {tuple(counter_class.shape)}"
-        )
+        came = tuple(counter_class.shape)
+        raise InputError(f"counter_class must have shape ({batch},), got {came}")
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {optimizer!r}")
     movable = _movable(region_mask, batch, regions, style_codes.device)
     query_codes = style_codes.detach()
     codes = query_codes if start is None else torch.where(movable, start.detach(), query_codes)
-    moments = torch.zeros_like(codes), torch.zeros_like(codes)
-    active = torch.ones(batch, 1, 1, dtype=torch.bool, device=codes.device)
-    decisions, proximities, margins = [], [], []
-    for step in range(num_steps):
-        with torch.enable_grad():
-            codes.requires_grad_()
-            logits = decide(decode(codes)).to(codes.dtype)  # which under autocast they are not
-            decision = decision_loss(logits, counter_class, head)
-            proximity = losses.proximity_loss(codes, query_codes)
-            loss = decision + proximity_weight * proximity
-            if repel:
-                loss = loss + repulsion * _alignment(codes - query_codes, repel, query_codes)
-            # Autocast is for the way there: on the way back it would cast what the generator has
-            # kept.
-            with torch.autocast(codes.device.type, enabled=False):
-                (gradient,) = torch.autograd.grad(loss.sum(), [codes])
-        codes = codes.detach()
-        decisions.append(decision.detach())
-        proximities.append(proximity.detach())
-        margins.append(losses.decision_margin(logits.detach(), counter_class, head))
-        if early_stop:
-            active = active & (margins[-1] < stop_margin)[:, None, None]
-        update, moments = _adam(gradient, moments, step + 1, learning_rate)
-        codes = torch.where(movable & active, codes - update, codes)
-    with torch.no_grad():
-        image = decode(codes)
-        logits = decide(image).to(codes.dtype)
-    margins.append(losses.decision_margin(logits, counter_class, head))
-    none = codes.new_zeros(batch, 0)
-    curves = [torch.stack(curve, dim=1) if curve else none for curve in (decisions, proximities)]
-    return StyleSearch(
-        codes, image, logits, curves[0], curves[1], _first(torch.stack(margins, dim=1) > 0)
+    objective = Objective(
+        decode=decode,
+        decide=decide,
+        query_codes=query_codes,
+        counter_class=counter_class,
+        movable=movable.expand(batch, -1, -1),
+        head=head,
+        proximity_weight=proximity_weight,
+        decision_loss=decision_loss,
+        repel=repel,
+        repulsion=repulsion,
+        narrowed=narrowed,
     )
+    stop = stop_margin if early_stop else None
+    if optimizer == "adam":
+        return by_adam(objective, codes, num_steps, learning_rate, stop)
+    return by_lbfgs(objective, codes, num_steps, at_once, stop)
 
 
 def nothing_moved(
@@ -138,9 +124,9 @@ def nothing_moved(
     """
     decision = losses.decision_loss(logits, counter_class, head)[:, None].expand(-1, num_steps)
     decided = losses.decision_margin(logits, counter_class, head) > 0
-    return StyleSearch(
-        style_codes, image, logits, decision, torch.zeros_like(decision), decided.long() - 1
-    )
+    none = torch.zeros_like(counter_class)
+    curves = decision, torch.zeros_like(decision)
+    return StyleSearch(style_codes, image, logits, *curves, decided.long() - 1, none)
 
 
 def search_candidates(
@@ -191,33 +177,6 @@ def search_candidates(
             )
         )
     return found
-
-
-def _adam(
-    gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, learning_rate: float
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of
-    its square.
-    """
-    mean = torch.lerp(gradient, moments[0], BETA_1)
-    variance = torch.lerp(gradient.square(), moments[1], BETA_2)
-    size = learning_rate / (1 - BETA_1**step)
-    return size * mean / (variance.sqrt() / math.sqrt(1 - BETA_2**step) + EPSILON), (mean, variance)
-
-
-def _first(flags: Tensor) -> Tensor:
-    """(B,) int64: where in its row of flags (B, T) the first true one stands; -1 = nowhere."""
-    return torch.where(flags.any(1), flags.int().argmax(1), -1)
-
-
-def _alignment(edit: Tensor, repel: tuple[Tensor, ...], query_codes: Tensor) -> Tensor:
-    """(B,), the sum of the squared cosines between an edit (B, R, D) and the edits to keep away
-    from.
-    """
-    cosines = [
-        F.cosine_similarity(edit.flatten(1), (other - query_codes).flatten(1)) for other in repel
-    ]
-    return torch.stack(cosines).square().sum(0)
 
 
 def _movable(region_mask: Tensor | None, batch: int, regions: int, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@ search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from itertools import combinations, count
+from itertools import combinations, count, repeat
 from typing import Any
 
 import torch
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from cfexp import losses
 from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import ImageBatch
-from cfexp.declaration import Column, Declaration, Shown
+from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation, eight_bit
 from cfexp.explainers.classifier import ClassifierExplainer
 from cfexp.explainers.memory import check_budget
+from cfexp.explainers.steex.columns import COLUMNS
+from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.steex.search import (
-    StyleSearch,
+    OPTIMIZERS,
     nothing_moved,
     search_candidates,
     search_style_codes,
@@ -33,86 +35,33 @@ from cfexp.models.sean.sean import SEAN
 # multiples of 2 ** 32 over the golden ratio lie so far apart that of a million queries none meets
 # another's seed within a thousand steps.
 NOISE_STRIDE = 0x9E3779B1
-_SEARCHES = "searches"
-_CODE_DISTANCE = Shown("code\ndistance", 2, panel="distance of the codes")
 
 
 class STEEX(ClassifierExplainer):
     """Encodes the query, moves its style codes until the decision model decides otherwise, and
     decodes them.
 
-    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`. autoencoder:
-    frozen here, too. segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those
-    that the data set gives. regions: names of the regions that may change; None = all. noise: each
-    query's generator noise comes from a seed of its own, and is kept; False leaves noise out.
+    decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`.
+    autoencoder: frozen here, too.
+    segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those of the data set.
+    regions: names of the regions that may change; None = all.
+    noise: each query's generator noise comes from a seed of its own, and is kept; False leaves
+        noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
     num_candidates: how many different answers to look for, see `search_candidates`; the first is
-    the counterfactual. sweep_regions: search each query in every region that it has by itself, too,
-    and in `region_groups`, names to lists of regions; whatever `regions` says. It takes some ten
-    times as long: see `region_sweep.sweep_regions`. num_steps, learning_rate, proximity_weight,
-    early_stop: see `search_style_codes`. memory_budget: explain so many queries of a batch at once
-    as one step of the search fits into it: bytes, "8GiB", "auto" for a share of what is free; None
-    = the whole batch. A sweep takes its own beside it.
+        the counterfactual.
+    sweep_regions: search each query in every region that it has by itself, too, and in
+        `region_groups`, names to lists of regions; whatever `regions` says. It takes some ten times
+        as long: see `region_sweep.sweep_regions`.
+    optimizer, num_steps, learning_rate, proximity_weight, early_stop: see `search_style_codes`.
+    memory_budget: explain so many queries of a batch at once as one step of the search fits into
+        it: bytes, "8GiB", "auto" for a share of what is free; None = the whole batch. A sweep takes
+        its own beside it.
     """
 
     called = "STEEX"
     starts_from = "reconstruction"
-    columns = (
-        Column("query_codes", "the style codes of the query", ("R", "D")),
-        Column("style_codes", "the style codes of the counterfactual", ("R", "D")),
-        Column(
-            "reconstruction_class",
-            "what the decision model says of the reconstruction: if not `query_class`, nothing is explained",
-        ),
-        Column(
-            "code_distance",
-            "the l2 norm of the codes' change",
-            summary="mean",
-            counted=_SEARCHES,
-            shown=_CODE_DISTANCE,
-        ),
-        Column(
-            "flip_step",
-            "after how many steps the decision is the one asked for; -1 = never, or by the last step",
-            unit="steps",
-            summary="mean",
-            counted="successful searches",
-            successes_only=True,
-            known_from=0,
-            shown=Shown("steps to\nflip"),
-        ),
-        Column(
-            "region_change",
-            "the l2 norm of the change of each region's code, in the order of `region_names`",
-            ("R",),
-            by_region="region_codes_",
-        ),
-        Column("decision_curve", "the decision loss before each step", ("T",)),
-        Column(
-            "proximity_curve", "the proximity loss before each step, without its weight", ("T",)
-        ),
-        Column(
-            "regions_absent",
-            "the query has none of the regions that may change",
-            counted_apart=True,
-        ),
-        Column("candidate_code_distance", "`code_distance` of each further candidate", ("N",)),
-        Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
-        Column("candidate_cosine", "the cosine of its edit with the nearest before it", ("N",)),
-        Column(
-            "candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of candidates"
-        ),
-        Column(
-            "sweep_success",
-            "of each region alone, then each group: 1 = flips as stored, 0 = does not, -1 = absent",
-            ("U",),
-        ),
-        Column("sweep_distance", "`code_distance` of those searches", ("U",)),
-        Column("sweep_flip_step", "`flip_step` of those searches", ("U",)),
-        Column(
-            "sweep_smallest_set", "which regions together suffice; none where all do not", ("R",)
-        ),
-    )
+    columns = COLUMNS
     needs_label_map = True
     # Of 16-mixed's gradients no scale keeps the small ones here.
     precisions = ("64-true", "32-true", "bf16-true", "bf16-mixed")
@@ -126,6 +75,7 @@ class STEEX(ClassifierExplainer):
         class_names: Sequence[str] | None = None,
         regions: Sequence[str] | None = None,
         counter_class: str | int | None = None,
+        optimizer: str = "adam",
         num_steps: int = 100,
         learning_rate: float = 0.01,
         proximity_weight: float = 0.3,
@@ -138,8 +88,8 @@ class STEEX(ClassifierExplainer):
         memory_budget: str | int | None = None,
         label: str | None = None,
     ) -> None:
-        """Raises InputError for a counter class that there is not, no candidate, no noise to
-        redraw, or groups that nothing sweeps.
+        """Raises InputError for a counter class that there is not, an unknown optimizer, no
+        candidate, no noise to redraw, or groups that nothing sweeps.
         """
         super().__init__(decision_model, head, class_names, counter_class, label)
         # The generator's images are channels_last; with weights of another format each convolution
@@ -147,35 +97,31 @@ class STEEX(ClassifierExplainer):
         self.decision_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autoencoder = freeze(autoencoder)
         self.segmenter = None if segmenter is None else freeze(segmenter)
+        if optimizer not in OPTIMIZERS:
+            known = " or ".join(OPTIMIZERS)
+            raise InputError(f"explainer.optimizer must be {known}, got {optimizer!r}")
+        if type(num_steps) is not int or num_steps < 0:
+            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
+        _check_finite("learning_rate", learning_rate)
+        _check_finite("proximity_weight", proximity_weight)
+        if resample_noise and not noise:
+            problem = "resample_noise=true needs noise=true: without noise there is none to redraw"
+            raise InputError(problem)
+        if resample_noise and optimizer != "adam":
+            problem = "resample_noise=true needs optimizer=adam"
+            raise InputError(f"{problem}: {optimizer} compares what one noise gives")
+        if type(num_candidates) is not int or num_candidates < 1:
+            problem = "num_candidates must be a whole number of at least 1"
+            raise InputError(f"{problem}, got {num_candidates!r}")
+        if region_groups and not sweep_regions:
+            problem = "region_groups are for sweep_regions=true"
+            raise InputError(f"{problem}: regions=[...] says what one search may change")
+        self.optimizer = optimizer
         self.num_steps = num_steps
         self.learning_rate = learning_rate
         self.proximity_weight = proximity_weight
         self.early_stop, self.noise = early_stop, noise
-        if type(num_steps) is not int or num_steps < 0:
-            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
-        for name, value in (
-            ("learning_rate", learning_rate),
-            ("proximity_weight", proximity_weight),
-        ):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not 0 <= value < float("inf")
-            ):
-                raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
-        if resample_noise and not noise:
-            raise InputError(
-                "resample_noise=true needs noise=true: without noise there is none to redraw"
-            )
-        if type(num_candidates) is not int or num_candidates < 1:
-            raise InputError(
-                f"num_candidates must be a whole number of at least 1, got {num_candidates!r}"
-            )
         self.resample_noise, self.num_candidates = resample_noise, num_candidates
-        if region_groups and not sweep_regions:
-            raise InputError(
-                "region_groups are for sweep_regions=true: regions=[...] says what one search may change"
-            )
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
         check_budget(memory_budget)
         self.memory_budget = memory_budget
@@ -282,7 +228,7 @@ class STEEX(ClassifierExplainer):
             reconstruction = generator.decode(codes, layout)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
         counter_class = self.asked_for(query_logits)
-        layouts = self._layouts(generator, layout, batch.key.tolist())
+        decoder = self._decoder(generator, layout, batch.key.tolist())
         still = nothing_moved(
             codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps
         )
@@ -290,10 +236,11 @@ class STEEX(ClassifierExplainer):
         candidates = [still] * self.num_candidates
         if not absent.all():
             candidates = search_candidates(
-                lambda moved: generator.decode(moved, next(layouts)),
+                decoder,
                 self.decision_model,
                 codes,
                 counter_class,
+                narrowed=decoder.of,
                 num_candidates=self.num_candidates,
                 seeds=batch.key,
                 region_mask=self.region_mask,
@@ -318,6 +265,7 @@ class STEEX(ClassifierExplainer):
                 "code_distance": change.norm(dim=1),
                 "region_change": change,
                 "flip_step": found.flip_step,
+                "evaluations": found.evaluations,
                 "decision_curve": found.decision_curve,
                 "proximity_curve": found.proximity_curve,
                 **({} if self.region_mask is None else {"regions_absent": absent}),
@@ -335,7 +283,7 @@ class STEEX(ClassifierExplainer):
     @property
     def _settings(self) -> dict[str, Any]:
         """What all searches share."""
-        names = "head", "num_steps", "learning_rate", "proximity_weight", "early_stop"
+        names = "head", "optimizer", "num_steps", "learning_rate", "proximity_weight", "early_stop"
         return {name: getattr(self, name) for name in names}
 
     def _sweep(
@@ -356,12 +304,13 @@ class STEEX(ClassifierExplainer):
             same = [row] * len(masks)
             of_row = [keys[row]] * len(masks)
             layout = generator.prepare(label_map[same], of_row if self.noise else None)
-            layouts = self._layouts(generator, layout, of_row)
+            decoder = self._decoder(generator, layout, of_row)
             return search_style_codes(
-                lambda moved: generator.decode(moved, next(layouts)),
+                decoder,
                 self.decision_model,
                 codes[same],
                 counter_class[same],
+                narrowed=decoder.of,
                 region_mask=masks,
                 **self._settings,
             )
@@ -380,14 +329,45 @@ class STEEX(ClassifierExplainer):
             return torch.zeros(len(label_map), dtype=torch.bool, device=label_map.device)
         return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
 
-    def _layouts(
-        self, generator: FastSEAN, layout: PreparedLayout, keys: list[int]
-    ) -> Iterator[PreparedLayout]:
-        """The prepared layout of each step, with its noise: that of the reconstruction first."""
-        yield layout
-        for step in count(1):
-            seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
-            yield generator.redraw(layout, seeds) if self.resample_noise else layout
+    def _decoder(
+        self, generator: FastSEAN, layout: PreparedLayout, keys: Sequence[int]
+    ) -> "_Decoder":
+        if not self.resample_noise:
+            return _Decoder(generator, repeat(layout))
+        return _Decoder(generator, _redrawn(generator, layout, keys))
+
+
+class _Decoder:
+    """Decodes codes (B, R, D) of a batch by its prepared layouts, one a step."""
+
+    def __init__(self, generator: FastSEAN, layouts: Iterator[PreparedLayout]) -> None:
+        self.generator, self.layouts = generator, layouts
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        return self.generator.decode(codes, next(self.layouts))
+
+    def of(self, rows: Tensor) -> "_Decoder":
+        """Of some queries of the batch alone."""
+        generator = self.generator
+        if isinstance(self.layouts, repeat):
+            return _Decoder(generator, repeat(generator.of(next(self.layouts), rows)))
+        return _Decoder(generator, (generator.of(layout, rows) for layout in self.layouts))
+
+
+def _redrawn(
+    generator: FastSEAN, layout: PreparedLayout, keys: Sequence[int]
+) -> Iterator[PreparedLayout]:
+    """The prepared layout of each step, with its noise: that of the reconstruction first."""
+    yield layout
+    for step in count(1):
+        seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
+        yield generator.redraw(layout, seeds)
+
+
+def _check_finite(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf"):  # type: ignore[operator]  # it is a number
+        raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
 def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.models.layouts import Grid, kernel_rows, pixel_rows
+from cfexp.models.layouts import Grid, grid_of, kernel_rows, pixel_rows
 from cfexp.models.loading.packed import PackedMatrix
 from cfexp.models.sean.fast_block import (
     Block,
@@ -159,6 +159,27 @@ class FastSEAN:
         )
         return prepared._replace(norms=norms)
 
+    @_as_folded
+    @torch.no_grad()
+    def of(self, prepared: PreparedLayout, rows: Tensor) -> PreparedLayout:
+        """The layouts of some queries alone, rows (N,) int64; their tables and noise are kept."""
+        narrow: dict[int, tuple[Grid, Tensor]] = {}
+        for grid in prepared.grids:
+            if id(grid) not in narrow:  # blocks of one size share theirs
+                narrow[id(grid)] = grid_of(grid, rows, self.sean.num_regions)
+        norms = tuple(
+            tuple(_norm_of(norm, grid, rows, narrow[id(grid)][1]) for norm in block)
+            for block, grid in zip(prepared.norms, prepared.grids, strict=True)
+        )
+        grids = tuple(narrow[id(grid)][0] for grid in prepared.grids)
+        sources = tuple(
+            None if source is None else _copied_pixel(grid)
+            for source, grid in zip(prepared.sources, grids, strict=True)
+        )
+        start = prepared.start[rows].contiguous(memory_format=torch.channels_last)
+        shape = (len(rows), *prepared.codes_shape[1:])
+        return PreparedLayout(start, grids, sources, norms, prepared.scratch, shape)
+
     def _noise(
         self, label_maps: Tensor, noise_seeds: Sequence[int] | None
     ) -> Iterator[Tensor | None]:
@@ -195,6 +216,14 @@ def _prepare_norm(folded: FoldedNorm, grid: Grid, noise: Tensor | None) -> Prepa
     gamma, beta = maps.chunk(2, dim=1)
     static = torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift))
     return PreparedNorm(static, noise)
+
+
+def _norm_of(norm: PreparedNorm, grid: Grid, rows: Tensor, kept: Tensor) -> PreparedNorm:
+    """Of the label maps `rows`, which have the neighbourhoods `kept` of a grid."""
+    noise = norm.noise
+    if noise is not None:
+        noise = noise.view(len(grid.label_map), -1)[rows].view(-1, 1)
+    return PreparedNorm(norm.static[:, kept], noise)
 
 
 def _copied_pixel(grid: Grid) -> Tensor:

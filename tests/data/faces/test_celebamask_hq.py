@@ -2,10 +2,7 @@
 in one line.
 """
 
-import multiprocessing
 import shutil
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +14,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
-from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import LayoutRecord
-from cfexp.data.label_maps.part_masks import PartMasks
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import CELEBA_ATTRIBUTES, PARTS, REGIONS
 from cfexp.worlds.faces import FaceParameters, cached_faces
+from tests.data.damage import Damage, as_folder, cut, edited, replaced
 
 ROOT = Path(__file__).parents[3]
 REAL = ROOT.parent / "shared" / "real" / "CelebAMask-HQ"
@@ -30,7 +25,6 @@ WORLD = FaceParameters(faces=48)
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"
 MASKS = Path("CelebAMask-HQ-mask-anno")
-Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -174,68 +168,6 @@ def test_a_mirrored_face_has_its_left_eye_where_the_right_one_was(
     )
 
 
-def test_composed_maps_are_kept_by_the_content_of_their_parts(root: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    before = sorted(root.rglob("*"))
-    first = next(iter(module(root, cache).test_dataloader())).label_map
-    kept = files_of(cache)
-    assert len(kept) == 8
-    assert sorted(root.rglob("*")) == before
-    written = [path.stat().st_mtime_ns for path in kept]
-    assert torch.equal(next(iter(module(root, cache).test_dataloader())).label_map, first)
-    assert [path.stat().st_mtime_ns for path in kept] == written
-    # What was kept is what is read ...
-    reader = PartMasks(LabelMapCache(cache / "label_maps"))
-    record = LayoutRecord("40", root / "40.jpg", root / MASKS / "0" / "00040.png", ())
-    image, size = Image.new("RGB", (64, 64)), (64, 64)
-    shown = [
-        path
-        for path in kept
-        if zlib.decompress(path.read_bytes()) == first[0].byte().numpy().tobytes()
-    ]
-    shown[0].write_bytes(zlib.compress(bytes([7]) * first[0].numel()))
-    assert set(reader.shown(record, image, size).ravel()) == {7}
-    # ... a damaged one is composed again, and an exchanged part gives another one.
-    for damaged in (b"", b"\0", zlib.compress(b"\0")):
-        shown[0].write_bytes(damaged)
-        np.testing.assert_array_equal(reader.shown(record, image, size), first[0])
-    assert files_of(cache) == kept
-    Image.new("L", (64, 64), 255).save(root / MASKS / "0" / "00040_cloth.png")
-    assert set(reader.shown(record, image, size).ravel()) == {REGIONS.index("cloth")}
-    # Another size is another map.
-    assert reader.shown(record, image, (8, 4)).shape == (4, 8)
-    assert len(files_of(cache)) == 10
-
-
-def files_of(cache: Path) -> list[Path]:
-    return sorted(path for path in (cache / "label_maps").rglob("*") if path.is_file())
-
-
-def test_processes_may_share_the_cache(world: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=_compose_all, args=(world, tmp_path / "cache")) for _ in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    kept = files_of(tmp_path / "cache")
-    assert len(kept) == 48
-    assert not any(path.suffix for path in kept)
-
-
-def _compose_all(world: Path, cache: Path) -> None:
-    torch.set_num_threads(
-        1
-    )  # as in a worker of a loader: after a fork the threads of the parent are not there
-    data = module(world, cache)
-    for part in ("train", "val", "test"):
-        assert len(data.dataset(part)[0].label_map) == 1
-        data.dataset(part).__getitems__(list(range(len(data.dataset(part)))))
-
-
 def test_predicted_label_maps_take_the_place_of_the_parts(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "predicted"
     folder.mkdir()
@@ -263,28 +195,6 @@ def test_a_masks_size_may_be_half_the_images(root: Path, tmp_path: Path) -> None
     assert torch.equal(full.label_map, half.label_map)
 
 
-def replaced(content: bytes) -> Damage:
-    return lambda path: path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def turned_into_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def edited(old: str, new: str) -> Damage:
-    def damage(path: Path) -> None:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return damage
-
-
 def painted(value: int, size: tuple[int, int] = (64, 64)) -> Damage:
     return lambda path: Image.new("L", size, value).save(path)
 
@@ -308,7 +218,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
     "an image missing": (IMAGE, Path.unlink, "an image of the attribute file is no file there"),
     "an image a folder": (
         IMAGE,
-        turned_into_a_folder,
+        as_folder,
         "an image of the attribute file is no file there",
     ),
     "an image truncated": (IMAGE, cut, "not a readable image"),
@@ -326,7 +236,7 @@ DAMAGE: dict[str, tuple[str, Damage, str]] = {
         lambda path: Image.new("L", (64, 64)).save(path, "JPEG"),
         "not a readable image",
     ),
-    "a mask a folder": (SKIN, turned_into_a_folder, "cannot be read"),
+    "a mask a folder": (SKIN, as_folder, "cannot be read"),
     "a mask of 77": (SKIN, painted(77), "must be 0 or 255 everywhere, got 77"),
     "a mask of another size": (SKIN, painted(255, (32, 32)), "pixels, 00041_skin.png is 32x32"),
     "the count": (ATTRIBUTES, edited("48", "30000"), "announces '30000' images, 48 follow"),

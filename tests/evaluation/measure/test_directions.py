@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from cfexp.data.streets.bdd100k import REGIONS, BDD100kDataModule
 from cfexp.declaration import Declaration
 from cfexp.evaluation.measure import causes, columns, directions, vqa
 from cfexp.evaluation.measure.base import Chunk, Facts, measures_of
-from cfexp.evaluation.measure.known import standard_measures
-from cfexp.evaluation.measure.networks import similarity
 from cfexp.evaluation.report.table import Absent, Row, print_table, score_run
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.explainers.steex.steex import STEEX
@@ -384,46 +381,3 @@ def test_names_of_images_need_no_order_of_numbers(tmp_path: Path) -> None:
     assert isinstance(row, Row)
     assert row.n == 3
     assert row.value == pytest.approx(10 / 3**0.5)
-
-
-def test_identity_is_measured_of_the_counterfactual_and_of_the_reconstruction(
-    tmp_path: Path,
-) -> None:
-    red, green, grey = (200, 55, 55), (55, 200, 55), (100, 100, 100)
-    known = {
-        "image_id": "a",
-        "query_class": 0,
-        "counter_class": 1,
-        "stored_class": 1,
-        "success": True,
-    }
-    record = {
-        **known,
-        "key": 0,
-        "stored_success": True,
-        "reconstruction_class": 0,
-        "flip_step": 1,
-        "code_distance": 1.0,
-    }
-    run = write_run(tmp_path / "run", [(record, picture(red), picture(green), None)])
-    Image.fromarray(picture(grey)).save(run.picture("reconstruction", 0))
-    scores = score_run(
-        run,
-        [
-            *standard_measures(),
-            similarity("identity_similarity", lambda images: (images.mean((2, 3)) + 1) * 127.5),
-        ],
-    )
-    angles = {
-        "identity_similarity": (red, green),
-        "identity_similarity_reconstruction": (red, grey),
-    }
-    for name, (one, other) in angles.items():
-        row = scores.find("all", name)
-        assert isinstance(row, Row)
-        cosine = np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other)
-        assert row.value == pytest.approx(cosine, abs=1e-5)
-        assert row.n == 1
-    # No street, no truth of causes: nothing is said of them.
-    told = {row.metric for row in scores.rows} | {entry.metric for entry in scores.absent}
-    assert not told & {measure.name for measure in (*causes.measures(), *causes.targeted())}

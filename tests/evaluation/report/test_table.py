@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from cfexp.evaluation import measurements
-from cfexp.evaluation.checkerboard import FOLDS, PooledCheckerboard
 from cfexp.evaluation.measure import vqa
 from cfexp.evaluation.measure.known import standard_measures
-from cfexp.evaluation.report.table import Absent, Row, Scores, print_table, score_run, shown
+from cfexp.evaluation.report.table import Absent, Row, Scores, print_table, score_run
 from cfexp.evaluation.run_folder import Record, RunFolder
-from cfexp.metrics.functional import bootstrap_interval, checkerboard_score, ssim, wilson_interval
+from cfexp.metrics.functional import bootstrap_interval, ssim, wilson_interval
 from tests.evaluation.run_writer import PALETTE, SIDE, painted, picture, record, square, write_run
 
 TOP, BOTTOM = square(0, 0), square(20, 20)  # 8 x 8 of 32 x 32 pixels each
@@ -332,157 +330,7 @@ def test_small_pictures_have_no_checkerboard(tmp_path: Path) -> None:
     assert scores.find("all", "checkerboard_2") == Absent("all", "checkerboard_2", reason)
 
 
-# --- checkerboard
-
-
-def noise(count: int, height: int = 36, width: int = 34) -> Tensor:
-    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize("period", [2, 4])
-def test_pooling_over_chunks_is_pooling_at_once(period: int) -> None:
-    edits = noise(30)
-    edits[..., ::period, ::period] += 1
-    members = torch.stack(
-        [torch.ones(30, dtype=torch.bool), torch.arange(30) < 7, torch.zeros(30, dtype=torch.bool)]
-    )
-    fold = torch.arange(30) % FOLDS
-    board = PooledCheckerboard(3)
-    for rows in (slice(0, 4), slice(4, 30)):
-        board.update(edits[rows], members[:, rows], fold[rows])
-    cropped = edits[..., :36, :32]
-    for group, count in ((0, 30), (1, 7)):
-        expected = checkerboard_score(
-            torch.zeros_like(cropped[:count]), cropped[:count], period=period, pooled=True
-        )
-        value, low, high, n = board.score(group, period)
-        assert value == pytest.approx(float(expected), rel=1e-4)
-        assert low < value < high
-        assert n == count
-    assert board.score(2, period)[3] == 0
-
-
-def test_jackknife() -> None:
-    edits, fold = noise(20, 32, 32), torch.arange(20) % FOLDS
-    board = PooledCheckerboard(1)
-    board.update(edits, torch.ones(1, 20, dtype=torch.bool), fold)
-    zero = torch.zeros_like(edits)
-    left = [
-        float(checkerboard_score(zero[fold != each], edits[fold != each], pooled=True))
-        for each in range(FOLDS)
-    ]
-    half = 1.96 * math.sqrt((FOLDS - 1) / FOLDS * sum((each - np.mean(left)) ** 2 for each in left))
-    value, low, high, _ = board.score(0, 2)
-    assert (high - value, value - low) == pytest.approx((half, half), rel=1e-3)
-
-
-def test_edits_of_one_fold_have_no_interval() -> None:
-    board = PooledCheckerboard(1)
-    board.update(noise(2), torch.ones(1, 2, dtype=torch.bool), torch.tensor([3, 3]))
-    value, low, high, n = board.score(0, 2)
-    assert value > 0
-    assert math.isnan(low)
-    assert math.isnan(high)
-    assert n == 2
-
-
-# --- where nothing is known of further queries
-
-
-def answered(tmp_path: Path, answers: Sequence[str], images: int) -> Scores:
-    """Queries that the model answers so, about so many images in turn, right if "red"; each edit is
-    another.
-    """
-    known = [
-        record(key, each, each, truth="red", image_id=key % images)
-        for key, each in enumerate(answers)
-    ]
-    rows = [(each, QUERY, np.roll(QUERY, key + 1, axis=1), TOP) for key, each in enumerate(known)]
-    return score_run(write_run(tmp_path, rows, data={"palette": PALETTE}))
-
-
-def test_one_query_has_no_interval_but_that_of_its_rates(tmp_path: Path) -> None:
-    scores = answered(tmp_path, ["red"], images=1)
-    assert {row.metric for row in scores.rows if row.has_interval} == {
-        "flip_rate",
-        "success_float",
-        "success_stored",
-    } | {"flip_rate_right"}
-    scores.save(tmp_path)
-    written = json.loads((tmp_path / "metrics.json").read_text())["groups"]["all"]
-    assert (written["accuracy_before"]["low"], written["rms_change"]["high"]) == (None, None)
-    console = printed()
-    print_table(scores, console)
-    line = next(line for line in console.export_text().splitlines() if "mask_area" in line)
-    assert line.split() == ["mask_area", "6.25", "%", "—", "1"]
-
-
-def test_of_the_accuracy_of_a_model_that_is_always_right_or_wrong_the_images_tell(
-    tmp_path: Path,
-) -> None:
-    right, wrong = (
-        number(answered(tmp_path / answer, [answer] * 20, images=10), "accuracy_before")
-        for answer in ("red", "blue")
-    )
-    assert (right.value, right.n) == (100, 20)
-    assert (right.low, right.high) == pytest.approx([100 * end for end in wilson_interval(10, 10)])
-    assert (wrong.low, wrong.high) == pytest.approx([100 * end for end in wilson_interval(0, 10)])
-    several = answered(tmp_path / "one", ["red"] * 20, images=1)
-    for metric in (
-        "accuracy_before",
-        "rms_change",
-        "ssim",
-        "edit_locality",
-        "language_sensitivity",
-    ):
-        assert not number(several, metric).has_interval
-
-
-def test_numbers_that_are_none_are_left_out_and_said(tmp_path: Path) -> None:
-    known = [record(key, "stop", "go", truth="", image_id=key) for key in range(3)]
-    for key, each in enumerate(known):
-        found = {
-            "code_distance": (math.nan, math.inf, 2.0)[key],
-            "flip_step": 3,
-            "region_change": [1.0],
-        }
-        each |= {
-            **found,
-            "reconstruction_class": each["query_class"],
-            "counter_class": each["stored_class"],
-        }
-    scores = score_run(write_run(tmp_path, [(each, QUERY, QUERY, None) for each in known]))
-    reason = scores.find("all", "code_distance")
-    assert reason == Absent("all", "code_distance", "of searches, some give no finite number")
-    scores.save(tmp_path)
-    assert "Infinity" not in (tmp_path / "metrics.json").read_text()
-
-
 # --- what is written and printed
-
-
-@pytest.mark.parametrize(
-    ("number", "texts"),
-    [
-        ((28.03, 27.95, 28.12), ("28.0", "[27.9, 28.1]")),
-        ((28.03, 28.021, 28.038), ("28.03", "[28.02, 28.04]")),
-        ((0.98765, 0.98764, 0.98766), ("0.9877", "[0.9876, 0.9877]")),
-        ((28.0, math.nan, math.nan), ("28.0", "—")),
-        ((28.0, None, None), ("28.0", "—")),
-        ((0.0, 0.0, 3.7), ("0", "[0, 3.7]")),
-    ],
-)
-def test_an_interval_shows_its_width(
-    number: tuple[float, float | None, float | None], texts: tuple[str, str]
-) -> None:
-    assert shown(*number) == texts
-
-
-def test_files_keep_the_width_of_an_interval(tmp_path: Path) -> None:
-    row = Row("all", "rms_change", 28.0000021, 9, 28.0000012, 28.0000034, "of 255")
-    Scores("run", "2021", (row,), ()).save(tmp_path)
-    written = json.loads((tmp_path / "metrics.json").read_text())["groups"]["all"]["rms_change"]
-    assert (written["value"], written["low"], written["high"]) == (28.000002, 28.000001, 28.000003)
 
 
 def test_files(scores: Scores, tmp_path: Path) -> None:

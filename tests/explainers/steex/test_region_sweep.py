@@ -4,8 +4,9 @@ from torch import Tensor
 
 from cfexp import losses
 from cfexp.errors import InputError
+from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.region_sweep import RegionSweep, sweep_regions, unit_masks
-from cfexp.explainers.steex.search import StyleSearch, search_style_codes
+from cfexp.explainers.steex.search import search_style_codes
 
 NAMES = ("sky", "road", "car", "light")
 # The decision is the sum of the codes by these weights, less a threshold: of the sky's code nothing

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
+from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.search import (
-    StyleSearch,
     counter_class_of,
     search_candidates,
     search_style_codes,

@@ -83,7 +83,7 @@ def test_the_contract(data: EightImages) -> None:
         torch.testing.assert_close(logits, explainer.logits(image, queries))
     assert torch.equal(found.counter_class, 1 - found.query_logits.argmax(1))
     shapes = {name: tuple(value.shape) for name, value in found.extras.items()}
-    one_each = ("reconstruction_class", "code_distance", "flip_step")
+    one_each = ("reconstruction_class", "code_distance", "flip_step", "evaluations")
     curves = {"decision_curve": (8, STEPS), "proximity_curve": (8, STEPS)}
     per_region = {"label_map": (8, 16, 32), "region_change": (8, 4)}
     codes = dict.fromkeys(("query_codes", "style_codes"), (8, 4, 8))
@@ -98,6 +98,34 @@ def test_the_contract(data: EightImages) -> None:
     assert torch.equal(explainer.keys(queries), torch.arange(8))
     assert [explainer.class_name(index) for index in (0, 1)] == ["stop", "go"]
     assert steex(class_names=None).class_name(1) == "1"
+
+
+@pytest.mark.parametrize("early_stop", [False, True])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_query_is_explained_alike_alone_and_among_others_that_leave(
+    data: EightImages, optimizer: str, early_stop: bool
+) -> None:
+    explainer = steex(optimizer=optimizer, early_stop=early_stop, num_steps=30)
+    together = explainer.explain(batch(data))
+    assert len(together.extras["evaluations"].unique()) > 1 or not early_stop
+    for row in (0, 3, 6):
+        alone = explainer.explain(batch(data, row))
+        for name in ("style_codes", "decision_curve", "flip_step", "evaluations"):
+            theirs = together.extras[name][row : row + 1]
+            torch.testing.assert_close(alone.extras[name], theirs, atol=1e-8, rtol=0)
+
+
+def test_noise_that_is_redrawn_goes_on_where_queries_leave(data: EightImages) -> None:
+    settings = {"resample_noise": True, "early_stop": True, "num_steps": 30}
+    together = steex(**settings).explain(batch(data))
+    for row in (1, 5):
+        alone = steex(**settings).explain(batch(data, row))
+        codes = together.extras["style_codes"][row : row + 1]
+        torch.testing.assert_close(alone.extras["style_codes"], codes, atol=1e-8, rtol=0)
+    with pytest.raises(InputError, match="resample_noise=true needs optimizer=adam: lbfgs"):
+        steex(optimizer="lbfgs", resample_noise=True)
+    with pytest.raises(InputError, match="must be adam or lbfgs, got 'sgd'"):
+        steex(optimizer="sgd")
 
 
 def test_the_reconstruction_is_the_autoencoders_own_with_the_querys_noise(

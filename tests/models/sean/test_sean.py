@@ -103,6 +103,21 @@ def test_a_query_gives_the_same_alone_and_in_a_batch() -> None:
     torch.testing.assert_close(alone[1], together[1][1:2], atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("rows", [[1], [2, 0]])
+def test_prepared_layouts_of_some_queries_are_theirs(rows: list[int]) -> None:
+    sean, maps, codes = lively_sean().eval(), label_maps(), codes_of()
+    fast = FastSEAN(sean)
+    prepared = fast.prepare(maps, [5, 6, 7])
+    some = fast.of(prepared, torch.tensor(rows))
+    anew = fast.prepare(maps[rows], [[5, 6, 7][row] for row in rows])
+    expected = image_and_gradient(lambda z: fast.decode(z, anew), codes[rows])
+    found = image_and_gradient(lambda z: fast.decode(z, some), codes[rows])
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(some.grids, anew.grids, strict=True):
+        assert [len(column) for column in ours] == [len(column) for column in theirs]
+        assert torch.equal(ours.present, theirs.present) or rows != sorted(rows)
+
+
 def test_a_region_off_the_encoders_grid_is_drawn_without_a_code_and_an_absent_one_is_not() -> None:
     sean, maps = lively_sean(last_block_styled=True), label_maps()
     codes = sean.encode(torch.rand(3, 3, 32, 64, dtype=torch.float64), maps)

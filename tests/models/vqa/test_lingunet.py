@@ -12,10 +12,10 @@ from cfexp.models.vqa.perturbation import RandomPerturbation
 
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest", "transposed"])
 @pytest.mark.parametrize("edit_scale", [1, 2])
-def test_the_result_has_the_images_size(upsampling: str, edit_scale: int) -> None:
+def test_the_result_has_the_images_size(upsampling: Any, edit_scale: int) -> None:
     network = LingUNet(
         10, 4, depth=3, channels=8, text_channels=4, upsampling=upsampling, edit_scale=edit_scale
-    )  # type: ignore[arg-type]
+    )
     assert network(torch.randn(2, 3, 32, 48), torch.randn(2, 10)).shape == (2, 4, 32, 48)
 
 

@@ -1,0 +1,144 @@
+"""The search by limited-memory BFGS: Adam's minimum or a better one, in a fraction of the
+evaluations. Ours; STEEX has Adam.
+"""
+
+from dataclasses import replace
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from cfexp.explainers.base import eight_bit
+from cfexp.explainers.steex import lbfgs
+from cfexp.explainers.steex.objective import (
+    ASK_EVERY,
+    Objective,
+    StyleSearch,
+    Value,
+    first_of,
+)
+
+# Where a query ends with a decision that turned, but not of the image as it is stored, the decision
+# is asked for by so many logits more, in turn; where it did not turn, it starts again with a first
+# move that is so many times longer.
+MARGINS, LONGER = (0.5, 2.0), 3.0
+
+
+def by_lbfgs(
+    objective: Objective,
+    codes: Tensor,
+    budget: int,
+    at_once: int,
+    stop_margin: float | None,
+) -> StyleSearch:
+    """Up to `budget` evaluations of each query, from codes (B, R, D); see `search_style_codes`.
+
+    Row t of a curve is of where a query stood after t + 1 evaluations.
+    """
+    record = _Record(codes, budget)
+    everyone = torch.arange(len(codes), device=codes.device)
+    if budget > 0:
+        _search(objective, everyone, codes, record, at_once, stop_margin, lbfgs.FIRST_MOVE)
+    image, logits = objective.look(record.codes)
+    for attempt, margin in enumerate(MARGINS):
+        stored, turned = _stored_margin(objective, image), objective.margin(logits) > 0
+        again = (stored <= 0) & (record.evaluations < budget) & (turned | (attempt == 0))
+        rows = again.nonzero()[:, 0]
+        if len(rows) == 0:
+            break
+        before = record.codes.clone()
+        start = torch.where(turned[:, None, None], before, codes)
+        asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
+        first_move = LONGER * lbfgs.FIRST_MOVE
+        _search(asked, rows, start, record, at_once, stop_margin, first_move)
+        better = _stored_margin(objective, objective.look(record.codes)[0]) > stored
+        record.codes = torch.where(better[:, None, None], record.codes, before)
+        image, logits = objective.look(record.codes)
+    margins = torch.cat([record.margins(), objective.margin(logits)[:, None]], dim=1)
+    curves = record.curve("decision"), record.curve("proximity")
+    flip_step = first_of(margins > 0)
+    return StyleSearch(record.codes, image, logits, *curves, flip_step, record.evaluations)
+
+
+def _search(
+    objective: Objective,
+    rows: Tensor,
+    start: Tensor,
+    record: "_Record",
+    at_once: int,
+    stop_margin: float | None,
+    first_move: float,
+) -> None:
+    """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
+    if objective.narrowed is None:  # all are computed to the end, but only those are searched
+        working, waiting, some = torch.arange(len(start), device=rows.device), rows[:0], objective
+        problems = lbfgs.begin(start.flatten(1))
+        problems = problems._replace(settled=~torch.isin(working, rows))
+    else:
+        working, waiting = rows[:at_once], rows[at_once:]
+        some, problems = objective.of(working), lbfgs.begin(start[working].flatten(1))
+    for evaluation in count():
+        if evaluation % ASK_EVERY == 0:
+            going = (~problems.settled).nonzero()[:, 0]
+            if len(going) == len(waiting) == 0:
+                return
+            if objective.narrowed is not None and len(going) < len(working):
+                new, waiting = waiting.tensor_split([at_once - len(going)])
+                working = torch.cat([working[going], new])
+                problems = problems.of(going).beside(lbfgs.begin(start[new].flatten(1)))
+                some = objective.of(working)
+        value = some(problems.trial.view(-1, *start.shape[1:]))
+        gradient = torch.where(some.movable, value.gradient, 0).flatten(1)
+        after = lbfgs.update(problems, value.total, gradient, first_move)
+        done = record.write(working, problems.settled, after, value, stop_margin)
+        problems = after._replace(settled=after.settled | done)
+
+
+def _stored_margin(objective: Objective, image: Tensor) -> Tensor:
+    """(B,) by how much the decision on images (B, 3, H, W), as they will be stored, is the one
+    asked for.
+    """
+    with torch.no_grad():
+        return objective.margin(objective.decide(eight_bit(image)).to(image.dtype))
+
+
+class _Record:
+    """Where B queries stand, and what they went through."""
+
+    def __init__(self, codes: Tensor, budget: int) -> None:
+        self.budget = budget
+        self.codes = codes.clone()
+        self.evaluations = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        # decision, proximity, margin: rows of one a query and evaluation
+        self._parts = codes.new_zeros(3, len(codes), budget)
+
+    def write(
+        self,
+        rows: Tensor,
+        settled: Tensor,
+        problems: lbfgs.Problems,
+        value: Value,
+        stop_margin: float | None,
+    ) -> Tensor:
+        """Write down an evaluation of the queries `rows` that were not settled; returns (N,) bool,
+        who is done, by the budget or the margin.
+        """
+        place = self.evaluations[rows].clamp(max=self.budget - 1)
+        before = self._parts[:, rows, (place - 1).clamp(min=0)]
+        now = torch.where(problems.accepted, torch.stack(value[:3]), before)
+        self._parts[:, rows, place] = torch.where(settled, self._parts[:, rows, place], now)
+        codes = problems.point.view(-1, *self.codes.shape[1:])
+        self.codes[rows] = torch.where(settled[:, None, None], self.codes[rows], codes)
+        self.evaluations[rows] += ~settled
+        done = self.evaluations[rows] >= self.budget
+        return done if stop_margin is None else done | (now[2] >= stop_margin)
+
+    def curve(self, part: str) -> Tensor:
+        """(B, budget), the decision loss or the proximity; of a query that is done, its last."""
+        times = torch.arange(self.budget, device=self.codes.device)
+        times = times.minimum(self.evaluations[:, None] - 1).clamp(min=0)
+        return self._parts[["decision", "proximity"].index(part)].gather(1, times)
+
+    def margins(self) -> Tensor:
+        """(B, budget), by how much the decision was the one asked for; 0 = not evaluated."""
+        return self._parts[2]

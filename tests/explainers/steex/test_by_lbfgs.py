@@ -1,0 +1,133 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from cfexp import losses
+from cfexp.explainers.base import eight_bit
+from cfexp.explainers.steex.objective import StyleSearch
+from cfexp.explainers.steex.search import counter_class_of, search_candidates, search_style_codes
+from tests.explainers.steex.test_search import linear_world, queries
+
+WEIGHT = 0.05
+
+
+def search(codes: Tensor, **settings: object) -> StyleSearch:
+    decode, decide = linear_world(codes.dtype)
+    counter_class = counter_class_of(decide(decode(codes)), head=1)
+    given = {"optimizer": "lbfgs", "head": 1, "proximity_weight": WEIGHT, **settings}
+    return search_style_codes(decode, decide, codes, counter_class, **given)  # type: ignore[arg-type]
+
+
+def narrowed(rows: Tensor) -> Callable[[Tensor], Tensor]:
+    """The decoder is the same for all; the count says who is asked for."""
+    decode, _ = linear_world()
+
+    def of_some(codes: Tensor) -> Tensor:
+        assert len(codes) == len(rows)
+        return decode(codes)
+
+    return of_some
+
+
+def total(found: StyleSearch) -> Tensor:
+    return found.decision_curve[:, -1] + WEIGHT * found.proximity_curve[:, -1]
+
+
+def test_it_arrives_where_adam_does_in_fewer_evaluations() -> None:
+    adam = search(queries(), optimizer="adam", num_steps=2000, learning_rate=0.02)
+    found = search(queries(), num_steps=60)
+    assert (total(found) <= 1.01 * total(adam)).all()
+    assert (found.evaluations < 30).all()
+    decode, decide = linear_world()
+    assert torch.equal(found.image, decode(found.style_codes))
+    assert torch.equal(found.logits, decide(found.image))
+
+
+def test_curves_fall_and_stay_where_a_query_is_done() -> None:
+    found = search(queries(), num_steps=60)
+    curve = found.decision_curve + WEIGHT * found.proximity_curve
+    assert curve.shape == (4, 60)
+    assert (curve.diff(dim=1) <= 1e-12).all()
+    for row, count in enumerate(found.evaluations.tolist()):
+        assert (curve[row, count - 1 :] == curve[row, count - 1]).all()
+    assert (found.proximity_curve[:, 0] == 0).all()
+    assert ((found.flip_step > 0) & (found.flip_step < found.evaluations)).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 16])
+def test_a_query_is_explained_alike_whoever_leaves_or_waits(at_once: int) -> None:
+    plain = search(queries(), num_steps=60)
+    found = search(queries(), num_steps=60, narrowed=narrowed, at_once=at_once)
+    for ours, theirs in zip(found, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 5])
+def test_it_takes_no_more_evaluations_than_it_may(budget: int) -> None:
+    found = search(queries(), num_steps=budget)
+    assert (found.evaluations == budget).all()
+    assert found.decision_curve.shape == (4, budget)
+    assert torch.equal(found.style_codes, queries()) == (budget < 2)
+
+
+def test_codes_outside_the_mask_stay_bit_for_bit() -> None:
+    mask = torch.tensor([[True, False, False]] * 2 + [[False, False, True]] * 2)
+    changed = (search(queries(), region_mask=mask).style_codes != queries()).any(2)
+    assert torch.equal(changed, mask)
+
+
+def test_early_stop_ends_a_query_once_its_decision_has_turned_by_the_margin() -> None:
+    stopped = search(queries(), early_stop=True, stop_margin=0.5)
+    through = search(queries())
+    assert (stopped.logits[:, 1].abs() >= 0.5).all()
+    assert (stopped.evaluations < through.evaluations).all()
+
+
+def test_where_the_stored_image_is_not_decided_as_asked_it_goes_on_until_it_is() -> None:
+    codes = queries()
+    decode, base = linear_world()
+    counter_class = counter_class_of(base(decode(codes)), head=1)
+    toward = (2 * counter_class - 1).double()
+
+    def on_the_grid(images: Tensor) -> Tensor:
+        return (
+            (images.detach() - eight_bit(images.detach())).abs().amax((1, 2, 3)) < 1e-9
+        ).double()
+
+    def decide(images: Tensor) -> Tensor:  # a little less sure of what was stored
+        logits = base(images)
+        less = on_the_grid(images) * toward
+        return torch.stack([logits[:, 0], logits[:, 1] - 1.5 * less], dim=1)
+
+    def stored(found: StyleSearch) -> Tensor:
+        return losses.decision_margin(decide(eight_bit(found.image)), counter_class, 1)
+
+    settings = {"head": 1, "proximity_weight": 0.35}
+    adam = search_style_codes(decode, decide, codes, counter_class, num_steps=1500, **settings)  # type: ignore[arg-type]
+    only_in_float = (losses.decision_margin(adam.logits, counter_class, 1) > 0) & (
+        stored(adam) <= 0
+    )
+    assert only_in_float.any()
+    found = search_style_codes(decode, decide, codes, counter_class, optimizer="lbfgs", **settings)  # type: ignore[arg-type]
+    assert (stored(found)[only_in_float] > 0).all()
+
+
+def test_a_decision_of_several_classes_and_further_candidates() -> None:
+    decode, _ = linear_world()
+    draw = torch.Generator().manual_seed(2)
+    weights = torch.randn(12, 5, generator=draw, dtype=torch.float64)
+
+    def decide(images: Tensor) -> Tensor:
+        return images.flatten(1) @ weights
+
+    asked = counter_class_of(decide(decode(queries())))
+    given = {"proximity_weight": WEIGHT, "optimizer": "lbfgs", "repulsion": 0.5}
+    found = search_candidates(
+        *(decode, decide, queries(), asked), num_candidates=2, seeds=torch.arange(4), **given
+    )
+    for candidate in found:
+        assert torch.equal(candidate.logits.argmax(1), asked)
+    edits = [(each.style_codes - queries()).flatten(1) for each in found]
+    assert (torch.nn.functional.cosine_similarity(*edits) < 0.9).all()

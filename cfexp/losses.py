@@ -52,23 +52,26 @@ def _others(logits: Tensor, answer: Tensor) -> Tensor:
     return logits.scatter(1, answer[:, None], -torch.inf)
 
 
-def squared_l2(query: Tensor, counterfactual: Tensor) -> Tensor:
+def squared_l2(query: Tensor, counterfactual: Tensor, weight: Tensor | None = None) -> Tensor:
     """||I' - I||^2 of images (B, 3, H, W) in [-1, 1], scaled to [0, 1]: SUM over an image, mean
     over the batch.
+
+    weight: (B,), how much each image counts; None = 1. So of the three losses that follow, too.
     """
     check_shapes(query=(query, "B C H W"), counterfactual=(counterfactual, "B C H W"))
-    return ((counterfactual - query) / 2).square().sum((1, 2, 3)).mean()
+    per_image = ((counterfactual - query) / 2).square().sum((1, 2, 3))
+    return per_image.mean() if weight is None else (weight * per_image).mean()
 
 
-def mask_area(mask: Tensor) -> Tensor:
+def mask_area(mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """The minimal-edit loss on a mask (B, 1, H, W) in [0, 1]: the share of the image that is
     edited, 0..1.
     """
     check_shapes(mask=(mask, "B 1 H W"))
-    return mask.mean()
+    return mask.mean() if weight is None else (weight * mask.mean((1, 2, 3))).mean()
 
 
-def color_variation(color: Tensor, mask: Tensor) -> Tensor:
+def color_variation(color: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """Total variation of what is painted, color (B, 3, H, W), where mask (B, 1, H, W) paints it:
     mean over the pixels.
 
@@ -76,13 +79,13 @@ def color_variation(color: Tensor, mask: Tensor) -> Tensor:
     change enough. The mask is a constant here; how large it is, is `mask_area`'s business.
     """
     check_shapes(color=(color, "B C H W"), mask=(mask, "B 1 H W"))
-    mask = mask.detach()
+    mask = mask.detach() if weight is None else mask.detach() * weight[:, None, None, None]
     down = (color[:, :, 1:] - color[:, :, :-1]).abs() * mask[:, :, 1:]
     right = (color[..., 1:] - color[..., :-1]).abs() * mask[..., 1:]
     return (down.sum() + right.sum()) / mask.numel()
 
 
-def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
+def outline_variation(mask: Tensor, query: Tensor, weight: Tensor | None = None) -> Tensor:
     """Total variation of a mask (B, 1, H, W) in [0, 1] away from the edges of the query (B, 3, H,
     W) in [-1, 1]: mean over the pixels. Edge-aware smoothness, as Godard et al. 2017 have it of
     disparities (equation 3).
@@ -97,7 +100,8 @@ def outline_variation(mask: Tensor, query: Tensor) -> Tensor:
         edge = query.diff(dim=dim).abs().mean(1, keepdim=True)
         # An edge counts one pixel to either side, too: the mask is blurred by its upsampling.
         edge = F.max_pool2d(edge, 3, stride=1, padding=1)
-        total = total + (mask.diff(dim=dim).abs() * (-10 * edge).exp()).sum()
+        steps = mask.diff(dim=dim).abs() * (-10 * edge).exp()
+        total = total + (steps if weight is None else steps * weight[:, None, None, None]).sum()
     return total / mask.numel()
 
 

@@ -23,8 +23,6 @@ from cfexp.models.own.vqa import OwnVQAModel, Question
 from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.vqa.mlb import VQAModel
 
-_COSTS = {"l2", "mask", "color", "outline"}  # the terms that an edit costs
-
 
 class VQACounterfactualGAN(Explainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
@@ -36,11 +34,13 @@ class VQACounterfactualGAN(Explainer):
         L_D = BCE(D(I), 0.9) + BCE(D(I'), 0)
 
     Until `warmup_epochs` (a fraction will do) have passed, reconstruction alone: l2, with nothing
-    of the question seen. Over the next `ramp_epochs` the weights of an edit's cost (l2, mask,
-    colour, outline) rise from `ramp_start` of themselves to all of it: dear edits keep a generator
-    that does not know the question from changing every object, but dear from the start they keep
-    any generator from learning to edit at all. The answer A is the consensus where the vocabulary
-    has it, else the VQA model's own.
+    of the question seen. Over the next `ramp_epochs` the price of an edit (the weights of l2, mask,
+    colour, outline) rises to all of it: dear edits keep a generator that does not know the question
+    from changing every object, but dear from the start they keep any generator from learning to
+    edit at all. It rises from `ramp_start` for a query whose answer the edit changes, and from
+    nothing for the others: what is not achieved yet is not made small, or a colour that the
+    generator first paints everything in would be left as it is wherever it is the answer. The
+    answer A is the consensus where the vocabulary has it, else the VQA model's own.
 
     decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen
     here. generator, discriminator_optimizer, ...: constructors that lack only what the VQA model
@@ -169,12 +169,13 @@ class VQACounterfactualGAN(Explainer):
         )
         warmup = after_warmup < 0
         edited = self._edit(batch.image, question, batch.answer, unconditioned=warmup)
-        terms = {"l2": self.l2_weight * losses.squared_l2(batch.image, edited.image)}
-        if not warmup:
-            terms |= self._generator_terms(batch.image, question, batch.answer, edited)
-            if after_warmup < self.ramp_epochs:
-                cost = self.ramp_start + (1 - self.ramp_start) * after_warmup / self.ramp_epochs
-                terms |= {name: cost * terms[name] for name in _COSTS & terms.keys()}
+        if warmup:
+            terms = self._costs(batch.image, edited._replace(mask=None), None)
+        else:
+            logits = self._decide(self.perturbation(edited.image), question)
+            price = self._price(logits.detach(), batch.answer, after_warmup)
+            terms = self._gains(logits, batch.answer, edited)
+            terms |= self._costs(batch.image, edited, price)
         loss = torch.stack(list(terms.values())).sum()
         self._step(generator_optimizer, self.generator, loss)
         if self.discriminator is not None and not warmup:
@@ -258,24 +259,35 @@ class VQACounterfactualGAN(Explainer):
         )
         return edited
 
-    def _generator_terms(
-        self, query: Tensor, question: Question, answer: Tensor, edited: Edited
-    ) -> dict[str, Tensor]:
-        logits = self._decide(self.perturbation(edited.image), question)
+    def _gains(self, logits: Tensor, answer: Tensor, edited: Edited) -> dict[str, Tensor]:
+        """What an edit is made for; logits: (B, K) on the edited images, perturbed."""
         if self.counter_answer_id >= 0:
-            counterfactual = F.cross_entropy(
-                logits, torch.full_like(answer, self.counter_answer_id)
-            )
+            asked = torch.full_like(answer, self.counter_answer_id)
+            terms = {"counterfactual": F.cross_entropy(logits, asked)}
         else:
-            counterfactual = self.counterfactual_loss(logits, answer)
-        terms = {"counterfactual": counterfactual}
+            terms = {"counterfactual": self.counterfactual_loss(logits, answer)}
         if self.discriminator is not None:
             adversarial = losses.generator_adversarial(self.discriminator(edited.image))
             terms["adversarial"] = self.adversarial_weight * adversarial
+        return terms
+
+    def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor | None:
+        """(B,) which share of its cost each edit pays at a time, in epochs; None = all of it."""
+        if after_warmup >= self.ramp_epochs:
+            return None
+        passed = after_warmup / self.ramp_epochs
+        now = logits.argmax(1)
+        done = now != answer if self.counter_answer_id < 0 else now == self.counter_answer_id
+        return torch.where(done, self.ramp_start + (1 - self.ramp_start) * passed, passed)
+
+    def _costs(self, query: Tensor, edited: Edited, price: Tensor | None) -> dict[str, Tensor]:
+        """What an edit costs; price: (B,), see `_price`."""
+        terms = {"l2": self.l2_weight * losses.squared_l2(query, edited.image, price)}
         if edited.mask is not None and edited.color is not None:
-            terms["mask"] = self.mask_weight * losses.mask_area(edited.mask)
-            terms["color"] = self.color_weight * losses.color_variation(edited.color, edited.mask)
-            terms["outline"] = self.outline_weight * losses.outline_variation(edited.mask, query)
+            mask, color = edited.mask, edited.color
+            terms["mask"] = self.mask_weight * losses.mask_area(mask, price)
+            terms["color"] = self.color_weight * losses.color_variation(color, mask, price)
+            terms["outline"] = self.outline_weight * losses.outline_variation(mask, query, price)
         return terms
 
     def _discriminator_loss(self, query: Tensor, counterfactual: Tensor) -> Tensor:

@@ -86,30 +86,42 @@ def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 
 def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
-    """The grid of some of its label maps, rows (N,) int64, and which of its 5x5 neighbourhoods they
-    have, (Q',) int64: what was computed for each of those holds still.
+    """The grid of some of its label maps, rows (N,) int64 of which none is twice, and which of its
+    5x5 neighbourhoods they have, (Q',) int64: what was computed for each of those holds still.
     """
-    label_map = grid.label_map[rows]
-    pixel = grid.pixel.view(len(grid.label_map), -1)[rows].flatten()
-    outer, pixel = torch.unique(pixel, return_inverse=True)
-    inner, outer_taps = _kept(grid.inner_of_outer[outer], grid.outer[outer], len(grid.inner))
-    present, inner_taps = _kept(grid.inner[inner, 4], grid.inner[inner], len(grid.present))
-    of_all = grid.present[present]
-    image = torch.zeros(len(grid.label_map), dtype=torch.int64, device=rows.device)
-    image[rows] = torch.arange(len(rows), device=rows.device)
-    of_all = image[of_all // num_regions] * num_regions + of_all % num_regions
+    per_image = grid.label_map[0].numel()
+    pixel = grid.pixel.view(-1, per_image)[rows].flatten()
+    outer, number = _kept(pixel, len(grid.outer))
+    pixel = number[pixel]
+    inner, number = _kept(grid.inner_of_outer[outer], len(grid.inner))
+    outer_taps = number[grid.outer[outer]]
+    present, number = _kept(grid.inner[inner, 4], len(grid.present))
+    place = torch.full((len(grid.label_map),), -1, device=rows.device)
+    place[rows] = torch.arange(len(rows), device=rows.device)
+    regions = grid.present[present]
     count = torch.bincount(pixel, minlength=len(outer))
-    order, start = pixel.argsort(stable=True), count.cumsum(0) - count
-    narrow = Grid(label_map, of_all, inner_taps, outer_taps, outer_taps[:, 4], pixel, order, start)
+    image = place[grid.order // per_image]
+    narrow = Grid(
+        label_map=grid.label_map[rows],
+        present=place[regions // num_regions] * num_regions + regions % num_regions,
+        inner=number[grid.inner[inner]],
+        outer=outer_taps,
+        inner_of_outer=outer_taps[:, 4],
+        pixel=pixel,
+        order=(image * per_image + grid.order % per_image)[image >= 0],
+        start=count.cumsum(0) - count,
+    )
     return narrow, outer
 
 
-def _kept(used: Tensor, taps: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """Which rows 0..outside - 1 are used, in ascending order, and the taps numbered by these."""
-    kept = torch.unique(used)
-    number = torch.full((outside + 1,), len(kept), device=used.device)
-    number[kept] = torch.arange(len(kept), device=used.device)
-    return kept, number[taps]
+def _kept(used: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which of 0..count - 1 are used, in ascending order, and (count + 1,) the number of each among
+    these; that of `count`, which stands for outside, comes after all.
+    """
+    flags = torch.zeros(count, dtype=torch.bool, device=used.device)
+    flags[used] = True
+    number = flags.cumsum(0) - 1
+    return flags.nonzero()[:, 0], torch.cat([number, number[-1:] + 1])
 
 
 def kernel_rows(weight: Tensor) -> Tensor:

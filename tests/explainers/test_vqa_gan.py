@@ -13,7 +13,7 @@ from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
-from cfexp.models.vqa.lingunet import CounterfactualGenerator
+from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.vqa.mlb import VQAModel
 from cfexp.models.vqa.perturbation import RandomPerturbation
 from cfexp.run.callbacks import SeedEachEpoch
@@ -155,9 +155,35 @@ def test_the_cost_of_an_edit_rises_over_the_ramp(
         trainer(1, tmp_path).fit(gan, datamodule=EightQuestions())
         return logged[0]
 
-    dear, cheap = first_terms(), first_terms(ramp_epochs=2.0, ramp_start=0.25)
-    assert cheap["train/l2"] == pytest.approx(0.25 * dear["train/l2"])
-    assert cheap["train/counterfactual"] == pytest.approx(dear["train/counterfactual"])
+    dear, free = first_terms(), first_terms(ramp_epochs=2.0, ramp_start=0.0)
+    assert free["train/l2"] == 0
+    assert free["train/counterfactual"] == pytest.approx(dear["train/counterfactual"])
+    # Only edits that change the answer pay from the start.
+    assert 0 <= first_terms(ramp_epochs=2.0, ramp_start=0.25)["train/l2"] < dear["train/l2"]
+
+
+def test_while_the_price_rises_edits_that_change_nothing_pay_less(trained_model: VQAModel) -> None:
+    gan = counterfactual_gan(trained_model, ramp_epochs=4.0, ramp_start=0.2)
+    logits, answer = torch.eye(3), torch.tensor([0, 1, 1])
+    price = gan._price(logits, answer, 1.0)
+    torch.testing.assert_close(price, torch.tensor([0.25, 0.25, 0.4]))
+    assert gan._price(logits, answer, 4.0) is None
+    gan.counter_answer_id = 2  # asked for: only the last has it
+    torch.testing.assert_close(gan._price(logits, answer, 2.0), torch.tensor([0.5, 0.5, 0.6]))
+    query, mask, color = (torch.rand(3, channels, 4, 4) for channels in (3, 1, 3))
+    edited = Edited(torch.rand(3, 3, 4, 4), mask, color)
+    gan.mask_weight = gan.color_weight = gan.outline_weight = 1.0
+    whole = gan._costs(query, edited, None)
+    for name, cost in gan._costs(query, edited, torch.tensor([1.0, 1.0, 1.0])).items():
+        torch.testing.assert_close(cost, whole[name])
+    alone = [
+        gan._costs(query[[row]], Edited(edited.image[[row]], mask[[row]], color[[row]]), None)
+        for row in range(3)
+    ]
+    shares = torch.tensor([0.5, 0.0, 1.0])
+    for name, cost in gan._costs(query, edited, shares).items():
+        expected = sum(share * each[name] for share, each in zip(shares, alone, strict=True)) / 3
+        torch.testing.assert_close(cost, expected)
 
 
 def test_predictions_are_rounded_to_eight_bit_and_asked_again(

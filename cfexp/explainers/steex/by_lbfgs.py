@@ -18,6 +18,8 @@ from cfexp.explainers.steex.objective import (
     first_of,
 )
 
+# Of the queries that are computed at once so many have to be done before room is made.
+MAKE_ROOM = 0.1
 # Where a query ends with a decision that turned, but not of the image as it is stored, the decision
 # is asked for by so many logits more, in turn; where it did not turn, it starts again with a first
 # move that is so many times longer.
@@ -82,7 +84,8 @@ def _search(
             going = (~problems.settled).nonzero()[:, 0]
             if len(going) == len(waiting) == 0:
                 return
-            if objective.narrowed is not None and len(going) < len(working):
+            free = len(working) - len(going)
+            if objective.narrowed is not None and free >= max(1, MAKE_ROOM * len(working)):
                 new, waiting = waiting.tensor_split([at_once - len(going)])
                 working = torch.cat([working[going], new])
                 problems = problems.of(going).beside(lbfgs.begin(start[new].flatten(1)))

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 PAIRS = 10  # of the last moves and turns of the gradient that are kept
-FIRST_MOVE = 1.0  # the length of the first move, which knows no curvature yet
+FIRST_MOVE = 0.6  # the length of the first move, which knows no curvature yet
 LONGEST_MOVE = 2.5
 SUFFICIENT = 1e-4  # the share of the descent foretold that a step has to bring (Armijo's condition)
 SHORTEN = 0.3  # to this share of itself, where it brings less
 # A problem is settled where so many steps in a row each lowered its value by less than this share
 # of it, or where the norm of the gradient, or of the next move, is below the last two numbers.
-PATIENCE, PROGRESS, SLOPE, SHORTEST = 3, 3e-3, 1e-3, 1e-4
+PATIENCE, PROGRESS, SLOPE, SHORTEST = 2, 3e-3, 1e-3, 1e-4
 _ROUNDING = 1e-6  # of a value: as much more is no more
 
 

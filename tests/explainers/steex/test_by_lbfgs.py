@@ -123,11 +123,15 @@ def test_a_decision_of_several_classes_and_further_candidates() -> None:
         return images.flatten(1) @ weights
 
     asked = counter_class_of(decide(decode(queries())))
-    given = {"proximity_weight": WEIGHT, "optimizer": "lbfgs", "repulsion": 0.5}
     found = search_candidates(
-        *(decode, decide, queries(), asked), num_candidates=2, seeds=torch.arange(4), **given
+        *(decode, decide, queries(), asked),
+        num_candidates=2,
+        seeds=torch.arange(4),
+        proximity_weight=WEIGHT,
+        optimizer="lbfgs",
+        repulsion=0.5,
     )
     for candidate in found:
         assert torch.equal(candidate.logits.argmax(1), asked)
-    edits = [(each.style_codes - queries()).flatten(1) for each in found]
-    assert (torch.nn.functional.cosine_similarity(*edits) < 0.9).all()
+    first, second = ((each.style_codes - queries()).flatten(1) for each in found)
+    assert (torch.nn.functional.cosine_similarity(first, second) < 0.9).all()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,15 +9,20 @@ from cfexp.errors import InputError
 from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.region_sweep import RegionSweep, sweep_regions, unit_masks
 from cfexp.explainers.steex.search import search_style_codes
+from tests.explainers.steex.test_steex import predict, steex
+from tests.image_parts import EightImages
 
 NAMES = ("sky", "road", "car", "light")
 # The decision is the sum of the codes by these weights, less a threshold: of the sky's code nothing
 # is seen.
 WEIGHTS = torch.tensor([0.0, 1.0, 2.0, 4.0])
-STEPS, RATE = (
-    10,
-    0.1,
-)  # Adam moves a code by no more than the rate at a step: the sum moves by weight, at most
+# Adam moves a code by no more than the rate at a step: the sum moves by weight, at most.
+STEPS, RATE = 10, 0.1
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> EightImages:
+    return EightImages(tmp_path_factory.mktemp("eight"))
 
 
 def swept(
@@ -128,3 +135,35 @@ def sweep_one(codes: Tensor) -> RegionSweep:
 def test_wrong_groups_are_refused_in_one_line(groups: dict[str, list[str]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         unit_masks(NAMES, groups)
+
+
+def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(
+    data: EightImages, tmp_path: Path
+) -> None:
+    groups = {"street": ["road", "box"]}
+    swept = predict(steex(sweep_regions=True, region_groups=groups).float(), data, tmp_path)[
+        0
+    ].extras
+    plain = predict(steex().float(), data, tmp_path)[0].extras
+    torch.testing.assert_close(swept["code_distance"], plain["code_distance"])
+    # Of the first three images, the second alone has a post.
+    assert (swept["sweep_success"] >= 0).tolist() == [
+        [True] * 3 + [has_post, True] for has_post in (False, True, False)
+    ]
+    for unit, regions in ((0, ["sky"]), (2, ["box"]), (4, groups["street"])):
+        alone = predict(steex(regions=regions).float(), data, tmp_path)[0]
+        stored = alone.extras["stored_logits"].argmax(1) == alone.counter_class
+        assert torch.equal(swept["sweep_success"][:, unit], stored.long())
+        torch.testing.assert_close(
+            swept["sweep_distance"][:, unit], alone.extras["code_distance"], atol=1e-4, rtol=0
+        )
+        assert torch.equal(swept["sweep_flip_step"][:, unit], alone.extras["flip_step"])
+
+
+def test_groups_need_a_sweep_and_known_regions(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="region_groups are for sweep_regions=true"):
+        steex(region_groups={"street": ["road"]})
+    with pytest.raises(
+        InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"
+    ):
+        predict(steex(sweep_regions=True, region_groups={"street": ["rod"]}), data, tmp_path)

@@ -100,34 +100,6 @@ def test_the_contract(data: EightImages) -> None:
     assert steex(class_names=None).class_name(1) == "1"
 
 
-@pytest.mark.parametrize("early_stop", [False, True])
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_a_query_is_explained_alike_alone_and_among_others_that_leave(
-    data: EightImages, optimizer: str, early_stop: bool
-) -> None:
-    explainer = steex(optimizer=optimizer, early_stop=early_stop, num_steps=30)
-    together = explainer.explain(batch(data))
-    assert len(together.extras["evaluations"].unique()) > 1 or not early_stop
-    for row in (0, 3, 6):
-        alone = explainer.explain(batch(data, row))
-        for name in ("style_codes", "decision_curve", "flip_step", "evaluations"):
-            theirs = together.extras[name][row : row + 1]
-            torch.testing.assert_close(alone.extras[name], theirs, atol=1e-8, rtol=0)
-
-
-def test_noise_that_is_redrawn_goes_on_where_queries_leave(data: EightImages) -> None:
-    settings = {"resample_noise": True, "early_stop": True, "num_steps": 30}
-    together = steex(**settings).explain(batch(data))
-    for row in (1, 5):
-        alone = steex(**settings).explain(batch(data, row))
-        codes = together.extras["style_codes"][row : row + 1]
-        torch.testing.assert_close(alone.extras["style_codes"], codes, atol=1e-8, rtol=0)
-    with pytest.raises(InputError, match="resample_noise=true needs optimizer=adam: lbfgs"):
-        steex(optimizer="lbfgs", resample_noise=True)
-    with pytest.raises(InputError, match="must be adam or lbfgs, got 'sgd'"):
-        steex(optimizer="sgd")
-
-
 def test_the_reconstruction_is_the_autoencoders_own_with_the_querys_noise(
     data: EightImages,
 ) -> None:
@@ -408,35 +380,3 @@ def test_a_run_folder_holds_every_candidate_and_whether_it_succeeds(
         successes += expected
     assert {True, False} == set(successes)  # so short a search does not always arrive
     assert all(len(record["candidate_code_distance"]) == 2 for record in records)
-
-
-def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(
-    data: EightImages, tmp_path: Path
-) -> None:
-    groups = {"street": ["road", "box"]}
-    swept = predict(steex(sweep_regions=True, region_groups=groups).float(), data, tmp_path)[
-        0
-    ].extras
-    plain = predict(steex().float(), data, tmp_path)[0].extras
-    torch.testing.assert_close(swept["code_distance"], plain["code_distance"])
-    # Of the first three images, the second alone has a post.
-    assert (swept["sweep_success"] >= 0).tolist() == [
-        [True] * 3 + [has_post, True] for has_post in (False, True, False)
-    ]
-    for unit, regions in ((0, ["sky"]), (2, ["box"]), (4, groups["street"])):
-        alone = predict(steex(regions=regions).float(), data, tmp_path)[0]
-        stored = alone.extras["stored_logits"].argmax(1) == alone.counter_class
-        assert torch.equal(swept["sweep_success"][:, unit], stored.long())
-        torch.testing.assert_close(
-            swept["sweep_distance"][:, unit], alone.extras["code_distance"], atol=1e-4, rtol=0
-        )
-        assert torch.equal(swept["sweep_flip_step"][:, unit], alone.extras["flip_step"])
-
-
-def test_groups_need_a_sweep_and_known_regions(data: EightImages, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="region_groups are for sweep_regions=true"):
-        steex(region_groups={"street": ["road"]})
-    with pytest.raises(
-        InputError, match=r"region_groups\.street: 'rod' is none of sky, road, box, post"
-    ):
-        predict(steex(sweep_regions=True, region_groups={"street": ["rod"]}), data, tmp_path)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.steex import lbfgs
+from cfexp.explainers.steex.by_adam import by_adam
 from cfexp.explainers.steex.objective import (
     ASK_EVERY,
     Objective,
@@ -21,26 +22,29 @@ from cfexp.explainers.steex.objective import (
 # Of the queries that are computed at once so many have to be done before room is made.
 MAKE_ROOM = 0.1
 # Where a query ends with a decision that turned, but not of the image as it is stored, the decision
-# is asked for by so many logits more, in turn; where it did not turn, it starts again with a first
-# move that is so many times longer.
-MARGINS, LONGER = (0.5, 2.0), 3.0
+# is asked for by so many logits more, in turn. Where it did not turn, the query starts again with
+# Adam, for this share of the evaluations that it may take.
+MARGINS, BY_ADAM = (0.5, 2.0), 0.5
 
 
 def by_lbfgs(
     objective: Objective,
     codes: Tensor,
     budget: int,
+    learning_rate: float,
     at_once: int,
     stop_margin: float | None,
 ) -> StyleSearch:
     """Up to `budget` evaluations of each query, from codes (B, R, D); see `search_style_codes`.
+
+    learning_rate: of Adam, where a query starts again.
 
     Row t of a curve is of where a query stood after t + 1 evaluations.
     """
     record = _Record(codes, budget)
     everyone = torch.arange(len(codes), device=codes.device)
     if budget > 0:
-        _search(objective, everyone, codes, record, at_once, stop_margin, lbfgs.FIRST_MOVE)
+        _search(objective, everyone, codes, record, at_once, stop_margin)
     image, logits = objective.look(record.codes)
     for attempt, margin in enumerate(MARGINS):
         stored, turned = _stored_margin(objective, image), objective.margin(logits) > 0
@@ -48,11 +52,11 @@ def by_lbfgs(
         rows = again.nonzero()[:, 0]
         if len(rows) == 0:
             break
-        before = record.codes.clone()
-        start = torch.where(turned[:, None, None], before, codes)
+        before, start = record.codes.clone(), record.codes.clone()
+        if len(lost := (again & ~turned).nonzero()[:, 0]):
+            start[lost] = _by_adam(objective, lost, codes, record, learning_rate, stop_margin)
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
-        first_move = LONGER * lbfgs.FIRST_MOVE
-        _search(asked, rows, start, record, at_once, stop_margin, first_move)
+        _search(asked, rows, start, record, at_once, stop_margin)
         better = _stored_margin(objective, objective.look(record.codes)[0]) > stored
         record.codes = torch.where(better[:, None, None], record.codes, before)
         image, logits = objective.look(record.codes)
@@ -69,7 +73,6 @@ def _search(
     record: "_Record",
     at_once: int,
     stop_margin: float | None,
-    first_move: float,
 ) -> None:
     """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
     if objective.narrowed is None:  # all are computed to the end, but only those are searched
@@ -92,9 +95,26 @@ def _search(
                 some = objective.of(working)
         value = some(problems.trial.view(-1, *start.shape[1:]))
         gradient = torch.where(some.movable, value.gradient, 0).flatten(1)
-        after = lbfgs.update(problems, value.total, gradient, first_move)
+        after = lbfgs.update(problems, value.total, gradient)
         done = record.write(working, problems.settled, after, value, stop_margin)
         problems = after._replace(settled=after.settled | done)
+
+
+def _by_adam(
+    objective: Objective,
+    rows: Tensor,
+    start: Tensor,
+    record: "_Record",
+    learning_rate: float,
+    stop_margin: float | None,
+) -> Tensor:
+    """The codes (N, R, D) to which Adam brings the queries `rows` from start (B, R, D)."""
+    alone = objective.narrowed is not None
+    some, codes = (objective.of(rows), start[rows]) if alone else (objective, start)
+    found = by_adam(some, codes, int(BY_ADAM * record.budget), learning_rate, stop_margin)
+    curves = found.decision_curve, found.proximity_curve
+    record.add(rows, *(curve if alone else curve[rows] for curve in curves))
+    return found.style_codes if alone else found.style_codes[rows]
 
 
 def _stored_margin(objective: Objective, image: Tensor) -> Tensor:
@@ -135,6 +155,18 @@ class _Record:
         self.evaluations[rows] += ~settled
         done = self.evaluations[rows] >= self.budget
         return done if stop_margin is None else done | (now[2] >= stop_margin)
+
+    def add(self, rows: Tensor, decision: Tensor, proximity: Tensor) -> None:
+        """Write down what the queries `rows` went through elsewhere, (N, T) each, without a flip;
+        what is over the budget is left out.
+        """
+        for step in range(decision.shape[1]):
+            place = self.evaluations[rows].clamp(max=self.budget - 1)
+            self._parts[0, rows, place], self._parts[1, rows, place] = (
+                decision[:, step],
+                proximity[:, step],
+            )
+            self.evaluations[rows] = (self.evaluations[rows] + 1).clamp(max=self.budget)
 
     def curve(self, part: str) -> Tensor:
         """(B, budget), the decision loss or the proximity; of a query that is done, its last."""

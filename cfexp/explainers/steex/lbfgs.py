@@ -68,13 +68,11 @@ def begin(point: Tensor) -> Problems:
     )
 
 
-def update(
-    problems: Problems, value: Tensor, gradient: Tensor, first_move: float = FIRST_MOVE
-) -> Problems:
+def update(problems: Problems, value: Tensor, gradient: Tensor) -> Problems:
     """The problems after their trials were evaluated: value (B,), gradient (B, n).
 
-    first_move: the length of the step after the start. It goes along the gradient's signs, as
-    Adam's first step does: a few numbers that matter much would else hide all others.
+    The first move goes along the gradient's signs, as Adam's first step does: a few numbers that
+    matter much would else hide all others.
     """
     started = problems.value < torch.inf
     bound = problems.value + SUFFICIENT * problems.slope + _ROUNDING * problems.value.abs()
@@ -86,7 +84,7 @@ def update(
     rise = torch.where(accepted[:, None], gradient, problems.gradient)
     step = torch.where(
         accepted[:, None],
-        _direction(pairs, rise, first_move),
+        _direction(pairs, rise),
         SHORTEN * (problems.trial - problems.point),
     )
     idle = torch.where(gained > PROGRESS * here.abs(), 0, problems.idle + 1)
@@ -124,7 +122,7 @@ def _with_pair(problems: Problems, gradient: Tensor, moved: Tensor) -> Problems:
     )
 
 
-def _direction(problems: Problems, gradient: Tensor, first_move: float) -> Tensor:
+def _direction(problems: Problems, gradient: Tensor) -> Tensor:
     """(B, n), the next move: the inverse curvature times the gradient, by the two loops."""
     shares = []
     move = gradient
@@ -137,7 +135,7 @@ def _direction(problems: Problems, gradient: Tensor, first_move: float) -> Tenso
         back = problems.weights[:, pair] * (problems.turns[:, pair] * move).sum(1)
         move = move + (share - back)[:, None] * problems.moves[:, pair]
     signs = gradient.sign()
-    signs = first_move / signs.norm(dim=1, keepdim=True).clamp(min=1) * signs
+    signs = FIRST_MOVE / signs.norm(dim=1, keepdim=True).clamp(min=1) * signs
     move = torch.where((problems.weights == 0).all(1, keepdim=True), signs, move)
     longer = LONGEST_MOVE / move.norm(dim=1, keepdim=True).clamp(min=LONGEST_MOVE)
     shortened: Tensor = -longer * move

@@ -60,11 +60,11 @@ def search_style_codes(
     head: see `losses.decision_loss`.
     region_mask: (R,) bool, or (B, R), the regions whose codes may change; those of the others stay
         as they are, bit for bit. None: all may.
-    optimizer: "adam", as published, takes `num_steps` steps of `learning_rate`. "lbfgs", ours, has
-        no learning rate; it evaluates each query up to `num_steps` times, fewer where it has
-        arrived (`lbfgs.PATIENCE`). Where the image that it ends with is not decided as asked once
-        it is stored in 8 bits, the query goes on: from there with the decision asked for by a
-        margin, or, where the decision did not turn at all, from the start by a longer first move.
+    optimizer: "adam", as published, takes `num_steps` steps of `learning_rate`. "lbfgs", ours,
+        evaluates each query up to `num_steps` times, fewer where it has arrived (see
+        `lbfgs.PATIENCE`). Where the image that it ends with is not decided as asked once it is
+        stored in 8 bits, the query goes on: from there with the decision asked for by a margin, or,
+        where the decision did not turn at all, from the start by some steps of Adam.
     early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin`
         logits. The paper always takes all the steps.
     start: codes to start from in place of the query's own; `repel`: codes to keep away from in
@@ -105,7 +105,7 @@ def search_style_codes(
     stop = stop_margin if early_stop else None
     if optimizer == "adam":
         return by_adam(objective, codes, num_steps, learning_rate, stop)
-    return by_lbfgs(objective, codes, num_steps, at_once, stop)
+    return by_lbfgs(objective, codes, num_steps, learning_rate, at_once, stop)
 
 
 def nothing_moved(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from cfexp import losses
 from cfexp.explainers.base import eight_bit
+from cfexp.explainers.steex import lbfgs
 from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.search import counter_class_of, search_candidates, search_style_codes
 from tests.explainers.steex.test_search import linear_world, queries
@@ -132,6 +133,20 @@ def test_a_decision_of_several_classes_and_further_candidates() -> None:
         repulsion=0.5,
     )
     for candidate in found:
-        assert torch.equal(candidate.logits.argmax(1), asked)
+        assert torch.equal(decide(eight_bit(candidate.image)).argmax(1), asked)
     first, second = ((each.style_codes - queries()).flatten(1) for each in found)
     assert (torch.nn.functional.cosine_similarity(first, second) < 0.9).all()
+
+
+def test_where_the_decision_does_not_turn_the_query_starts_again_with_adam(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lbfgs, "FIRST_MOVE", 1e-9)  # so that a query is settled where it begins
+    monkeypatch.setattr(lbfgs, "SHORTEST", 1e-6)
+    for given in ({}, {"narrowed": narrowed}):
+        found = search(queries(), num_steps=200, learning_rate=0.05, **given)
+        again = found.evaluations > 1  # of some the start, once it is stored, is decided as asked
+        assert again.any()
+        assert (found.evaluations[again] > 100).all()
+        assert (found.flip_step[again] > 100).all()
+        assert found.decision_curve.isfinite().all()

@@ -27,6 +27,7 @@ from cfexp.explainers.base import Explanation, eight_bit, queries_of
 from cfexp.explainers.steex.search import OPTIMIZERS
 from cfexp.explainers.steex.steex import STEEX
 from cfexp.run.building import build
+from cfexp.run.explainer_stage import explainer_class
 from cfexp.run.library_config import composing_for_user, config_of
 from cfexp.run.memory import keep_freed_memory
 from cfexp.run.stages import provide_stages
@@ -100,19 +101,19 @@ def report(given: argparse.Namespace) -> bool:
 
 def _prepared(given: argparse.Namespace) -> tuple[STEEX, Any]:
     """The experiment's explainer, and the data set of its test images."""
-    overrides = [*given.overrides, f"data.max_test_images={given.queries}"]
     with composing_for_user():
-        config = config_of(given.experiment, overrides)
+        config = config_of(given.experiment, given.overrides)
+        if not issubclass(explainer_class(config), STEEX):
+            raise InputError(f"{given.experiment} does not search style codes")
         provide_stages(config)
+        config.data.max_test_images = given.queries
         _draw_another_world(config, given)
         data = build(config.data, "data")
         data.prepare_data()
         data.setup("predict")
         with open_dict(config):
             config.facts = data.facts
-        explainer = build(config.explainer, "explainer")
-    if not isinstance(explainer, STEEX):
-        raise InputError(f"{given.experiment} does not search style codes")
+        explainer: STEEX = build(config.explainer, "explainer")
     explainer.settle(data)
     return explainer, data
 

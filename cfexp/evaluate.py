@@ -89,7 +89,8 @@ def score_and_show(
     scores = score_run(run, measures, era=year)
     scores.save(folder)
     sheet = folder / "counterfactuals.png"
-    counterfactual_sheet(run, sheet, scores, title=experiment_of(folder))
+    title = " by ".join(filter(None, (experiment_of(folder), run.declaration.explainer)))
+    counterfactual_sheet(run, sheet, scores, title=title)
     for logger in loggers:
         log_results(logger, scores, run, sheet)
     print_table(scores)

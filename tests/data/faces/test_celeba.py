@@ -31,12 +31,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(world: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(world, tmp_path / "root"))
-
-
-@pytest.fixture
 def zipped(root: Path) -> Path:
     with zipfile.ZipFile(root / "img_align_celeba.zip", "w") as archive:
         archive.mkdir("img_align_celeba")

@@ -32,12 +32,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cached_faces(WORLD, tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture
-def root(world: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(world, tmp_path / "root"))
-
-
 def module(root: Path | None, cache_dir: Path, **settings: Any) -> CelebAMaskHQDataModule:
     chosen = {
         "image_size": (64, 64),

@@ -19,6 +19,7 @@ the two disagree, and a model that learns these labels loses accuracy on the val
 labels are the truth. The pictures do not depend on it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -115,18 +116,28 @@ class Street(NamedTuple):
     lanes: tuple[int, int]  # how many there are to the left and to the right of the ego lane
 
 
-def cached_streets(parameters: StreetParameters, cache_dir: Path) -> Path:
+def cached_streets(parameters: StreetParameters, cache_dir: Path, split: str | None = None) -> Path:
     """The folder of the world with these parameters under `cache_dir`, written now if it is not
     there.
 
-    Raises InputError where `cache_dir` cannot be made or written to.
+    split: the folder need hold no other: it is one with that split alone where the whole world is
+        not there yet. Raises InputError where `cache_dir` cannot be made or written to.
     """
-    return cached_world("streets", parameters.key, partial(write_streets, parameters), cache_dir)
+    whole = Path(cache_dir) / f"streets-{parameters.key}"
+    if split is None or whole.is_dir():
+        write = partial(write_streets, parameters)
+        return cached_world("streets", parameters.key, write, cache_dir)
+    write = partial(write_streets, parameters, splits=(split,))
+    return cached_world(f"streets_{split}", parameters.key, write, cache_dir)
 
 
-def write_streets(parameters: StreetParameters, folder: Path) -> None:
-    """Write the whole world into `folder` in the two data sets' layouts, with a progress bar."""
+def write_streets(
+    parameters: StreetParameters, folder: Path, splits: Sequence[str] = SPLITS
+) -> None:
+    """Write the world into `folder` in the two data sets' layouts, with a progress bar a split."""
     for split, name in enumerate(SPLITS):
+        if name not in splits:
+            continue
         images, masks = (
             folder / "images" / "10k" / name,
             folder / "labels" / "sem_seg" / "masks" / name,

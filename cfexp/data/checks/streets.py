@@ -8,8 +8,9 @@ from cfexp.data.base import Part
 from cfexp.data.checks.findings import Findings
 from cfexp.data.checks.inspection import Inspection, inspect_layout
 from cfexp.data.reading.archives import list_files, list_names
-from cfexp.data.streets.bdd100k import SPLITS, BDD100kDataModule, find_segmentation
+from cfexp.data.streets.bdd100k import SPLITS, BDD100kDataModule
 from cfexp.data.streets.bdd_oia import Split, find_actions, read_frames
+from cfexp.data.streets.segmentation import find_segmentation
 
 SEGMENTED_IMAGES: dict[Split, int] = {"train": 7_000, "val": 1_000}
 FRAMES: dict[Split, int] = {"train": 16_082, "val": 2_270}  # of BDD-OIA, confused ones included

@@ -4,10 +4,10 @@ streets.
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ from cfexp.data.label_maps.cache import LabelMapCache
 from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
 from cfexp.data.label_maps.module import LayoutDataModule
 from cfexp.data.label_maps.plausible import STREETS
-from cfexp.data.reading.archives import list_files, list_names
+from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
 from cfexp.data.reading.settings import check_at_least
 from cfexp.data.streets.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
+from cfexp.data.streets.segmentation import SegmentationFolders, find_segmentation, images_by_stem
 from cfexp.errors import InputError
 from cfexp.worlds.streets import StreetParameters, cached_streets
 
@@ -59,14 +60,6 @@ SPLITS: tuple[Split, ...] = ("train", "val")
 WIDTHS = (1.7, 2.1)
 _NAN = (float("nan"),) * len(ACTIONS)
 _log = logging.getLogger(__name__)
-
-
-class SegmentationFolders(NamedTuple):
-    """Where a split's images and masks lie."""
-
-    images: Path
-    masks: Path
-    suffix: str  # what follows an image's stem in its mask's name
 
 
 class BDD100kDataModule(LayoutDataModule):
@@ -129,9 +122,14 @@ class BDD100kDataModule(LayoutDataModule):
         """
         return self.root if self.root is not None else cached_streets(self.world, self.cache_dir)
 
+    def _folder_of(self, split: Split) -> Path:
+        """The folder with a split; of the embedded streets no other is written."""
+        if self.root is not None:
+            return self.root
+        return cached_streets(self.world, self.cache_dir, split)
+
     def prepare_data(self) -> None:
-        """Write the embedded streets, in one process; a real root is checked by `setup`."""
-        _ = self.folder
+        """Nothing: a split of the embedded streets is written when it is first read."""
 
     @property
     def reader(self) -> PngLayouts:
@@ -155,7 +153,7 @@ class BDD100kDataModule(LayoutDataModule):
         if self.layouts in ("ground_truth", "none") or self.source != "segmentation":
             return None
         split: Split = "val" if record.image.parent.name == "val" else "train"
-        folders = find_segmentation(self.folder, split)
+        folders = find_segmentation(self._folder_of(split), split)
         mask = folders.masks / (record.image_id + folders.suffix)
         return self._reader(predicted=False).label_map(record._replace(label_map=mask))
 
@@ -181,23 +179,24 @@ class BDD100kDataModule(LayoutDataModule):
     @cached_property
     def frames(self) -> dict[Split, dict[str, Frame]]:
         """What BDD-OIA says, by split and stem; empty where its files are not there and need not
-        be.
+        be. A split of the embedded streets is read when it is asked for.
         """
-        root = self.folder if self.oia_root is None else self.oia_root
-        frames: dict[Split, dict[str, Frame]] = {}
-        for split in SPLITS:
-            path = find_actions(root, split)
-            frames[split] = {} if path is None else read_frames(path)
+        frames = _BySplit(self._read_frames)
         needed = self.oia_root is not None or self.require_labels or self.source == "classification"
-        if needed and not any(frames.values()):
-            where = (
-                f"data.root={self.root}"
-                if self.oia_root is None
-                else f"data.oia_root={self.oia_root}"
-            )
+        # Of files all are read at once: what is wrong with them is said at the start.
+        known = [] if self.root is None else [frames[split] for split in SPLITS]
+        if self.root is not None and needed and not any(known):
+            root = self.root if self.oia_root is None else self.oia_root
+            named = "root" if self.oia_root is None else "oia_root"
             expected = f"expected {root / 'train_25k_images_actions.json'}"
-            raise InputError(f"BDD-OIA not found in {where}: {expected}. See README, Data sets")
+            problem = f"BDD-OIA not found in data.{named}={root}: {expected}"
+            raise InputError(f"{problem}. See README, Data sets")
         return frames
+
+    def _read_frames(self, split: Split) -> dict[str, Frame]:
+        root = self._folder_of(split) if self.oia_root is None else self.oia_root
+        path = find_actions(root, split)
+        return {} if path is None else read_frames(path)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -236,7 +235,8 @@ class BDD100kDataModule(LayoutDataModule):
 
         None for photographs.
         """
-        scene = self._truths.get(image_id)
+        # Explained are those of the val split, as a rule.
+        scene = self._truths["val"].get(image_id) or self._truths["train"].get(image_id)
         if scene is None or scene["size"] == list(self.image_size):
             return scene
         lamps = [
@@ -259,10 +259,13 @@ class BDD100kDataModule(LayoutDataModule):
         return mask
 
     @cached_property
-    def _truths(self) -> dict[str, dict[str, Any]]:
-        paths = [self.folder / f"streets_truth_{split}.json" for split in SPLITS]
-        scenes = [scene for path in paths if path.exists() for scene in read_json(path)["scenes"]]
-        return {Path(scene["file_name"]).stem: scene for scene in scenes}
+    def _truths(self) -> dict[Split, dict[str, dict[str, Any]]]:
+        def read(split: Split) -> dict[str, dict[str, Any]]:
+            path = self._folder_of(split) / f"streets_truth_{split}.json"
+            scenes = read_json(path)["scenes"] if path.exists() else []
+            return {Path(scene["file_name"]).stem: scene for scene in scenes}
+
+        return _BySplit(read)
 
     def _resized(self, pixels: list[int], size: list[int]) -> list[int]:
         mask = np.zeros(size, dtype=np.uint8)
@@ -271,9 +274,10 @@ class BDD100kDataModule(LayoutDataModule):
         resized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
         return np.flatnonzero(np.asarray(resized)).tolist()
 
-    def _frame(self, stem: str) -> Frame | None:
-        # The 10k subset was split otherwise than BDD-OIA.
-        return self.frames["val"].get(stem) or self.frames["train"].get(stem)
+    def _frame(self, stem: str, split: Split = "val") -> Frame | None:
+        # The 10k subset was split otherwise than BDD-OIA; the embedded streets were not.
+        first, other = ("train", "val") if self.root is None and split == "train" else SPLITS[::-1]
+        return self.frames[first].get(stem) or self.frames[other].get(stem)
 
     def _split(self, split: Split) -> list[LayoutRecord]:
         """The images of a split of the files, by name."""
@@ -283,10 +287,12 @@ class BDD100kDataModule(LayoutDataModule):
         return self._records[split]
 
     def _segmentation(self, split: Split) -> list[LayoutRecord]:
-        folders = find_segmentation(self.folder, split)
-        images = _images(folders.images)
+        folders = find_segmentation(self._folder_of(split), split)
+        images = images_by_stem(folders.images)
         labels = {
-            stem: frame.actions for stem in images if (frame := self._frame(stem)) is not None
+            stem: frame.actions
+            for stem in images
+            if (frame := self._frame(stem, split)) is not None
         }
         if self.require_labels:
             _log.info("%d of %d %s images are in BDD-OIA", len(labels), len(images), split)
@@ -304,10 +310,10 @@ class BDD100kDataModule(LayoutDataModule):
 
     def _classification(self, split: Split) -> list[LayoutRecord]:
         frames = self.frames[split]
-        root = self.folder if self.oia_root is None else self.oia_root
+        root = self._folder_of(split) if self.oia_root is None else self.oia_root
         candidates = (root / "lastframe" / "data", root / "data", root / "images" / "10k" / split)
         folder = next((each for each in candidates if each.is_dir()), candidates[0])
-        present = _images(folder)
+        present = images_by_stem(folder)
         missing = [frame.file_name for stem, frame in frames.items() if stem not in present]
         if missing and self.on_bad_sample == "raise":
             more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -346,39 +352,16 @@ class BDD100kDataModule(LayoutDataModule):
         return {stem: folder / (stem + suffix) for stem in stems}
 
 
-def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
-    """The folders of a split, in the current layout or in the old one; raises InputError if neither
-    is there.
-    """
-    for base in (root, root / "bdd100k", root / "BDD" / "bdd100k"):
-        current = base / "images" / "10k" / split
-        if current.is_dir():
-            return SegmentationFolders(
-                current, base / "labels" / "sem_seg" / "masks" / split, ".png"
-            )
-        old = base / "seg" / "images" / split
-        if old.is_dir():
-            return SegmentationFolders(old, base / "seg" / "labels" / split, "_train_id.png")
-    expected = f"expected {root / 'images' / '10k' / split} (or {root / 'seg' / 'images' / split})"
-    remedy = "See README, Data sets; or leave data.root unset for the embedded streets"
-    raise InputError(f"BDD100k not found in data.root={root}: {expected}. {remedy}")
+class _BySplit(dict[Split, Any]):
+    """What `read` makes of a split, read when it is first asked for."""
 
+    def __init__(self, read: Callable[[Split], Any]) -> None:
+        super().__init__()
+        self._read = read
 
-def _images(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem, in the order of their names; raises InputError."""
-    # Folders of such names, too: they are met as images that cannot be read.
-    names = sorted(
-        name for name in list_names(folder) if name.lower().endswith((".jpg", ".jpeg", ".png"))
-    )
-    images: dict[str, Path] = {}
-    for name in names:
-        stem = Path(name).stem
-        if stem in images:
-            raise InputError(
-                f"{folder / name}: {images[stem].name} has the same name; keep one of them"
-            )
-        images[stem] = folder / name
-    return images
+    def __missing__(self, split: Split) -> Any:
+        self[split] = self._read(split)
+        return self[split]
 
 
 def _street_parameters(world: StreetParameters | Mapping[str, Any] | None) -> StreetParameters:

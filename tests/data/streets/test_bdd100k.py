@@ -266,3 +266,24 @@ def test_real_actions_of_bdd_oia() -> None:
     assert actions[why[:, 3:9].any(1), 1].mean() > 0.98
     assert actions[why[:, 15:18].any(1), 2].mean() < 0.05
     assert actions[why[:, 18:].any(1), 3].mean() < 0.05
+
+
+def test_a_split_of_the_embedded_streets_is_drawn_when_it_is_read(tmp_path: Path) -> None:
+    world = {"train_scenes": 3, "val_scenes": 2}
+    data = BDD100kDataModule(world=world, cache_dir=str(tmp_path), holdout_images=1)
+    data.prepare_data()
+    assert not list(tmp_path.glob("streets*"))
+    data.setup("predict")
+    assert data.describe(0)["truth"]["file_name"] == "00000001-00000000.jpg"
+    assert [path.name.split("-")[0] for path in tmp_path.glob("streets*")] == ["streets_val"]
+    assert len(data.records("train")) == 2
+    (train,) = tmp_path.glob("streets_train-*")
+    assert not (train / "images" / "10k" / "val").exists()
+    assert {record.labels for record in data.records("train")} != {(float("nan"),) * 4}
+    # A world that is there as a whole is read as it is.
+    whole = data.folder
+    again = BDD100kDataModule(world=world, cache_dir=str(tmp_path), holdout_images=1)
+    assert [each.image.parents[3] for each in again.records("test")] == [whole] * 2
+    for ours, theirs in zip(data.records("test"), again.records("test"), strict=True):
+        assert ours.image.read_bytes() == theirs.image.read_bytes()
+        assert ours.labels == theirs.labels

@@ -209,8 +209,8 @@ class _Album:
             height = max(1, round(self.max_width * picture.height / picture.width))
             picture = picture.resize((self.max_width, height))
         file = io.BytesIO()
-        # Without loss, a sixth smaller than PNG and in a third of its time; another tenth would take
-        # twenty times as long. `quality` is here only how hard it tries.
+        # Without loss, a sixth smaller than PNG and in a third of its time; another tenth would
+        # take twenty times as long. `quality` is here only how hard it tries.
         picture.save(file, "WEBP", lossless=True, quality=0, method=0)
         self.pictures.append(base64.b64encode(file.getvalue()).decode("ascii"))
         if content is not None:

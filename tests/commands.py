@@ -1,10 +1,12 @@
-"""Types of the fixtures that run commands."""
+"""What commands in tests are given, and the types of the fixtures that run them."""
 
 from collections.abc import Callable
 
-Main = Callable[
-    ..., tuple[int, list[str], list[str]]
-]  # arguments -> exit code, lines of stdout, of stderr
-InProcess = Callable[
-    ..., tuple[int, list[str], list[str]]
-]  # a command's main, arguments -> the same
+# Arguments -> exit code, lines of stdout, of stderr: of a command, and of a command's main.
+Main = Callable[..., tuple[int, list[str], list[str]]]
+InProcess = Callable[..., tuple[int, list[str], list[str]]]
+
+VQA_SMOKE = [
+    *("+experiment=vqa_color", "+overlay=smoke", "data.image_size=32"),
+    *("num_threads=1", "logger=csv"),
+]

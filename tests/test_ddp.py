@@ -20,18 +20,11 @@ import torch
 from cfexp import explain, train
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.configuration import progress_of
-from tests.commands import InProcess, Main
+from tests.commands import VQA_SMOKE, InProcess, Main
 from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
-VQA = [
-    "+experiment=vqa_color",
-    "+overlay=smoke",
-    "data.image_size=32",
-    "num_threads=1",
-    "logger=csv",
-]
 PICTURES = ("query", "reconstruction", "counterfactual", "layout", "truth_mask")
 # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
 PATIENCE = 600
@@ -232,7 +225,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
     """Two epochs, so that after the first the discriminator is trained, too; its stage is trained
     first, by one.
     """
-    printed = run("train", *VQA, *TWO, "trainer.max_epochs=2", cwd=tmp_path, cache=cache)
+    printed = run("train", *VQA_SMOKE, *TWO, "trainer.max_epochs=2", cwd=tmp_path, cache=cache)
     assert len([line for line in printed if "is trained first" in line]) == 1
     folder = only(tmp_path / "runs" / "vqa_color")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -251,7 +244,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
     assert list((folder / "explanations").glob("records-*")) == []
     again = ["ckpt_path=last", "trainer.max_epochs=3"]
     assert "goes on after 2 epochs" in "\n".join(
-        run("train", *VQA, *TWO, *again, cwd=tmp_path, cache=cache)
+        run("train", *VQA_SMOKE, *TWO, *again, cwd=tmp_path, cache=cache)
     )
     assert (
         progress_of(only(tmp_path / "runs" / "vqa_color") / "checkpoints" / "last.ckpt").epochs == 3
@@ -311,13 +304,15 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
 def test_of_two_runs_that_need_a_stage_one_trains_it(killed: bool, tmp_path: Path) -> None:
     """The other waits, in one line; where the first is killed, it goes on with the stage."""
     cache, stages = tmp_path / "cache", tmp_path / "cache" / "stages"
-    with started("train", *VQA, "hydra.run.dir=first", cwd=tmp_path, cache=cache) as first:
+    with started("train", *VQA_SMOKE, "hydra.run.dir=first", cwd=tmp_path, cache=cache) as first:
         while not list(stages.glob("*/checkpoints/last.ckpt")):
             assert first.poll() is None, first.communicate()
             time.sleep(0.005)
         first.send_signal(signal.SIGSTOP)
         assert not list(stages.glob("*/model.ckpt"))
-        with started("train", *VQA, "hydra.run.dir=second", cwd=tmp_path, cache=cache) as second:
+        with started(
+            "train", *VQA_SMOKE, "hydra.run.dir=second", cwd=tmp_path, cache=cache
+        ) as second:
             log = tmp_path / "second" / "log.txt"
             while not (log.is_file() and "waits for process" in log.read_text()):
                 assert second.poll() is None, second.communicate()

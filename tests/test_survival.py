@@ -15,19 +15,12 @@ from cfexp import explain, train
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
 from cfexp.run.configuration import progress_of
 from cfexp.run.folder_lock import claimed
-from tests.commands import InProcess, Main
+from tests.commands import VQA_SMOKE, InProcess, Main
 from tests.survival import KINDS, Command, Moment, assert_same, random_moments
 from tests.tiny_streets import DRIVING, write_networks
 
 # Two epochs of three batches, and two to validate; then two batches of explanations.
-VQA = [
-    "+experiment=vqa_color",
-    "+overlay=smoke",
-    "data.image_size=32",
-    "num_threads=1",
-    "logger=csv",
-    "ckpt_path=last",
-]
+VQA = [*VQA_SMOKE, "ckpt_path=last"]
 VQA += ["trainer.max_epochs=2", "trainer.limit_train_batches=3", "data.eval_batch_size=8"]
 # A stage whose learning rate has a schedule by step.
 STAGE = [

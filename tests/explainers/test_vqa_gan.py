@@ -18,6 +18,7 @@ from cfexp.models.vqa.mlb import VQAModel
 from cfexp.models.vqa.perturbation import RandomPerturbation
 from cfexp.run.callbacks import SeedEachEpoch
 from tests.explainers.vqa_parts import batch, counterfactual_gan, vqa_model
+from tests.image_parts import trainer as quiet_trainer
 
 
 class EightQuestions(LightningDataModule):
@@ -34,17 +35,7 @@ class EightQuestions(LightningDataModule):
 
 
 def trainer(epochs: int, folder: Path, **settings: Any) -> Trainer:
-    quiet: dict[str, Any] = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "logger": False,
-    }
-    options: dict[str, Any] = {
-        "enable_checkpointing": False,
-        "accelerator": "cpu",
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(max_epochs=epochs, default_root_dir=folder, **quiet, **{**options, **settings})
+    return quiet_trainer(folder, epochs, **{"limit_val_batches": 1.0, **settings})
 
 
 @pytest.fixture(scope="module")

@@ -42,24 +42,29 @@ def by_lbfgs(
     Row t of a curve is of where a query stood after t + 1 evaluations.
     """
     record = _Record(codes, budget)
-    everyone = torch.arange(len(codes), device=codes.device)
     if budget > 0:
+        everyone = torch.arange(len(codes), device=codes.device)
         _search(objective, everyone, codes, record, at_once, stop_margin)
     image, logits = objective.look(record.codes)
     for attempt, margin in enumerate(MARGINS):
         stored, turned = _stored_margin(objective, image), objective.margin(logits) > 0
-        again = (stored <= 0) & (record.evaluations < budget) & (turned | (attempt == 0))
-        rows = again.nonzero()[:, 0]
-        if len(rows) == 0:
+        failed = (stored <= 0) & (record.evaluations < budget)
+        lost = failed & ~turned & objective.movable.any(1)[:, 0]
+        if attempt > 0:
+            lost = torch.zeros_like(lost)
+        if not (again := failed & turned | lost).any():
             break
-        before, start = record.codes.clone(), record.codes.clone()
-        if len(lost := (again & ~turned).nonzero()[:, 0]):
-            start[lost] = _by_adam(objective, lost, codes, record, learning_rate, stop_margin)
+        before = record.codes.clone()
+        for rows in torch.split(lost.nonzero()[:, 0], at_once):
+            _by_adam(objective, rows, codes, record, learning_rate, stop_margin)
+        rows = (again & (record.evaluations < budget)).nonzero()[:, 0]
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
-        _search(asked, rows, start, record, at_once, stop_margin)
-        better = _stored_margin(objective, objective.look(record.codes)[0]) > stored
-        record.codes = torch.where(better[:, None, None], record.codes, before)
-        image, logits = objective.look(record.codes)
+        _search(asked, rows, record.codes.clone(), record, at_once, stop_margin)
+        new_image, new_logits = objective.look(record.codes)
+        better = (_stored_margin(objective, new_image) > stored)[:, None]
+        record.codes = torch.where(better[..., None], record.codes, before)
+        image = torch.where(better[..., None, None], new_image, image)
+        logits = torch.where(better, new_logits, logits)
     margins = torch.cat([record.margins(), objective.margin(logits)[:, None]], dim=1)
     curves = record.curve("decision"), record.curve("proximity")
     flip_step = first_of(margins > 0)
@@ -75,13 +80,16 @@ def _search(
     stop_margin: float | None,
 ) -> None:
     """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
+    if len(rows) == 0:
+        return
     if objective.narrowed is None:  # all are computed to the end, but only those are searched
         working, waiting, some = torch.arange(len(start), device=rows.device), rows[:0], objective
         problems = lbfgs.begin(start.flatten(1))
         problems = problems._replace(settled=~torch.isin(working, rows))
     else:
         working, waiting = rows[:at_once], rows[at_once:]
-        some, problems = objective.of(working), lbfgs.begin(start[working].flatten(1))
+        some = objective if len(working) == len(start) else objective.of(working)
+        problems = lbfgs.begin(start[working].flatten(1))
     for evaluation in count():
         if evaluation % ASK_EVERY == 0:
             going = (~problems.settled).nonzero()[:, 0]
@@ -107,14 +115,12 @@ def _by_adam(
     record: "_Record",
     learning_rate: float,
     stop_margin: float | None,
-) -> Tensor:
-    """The codes (N, R, D) to which Adam brings the queries `rows` from start (B, R, D)."""
+) -> None:
+    """The same by Adam."""
     alone = objective.narrowed is not None
     some, codes = (objective.of(rows), start[rows]) if alone else (objective, start)
     found = by_adam(some, codes, int(BY_ADAM * record.budget), learning_rate, stop_margin)
-    curves = found.decision_curve, found.proximity_curve
-    record.add(rows, *(curve if alone else curve[rows] for curve in curves))
-    return found.style_codes if alone else found.style_codes[rows]
+    record.add(rows, found if alone else StyleSearch(*(column[rows] for column in found)))
 
 
 def _stored_margin(objective: Objective, image: Tensor) -> Tensor:
@@ -156,17 +162,18 @@ class _Record:
         done = self.evaluations[rows] >= self.budget
         return done if stop_margin is None else done | (now[2] >= stop_margin)
 
-    def add(self, rows: Tensor, decision: Tensor, proximity: Tensor) -> None:
-        """Write down what the queries `rows` went through elsewhere, (N, T) each, without a flip;
-        what is over the budget is left out.
+    def add(self, rows: Tensor, found: StyleSearch) -> None:
+        """Write down what another search of the queries `rows` found; of its curves no more than
+        the budget has room for.
         """
-        for step in range(decision.shape[1]):
-            place = self.evaluations[rows].clamp(max=self.budget - 1)
-            self._parts[0, rows, place], self._parts[1, rows, place] = (
-                decision[:, step],
-                proximity[:, step],
-            )
-            self.evaluations[rows] = (self.evaluations[rows] + 1).clamp(max=self.budget)
+        times = torch.arange(found.decision_curve.shape[1], device=rows.device)
+        place = self.evaluations[rows, None] + times
+        room = place < self.budget
+        turned = (found.flip_step[:, None] >= 0) & (times >= found.flip_step[:, None])
+        parts = torch.stack([found.decision_curve, found.proximity_curve, turned.to(self._parts)])
+        self._parts[:, rows[:, None].expand_as(place)[room], place[room]] = parts[:, room]
+        self.codes[rows] = found.style_codes
+        self.evaluations[rows] += room.sum(1)
 
     def curve(self, part: str) -> Tensor:
         """(B, budget), the decision loss or the proximity; of a query that is done, its last."""
@@ -175,5 +182,5 @@ class _Record:
         return self._parts[["decision", "proximity"].index(part)].gather(1, times)
 
     def margins(self) -> Tensor:
-        """(B, budget), by how much the decision was the one asked for; 0 = not evaluated."""
+        """(B, budget), above 0 where the decision was the one asked for; 0 = not evaluated."""
         return self._parts[2]

@@ -217,12 +217,11 @@ class STEEX(ClassifierExplainer):
         """
         generator = self._folded()
         with torch.no_grad():
-            label_map = (
-                batch.label_map if self.segmenter is None else self.segmenter(batch.image).argmax(1)
-            )
-            with torch.autocast(
-                self.device.type, enabled=False
-            ):  # codes of eight bits are not the query's
+            label_map = batch.label_map
+            if self.segmenter is not None:
+                label_map = self.segmenter(batch.image).argmax(1)
+            # Codes of eight bits are not the query's.
+            with torch.autocast(self.device.type, enabled=False):
                 codes = self.autoencoder.encode(batch.image, label_map)
             layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, layout)
@@ -234,16 +233,19 @@ class STEEX(ClassifierExplainer):
         )
         absent = self._regions_absent(label_map)
         candidates = [still] * self.num_candidates
+        mask = None  # what may change of each query
+        if self.region_mask is not None:
+            mask = self.region_mask.to(absent.device) & ~absent[:, None]
         if not absent.all():
             candidates = search_candidates(
                 decoder,
                 self.decision_model,
                 codes,
                 counter_class,
-                narrowed=decoder.of,
+                narrowed=self._narrowed(decoder),
                 num_candidates=self.num_candidates,
                 seeds=batch.key,
-                region_mask=self.region_mask,
+                region_mask=mask,
                 **self._settings,
             )
             if absent.any():  # noise that is redrawn would move their images
@@ -310,7 +312,7 @@ class STEEX(ClassifierExplainer):
                 self.decision_model,
                 codes[same],
                 counter_class[same],
-                narrowed=decoder.of,
+                narrowed=self._narrowed(decoder),
                 region_mask=masks,
                 **self._settings,
             )
@@ -332,9 +334,12 @@ class STEEX(ClassifierExplainer):
     def _decoder(
         self, generator: FastSEAN, layout: PreparedLayout, keys: Sequence[int]
     ) -> "_Decoder":
-        if not self.resample_noise:
-            return _Decoder(generator, repeat(layout))
-        return _Decoder(generator, _redrawn(generator, layout, keys))
+        redrawn = _redrawn(generator, layout, keys)
+        return _Decoder(generator, redrawn if self.resample_noise else repeat(layout))
+
+    def _narrowed(self, decoder: "_Decoder") -> Callable[[Tensor], "_Decoder"] | None:
+        """Of noise that is redrawn every query takes all steps: the last image has the last's."""
+        return None if self.resample_noise else decoder.of
 
 
 class _Decoder:
@@ -347,11 +352,8 @@ class _Decoder:
         return self.generator.decode(codes, next(self.layouts))
 
     def of(self, rows: Tensor) -> "_Decoder":
-        """Of some queries of the batch alone."""
-        generator = self.generator
-        if isinstance(self.layouts, repeat):
-            return _Decoder(generator, repeat(generator.of(next(self.layouts), rows)))
-        return _Decoder(generator, (generator.of(layout, rows) for layout in self.layouts))
+        """Of some queries of the batch alone, where all steps have one layout."""
+        return _Decoder(self.generator, repeat(self.generator.of(next(self.layouts), rows)))
 
 
 def _redrawn(

@@ -28,13 +28,17 @@ def test_a_query_is_explained_alike_alone_and_among_others_that_leave(
             torch.testing.assert_close(alone.extras[name], theirs, atol=1e-8, rtol=0)
 
 
-def test_noise_that_is_redrawn_goes_on_where_queries_leave(data: EightImages) -> None:
+def test_of_noise_that_is_redrawn_a_querys_image_is_that_of_the_last_step(
+    data: EightImages,
+) -> None:
     settings = {"resample_noise": True, "early_stop": True, "num_steps": 30}
     together = steex(**settings).explain(batch(data))
     for row in (1, 5):
         alone = steex(**settings).explain(batch(data, row))
         codes = together.extras["style_codes"][row : row + 1]
         torch.testing.assert_close(alone.extras["style_codes"], codes, atol=1e-8, rtol=0)
+        image = together.counterfactual[row : row + 1]
+        torch.testing.assert_close(alone.counterfactual, image, atol=1e-8, rtol=0)
     with pytest.raises(InputError, match="resample_noise=true needs optimizer=adam: lbfgs"):
         steex(optimizer="lbfgs", resample_noise=True)
     with pytest.raises(InputError, match="must be adam or lbfgs, got 'sgd'"):

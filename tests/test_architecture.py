@@ -1,4 +1,4 @@
-"""The layout's rules as one table: who imports what, and who touches Lightning, Hydra and files."""
+"""The rooms' rules as one table: who imports what, and who touches Lightning, Hydra and files."""
 
 import ast
 from collections.abc import Iterator

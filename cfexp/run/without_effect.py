@@ -42,7 +42,7 @@ def _lacks(name: str) -> Callable[[DictConfig], bool]:
     return lambda config: name not in (config.get("explainer") or {})
 
 
-def _no_layout_is_predicted(config: DictConfig) -> bool:
+def _no_label_map_is_predicted(config: DictConfig) -> bool:
     return not any(_given(name)(config) for name in ("image", "explainer.segmenter"))
 
 
@@ -103,13 +103,13 @@ RULES = (
         ),
         _EXPLAIN,
         _given("label_map"),
-        "label_map= gives the layouts",
+        "label_map= gives the label maps",
     ),
     Rule(
         ("checkpoints.segmenter", "prefixes.segmenter"),
         _EXPLAIN,
-        _no_layout_is_predicted,
-        "the data set gives the layouts; +layouts=predicted has them predicted",
+        _no_label_map_is_predicted,
+        "the data set gives the label maps; +layouts=predicted has them predicted",
     ),
     Rule(
         ("regions",), _EXPLAIN, _another("regions"), "explainer.regions= is given, too, and counts"

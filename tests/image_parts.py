@@ -45,7 +45,7 @@ class EightImages(LabelMapDataModule):
             **settings,
         }
         super().__init__(**given)
-        self.folder = folder
+        self.place = folder
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         return [self._write(index) for index in range(8)]
@@ -69,7 +69,7 @@ class EightImages(LabelMapDataModule):
         colors += [(20, 220, 60) if go else (230, 30, 20), (120, 80, 30)]
         noise = np.random.default_rng(index).integers(-12, 13, (*SIZE, 3))
         image = (np.array(colors)[label_map] + noise).clip(0, 255).astype(np.uint8)
-        paths = self.folder / f"image{index}.png", self.folder / f"layout{index}.png"
+        paths = self.place / f"image{index}.png", self.place / f"layout{index}.png"
         for pixels, path in zip((image, label_map), paths, strict=True):
             Image.fromarray(pixels).save(path)
         return LabelMapRecord(

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +14,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.building import build
 from cfexp.run.command_line import typed
+from cfexp.run.composing import compose
 from cfexp.run.explainer_stage import NAME as EXPLAINER
 from cfexp.run.explainer_stage import explainer_class
 from cfexp.run.feasibility import refuse_what_cannot_work
@@ -182,9 +182,7 @@ def predict_label_maps(config: DictConfig) -> None:
             "image= needs a label map: give label_map=MASK.png, as this experiment has no segmenter"
         )
     # As it is written: what `${stage:segmenter}` stands for is of this config.
-    overlay: Any = OmegaConf.to_container(
-        compose("explain", overrides=["+layouts=predicted"]), resolve=False
-    )
+    overlay: Any = OmegaConf.to_container(compose("explain", ["+layouts=predicted"]), resolve=False)
     with open_dict(config):
         for group, key in _PREDICTED:
             OmegaConf.update(config, f"{group}.{key}", overlay[group][key], force_add=True)

@@ -37,12 +37,12 @@ class Layouts(LabelMapDataModule):
 
     def __init__(self, folder: Path, count: int = 10, **settings: Any) -> None:
         super().__init__(**{"image_size": SIZE, "batch_size": 4, "eval_batch_size": 4, **settings})
-        self.folder, self.count = folder, count
+        self.place, self.count = folder, count
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         if part == "val":
             return []
-        return [write_sample(self.folder, f"{part}{i}", i) for i in range(self.count)]
+        return [write_sample(self.place, f"{part}{i}", i) for i in range(self.count)]
 
 
 def write_sample(

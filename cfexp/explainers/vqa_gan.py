@@ -23,6 +23,8 @@ from cfexp.models.own.vqa import OwnVQAModel, Question
 from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.vqa.mlb import VQAModel
 
+OPEN = 0.5  # of a mask that is held open, at least
+
 
 class VQACounterfactualGAN(Explainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
@@ -39,8 +41,11 @@ class VQACounterfactualGAN(Explainer):
     from changing every object, but dear from the start they keep any generator from learning to
     edit at all. It rises from `ramp_start` for a query whose answer the edit changes, and from
     nothing for the others: what is not achieved yet is not made small, or a colour that the
-    generator first paints everything in would be left as it is wherever it is the answer. The
-    answer A is the consensus where the vocabulary has it, else the VQA model's own.
+    generator first paints everything in would be left as it is wherever it is the answer. With a
+    mask, a share of the queries (`opened_share`) is shown to the VQA model with the mask held open
+    everywhere, and pays nothing: a mask that is closed takes no gradient, and lets none through to
+    the colour under it, so what it once leaves alone it would leave alone for ever. The answer A is
+    the consensus where the vocabulary has it, else the VQA model's own.
 
     decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen
     here. generator, discriminator_optimizer, ...: constructors that lack only what the VQA model
@@ -72,6 +77,7 @@ class VQACounterfactualGAN(Explainer):
         warmup_epochs: float = 1.0,
         ramp_epochs: float = 0.0,
         ramp_start: float = 0.3,
+        opened_share: float = 0.0,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
         memory_budget: str | int | None = None,
@@ -96,12 +102,14 @@ class VQACounterfactualGAN(Explainer):
         self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
+        self.opened_share = opened_share
         self.counter_answer = counter_answer
         self.counter_answer_id = -1  # any but the present one
         weights = {
             "mask_weight": mask_weight,
             "color_weight": color_weight,
             "outline_weight": outline_weight,
+            "opened_share": opened_share,
         }
         for name, weight in weights.items():
             if weight > 0 and not self.generator.mask:
@@ -172,8 +180,9 @@ class VQACounterfactualGAN(Explainer):
         if warmup:
             terms = self._costs(batch.image, edited._replace(mask=None), None)
         else:
-            logits = self._decide(self.perturbation(edited.image), question)
-            price = self._price(logits.detach(), batch.answer, after_warmup)
+            shown, pays = self._shown(batch.image, edited)
+            logits = self._decide(self.perturbation(shown), question)
+            price = self._price(logits.detach(), batch.answer, after_warmup) * pays
             terms = self._gains(logits, batch.answer, edited)
             terms |= self._costs(batch.image, edited, price)
         loss = torch.stack(list(terms.values())).sum()
@@ -271,11 +280,19 @@ class VQACounterfactualGAN(Explainer):
             terms["adversarial"] = self.adversarial_weight * adversarial
         return terms
 
-    def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor | None:
-        """(B,) which share of its cost each edit pays at a time, in epochs; None = all of it."""
-        if after_warmup >= self.ramp_epochs:
-            return None
-        passed = after_warmup / self.ramp_epochs
+    def _shown(self, query: Tensor, edited: Edited) -> tuple[Tensor, Tensor]:
+        """What the VQA model is asked about, and (B,) bool, whether an edit costs what it costs."""
+        pays = query.new_ones(len(query), dtype=torch.bool)
+        if edited.mask is None or edited.color is None or self.opened_share == 0:
+            return edited.image, pays
+        pays = torch.rand(len(query), device=query.device) >= self.opened_share
+        mask = edited.mask.clamp(min=OPEN)
+        opened = (1 - mask) * query + mask * edited.color
+        return torch.where(pays[:, None, None, None], edited.image, opened), pays
+
+    def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor:
+        """(B,) which share of its cost each edit pays at a time, in epochs."""
+        passed = min(after_warmup / self.ramp_epochs, 1.0) if self.ramp_epochs > 0 else 1.0
         now = logits.argmax(1)
         done = now != answer if self.counter_answer_id < 0 else now == self.counter_answer_id
         return torch.where(done, self.ramp_start + (1 - self.ramp_start) * passed, passed)

@@ -65,6 +65,7 @@ MOVED = {
     "cfexp.memory": "cfexp.run.memory",
     "cfexp.models.classifier_files": "cfexp.models.loading.classifier_files",
     "cfexp.models.face_verification": "cfexp.models.judges.face_verification",
+    "cfexp.models.layouts": "cfexp.models.neighbourhoods",
     "cfexp.models.lingunet": "cfexp.models.vqa.lingunet",
     "cfexp.models.lpips": "cfexp.models.judges.lpips",
     "cfexp.models.mlb": "cfexp.models.vqa.mlb",

@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_module
 
 from cfexp.run.configuration import register_resolvers
 
-# The commands of each world whose stages are shipped; with predicted layouts, which image= needs.
+# The commands of each world whose stages are shipped; image= needs predicted label maps.
 WORLDS = (
     (("explain", "+experiment=steex_driving", "+layouts=predicted"),),
     (

@@ -19,7 +19,7 @@ from cfexp.run.callbacks import succeeded
 from cfexp.run.explainer_stage import NAME, explainer_class, load_trained
 from cfexp.run.feasibility import refuse_sizes
 from cfexp.run.library_config import composing_for_user, config_of, name_weights
-from cfexp.run.own_queries import data_set_without_files, predict_layouts
+from cfexp.run.own_queries import data_set_without_files, predict_label_maps
 from cfexp.run.stages import provide_stages
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
@@ -53,7 +53,7 @@ class Explained(NamedTuple):
     @property
     def label_map(self) -> Tensor:
         """(B, H, W) int64, the region of each pixel; raises InputError where the explainer has no
-        layouts.
+        label maps.
         """
         return self._told("label_map")
 
@@ -85,9 +85,9 @@ class Explained(NamedTuple):
 class LoadedExplainer:
     """An explainer with its networks; made by `load_explainer`.
 
-    region_names: R names, of data sets that have layouts. class_names: of the decision, None where
-    they have none; of a VQA model its answers. image_size: (H, W) of the networks. asks_questions:
-    whether a query has a question.
+    region_names: R names, of data sets that have label maps. class_names: of the decision, None
+    where they have none; of a VQA model its answers. image_size: (H, W) of the networks.
+    asks_questions: whether a query has a question.
     """
 
     def __init__(self, config: DictConfig, data_set: Any, explainer: Explainer) -> None:
@@ -237,7 +237,7 @@ class LoadedExplainer:
     def _load_segmenter(self) -> torch.nn.Module:
         if self._segmenter is None:
             with composing_for_user():
-                predict_layouts(self._config)
+                predict_label_maps(self._config)
                 refuse_sizes(self._config)
                 provide_stages(self._config)
                 segmenter: torch.nn.Module = build(

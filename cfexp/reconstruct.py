@@ -61,12 +61,12 @@ def main(config: DictConfig) -> None:
         build(explainer[name], f"explainer.{name}").eval() for name in networks
     )
     with torch.inference_mode():
-        layout = segmenter[0](batch.image).argmax(1) if segmenter else batch.label_map
-        seeds = [config.seed] * len(layout)  # of the generator's noise
-        reconstruction = autoencoder(batch.image, layout, seeds)
-    picture_grid([batch.image, region_colors(layout), reconstruction]).save(path)
+        label_map = segmenter[0](batch.image).argmax(1) if segmenter else batch.label_map
+        seeds = [config.seed] * len(label_map)  # of the generator's noise
+        reconstruction = autoencoder(batch.image, label_map, seeds)
+    picture_grid([batch.image, region_colors(label_map), reconstruction]).save(path)
     psnr = peak_signal_noise_ratio(reconstruction, batch.image, data_range=2.0, dim=(1, 2, 3))
-    print(f"{len(layout)} images, PSNR {psnr:.1f} dB: {typed(path)}")
+    print(f"{len(label_map)} images, PSNR {psnr:.1f} dB: {typed(path)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small parts for tests of what works on images with layouts: eight drawn images in files, and
+"""Small parts for tests of what works on images with label maps: eight drawn images in files, and
 networks for them.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from cfexp.data.base import Part
 from cfexp.data.batch import ImageBatch
-from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import NO_REGION, LabelMapRecord, PngLabelMaps
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.models.sean.sean import SEAN
 
 REGIONS = np.full(256, NO_REGION, dtype=np.uint8)
@@ -23,7 +23,7 @@ REGIONS[:4] = range(4)
 SIZE = (16, 32)
 
 
-class EightImages(LayoutDataModule):
+class EightImages(LabelMapDataModule):
     """Eight images, the same in every part: a sky, a road, a box on it, and in each second image a
     post.
 
@@ -34,7 +34,7 @@ class EightImages(LayoutDataModule):
     region_names = ("sky", "road", "box", "post")
     class_names = ("go", "bright")
     fingerprint = "eight"
-    reader = PngLayouts(REGIONS, unlabeled=1)
+    reader = PngLabelMaps(REGIONS, unlabeled=1)
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         given = {
@@ -45,9 +45,9 @@ class EightImages(LayoutDataModule):
             **settings,
         }
         super().__init__(**given)
-        self.folder = folder
+        self.place = folder
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         return [self._write(index) for index in range(8)]
 
     def truth_mask(self, key: int) -> NDArray[np.bool_] | None:
@@ -58,21 +58,21 @@ class EightImages(LayoutDataModule):
         mask[6:12, 2 + 3 * index : 8 + 3 * index] = True
         return mask
 
-    def _write(self, index: int) -> LayoutRecord:
+    def _write(self, index: int) -> LabelMapRecord:
         go, bright = index % 2 == 0, index // 2 % 2 == 0
-        layout = np.zeros(SIZE, dtype=np.uint8)
-        layout[8:] = 1
-        layout[self.box(index)] = 2
+        label_map = np.zeros(SIZE, dtype=np.uint8)
+        label_map[8:] = 1
+        label_map[self.box(index)] = 2
         if index % 2:
-            layout[:4, :4] = 3
+            label_map[:4, :4] = 3
         colors = [(170, 190, 230) if bright else (40, 50, 90), (90, 90, 90)]
         colors += [(20, 220, 60) if go else (230, 30, 20), (120, 80, 30)]
         noise = np.random.default_rng(index).integers(-12, 13, (*SIZE, 3))
-        image = (np.array(colors)[layout] + noise).clip(0, 255).astype(np.uint8)
-        paths = self.folder / f"image{index}.png", self.folder / f"layout{index}.png"
-        for pixels, path in zip((image, layout), paths, strict=True):
+        image = (np.array(colors)[label_map] + noise).clip(0, 255).astype(np.uint8)
+        paths = self.place / f"image{index}.png", self.place / f"layout{index}.png"
+        for pixels, path in zip((image, label_map), paths, strict=True):
             Image.fromarray(pixels).save(path)
-        return LayoutRecord(
+        return LabelMapRecord(
             f"image{index}", *paths, (float(go), float("nan") if index == 5 else float(bright))
         )
 

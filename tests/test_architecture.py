@@ -1,4 +1,4 @@
-"""The layout's rules as one table: who imports what, and who touches Lightning, Hydra and files."""
+"""The rooms' rules as one table: who imports what, and who touches Lightning, Hydra and files."""
 
 import ast
 from collections.abc import Iterator
@@ -47,8 +47,9 @@ RULES = {
     # What is built of them
     "data": Rule("worlds whole_files", lightning=True, files=True),
     "explainers": Rule(
-        "models losses data.base data.batch declaration pixel_attack", lightning=True
+        "models losses tensors data.base data.batch declaration pixel_attack", lightning=True
     ),
+    "explainers.pe.bins": Rule("data.base whole_files", files=True),
     "explainers.memory": Rule(files=True),
     "training": Rule("models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack whole_files", files=True),

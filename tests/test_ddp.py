@@ -25,7 +25,7 @@ from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
-PICTURES = ("query", "reconstruction", "counterfactual", "layout", "truth_mask")
+PICTURES = ("query", "reconstruction", "counterfactual", "label_map", "truth_mask")
 # seconds for what takes thirty of a quiet core: a hang is to fail, a busy machine is not
 PATIENCE = 600
 

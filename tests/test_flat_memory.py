@@ -15,7 +15,7 @@ import torch
 from lightning import Callback
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import LayoutRecord
+from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.explainers.steex.steex import STEEX
@@ -32,7 +32,7 @@ class LongStreets(BDD100kDataModule):
 
     queries: int
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         scenes = super().records(part)
         return (
             (scenes * (self.queries // len(scenes) + 1))[: self.queries]

@@ -32,7 +32,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two photographs, and a layout."""
+    """Two photographs, and a label map."""
     folder = tmp_path_factory.mktemp("photographs")
     draw = np.random.default_rng(0)
     for name, size in (("photo.jpg", (150, 300)), ("other.jpg", (64, 128))):
@@ -105,12 +105,17 @@ def test_images_of_every_kind_with_layouts_of_every_kind(
 ) -> None:
     photo = Image.open(folder / "photo.jpg")
     tensor = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1) / 127.5 - 1).float()
-    layout = torch.from_numpy(np.asarray(Image.open(folder / "mask.png")).copy()).long()
+    label_map = torch.from_numpy(np.asarray(Image.open(folder / "mask.png")).copy()).long()
     images: list[Picture] = [folder / "photo.jpg", photo, tensor, str(folder / "other.jpg")]
-    layouts: list[Picture] = [folder / "mask.png", Image.open(folder / "mask.png"), layout, layout]
-    result = explainer.explain(images, layouts)
+    label_maps: list[Picture] = [
+        folder / "mask.png",
+        Image.open(folder / "mask.png"),
+        label_map,
+        label_map,
+    ]
+    result = explainer.explain(images, label_maps)
     assert result.counterfactual.shape == (4, 3, 64, 128)
-    expected = layout.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    expected = label_map.repeat_interleave(2, 0).repeat_interleave(2, 1)
     assert all(torch.equal(label_map, expected) for label_map in result.label_map)
     torch.testing.assert_close(result.query[0], result.query[1])
     assert (
@@ -119,14 +124,14 @@ def test_images_of_every_kind_with_layouts_of_every_kind(
     assert result.curves["proximity"].shape == (4, 2)
     # Without regions of its own a call is not bound by those of the last.
     assert (result.codes != result.query_codes).any(2).sum() > (
-        explainer.explain(images, layouts, regions=["car"]).codes != result.query_codes
+        explainer.explain(images, label_maps, regions=["car"]).codes != result.query_codes
     ).any(2).sum()
-    several = explainer.explain(torch.stack([tensor, tensor]), layout.expand(2, -1, -1))
+    several = explainer.explain(torch.stack([tensor, tensor]), label_map.expand(2, -1, -1))
     assert len(several.success) == 2
 
 
 @pytest.mark.parametrize(
-    ("images", "layouts", "line"),
+    ("images", "label_maps", "line"),
     [
         ("nowhere.jpg", None, "nowhere.jpg: no such file"),
         ([], None, "there is no image to explain"),
@@ -228,10 +233,10 @@ def test_images_of_every_kind_with_layouts_of_every_kind(
     ],
 )
 def test_what_cannot_be_explained_is_one_line(
-    explainer: LoadedExplainer, images: object, layouts: object, line: str
+    explainer: LoadedExplainer, images: object, label_maps: object, line: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{line}") as raised:
-        explainer.explain(images, layouts)  # type: ignore[arg-type]
+        explainer.explain(images, label_maps)  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
 
 
@@ -263,29 +268,33 @@ def test_what_there_is_not_is_refused(
 
 
 def test_arrays_are_taken_as_pictures_are(explainer: LoadedExplainer, folder: Path) -> None:
-    photo, layout = (
+    photo, label_map = (
         Image.open(folder / "photo.jpg"),
         np.asarray(Image.open(folder / "mask.png")).astype(np.uint16),
     )
     pixels, expected = np.asarray(photo), explainer.explain(photo, Image.open(folder / "mask.png"))
-    for images, layouts in ((pixels, layout), (pixels[None], layout[None]), ([pixels], [layout])):
-        result = explainer.explain(images, layouts)
+    for images, label_maps in (
+        (pixels, label_map),
+        (pixels[None], label_map[None]),
+        ([pixels], [label_map]),
+    ):
+        result = explainer.explain(images, label_maps)
         assert torch.equal(result.query, expected.query)
         assert torch.equal(result.counterfactual, expected.counterfactual)
         assert torch.equal(result.label_map, expected.label_map)
 
 
 def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
-    image, layout = torch.rand(3, 64, 128), torch.zeros(64, 128, dtype=torch.int64)
+    image, label_map = torch.rand(3, 64, 128), torch.zeros(64, 128, dtype=torch.int64)
     with pytest.warns(
         UserWarning,
         match=r"^images: no tensor has a value below 0; they are taken as in \[-1, 1\] .*$",
     ):
-        explainer.explain(image, layout)
+        explainer.explain(image, label_map)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        explainer.explain(2 * image - 1, layout)
-        explainer.explain([image, 2 * image - 1], [layout, layout])  # of one batch
+        explainer.explain(2 * image - 1, label_map)
+        explainer.explain([image, 2 * image - 1], [label_map, label_map])  # of one batch
 
 
 @pytest.mark.parametrize(
@@ -305,12 +314,12 @@ def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
 def test_what_may_not_be_asked_for_is_one_line(
     explainer: LoadedExplainer, asked: dict[str, Any], line: str
 ) -> None:
-    layout = torch.zeros(64, 128, dtype=torch.int64)
+    label_map = torch.zeros(64, 128, dtype=torch.int64)
     with pytest.raises(InputError, match=f"^{line}"):
-        explainer.explain(torch.rand(3, 64, 128) * 2 - 1, layout, **asked)
+        explainer.explain(torch.rand(3, 64, 128) * 2 - 1, label_map, **asked)
     result = explainer.explain(
         torch.rand(3, 64, 128) * 2 - 1,
-        layout,
+        label_map,
         regions=("road",),
         counter_class=np.int64(1),  # type: ignore[arg-type]
     )

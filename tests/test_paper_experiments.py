@@ -283,11 +283,14 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
             )
             assert trained == loaded
         if "celeba_" in experiment:
-            # The layouts of the training are those of the search: one segmenter, trained once.
-            layouts, _ = compose_stage(
+            # The label maps of the training are those of the search: one segmenter, trained once.
+            label_maps, _ = compose_stage(
                 stages["autoencoder"][0].requires.layouts, stages["autoencoder"][0]
             )
-            assert compose_stage(layouts.requires.segmenter, layouts)[1] == stages["segmenter"][1]
+            assert (
+                compose_stage(label_maps.requires.segmenter, label_maps)[1]
+                == stages["segmenter"][1]
+            )
         config = with_facts(composed(experiment))
     with torch.device("meta"):
         explainer = instantiate(config.explainer)

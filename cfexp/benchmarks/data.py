@@ -118,11 +118,15 @@ def celeba(folder: Path, count: int, **loading: Any) -> Case:
     """CelebA: aligned images of 178x218, the centred 150 shown at 128, with label maps of 128 as if
     predicted.
     """
-    root, layouts, masked = folder / "celeba", folder / "celeba_layouts", folder / "celeba_masked"
+    root, label_maps, masked = (
+        folder / "celeba",
+        folder / "celeba_layouts",
+        folder / "celeba_masked",
+    )
     parameters = FaceParameters(faces=count, image_size=128)
     write_celeba(parameters, root)
     write_celebamask_hq(parameters, masked)
-    layouts.mkdir()
+    label_maps.mkdir()
     with_masks = CelebAMaskHQDataModule(str(masked), None, str(folder / "cache"), holdout_images=0)
     names = [
         face["file"]
@@ -131,8 +135,8 @@ def celeba(folder: Path, count: int, **loading: Any) -> Case:
     for record in with_masks.records("train"):
         label_map = with_masks.reader.label_map(record)
         assert label_map is not None
-        label_map.save(layouts / f"{Path(names[int(record.image_id)]).stem}.png")
-    loading = {"layouts": str(layouts), "horizontal_flip": 0.0, **loading}
+        label_map.save(label_maps / f"{Path(names[int(record.image_id)]).stem}.png")
+    loading = {"layouts": str(label_maps), "horizontal_flip": 0.0, **loading}
     data = CelebADataModule(str(root), None, str(folder / "cache"), **loading)
     images = [record.image for record in data.records("train")]
     crop = [transforms.CenterCrop(150), transforms.Resize((128, 128), BICUBIC)]

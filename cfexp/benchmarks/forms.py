@@ -44,7 +44,7 @@ def build_networks(size: Size) -> tuple[SEAN, DecisionModel]:
     return sean.eval(), DecisionModel("densenet121", 3).eval()
 
 
-def draw_layouts(batch: int, size: Size) -> Tensor:
+def draw_label_maps(batch: int, size: Size) -> Tensor:
     """Label maps (B, H, W): ellipses before a horizon, with about as much boundary as a face or a
     street.
     """
@@ -89,7 +89,7 @@ def search_step(
     sean.to(device, dtype)
     decision_model.to(device, dtype)
     label_maps, codes = (
-        draw_layouts(batch, size).to(device),
+        draw_label_maps(batch, size).to(device),
         draw_codes(batch, size).to(device, dtype),
     )
     query_codes = codes.clone()
@@ -199,7 +199,7 @@ def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:
     sean.train()
     discriminator = MultiscaleDiscriminator(size.num_regions)
     vgg = VGG19Features().eval().requires_grad_(False)
-    label_maps = draw_layouts(batch, size)
+    label_maps = draw_label_maps(batch, size)
     images = (
         torch.rand(batch, 3, *label_maps.shape[1:], generator=torch.Generator().manual_seed(0)) * 2
         - 1

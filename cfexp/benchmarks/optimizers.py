@@ -2,7 +2,7 @@
 
 Every optimizer explains the same images, a few at a time and in turn, so that what else the machine
 does counts for all alike. CPU seconds are those of all that `explain` does: encoding, preparing the
-layouts, searching, decoding. Success is of the image as it is stored, in 8 bits. The embedded
+label maps, searching, decoding. Success is of the image as it is stored, in 8 bits. The embedded
 worlds are drawn from another seed than the one that weights and settings were made on.
 
 The first optimizer is the one that the others are held against. Exit code 1 where a figure is not

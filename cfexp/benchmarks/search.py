@@ -1,7 +1,7 @@
 """How fast a step of the STEEX search is, in three forms that compute the same numbers on the same
 weights.
 
-published: as the released code goes about it: no parameter frozen, the layout's branch in every
+published: as the released code goes about it: no parameter frozen, the label map's branch in every
 step, the dense style convolution, a loop over images and regions. plain: frozen, the regions' codes
 broadcast at once. fast: `FastSEAN`.
 
@@ -175,7 +175,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=int, default=full.pixels, help="pixels a side; a multiple of 32")
     of_last = "of the generator's last block"
     add("--base-channels", type=int, default=full.base_channels, help=of_last)
-    add("--num-regions", type=int, default=full.num_regions, help="of the layout")
+    add("--num-regions", type=int, default=full.num_regions, help="of the label map")
     add("--style-dim", type=int, default=full.style_dim, help="length of a region's code")
     add("--batch", type=int, default=1, help="queries searched at once")
     add("--repeats", type=int, default=3, help="timed steps, of which the median counts")

@@ -32,6 +32,13 @@ class QueryDataModule(LightningDataModule):
         self._left_out: set[int] = set()
 
     @property
+    def folder(self) -> Path:
+        """Where the files lie: `root`; an embedded world is written now if it is not there."""
+        if self.root is None:
+            raise NotImplementedError
+        return self.root
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """K names: of the labels, or the answers of a VQA model of this vocabulary."""
         raise NotImplementedError

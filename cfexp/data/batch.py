@@ -23,7 +23,7 @@ class VQABatch(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """B images with their layout and labels; what every loader of faces and streets yields."""
+    """B images with their label map and labels; what every loader of faces and streets yields."""
 
     image: Tensor  # (B, 3, H, W) float32 in [-1, 1], RGB
     label_map: Tensor  # (B, H, W) int64 in 0..R - 1: the semantic region of each pixel

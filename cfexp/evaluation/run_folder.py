@@ -2,7 +2,7 @@
 
     explanations/
         {query,reconstruction,counterfactual,truth_mask}/{key}.png    8 bit RGB; masks 1 bit
-        layout/{key}.png         if the explainer uses one: 8 bit grey, each pixel's region number
+        label_map/{key}.png      if the explainer uses one: 8 bit grey, each pixel's region number
         candidate_{1,2,...}/{key}.png    further counterfactuals, where it looked for several
         records-{rank}.jsonl     one line an explanation, appended after its pictures are in place
     explanations.parquet         at the end instead of the lines: one row a key, in their order
@@ -139,15 +139,15 @@ class RunFolder:
         """
         return torch.from_numpy(self._pictures("truth_mask", keys, "1"))[:, None]
 
-    def layout(self, key: int) -> NDArray[np.uint8] | None:
+    def label_map(self, key: int) -> NDArray[np.uint8] | None:
         """The region of each pixel (H, W), as in data.json's region_names; None where none is
         stored.
 
         Raises InputError for a damaged file.
         """
         return (
-            self._pictures("layout", [key], "L")[0]
-            if self.picture("layout", key).is_file()
+            self._pictures("label_map", [key], "L")[0]
+            if self.picture("label_map", key).is_file()
             else None
         )
 
@@ -182,7 +182,10 @@ class RunFolder:
 
     def picture(self, name: str, key: int) -> Path:
         """Where the picture `name` of an explanation lies."""
-        return self.explanations / name / f"{key}.png"
+        folder = self.explanations / name
+        if name == "label_map" and not folder.is_dir() and (self.explanations / "layout").is_dir():
+            folder = self.explanations / "layout"  # as runs of cfexp 0.1 call it
+        return folder / f"{key}.png"
 
     def _lines(self) -> list[Path]:
         return sorted(self.explanations.glob("records-*.jsonl"))

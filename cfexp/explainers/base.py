@@ -68,7 +68,7 @@ class Explainer(LightningModule):
     # whole batch.
     memory_budget: str | int | None = None
 
-    # whether a query's layout is part of it: that of the batch, or one that is predicted
+    # whether a query's label map is part of it: that of the batch, or one that is predicted
     needs_label_map = False
     regions: list[str] | None = None  # the names of those that may change; None = all of the image
     counter_class: int | None = None  # what is asked for; None or -1 = another than the present one

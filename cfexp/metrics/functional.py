@@ -89,16 +89,18 @@ def l1_change(query: Tensor, counterfactual: Tensor) -> Tensor:
     return 255 * _edit(query, counterfactual).abs().mean((1, 2, 3))
 
 
-def region_rms(query: Tensor, counterfactual: Tensor, layout: Tensor, num_regions: int) -> Tensor:
+def region_rms(
+    query: Tensor, counterfactual: Tensor, label_map: Tensor, num_regions: int
+) -> Tensor:
     """`rms_change` within each region: (B, R) in grey levels, 0..255, NaN for a region without a
     pixel.
 
-    layout: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
+    label map: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
     """
     power = _edit(query, counterfactual).square().mean(1)
-    check_shapes(power=(power, "B H W"), layout=(layout, "B H W integers"))
-    check_values(0, torch.inf, layout=layout)
-    place = layout.flatten(1).long().clamp(max=num_regions)
+    check_shapes(power=(power, "B H W"), label_map=(label_map, "B H W integers"))
+    check_values(0, torch.inf, label_map=label_map)
+    place = label_map.flatten(1).long().clamp(max=num_regions)
     sums, counts = torch.zeros(
         2, len(power), num_regions + 1, dtype=power.dtype, device=power.device
     )

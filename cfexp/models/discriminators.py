@@ -38,7 +38,7 @@ class PatchDiscriminator(nn.Module):
 
 class MultiscaleDiscriminator(nn.Module):
     """SEAN's discriminators (Zhu et al. 2020; from Wang et al. 2018, pix2pixHD): PatchGANs of a
-    layout with its image.
+    label map with its image.
 
     num_scales: one sees the image and each further one its half. channels: of the first
     convolution.

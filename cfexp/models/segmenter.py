@@ -1,4 +1,4 @@
-"""Segmenters: the layout of an image, where no ground truth is given."""
+"""Segmenters: the label map of an image, where no ground truth is given."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -51,7 +51,7 @@ class ResizingSegmenter(nn.Module):
     """A segmenter of images of another size, or with its regions in another order.
 
     image_size: (H, W) at which it segments; its images are resized bicubically, its logits back by
-    the nearest pixel, as label maps are. STEEX's layouts of CelebA, 128 pixels, are predicted at
+    the nearest pixel, as label maps are. STEEX's label maps of CelebA, 128 pixels, are predicted at
     256 by CelebAMask-HQ's; None = as they come. regions: for each of our regions the segmenter's
     output that means it; None = the same. (The released one for streets begins with what is
     unlabeled, our last.)

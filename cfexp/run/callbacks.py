@@ -62,7 +62,7 @@ class ExplanationWriter(BasePredictionWriter):
             for name in ("query", "reconstruction", "counterfactual")
         }
         if "label_map" in prediction.extras:
-            images["layout"] = prediction.extras["label_map"].to(torch.uint8).cpu().numpy()
+            images["label_map"] = prediction.extras["label_map"].to(torch.uint8).cpu().numpy()
         if "candidates" in prediction.extras:
             further = to_pixels(prediction.extras["candidates"]).swapaxes(0, 1)
             images |= {f"candidate_{number}": pixels for number, pixels in enumerate(further, 1)}

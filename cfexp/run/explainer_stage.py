@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
 from cfexp.models.loading.pretrained import check_fit, read_state_dict
+from cfexp.run.composing import compose
 from cfexp.run.stage_networks import leave_out_unused_stages
 
 NAME = "explainer"  # among `requires` and `checkpoints`
@@ -135,7 +135,7 @@ def _requirement(overrides: Sequence[str], more: Sequence[str]) -> dict[str, obj
         raise InputError(
             "the explainer is trained first: give +experiment=NAME, or checkpoints.explainer=PATH"
         )
-    known = {*compose("train", overrides=[f"+experiment={experiment}"])}
+    known = {*compose("train", [f"+experiment={experiment}"])}
     known |= {
         each.key_or_group.partition(".")[0] for each in given if each.is_add()
     }  # +decision=NAME decision.path=

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfexp.errors import InputError
@@ -15,6 +14,7 @@ from cfexp.evaluation.measure.base import BOTH, Facts, Measure, Measures
 from cfexp.evaluation.measure.known import Known, in_order, known_files, make
 from cfexp.run.building import build
 from cfexp.run.command_line import quoted
+from cfexp.run.composing import compose
 from cfexp.run.stage_names import compose_stage
 from cfexp.run.stages import provide_stages
 
@@ -55,7 +55,7 @@ def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
     """
     if not config.evaluate:
         return {}
-    asked = compose("evaluate", overrides=[*config.evaluate, f"run={quoted(folder)}"])
+    asked = compose("evaluate", [*config.evaluate, f"run={quoted(folder)}"])
     for shared in ("cache_dir", "num_threads", "use_shipped_weights"):
         asked[shared] = config[shared]
     provide_stages(asked)

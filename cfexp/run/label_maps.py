@@ -10,8 +10,8 @@ from rich.progress import track
 from torch import nn
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import make_layout_loader
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import make_label_map_loader
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.whole_files import whole_file
 
 _PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -20,7 +20,7 @@ _PARTS: tuple[Part, ...] = ("train", "val", "test")
 @torch.inference_mode()
 def write_label_maps(
     segmenter: nn.Module,
-    data: LayoutDataModule,
+    data: LabelMapDataModule,
     folder: Path,
     parts: Sequence[Part] = _PARTS,
     device: str = "cpu",
@@ -43,7 +43,7 @@ def write_label_maps(
         ]
         if not left:
             continue
-        loader = make_layout_loader(
+        loader = make_label_map_loader(
             dataset, data.num_workers, batch_size=data.eval_batch_size, sampler=left
         )
         for batch in track(

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -12,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.errors import InputError
 from cfexp.run.checkpoints import with_its_checkpoints
 from cfexp.run.command_line import with_explainer_chosen
+from cfexp.run.composing import compose, composing
 from cfexp.run.configuration import one_line, register_resolvers, run_config
 from cfexp.run.explainer_stage import NAME, is_trained, require_explainer
-from cfexp.run.stage_networks import composing
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def config_of(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictCo
         return with_its_checkpoints(config, path)
     try:
         asked = [f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)]
-        return compose("explain", overrides=asked)
+        return compose("explain", asked)
     # ValueError: data=1 for a choice.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = str(error).strip().split("\n")[0]

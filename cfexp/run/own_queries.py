@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +14,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.building import build
 from cfexp.run.command_line import typed
+from cfexp.run.composing import compose
 from cfexp.run.explainer_stage import NAME as EXPLAINER
 from cfexp.run.explainer_stage import explainer_class
 from cfexp.run.feasibility import refuse_what_cannot_work
@@ -34,8 +34,8 @@ def asks_own(config: DictConfig) -> bool:
         config.get(name) is not None for name in ("image", "question", "questions")
     )
     if config.get("label_map") is not None and not image:
-        others = "a data set's own layouts are data.layouts="
-        raise InputError(f"label_map= is the layout of image=: give both; {others}")
+        others = "a data set's own label maps are data.layouts="
+        raise InputError(f"label_map= is the label map of image=: give both; {others}")
     if table and (image or question):
         raise InputError("questions= names images and questions: leave image= and question= out")
     if question and not image:
@@ -68,7 +68,7 @@ def use_own_questions(config: DictConfig) -> None:
     """
     if config.label_map is not None:
         here = "this one asks questions: leave it out"
-        raise InputError(f"label_map= is for experiments that search in layouts; {here}")
+        raise InputError(f"label_map= is for experiments that search in label maps; {here}")
     if config.questions is None and config.question is None:
         raise InputError("image= needs a question here: question='What color is the bus?'")
     own: dict[str, Any] = {
@@ -124,7 +124,7 @@ def _say(lines: Iterable[str]) -> None:
 def use_own_images(config: DictConfig) -> None:
     """Let a config explain its `image`; says what is done to the images, and provides the stages.
 
-    Without `label_map` their layouts are predicted. Raises InputError for what cannot be used,
+    Without `label_map` their label maps are predicted. Raises InputError for what cannot be used,
     before anything is trained.
     """
     own: dict[str, Any] = {
@@ -141,11 +141,11 @@ def use_own_images(config: DictConfig) -> None:
     if not explainer_class(config).needs_label_map:
         if config.label_map is not None:
             here = "this one takes the image alone"
-            raise InputError(f"label_map= is for explainers that search in layouts; {here}")
+            raise InputError(f"label_map= is for explainers that search in label maps; {here}")
     elif config.label_map is None:
-        predict_layouts(config)
+        predict_label_maps(config)
     else:
-        take_layouts_as_given(config)
+        take_label_maps_as_given(config)
     refuse_what_cannot_work(config)
     provide_stages(config)
     with open_dict(config):
@@ -169,8 +169,8 @@ def data_set_without_files(config: DictConfig) -> Any:
     return OmegaConf.to_container(data.data.get("data_set") or data.data, resolve=True)
 
 
-def predict_layouts(config: DictConfig) -> None:
-    """Have the layouts predicted by the experiment's segmenter, as +layouts=predicted; a no-op
+def predict_label_maps(config: DictConfig) -> None:
+    """Have the label maps predicted by the experiment's segmenter, as +layouts=predicted; a no-op
     where they are anyway.
 
     Raises InputError for an experiment that knows none.
@@ -179,20 +179,18 @@ def predict_layouts(config: DictConfig) -> None:
         return
     if config.get("segmenter_experiment") is None:
         raise InputError(
-            "image= needs a layout: give label_map=MASK.png, as this experiment has no segmenter"
+            "image= needs a label map: give label_map=MASK.png, as this experiment has no segmenter"
         )
     # As it is written: what `${stage:segmenter}` stands for is of this config.
-    overlay: Any = OmegaConf.to_container(
-        compose("explain", overrides=["+layouts=predicted"]), resolve=False
-    )
+    overlay: Any = OmegaConf.to_container(compose("explain", ["+layouts=predicted"]), resolve=False)
     with open_dict(config):
         for group, key in _PREDICTED:
             OmegaConf.update(config, f"{group}.{key}", overlay[group][key], force_add=True)
         config.checkpoints.setdefault("segmenter", None)
 
 
-def take_layouts_as_given(config: DictConfig) -> None:
-    """Have no layout predicted, and no network for it loaded."""
+def take_label_maps_as_given(config: DictConfig) -> None:
+    """Have no label map predicted, and no network for it loaded."""
     with open_dict(config):
         config.explainer.segmenter = None
         if "segmenter" in config.requires:

@@ -12,13 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
 from cfexp.run.building import build
+from cfexp.run.composing import compose, search_path
 from cfexp.run.same_run import PLACES, counted, data_set_places, is_path, moved, real_path
 
 # Of how stages are trained. Raise it with a change of the code that changes a trained network's
@@ -56,8 +55,7 @@ def stage_config(
         "logger=csv",
         *requirement.get("overrides", []),
     ]
-    search_path = str(GlobalHydra.instance().config_loader().get_search_path())
-    stage = _composed(tuple(overrides), search_path).copy()
+    stage = _composed(tuple(overrides), tuple(search_path())).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
     of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(
         stage, "data._target_"
@@ -86,11 +84,11 @@ def stage_config(
 
 
 @cache
-def _composed(overrides: tuple[str, ...], search_path: str) -> DictConfig:
+def _composed(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictConfig:
     """A stage's config as it is by itself; composed once, as `${stage:NAME}` is looked up many
     times.
     """
-    return compose("train", overrides=list(overrides))
+    return compose("train", [*search_path, *overrides])
 
 
 def config_hash(config: DictConfig) -> str:

@@ -5,25 +5,16 @@ weights: the experiment that trains a network is the only place that declares it
 which decision of that network is explained.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from hydra import initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from cfexp.errors import InputError
+from cfexp.run.composing import composing
 from cfexp.run.stage_names import stage_config
 
 LOAD_NETWORK = "cfexp.models.loading.pretrained.load_network"
-
-
-def composing() -> AbstractContextManager[Any]:
-    """Where configs are composed: within a command, its own."""
-    if GlobalHydra.instance().is_initialized():
-        return nullcontext()
-    return initialize_config_module("cfexp.conf", version_base="1.3")
 
 
 def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> DictConfig:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from cfexp.errors import InputError
+from cfexp.run.composing import compose
 from cfexp.run.explainer_stage import is_trained
 
 
@@ -42,7 +42,7 @@ def _lacks(name: str) -> Callable[[DictConfig], bool]:
     return lambda config: name not in (config.get("explainer") or {})
 
 
-def _no_layout_is_predicted(config: DictConfig) -> bool:
+def _no_label_map_is_predicted(config: DictConfig) -> bool:
     return not any(_given(name)(config) for name in ("image", "explainer.segmenter"))
 
 
@@ -103,13 +103,13 @@ RULES = (
         ),
         _EXPLAIN,
         _given("label_map"),
-        "label_map= gives the layouts",
+        "label_map= gives the label maps",
     ),
     Rule(
         ("checkpoints.segmenter", "prefixes.segmenter"),
         _EXPLAIN,
-        _no_layout_is_predicted,
-        "the data set gives the layouts; +layouts=predicted has them predicted",
+        _no_label_map_is_predicted,
+        "the data set gives the label maps; +layouts=predicted has them predicted",
     ),
     Rule(
         ("regions",), _EXPLAIN, _another("regions"), "explainer.regions= is given, too, and counts"
@@ -205,10 +205,7 @@ def say_what_has_no_effect(config: DictConfig) -> None:
             each.key_or_group for each in added
         }  # the same may be given once more, without a plus
         rest = [str(each.input_line) for each in overrides if each.key_or_group not in keys]
-        rest += [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
-        refuse_unread(
-            config, [each.key_or_group for each in added], compose(command, overrides=rest)
-        )
+        refuse_unread(config, [each.key_or_group for each in added], compose(command, rest))
     for line in without_effect(config, [each.key_or_group for each in overrides], command):
         print(f"note: {line}")
 

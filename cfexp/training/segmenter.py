@@ -1,4 +1,4 @@
-"""The stage that trains the segmenter, which predicts the layout of images that have none."""
+"""The stage that trains the segmenter, which predicts the label map of images that have none."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -47,7 +47,7 @@ class SegmenterStage(ScoredStage):
         return {"network": lambda: F.cross_entropy(self.network(image), label_map)}
 
     def score(self, batch: ImageBatch) -> None:
-        """Compare the layouts of a batch."""
+        """Compare the label maps of a batch."""
         logits = self.network(batch.image)
         if not self.scores:
             count, ignored = logits.shape[1], None if self.ignored < 0 else self.ignored

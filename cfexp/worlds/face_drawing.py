@@ -1,7 +1,7 @@
 """The embedded faces as pixels: layers with soft edges, painted from back to front, each one region
-of the layout.
+of the label map.
 
-Everything that the layout does not fix is uniform over its region: a colour, and a texture that
+Everything that the label map does not fix is uniform over its region: a colour, and a texture that
 hangs on the face itself. So it can be said in one style code a region class, as SEAN has it.
 """
 
@@ -162,8 +162,8 @@ def _draw_eyes(canvas: _Canvas, faces: Table) -> None:
 
 
 def _draw_mouth(canvas: _Canvas, faces: Table) -> None:
-    """What decides Smiling, in any layout: white teeth between bright lips, or dark lips that are
-    closed.
+    """What decides Smiling, in any label map: white teeth between bright lips, or dark lips that
+    are closed.
     """
     u, v = canvas.u - _wide(faces["turn"]), canvas.v - 13
     width, curve = _wide(faces["mouth_width"]), _wide(faces["mouth_curve"])

@@ -20,7 +20,7 @@ CONSTANT_ATTRIBUTES = (
     *("Attractive", "Bags_Under_Eyes", "Bald", "Blurry", "Double_Chin", "Goatee", "Heavy_Makeup"),
     *("High_Cheekbones", "Mustache", "Sideburns", "Wearing_Necktie"),
 )
-# What decides an attribute of the two that are explained, among the regions of the layout.
+# What decides an attribute of the two that are explained, among the regions of the label map.
 CAUSAL_REGIONS = {"Smiling": ("mouth", "upper_lip", "lower_lip"), "Young": ("skin", "hair")}
 
 _SKIN_TONES = np.array(
@@ -100,8 +100,8 @@ def sample_faces(people: Table, person: Array, rng: np.random.Generator) -> Tabl
     table: Table = {name: values[person] for name, values in people.items()}
     smiling, young = (rng.permutation(count) < count // 2 for _ in range(2))
     gray = ~young & (rng.random(count) < 0.7)
-    # The corners of the mouth go up with a smile in 60 % of the pictures only: the layout must not
-    # decide.
+    # The corners of the mouth go up with a smile in 60 % of the pictures only: the label map must
+    # not decide.
     corners_up = rng.random(count) < np.where(smiling, 0.6, 0.4)
     is_open = rng.random(count) < 0.5
     bearded = table["wears_beard"] & (rng.random(count) < 0.85)

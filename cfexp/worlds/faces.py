@@ -4,8 +4,8 @@ The limit of what they show, and of the real sets too: SEAN has one style code a
 lips have their own, but all of a face's skin shares one, and so do all strands of its hair; a code
 can say what a region looks like throughout, not what happens at one spot of it, nor that its
 outline moves. So each of the two attributes that are explained is decided by such looks, with the
-layout fixed: Smiling by white teeth between bright lips (against dark, closed lips: the corners of
-the mouth go up in 60 % of the smiles and in 40 % of the rest), Young by a smooth skin (against a
+label map fixed: Smiling by white teeth between bright lips (against dark, closed lips: the corners
+of the mouth go up in 60 % of the smiles and in 40 % of the rest), Young by a smooth skin (against a
 lined one) and hair that is not grey (that of old faces is, in 70 %).
 
 `faces_truth.json` holds what each face was drawn from; no model reads it, the metrics may.

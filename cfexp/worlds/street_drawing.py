@@ -1,8 +1,8 @@
 """What the embedded streets show, and how it is painted: a straight road, and what stands on it
 and beside it.
 
-What neither the layout nor one code a region class can tell (where a window, a dash or a leaf is)
-is drawn faintly: a reconstruction from such codes cannot hold it, in the real sets neither.
+What neither the label map nor one code a region class can tell (where a window, a dash or a leaf
+is) is drawn faintly: a reconstruction from such codes cannot hold it, in the real sets neither.
 """
 
 from typing import NamedTuple

@@ -3,15 +3,15 @@
 *Go* (BDD-OIA's action "forward") is possible if and only if no traffic light is red and no braking
 car stands ahead, in the ego lane. Cars in other lanes never forbid it, braking or not. Every scene
 has a traffic light or a car ahead, so its decision can be turned both ways without changing the
-layout. `streets_truth_*.json` holds the truth of the causes and every lamp's mask; no model reads
-it, the metrics may.
+label map. `streets_truth_*.json` holds the truth of the causes and every lamp's mask; no model
+reads it, the metrics may.
 
 The limit of one code a class: SEAN describes each region *class* of an image by one style code, so
-an explanation that keeps the layout can only speak of "the traffic lights", "the cars", "the
+an explanation that keeps the label map can only speak of "the traffic lights", "the cars", "the
 facades" of an image, all at once. Therefore all traffic lights of a scene show the same, all its
 cars brake or none does, and all its facades have one colour: a scene in which the car ahead brakes
 and its neighbour does not cannot be drawn here, nor be explained by such codes. What may differ
-within a class (a red lamp above a dark one) is what the layout around it decides.
+within a class (a red lamp above a dark one) is what the label map around it decides.
 
 `planted_bias` alters the labels of the training split: that share of them says *stop* for a blue
 facade and *go* for any other, whatever the causes. Above 0.5 the facade outvotes the causes where

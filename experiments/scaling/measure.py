@@ -2,8 +2,8 @@
 for all.
 
 Stand-ins are stored as a run of 256-pixel photographs would store them: the query is a photograph,
-reconstruction and counterfactual are the same at half its resolution, the layout is a mask beside
-it, and the records are RUN's. Times are CPU time of one thread.
+reconstruction and counterfactual are the same at half its resolution, the label map is a mask
+beside it, and the records are RUN's. Times are CPU time of one thread.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from PIL import Image
 from cfexp.evaluation.report.table import score_run
 from cfexp.evaluation.run_folder import RunFolder
 
-PICTURES = ("query", "reconstruction", "counterfactual", "layout")
+PICTURES = ("query", "reconstruction", "counterfactual", "label_map")
 
 
 def peak() -> float:

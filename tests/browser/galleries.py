@@ -121,7 +121,7 @@ def questions(folder: Path) -> Path:
 
 def searches(folder: Path) -> Path:
     """Searches whose regions and classes are called so, whose changes are no numbers, and some
-    without a layout.
+    without a label map.
     """
     regions = [text or "empty" for text in HOSTILE]
     rows: list[tuple[dict[str, Any], Pixels, Pixels, Mask | None]] = []
@@ -154,8 +154,8 @@ def searches(folder: Path) -> Path:
         del known["question"]
         rows.append((known, scene(key), scene(key + 1), None))
     run = write_run(folder, rows, data={"region_names": regions})
-    run.picture("layout", 0).parent.mkdir()
+    run.picture("label_map", 0).parent.mkdir()
     for key in range(0, len(rows), 2):
-        layout = (square(0, 0, 32, 64) * key).astype(np.uint8)
-        Image.fromarray(layout).save(run.picture("layout", key))
+        label_map = (square(0, 0, 32, 64) * key).astype(np.uint8)
+        Image.fromarray(label_map).save(run.picture("label_map", key))
     return page_of(run, "Searches")

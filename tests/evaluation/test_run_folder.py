@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import FORMAT_VERSION, VERSION_KEY, RunFolder, to_pixels
@@ -283,3 +284,18 @@ def test_data(tmp_path: Path) -> None:
         (tmp_path / "data.json").write_text(damaged)
         with pytest.raises(InputError, match=r"data\.json"):
             _ = run.data
+
+
+def test_label_maps_of_runs_of_before_are_found_and_added_to(tmp_path: Path) -> None:
+    run, label_map = RunFolder(tmp_path), np.full((4, 4), 3, np.uint8)
+    add(run, 1)
+    (tmp_path / "explanations/layout").mkdir()
+    Image.fromarray(label_map).save(tmp_path / "explanations/layout/1.png")
+    with run.writer() as store:
+        store.add(record(2, "red", "blue", truth="red"), {"label_map": label_map})
+    assert sorted(path.name for path in (tmp_path / "explanations/layout").iterdir()) == [
+        "1.png",
+        "2.png",
+    ]
+    for key in (1, 2):
+        np.testing.assert_array_equal(run.label_map(key), label_map)

@@ -367,13 +367,15 @@ def test_l1_change_and_the_change_of_regions() -> None:
     query, edited = torch.zeros(2, 2, 3, 4, 4)
     edited[0, :, :2] += 0.2  # the upper half, by 25.5 of 255 grey levels
     edited[0, 0, 3, 3] += 0.4
-    layout = torch.zeros(2, 4, 4, dtype=torch.uint8)
-    layout[:, 2:] = torch.tensor([[2], [255]])  # the last row is of no region
+    label_map = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    label_map[:, 2:] = torch.tensor([[2], [255]])  # the last row is of no region
     assert l1_change(query, edited).tolist() == pytest.approx([25.5 / 2 + 51 / 48, 0])
-    found = region_rms(query, edited, layout, 3)
+    found = region_rms(query, edited, label_map, 3)
     assert torch.allclose(
         found, torch.tensor([[25.5, math.nan, 0], [0, math.nan, 0]]), equal_nan=True
     )
-    assert torch.allclose(region_rms(query, edited, 0 * layout, 1)[:, 0], rms_change(query, edited))
+    assert torch.allclose(
+        region_rms(query, edited, 0 * label_map, 1)[:, 0], rms_change(query, edited)
+    )
     with pytest.raises(ValueError, match=r"layout must have shape \(2, 4, 4\), got \(2, 4\)"):
-        region_rms(query, edited, layout[:, 0], 3)
+        region_rms(query, edited, label_map[:, 0], 3)

@@ -16,7 +16,7 @@ from cfexp import doctor, explain, gallery
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.run.configuration import register_resolvers
-from cfexp.run.own_queries import predict_layouts, take_layouts_as_given
+from cfexp.run.own_queries import predict_label_maps, take_label_maps_as_given
 from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.tiny_streets import DRIVING, write_networks, write_segmenter
@@ -71,9 +71,9 @@ def test_an_image_is_explained_into_a_run_folder(
         if change
     ]
     assert set(changed) <= {"car", "road"}
-    layout = run.layout(0)
-    assert layout is not None
-    assert layout.shape == (64, 128)
+    label_map = run.label_map(0)
+    assert label_map is not None
+    assert label_map.shape == (64, 128)
     assert set(json.loads((tmp_path / "run" / "provenance.json").read_text())["checkpoints"]) == {
         *("decision", "autoencoder", "segmenter")
     }
@@ -112,9 +112,9 @@ def test_a_drawn_layout_takes_the_segmenters_place(
     ]
     code, _, stderr = main(*command, "counter_class=go", "hydra.run.dir=run")
     assert code == 0, stderr
-    layout = RunFolder(tmp_path / "run").layout(0)
-    assert layout is not None
-    assert np.array_equal(layout, np.repeat([[0, 13]], 64, axis=1).repeat(64, axis=0))
+    label_map = RunFolder(tmp_path / "run").label_map(0)
+    assert label_map is not None
+    assert np.array_equal(label_map, np.repeat([[0, 13]], 64, axis=1).repeat(64, axis=0))
     assert set(json.loads((tmp_path / "run" / "provenance.json").read_text())["checkpoints"]) == {
         *("decision", "autoencoder")
     }
@@ -143,10 +143,10 @@ def test_a_drawn_layout_takes_the_segmenters_place(
             ["image=photo.png", "counter_class=2"],
             "counter_class=2 is none of the classes 0..1: ['stop', 'go']",
         ),
-        (["label_map=many.png"], "label_map= is the layout of image=: give both"),
+        (["label_map=many.png"], "label_map= is the label map of image=: give both"),
         (
             ["image=photo.png", "segmenter_experiment=null"],
-            "image= needs a layout: give label_map=MASK.png",
+            "image= needs a label map: give label_map=MASK.png",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -182,11 +182,11 @@ def test_the_layout_is_predicted_by_the_experiments_own_segmenter(
     register_resolvers()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose("explain", overrides=[f"+experiment={experiment}"])
-        predict_layouts(config)
+        predict_label_maps(config)
         asked = compose("explain", overrides=[f"+experiment={experiment}", "+layouts=predicted"])
         assert OmegaConf.to_container(config) == OmegaConf.to_container(asked)
         assert compose_stage(config.requires.segmenter, config)[1].startswith(f"{stage}-")
-    take_layouts_as_given(config)
+    take_label_maps_as_given(config)
     assert config.explainer.segmenter is None
     assert config.requires.segmenter is None
 

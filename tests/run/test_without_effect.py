@@ -46,7 +46,7 @@ def hydra() -> Iterator[None]:
             "explain",
             [DRIVING_ALONE, "+layouts=predicted", "image=a.jpg", "label_map=a.png"],
             "checkpoints.segmenter=x",
-            "label_map= gives the layouts",
+            "label_map= gives the label maps",
         ),
         (
             "explain",
@@ -132,7 +132,7 @@ def test_what_has_no_effect_is_said(
             [DRIVING_ALONE],
             "+checkpoints.segmenter=x",
             None,
-        ),  # image= has layouts predicted
+        ),  # image= has label maps predicted
         ("explain", [DRIVING_ALONE], "+decision.path=x", "choose how your classifier is opened"),
         (
             "explain",

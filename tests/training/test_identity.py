@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import LayoutRecord
+from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.errors import InputError
 from cfexp.models.classifiers import IdentityNetwork, SmallResNet
 from cfexp.training.identity import IdentityStage, pairs
@@ -22,7 +22,7 @@ class EightFaces(EightImages):
 
     persons = PERSONS
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         return [
             record._replace(identity=self.persons[k])
             for k, record in enumerate(super().records(part))

@@ -39,7 +39,7 @@ def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
 
 
 class Fixed(nn.Module):
-    """Predicts the given layouts of the eight images, one after the other."""
+    """Predicts the given label maps of the eight images, one after the other."""
 
     def __init__(self, label_map: Tensor, num_regions: int) -> None:
         super().__init__()

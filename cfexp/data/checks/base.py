@@ -6,14 +6,14 @@ from typing import Any
 
 from cfexp.data.checks.faces import check_celeba, check_celebamask_hq
 from cfexp.data.checks.findings import Findings
-from cfexp.data.checks.inspection import Inspection, inspect_all
+from cfexp.data.checks.inspection import Inspection, inspect_all, inspect_records
 from cfexp.data.checks.labels import check_labels
 from cfexp.data.checks.predicted import check_predicted
 from cfexp.data.checks.streets import check_bdd100k
 from cfexp.data.checks.vqa import check_vqa
 from cfexp.data.faces.celeba import CelebADataModule
 from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
-from cfexp.data.label_maps.module import PARTS, LayoutDataModule
+from cfexp.data.label_maps.module import PARTS, LabelMapDataModule
 from cfexp.data.questions.vqa import VQADataModule
 from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.errors import InputError
@@ -34,6 +34,8 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
     there.
     """
     check = next((check for kind, check in CHECKS.items() if isinstance(data, kind)), None)
+    if check is None and isinstance(data, LabelMapDataModule):
+        check = _check_records
     if check is None:
         raise InputError(f"{type(data).__name__} is none of the data modules that can be checked")
     if data.root is not None and not data.root.is_dir():
@@ -42,24 +44,31 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
         )
     inspections = check(data, findings)
     given = data.root is not None
-    layouts: dict[str, Any] = {}
-    if isinstance(data, LayoutDataModule):
-        layouts = {"looks": data.looks if given else None, "region_names": data.region_names}
+    about_maps: dict[str, Any] = {}
+    if isinstance(data, LabelMapDataModule):
+        about_maps = {"looks": data.looks if given else None, "region_names": data.region_names}
         records = {part: Findings().attempt(partial(data.records, part)) or [] for part in PARTS}
         if given:
             check_labels(data, records, findings)
         if check_predicted(data, [record for part in PARTS for record in records[part]], findings):
-            layouts["looks"] = None  # it is said already
+            about_maps["looks"] = None  # it is said already
     size_problem = data.size_problem if given else _none
     inspect_all(
         inspections,
         findings,
-        one_size=bool(layouts),
+        one_size=bool(about_maps),
         size_problem=size_problem,
         show=show,
-        **layouts,
+        **about_maps,
     )
     return len(inspections)
+
+
+def _check_records(data: LabelMapDataModule, findings: Findings) -> list[Inspection]:
+    """What opens the images of a data set whose files have no checks of their own."""
+    return inspect_records(
+        data, {part: findings.attempt(partial(data.records, part)) or [] for part in PARTS}
+    )
 
 
 def _none(size: tuple[int, int]) -> None:

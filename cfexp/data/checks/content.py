@@ -98,7 +98,8 @@ def check_content(
         _note(findings, bare, "most pixels of the label map are unlabeled")
     mean = np.sum([bands for _, bands in maps], 0) / len(maps)
     present = [name for name, share in zip(region_names, mean.sum(1), strict=True) if share > 0]
-    if len(present) <= 3:  # a binary mask, or where one may drive
+    # a binary mask, or where one may drive
+    if len(present) <= 3 and len(present) < len(region_names):
         held = " and ".join(present)
         line = f"all label maps together hold {held} only; are they label maps of regions?"
         findings.note(f"{maps[0][0]}: {line}", len(maps))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cfexp.data.base import Part
 from cfexp.data.checks.findings import Findings
-from cfexp.data.checks.inspection import Inspection, inspect_layout
+from cfexp.data.checks.inspection import Inspection, inspect_label_map, inspect_records
 from cfexp.data.faces.celeba import PARTITION, CelebADataModule
 from cfexp.data.faces.celeba_files import (
     read_attributes,
@@ -19,7 +19,7 @@ from cfexp.data.faces.celeba_files import (
 )
 from cfexp.data.faces.celebamask_hq import MAPPING, CelebAMaskHQDataModule
 from cfexp.data.faces.module import IDENTITIES, FaceDataModule
-from cfexp.data.label_maps.dataset import LayoutRecord
+from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.reading.archives import list_files, list_names
 from cfexp.data.reading.images import PICTURES
 from cfexp.worlds.face_names import CELEBA_IMAGES, PARTS
@@ -169,19 +169,14 @@ def _inspections(
     records_of = {part: Findings().attempt(partial(data.records, part)) or [] for part in _PARTS}
     if images is None and not any(records_of.values()):
         return []
-    reader = data.reader
     if any(records_of.values()):
-        return [
-            partial(inspect_layout, record, reader, part, len(data.region_names))
-            for part in _PARTS
-            for record in records_of[part]
-        ]
+        return inspect_records(data, records_of)
     listed = [
-        LayoutRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
+        LabelMapRecord(Path(name).stem, folder / name, _label_map(data, Path(name).stem), ())
         for name in sorted(images or ())
     ]
     return [
-        partial(inspect_layout, record, reader, "unknown", len(data.region_names))
+        partial(inspect_label_map, record, data.reader, "unknown", len(data.region_names))
         for record in listed
     ]
 

@@ -5,8 +5,9 @@ used.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from typing import NamedTuple
 
@@ -14,9 +15,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from cfexp.data.base import Part
 from cfexp.data.checks.content import Content, Seen, check_content, content_of
 from cfexp.data.checks.findings import Findings
-from cfexp.data.label_maps.dataset import LayoutRecord, PngLayouts, check_proportions
+from cfexp.data.label_maps.dataset import LabelMapRecord, PngLabelMaps, check_proportions
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.label_maps.plausible import Looks
 from cfexp.data.reading.images import is_turned
 from cfexp.errors import InputError
@@ -40,23 +43,35 @@ class Inspected(NamedTuple):
 Inspection = Callable[[], Inspected]
 
 
-def inspect_layout(
-    record: LayoutRecord, reader: PngLayouts, part: str, num_regions: int
+def inspect_label_map(
+    record: LabelMapRecord, reader: PngLabelMaps, part: str, num_regions: int
 ) -> Inspected:
     """Open an image and its label map as training would."""
-    layout = None
+    label_map = None
     found, image = _opened(
         str(record.image), part, lambda: reader.content(record), lambda _: reader.image(record)
     )
     try:
-        layout = reader.label_map(record)
-        if layout is not None:
-            found = found._replace(label_map=str(record.label_map), label_map_size=layout.size)
-        if layout is not None and image is not None:
-            check_proportions(record, image, layout)
+        label_map = reader.label_map(record)
+        if label_map is not None:
+            found = found._replace(label_map=str(record.label_map), label_map_size=label_map.size)
+        if label_map is not None and image is not None:
+            check_proportions(record, image, label_map)
     except InputError as error:
         found = found._replace(problems=(*found.problems, str(error)))
-    return found._replace(content=content_of(image, layout, num_regions))
+    return found._replace(content=content_of(image, label_map, num_regions))
+
+
+def inspect_records(
+    data: LabelMapDataModule, records: Mapping[Part, Sequence[LabelMapRecord]]
+) -> list[Inspection]:
+    """What opens the images of some parts, each with its label map."""
+    reader, num_regions = data.reader, len(data.region_names)
+    return [
+        partial(inspect_label_map, record, reader, part, num_regions)
+        for part in records
+        for record in records[part]
+    ]
 
 
 def inspect_image(

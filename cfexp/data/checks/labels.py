@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cfexp.data.base import Part
 from cfexp.data.checks.findings import Findings
-from cfexp.data.label_maps.dataset import LayoutRecord
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import LabelMapRecord
+from cfexp.data.label_maps.module import LabelMapDataModule
 
 RARE = 0.05  # the share of the rarer value, below which an accuracy says little
 # Parts differ if their shares do by more than this, and by so many standard errors.
@@ -20,7 +20,7 @@ CHANCE = 20  # of fewer images shares are chance
 
 
 def check_labels(
-    data: LayoutDataModule, records: Mapping[Part, Sequence[LayoutRecord]], findings: Findings
+    data: LabelMapDataModule, records: Mapping[Part, Sequence[LabelMapRecord]], findings: Findings
 ) -> None:
     """Add to the findings what is odd about the labels of the data in `root`, by parts."""
     for column, name in enumerate(data.class_names):
@@ -32,7 +32,7 @@ def check_labels(
         _compare(f"{data.root}: {name!r} is", known, findings)
 
 
-def _known(records: Sequence[LayoutRecord], column: int) -> NDArray[np.float64]:
+def _known(records: Sequence[LabelMapRecord], column: int) -> NDArray[np.float64]:
     values: NDArray[np.float64] = np.array(
         [record.labels[column] for record in records if record.labels], dtype=float
     )
@@ -41,7 +41,11 @@ def _known(records: Sequence[LayoutRecord], column: int) -> NDArray[np.float64]:
 
 
 def _check_share(
-    data: LayoutDataModule, where: str, part: Part, values: NDArray[np.float64], findings: Findings
+    data: LabelMapDataModule,
+    where: str,
+    part: Part,
+    values: NDArray[np.float64],
+    findings: Findings,
 ) -> None:
     share = float(values.mean())
     of = f"{len(values):,} images of the {part} part"

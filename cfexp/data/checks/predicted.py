@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.checks.findings import Findings
-from cfexp.data.label_maps.dataset import LayoutRecord
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import LabelMapRecord
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.reading.records import PREDICTED_REMEDY
 
 COMPARED = 64  # label maps, which tell what is wrong with all
@@ -18,7 +18,7 @@ LEAST_PIXELS = 0.0005  # of all: a region that is seldomer says nothing
 
 
 def check_predicted(
-    data: LayoutDataModule, records: list[LayoutRecord], findings: Findings
+    data: LabelMapDataModule, records: list[LabelMapRecord], findings: Findings
 ) -> bool:
     """Add to the findings where predicted regions lie on others, or agree with the masks much less
     than they should.

@@ -6,7 +6,8 @@ from functools import partial
 
 from cfexp.data.base import Part
 from cfexp.data.checks.findings import Findings
-from cfexp.data.checks.inspection import Inspection, inspect_layout
+from cfexp.data.checks.inspection import Inspection, inspect_records
+from cfexp.data.label_maps.module import PARTS
 from cfexp.data.reading.archives import list_files, list_names
 from cfexp.data.streets.bdd100k import SPLITS, BDD100kDataModule
 from cfexp.data.streets.bdd_oia import Split, find_actions, read_frames
@@ -14,7 +15,6 @@ from cfexp.data.streets.segmentation import find_segmentation
 
 SEGMENTED_IMAGES: dict[Split, int] = {"train": 7_000, "val": 1_000}
 FRAMES: dict[Split, int] = {"train": 16_082, "val": 2_270}  # of BDD-OIA, confused ones included
-_PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspection]:
@@ -25,13 +25,12 @@ def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspectio
     if data.source == "segmentation":
         for split in SPLITS:
             _check_split(data, split, findings)
-    for part in _PARTS:
+    for part in PARTS:
         findings.attempt(partial(data.records, part))
     # Settings that leave nothing to train on must not hide the files.
     data.holdout_images = 0
-    records = {
-        part: Findings().attempt(partial(data.records, part)) or [] for part in ("train", "test")
-    }
+    parts: tuple[Part, ...] = ("train", "test")
+    records = {part: Findings().attempt(partial(data.records, part)) or [] for part in parts}
     stems = {(part, record.image_id) for part in records for record in records[part]}
     findings.in_two_parts(
         {f"{part}/{stem}": part for part, stem in sorted(stems)},
@@ -43,12 +42,7 @@ def check_bdd100k(data: BDD100kDataModule, findings: Findings) -> list[Inspectio
     ]
     if actions and unknown and data.source == "segmentation":
         findings.note(f"{unknown[0].image}: no actions of it are known", len(unknown))
-    reader = data.reader
-    return [
-        partial(inspect_layout, record, reader, part, len(data.region_names))
-        for part in records
-        for record in records[part]
-    ]
+    return inspect_records(data, records)
 
 
 def _check_actions(data: BDD100kDataModule, findings: Findings) -> set[str]:

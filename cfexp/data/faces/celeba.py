@@ -12,7 +12,7 @@ from PIL import Image
 from cfexp.data.base import Part
 from cfexp.data.faces.celeba_files import read_partition
 from cfexp.data.faces.module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
-from cfexp.data.label_maps.dataset import LayoutRecord, PngLayouts
+from cfexp.data.label_maps.dataset import LabelMapRecord, PngLabelMaps
 from cfexp.data.label_maps.part_masks import REGION_OF_VALUE
 from cfexp.data.reading.archives import ImageFiles, list_files, read_content
 from cfexp.data.reading.images import PICTURES, read_rgb
@@ -27,7 +27,7 @@ PNG_IMAGES = f"{ALIGNED_IMAGES}_png"  # the authors' lossless edition, whose lis
 _PARTS: tuple[Part, ...] = ("train", "val", "test")  # 0, 1 and 2 there
 
 
-class AlignedImages(PngLayouts):
+class AlignedImages(PngLabelMaps):
     """Reads an aligned image from its folder or from the zip that it was shipped in, and crops its
     centred square.
 
@@ -40,7 +40,7 @@ class AlignedImages(PngLayouts):
         super().__init__(REGION_OF_VALUE, unlabeled=0)
         self.crop, self.files = crop, files
 
-    def content(self, record: LayoutRecord) -> bytes:
+    def content(self, record: LabelMapRecord) -> bytes:
         """The bytes of the image's file; raises InputError."""
         return (
             read_content(record.image)
@@ -48,7 +48,7 @@ class AlignedImages(PngLayouts):
             else self.files.content(record.image.name)
         )
 
-    def image(self, record: LayoutRecord) -> Image.Image:
+    def image(self, record: LabelMapRecord) -> Image.Image:
         """The square of the image, RGB; raises InputError where it is no image or smaller."""
         image = read_rgb(record.image, self.content(record))
         if self.crop is None:
@@ -72,7 +72,7 @@ class CelebADataModule(FaceDataModule):
     columns between commas. `layouts`: a folder of label maps `{stem}.png` of the squares, as a
     segmenter of CelebAMask-HQ predicts them; "none" or None = region 0 everywhere. Raises
     InputError for settings out of range, and for whatever is wrong with the files. Everything else
-    is as in `LayoutDataModule`.
+    is as in `LabelMapDataModule`.
     """
 
     data_set = "CelebA"
@@ -140,7 +140,7 @@ class CelebADataModule(FaceDataModule):
             for name in names
         }
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part by their names; raises InputError for whatever is wrong with the
         files.
         """
@@ -196,7 +196,7 @@ class CelebADataModule(FaceDataModule):
         return next(files, None)
 
     @cached_property
-    def _all(self) -> list[tuple[LayoutRecord, int]]:
+    def _all(self) -> list[tuple[LabelMapRecord, int]]:
         """Every image of the attribute file with its part."""
         files = self._files
         self._require(self.attribute_file, PARTITION)
@@ -212,7 +212,7 @@ class CelebADataModule(FaceDataModule):
         label_maps = self._predicted([Path(name).stem for name in names])
         return [
             (
-                LayoutRecord(
+                LabelMapRecord(
                     Path(name).stem,
                     files.folder / file_of[name],
                     label_maps[Path(name).stem],

@@ -11,7 +11,7 @@ from cfexp.data.base import Part
 from cfexp.data.faces.celeba_files import check_listed, read_mapping
 from cfexp.data.faces.module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import LayoutRecord, PngLayouts
+from cfexp.data.label_maps.dataset import LabelMapRecord, PngLabelMaps
 from cfexp.data.label_maps.part_masks import REGION_OF_VALUE, PartMasks
 from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY
@@ -38,7 +38,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
     "ground_truth", or a folder of predicted label maps `{k}.png`; composed ones are kept in
     `cache_dir`, never in `root`. The attribute file says which images there are. Raises InputError
     for settings out of range, and for whatever is wrong with the files. Everything else is as in
-    `LayoutDataModule`.
+    `LabelMapDataModule`.
     """
 
     data_set = "CelebAMask-HQ"
@@ -72,11 +72,11 @@ class CelebAMaskHQDataModule(FaceDataModule):
         self.split, self.first_test_id, self.holdout_images = split, first_test_id, holdout_images
 
     @cached_property
-    def reader(self) -> PngLayouts:
+    def reader(self) -> PngLabelMaps:
         """Composes the parts, or reads predicted label maps."""
         if self.layouts is None:
             return PartMasks(self._cache)
-        reader = PngLayouts(REGION_OF_VALUE, 0, self._cache)
+        reader = PngLabelMaps(REGION_OF_VALUE, 0, self._cache)
         reader.remedy = PREDICTED_REMEDY
         return reader
 
@@ -84,7 +84,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
     def _cache(self) -> LabelMapCache:
         return LabelMapCache(self.cache_dir / "label_maps")
 
-    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+    def own_label_map(self, record: LabelMapRecord) -> Image.Image | None:
         """The parts composed; None where `layouts` are these, or there are no masks."""
         masks = self.place(MASKS)
         if self.layouts is None or not masks.is_dir():
@@ -100,7 +100,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
             return f"CelebAMask-HQ's images are square, 1024x1024: {problem}"
         return super().size_problem(size)
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the
         files.
         """
@@ -159,7 +159,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         return mapping
 
     @cached_property
-    def _all(self) -> list[LayoutRecord]:
+    def _all(self) -> list[LabelMapRecord]:
         images, masks = self.place(IMAGES), self.place(MASKS)
         self._require(IMAGES, *([MASKS] if self.layouts is None else []), self.attribute_file)
         if self.on_bad_sample == "raise":
@@ -178,7 +178,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
             names = {number: self._celeba[number].orig_file for number in self._numbers}
             person = {number: self._identities.get(name, -1) for number, name in names.items()}
         return [
-            LayoutRecord(
+            LabelMapRecord(
                 str(number),
                 images / f"{number}.jpg",
                 label_maps[str(number)],

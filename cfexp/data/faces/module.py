@@ -15,7 +15,7 @@ from cfexp.data.faces.celeba_files import (
     read_attributes,
     read_identities,
 )
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.label_maps.plausible import FACES
 from cfexp.data.reading.archives import Archive, PackedFile
 from cfexp.data.reading.records import PREDICTED_REMEDY
@@ -27,13 +27,13 @@ IDENTITIES = "identity_CelebA.txt"  # CelebA's, which may lie beside CelebAMask-
 PAPER_ATTRIBUTES = ("Male", "Smiling", "Young")  # the three heads of the decision model of STEEX
 
 
-class FaceDataModule(LayoutDataModule):
+class FaceDataModule(LabelMapDataModule):
     """Faces with attributes as labels; a subclass says where its files are.
 
     `root`: a folder in the data set's layout; None = the embedded faces of the parameters `world`,
     kept in `cache_dir`. `attributes`: the labels, by CelebA's names. `layouts`: a folder of label
     maps `{image's stem}.png`, 0..18, such as a segmenter predicts; other values are the subclass's.
-    Everything else is as in `LayoutDataModule`.
+    Everything else is as in `LabelMapDataModule`.
     """
 
     region_names = REGIONS

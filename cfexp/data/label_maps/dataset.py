@@ -1,4 +1,4 @@
-"""Images with a semantic layout and labels, as a torch Dataset: what faces and streets share."""
+"""Images with a semantic label map and labels, as a torch Dataset: what faces and streets share."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ from cfexp.data.reading.records import OFFICIAL_REMEDY
 from cfexp.data.reading.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
 
-NO_REGION = 255  # in a `PngLayouts.regions`: this value may not occur in a file
+NO_REGION = 255  # in a `PngLabelMaps.regions`: this value may not occur in a file
 
 
-class LayoutRecord(NamedTuple):
+class LabelMapRecord(NamedTuple):
     """One image of a data set, before any file of it is opened."""
 
     image_id: str  # the file stem
     image: Path
-    label_map: Path | None  # None = no layout is known
+    label_map: Path | None  # None = no label map is known
     labels: tuple[float, ...]  # (K,) 0 or 1; NaN = not known
     identity: int = -1  # -1 = not known
 
@@ -42,7 +42,7 @@ class MaskFile(NamedTuple):
     region: int = -1  # that it is the mask of; -1 = its values say
 
 
-class PngLayouts:
+class PngLabelMaps:
     """Reads a record's image (JPEG or PNG) and its label map (one 8-bit PNG, grey or with a
     palette).
 
@@ -68,20 +68,20 @@ class PngLayouts:
         # large.
         self._unchanged = int(np.argmax(self.regions != np.arange(256)))
 
-    def content(self, record: LayoutRecord) -> bytes:
+    def content(self, record: LabelMapRecord) -> bytes:
         """The bytes of the image's file."""
         return read_content(record.image)
 
-    def image(self, record: LayoutRecord) -> Image.Image:
+    def image(self, record: LabelMapRecord) -> Image.Image:
         """The whole image, RGB."""
         return read_rgb(record.image)
 
-    def label_map(self, record: LayoutRecord) -> Image.Image | None:
+    def label_map(self, record: LabelMapRecord) -> Image.Image | None:
         """The whole label map, mode L, a region a pixel; None where the record has none."""
         return None if record.label_map is None else self.decode(self.mask_files(record.label_map))
 
     def shown(
-        self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]
+        self, record: LabelMapRecord, image: Image.Image, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """(H, W), the label map at `size` = (W, H), of a record and its image."""
         width, height = size
@@ -98,9 +98,9 @@ class PngLayouts:
             kept = cache.read(key, (height, width))
             if kept is not None:
                 return kept
-        layout = self.decode(files)
-        check_proportions(record, image, layout)
-        label_map = np.asarray(_resized(layout, width, height, Image.Resampling.NEAREST))
+        drawn = self.decode(files)
+        check_proportions(record, image, drawn)
+        label_map = np.asarray(_resized(drawn, width, height, Image.Resampling.NEAREST))
         if cache is not None:
             cache.keep(key, label_map)
         return label_map
@@ -145,7 +145,7 @@ class PngLayouts:
         return files[0].content[16:24] != struct.pack(">II", *size)
 
 
-class LayoutDataset(Dataset[ImageBatch]):
+class LabelMapDataset(Dataset[ImageBatch]):
     """Records as items to be joined by `collate`; item `len(self) + i` is image i mirrored.
 
     image_size: (H, W) in pixels; images are resized bicubically and label maps by the nearest
@@ -159,8 +159,8 @@ class LayoutDataset(Dataset[ImageBatch]):
 
     def __init__(
         self,
-        records: Sequence[LayoutRecord],
-        reader: PngLayouts,
+        records: Sequence[LabelMapRecord],
+        reader: PngLabelMaps,
         image_size: tuple[int, int],
         mirrored_labels: Sequence[int] | None = None,
         cache_images: bool = False,
@@ -248,7 +248,7 @@ class LayoutDataset(Dataset[ImageBatch]):
 
 
 def read_sample(
-    record: LayoutRecord, reader: PngLayouts, image_size: tuple[int, int]
+    record: LabelMapRecord, reader: PngLabelMaps, image_size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """An image (H, W, 3) and its label map (H, W) at `image_size` = (H, W); raises InputError."""
     height, width = image_size
@@ -257,10 +257,10 @@ def read_sample(
     return np.asarray(_resized(image, width, height, Image.Resampling.BICUBIC)), label_map
 
 
-def check_proportions(record: LayoutRecord, image: Image.Image, layout: Image.Image) -> None:
+def check_proportions(record: LabelMapRecord, image: Image.Image, label_map: Image.Image) -> None:
     """Raise InputError unless a label map covers the same rectangle as its image, at any size."""
-    if layout.width * image.height != layout.height * image.width:
-        sizes = f"{layout.width}x{layout.height}, its image {image.width}x{image.height}"
+    if label_map.width * image.height != label_map.height * image.width:
+        sizes = f"{label_map.width}x{label_map.height}, its image {image.width}x{image.height}"
         problem = f"the label map is {sizes}: other proportions"
         raise InputError(f"{record.label_map}: {problem}; {OFFICIAL_REMEDY}")
 
@@ -277,7 +277,7 @@ def collate(items: list[ImageBatch]) -> ImageBatch:
     return ImageBatch(**columns, image_id=tuple(name for item in items for name in item.image_id))
 
 
-def make_layout_loader(
+def make_label_map_loader(
     dataset: Dataset[ImageBatch], num_workers: int, **order: Any
 ) -> DataLoader[ImageBatch]:
     """As `make_loader`."""
@@ -296,7 +296,7 @@ class Evenly(NamedTuple):
 
 
 class MirroringSampler(EpochSampler[ImageBatch]):
-    """Shuffles a `LayoutDataset` as `EpochSampler`, and mirrors images with p = `share`.
+    """Shuffles a `LabelMapDataset` as `EpochSampler`, and mirrors images with p = `share`.
 
     evenly: draw images so; None = each once.
 
@@ -306,7 +306,7 @@ class MirroringSampler(EpochSampler[ImageBatch]):
 
     def __init__(
         self,
-        dataset: LayoutDataset,
+        dataset: LabelMapDataset,
         replicas: int,
         rank: int,
         seed: int,

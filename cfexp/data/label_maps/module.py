@@ -1,4 +1,4 @@
-"""The part of a LightningDataModule that does not depend on which data set with layouts and labels
+"""The part of a LightningDataModule that does not depend on which images with label maps and labels
 it is.
 """
 
@@ -17,11 +17,11 @@ from cfexp.data.batch import ImageBatch
 from cfexp.data.checks.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.label_maps.dataset import (
     Evenly,
-    LayoutDataset,
-    LayoutRecord,
+    LabelMapDataset,
+    LabelMapRecord,
     MirroringSampler,
-    PngLayouts,
-    make_layout_loader,
+    PngLabelMaps,
+    make_label_map_loader,
 )
 from cfexp.data.label_maps.plausible import Looks
 from cfexp.data.reading.loaders import ShareOf
@@ -38,7 +38,7 @@ _PARTS: dict[str | None, tuple[Part, ...]] = {
 }
 
 
-class LayoutDataModule(QueryDataModule):
+class LabelMapDataModule(QueryDataModule):
     """Loaders over the records of three parts; a subclass says which records, regions and classes
     there are.
 
@@ -98,19 +98,19 @@ class LayoutDataModule(QueryDataModule):
         self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
-        self._datasets: dict[Part, LayoutDataset] = {}
+        self._datasets: dict[Part, LabelMapDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._looked = False
         self._evenly: Evenly | None = None
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with
         the files.
         """
         raise NotImplementedError
 
     @property
-    def reader(self) -> PngLayouts:
+    def reader(self) -> PngLabelMaps:
         """What opens the files of a record."""
         raise NotImplementedError
 
@@ -127,7 +127,7 @@ class LayoutDataModule(QueryDataModule):
         """What is odd about an image of (W, H) pixels, of which all is shown; None = nothing."""
         return enlarged(min(size[0] / self.image_size[1], size[1] / self.image_size[0]))
 
-    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+    def own_label_map(self, record: LabelMapRecord) -> Image.Image | None:
         """What the data set itself has as an image's label map, where `layouts` are predicted ones;
         None = nothing.
 
@@ -135,17 +135,17 @@ class LayoutDataModule(QueryDataModule):
         """
         return None
 
-    def _look_at_first(self, records: Sequence[LayoutRecord]) -> None:
+    def _look_at_first(self, records: Sequence[LabelMapRecord]) -> None:
         """Say what is odd about the first images: what is wrong in a whole data set shows there."""
         sizes, seen = {}, []
         for record in records:
             with contextlib.suppress(InputError):  # which is met when it is read
-                image, layout = self.reader.image(record), self.reader.label_map(record)
+                image, label_map = self.reader.image(record), self.reader.label_map(record)
                 seen.append(
                     Seen(
                         str(record.image),
                         str(record.label_map),
-                        content_of(image, layout, len(self.region_names)),
+                        content_of(image, label_map, len(self.region_names)),
                     )
                 )
                 with Image.open(
@@ -158,7 +158,7 @@ class LayoutDataModule(QueryDataModule):
         """Say how many images were skipped."""
         log_skipped(self._datasets, self._said)
 
-    def dataset(self, part: Part) -> LayoutDataset:
+    def dataset(self, part: Part) -> LabelMapDataset:
         """The data set of a part, made on first use; empty for a validation part without images."""
         if part not in self._datasets:
             records = self.records(part)
@@ -168,7 +168,7 @@ class LayoutDataModule(QueryDataModule):
                 raise InputError(
                     f"{type(self).__name__}: its {part} part has no image (README, Data sets)"
                 )
-            self._datasets[part] = LayoutDataset(
+            self._datasets[part] = LabelMapDataset(
                 records,
                 self.reader,
                 self.image_size,
@@ -252,7 +252,7 @@ class LayoutDataModule(QueryDataModule):
             "class_names": list(self.class_names),
         }
 
-    def explained(self, key: int) -> LayoutRecord:
+    def explained(self, key: int) -> LabelMapRecord:
         """Image `key` of the part that is explained."""
         return self.dataset(self.predict_part).records[key]
 
@@ -267,4 +267,4 @@ class LayoutDataModule(QueryDataModule):
         return {"image_id": record.image_id, "labels": labels, "identity": record.identity}
 
     def _loader(self, dataset: Dataset[ImageBatch], **order: Any) -> DataLoader[ImageBatch]:
-        return make_layout_loader(dataset, self.num_workers, **order)
+        return make_label_map_loader(dataset, self.num_workers, **order)

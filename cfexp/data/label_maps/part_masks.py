@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import NO_REGION, MaskFile, PngLayouts
+from cfexp.data.label_maps.dataset import NO_REGION, MaskFile, PngLabelMaps
 from cfexp.data.reading.images import read_picture
 from cfexp.data.reading.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import PARTS, REGIONS
 
-# For `PngLayouts`: a label map's values are the regions themselves, and there are no others.
+# For `PngLabelMaps`: a label map's values are the regions themselves, and there are no others.
 REGION_OF_VALUE: NDArray[np.uint8] = np.where(
     np.arange(256) < len(REGIONS), np.arange(256), NO_REGION
 ).astype(np.uint8)
 
 
-class PartMasks(PngLayouts):
+class PartMasks(PngLabelMaps):
     """Reads `{k:05d}_{part}.png` beside a record's `label_map`, `{k:05d}.png`, as one label map of
     19 regions.
 

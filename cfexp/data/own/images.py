@@ -1,4 +1,4 @@
-"""A user's own images as queries: files of any size and mode, with their own layouts or without."""
+"""A user's own images as queries: files of any size and mode, with label maps or without."""
 
 import hashlib
 from collections import Counter
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import NO_REGION, LabelMapRecord, PngLabelMaps
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.label_maps.plausible import SURE_OF_ONE, bands_of, other_order, shares_of
 from cfexp.data.reading.images import EIGHT_BIT_MODES, read_picture
 from cfexp.errors import InputError
@@ -80,8 +80,8 @@ def check_size(width: int, height: int, image_size: Sequence[int], name: object)
     return enlargement
 
 
-def fit_layout(
-    layout: Image.Image, image: Image.Image, image_size: Sequence[int], name: object
+def fit_label_map(
+    label_map: Image.Image, image: Image.Image, image_size: Sequence[int], name: object
 ) -> Image.Image:
     """A label map of a region a pixel, drawn over `image` as it looks (upright), at `image_size` =
     (H, W).
@@ -90,19 +90,18 @@ def fit_layout(
     """
     width, height = _upright(image)[0].size
     # What one pixel more or less of the smaller picture explains is rounding.
-    tolerance = max(width, height, *layout.size)
-    if abs(layout.width * height - layout.height * width) > tolerance:
-        problem = (
-            f"is {layout.width}x{layout.height}, its image {width}x{height}: other proportions"
-        )
+    tolerance = max(width, height, *label_map.size)
+    if abs(label_map.width * height - label_map.height * width) > tolerance:
+        sizes = f"{label_map.width}x{label_map.height}, its image {width}x{height}"
         raise InputError(
-            f"{name}: the label map {problem}; draw it over the upright image, at any scale"
+            f"{name}: the label map is {sizes}: other proportions; "
+            "draw it over the upright image, at any scale"
         )
-    return layout.resize((image_size[1], image_size[0]), Image.Resampling.NEAREST)
+    return label_map.resize((image_size[1], image_size[0]), Image.Resampling.NEAREST)
 
 
 def drawn_regions(region_names: Sequence[str]) -> NDArray[np.uint8]:
-    """(256,), the region that each value of a drawn label map stands for, as `PngLayouts` takes it.
+    """(256,), the region that each value of a drawn label map stands for, for `PngLabelMaps`.
 
     The regions' own numbers, as BDD100k's train ids and CelebAMask-HQ's ids are; 255 is unlabeled
     where there is such a region.
@@ -114,8 +113,8 @@ def drawn_regions(region_names: Sequence[str]) -> NDArray[np.uint8]:
     return regions
 
 
-class OwnImageReader(PngLayouts):
-    """Reads a user's files, fitted to the networks: see `fit_image` and `fit_layout`."""
+class OwnImageReader(PngLabelMaps):
+    """Reads a user's files, fitted to the networks: see `fit_image` and `fit_label_map`."""
 
     remedy = GUIDE
 
@@ -127,49 +126,51 @@ class OwnImageReader(PngLayouts):
         """The whole file, as it is."""
         return read_picture(path, FORMATS, remedy=f"is it an image? ({GUIDE})")
 
-    def image(self, record: LayoutRecord) -> Image.Image:
+    def image(self, record: LabelMapRecord) -> Image.Image:
         """RGB, of the networks' size."""
         return fit_image(self.picture(record.image), self.image_size, record.image)[0]
 
-    def label_map(self, record: LayoutRecord) -> Image.Image | None:
+    def label_map(self, record: LabelMapRecord) -> Image.Image | None:
         """A region a pixel, of the networks' size; None where none was drawn."""
-        layout = super().label_map(record)
-        if layout is None:
+        label_map = super().label_map(record)
+        if label_map is None:
             return None
-        return fit_layout(layout, self.picture(record.image), self.image_size, record.label_map)
+        return fit_label_map(
+            label_map, self.picture(record.image), self.image_size, record.label_map
+        )
 
     def shown(
-        self, record: LayoutRecord, image: Image.Image, size: tuple[int, int]
+        self, record: LabelMapRecord, image: Image.Image, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         """(H, W), what was drawn; unlabeled where nothing was."""
-        layout = self.label_map(record)
+        label_map = self.label_map(record)
         return (
             np.full(image.size[::-1], self.unlabeled, np.uint8)
-            if layout is None
-            else np.asarray(layout)
+            if label_map is None
+            else np.asarray(label_map)
         )
 
 
-class OwnImages(LayoutDataModule):
+class OwnImages(LabelMapDataModule):
     """Images of a user's own, to be explained by networks for another data set, whose regions and
     labels they have.
 
     images: files, or folders of them. data_set: whose image size, regions and labels; no file of it
     is read. label_maps: a file for each image, or a folder of `{image's stem}.png`; None = to be
     predicted. fingerprint: what the files held when they were first read; None = now. Raises
-    InputError for what is not there, and for a data set without layouts.
+    InputError for what is not there, and for a data set without label maps.
     """
 
     def __init__(
         self,
         images: Sequence[str],
-        data_set: LayoutDataModule,
+        data_set: LabelMapDataModule,
         label_maps: Sequence[str] | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        if not isinstance(data_set, LayoutDataModule):
+        if not isinstance(data_set, LabelMapDataModule):
             name = type(data_set).__name__
-            raise InputError(f"image= is for experiments that search in layouts, not for {name}")
+            raise InputError(f"image= is for experiments that search in label maps, not for {name}")
         super().__init__(
             data_set.image_size,
             eval_batch_size=data_set.eval_batch_size,
@@ -179,17 +180,19 @@ class OwnImages(LayoutDataModule):
         self.region_names, self.class_names = data_set.region_names, data_set.class_names
         self.looks = data_set.looks
         paths = image_files(images)
-        layouts = [None] * len(paths) if label_maps is None else _label_maps(label_maps, paths)
+        maps = [None] * len(paths) if label_maps is None else _label_maps(label_maps, paths)
         stems = Counter(path.stem for path in paths)
         unknown = (float("nan"),) * len(self.class_names)
         self._records = [
             # Two of one name are told apart by their whole paths.
-            LayoutRecord(path.stem if stems[path.stem] == 1 else str(path), path, layout, unknown)
-            for path, layout in zip(paths, layouts, strict=True)
+            LabelMapRecord(
+                path.stem if stems[path.stem] == 1 else str(path), path, label_map, unknown
+            )
+            for path, label_map in zip(paths, maps, strict=True)
         ]
         self._fingerprint = fingerprint
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         """All of them, whatever the part."""
         return list(self._records)
 

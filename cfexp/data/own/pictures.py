@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cfexp.data.own.images import OwnImageReader, check_size, fit_image, fit_layout
+from cfexp.data.own.images import OwnImageReader, check_size, fit_image, fit_label_map
 from cfexp.data.own.questions import fit_own_square
 from cfexp.errors import InputError
 
@@ -71,34 +71,38 @@ class GivenPictures:
             )
         pairs = enumerate(zip(label_maps, images, strict=True))
         return torch.stack(
-            [self._label_map(layout, image, f"label_maps[{k}]") for k, (layout, image) in pairs]
+            [
+                self._label_map(label_map, image, f"label_maps[{k}]")
+                for k, (label_map, image) in pairs
+            ]
         )
 
-    def _label_map(self, layout: Picture, image: Picture, name: str) -> Tensor:
-        if isinstance(layout, np.ndarray) and layout.dtype.kind in "iu":
-            layout = torch.from_numpy(layout.astype(np.int64))
-        if isinstance(layout, np.ndarray):
-            raise InputError(
-                f"{name}: an array must be whole numbers (H, W) of 0..255, got {described(layout)}"
-            )
-        if isinstance(layout, Tensor):
+    def _label_map(self, label_map: Picture, image: Picture, name: str) -> Tensor:
+        if isinstance(label_map, np.ndarray) and label_map.dtype.kind in "iu":
+            label_map = torch.from_numpy(label_map.astype(np.int64))
+        if isinstance(label_map, np.ndarray):
+            got = described(label_map)
+            raise InputError(f"{name}: an array must be whole numbers (H, W) of 0..255, got {got}")
+        if isinstance(label_map, Tensor):
             counts = not (
-                layout.is_floating_point() or layout.is_complex() or layout.dtype == torch.bool
+                label_map.is_floating_point()
+                or label_map.is_complex()
+                or label_map.dtype == torch.bool
             )
-            usable = counts and layout.ndim == 2 and layout.numel() > 0
-            if not usable or not 0 <= int(layout.min()) <= int(layout.max()) <= 255:
-                problem = f"must be whole numbers (H, W) of 0..255, got {described(layout)}"
+            usable = counts and label_map.ndim == 2 and label_map.numel() > 0
+            if not usable or not 0 <= int(label_map.min()) <= int(label_map.max()) <= 255:
+                problem = f"must be whole numbers (H, W) of 0..255, got {described(label_map)}"
                 raise InputError(f"{name}: a tensor {problem}")
-            picture = Image.fromarray(layout.to(torch.uint8).cpu().numpy())
+            picture = Image.fromarray(label_map.to(torch.uint8).cpu().numpy())
         else:
-            picture, name = self._opened(layout, name)
+            picture, name = self._opened(label_map, name)
         regions = self._reader.regions_of(picture, name)
         if isinstance(image, Tensor):
             upright = Image.new("L", (image.shape[2], image.shape[1]))
         else:
             upright = self._opened(image, name)[0]
         return torch.from_numpy(
-            np.array(fit_layout(regions, upright, self.image_size, name))
+            np.array(fit_label_map(regions, upright, self.image_size, name))
         ).long()
 
     def _opened(self, given: Picture, name: str) -> tuple[Image.Image, str]:

@@ -45,9 +45,7 @@ class EpochSampler(DistributedSampler[BatchT]):
         return islice(cast(Iterator[int], super().__iter__()), seen, None)
 
 
-def draw_evenly(
-    groups: NDArray[np.int64], most: int, seed: Sequence[int]
-) -> NDArray[np.int64]:
+def draw_evenly(groups: NDArray[np.int64], most: int, seed: Sequence[int]) -> NDArray[np.int64]:
     """Rows of N samples, N of them, of every group as many; none is drawn more than `most` times.
 
     groups: (N,), of each sample. What a small group cannot give without going over `most` is drawn

@@ -15,8 +15,8 @@ from PIL import Image
 
 from cfexp.data.base import Part
 from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import NO_REGION, LayoutRecord, PngLayouts
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.dataset import NO_REGION, LabelMapRecord, PngLabelMaps
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.label_maps.plausible import STREETS
 from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
@@ -62,7 +62,7 @@ _NAN = (float("nan"),) * len(ACTIONS)
 _log = logging.getLogger(__name__)
 
 
-class BDD100kDataModule(LayoutDataModule):
+class BDD100kDataModule(LabelMapDataModule):
     """Trains on the train split less its last `holdout_images`, which validate; tests on the val
     split, as the paper.
 
@@ -72,7 +72,7 @@ class BDD100kDataModule(LayoutDataModule):
     labels, or with `require_labels` are left out. `source`: `segmentation` = the 10k images;
     `classification` = all of BDD-OIA's images (lastframe/data), which have no masks. `layouts`:
     `ground_truth` masks, `none` (every pixel unlabeled), or a folder of predicted ones. Other
-    settings as in LayoutDataModule. Raises InputError for settings out of range, and for what is
+    settings as in LabelMapDataModule. Raises InputError for settings out of range, and for what is
     wrong with the files.
     """
 
@@ -113,7 +113,7 @@ class BDD100kDataModule(LayoutDataModule):
         self.cache_dir = Path(cache_dir).expanduser()
         self.source, self.layouts = source, layouts
         self.require_labels, self.holdout_images = require_labels, holdout_images
-        self._records: dict[Split, list[LayoutRecord]] = {}
+        self._records: dict[Split, list[LabelMapRecord]] = {}
 
     @cached_property
     def folder(self) -> Path:
@@ -132,21 +132,21 @@ class BDD100kDataModule(LayoutDataModule):
         """Nothing: a split of the embedded streets is written when it is first read."""
 
     @property
-    def reader(self) -> PngLayouts:
+    def reader(self) -> PngLabelMaps:
         """Train ids 0..18 and 255; masks that a segmenter wrote may say 19 for unlabeled."""
         return self._reader(predicted=self.layouts not in ("ground_truth", "none"))
 
-    def _reader(self, predicted: bool) -> PngLayouts:
+    def _reader(self, predicted: bool) -> PngLabelMaps:
         regions = np.full(256, NO_REGION, dtype=np.uint8)
         regions[:UNLABELED] = np.arange(UNLABELED)
         regions[255] = UNLABELED
         if predicted:
             regions[UNLABELED] = UNLABELED
-        reader = PngLayouts(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
+        reader = PngLabelMaps(regions, UNLABELED, LabelMapCache(self.cache_dir / "label_maps"))
         reader.remedy = PREDICTED_REMEDY if predicted else OFFICIAL_REMEDY
         return reader
 
-    def own_label_map(self, record: LayoutRecord) -> Image.Image | None:
+    def own_label_map(self, record: LabelMapRecord) -> Image.Image | None:
         """The data set's mask; None where `layouts` are these or none, or the image is of BDD-OIA
         alone.
         """
@@ -163,7 +163,7 @@ class BDD100kDataModule(LayoutDataModule):
             return "BDD100k's images have 1280x720: the sides are stretched against each other"
         return super().size_problem(size)
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part by name; raises InputError."""
         if part == "test":
             return self._split("val")
@@ -279,14 +279,14 @@ class BDD100kDataModule(LayoutDataModule):
         first, other = ("train", "val") if self.root is None and split == "train" else SPLITS[::-1]
         return self.frames[first].get(stem) or self.frames[other].get(stem)
 
-    def _split(self, split: Split) -> list[LayoutRecord]:
+    def _split(self, split: Split) -> list[LabelMapRecord]:
         """The images of a split of the files, by name."""
         if split not in self._records:
             read = self._classification if self.source == "classification" else self._segmentation
             self._records[split] = read(split)
         return self._records[split]
 
-    def _segmentation(self, split: Split) -> list[LayoutRecord]:
+    def _segmentation(self, split: Split) -> list[LabelMapRecord]:
         folders = find_segmentation(self._folder_of(split), split)
         images = images_by_stem(folders.images)
         labels = {
@@ -304,11 +304,11 @@ class BDD100kDataModule(LayoutDataModule):
                 raise InputError(f"{folders.images}: {problem}, and data.require_labels=true")
         masks = self._masks(split, list(images), folders)
         return [
-            LayoutRecord(stem, path, masks[stem], labels.get(stem, _NAN))
+            LabelMapRecord(stem, path, masks[stem], labels.get(stem, _NAN))
             for stem, path in images.items()
         ]
 
-    def _classification(self, split: Split) -> list[LayoutRecord]:
+    def _classification(self, split: Split) -> list[LabelMapRecord]:
         frames = self.frames[split]
         root = self._folder_of(split) if self.oia_root is None else self.oia_root
         candidates = (root / "lastframe" / "data", root / "data", root / "images" / "10k" / split)
@@ -323,7 +323,7 @@ class BDD100kDataModule(LayoutDataModule):
         masks = self._masks(split, stems, None)
         paths = {stem: present.get(stem, folder / frames[stem].file_name) for stem in stems}
         return [
-            LayoutRecord(stem, paths[stem], masks[stem], frames[stem].actions) for stem in stems
+            LabelMapRecord(stem, paths[stem], masks[stem], frames[stem].actions) for stem in stems
         ]
 
     def _masks(

@@ -270,10 +270,10 @@ def _causes(run: RunFolder, batch: _Batch) -> Tensor:
     masks = torch.zeros_like(batch.query[:, :1], dtype=torch.bool)
     regions = run.data.get("region_names", [])
     for row, record in enumerate(batch.records):
-        layout = run.layout(record["key"])
-        if record.get("truth") is not None and layout is not None:
+        label_map = run.label_map(record["key"])
+        if record.get("truth") is not None and label_map is not None:
             causes = [regions.index(name) for name in record["truth"]["causal_regions"]]
-            masks[row, 0] = torch.from_numpy(np.isin(layout, causes))
+            masks[row, 0] = torch.from_numpy(np.isin(label_map, causes))
         elif record.get("question") is not None and record.get("has_truth_mask"):
             masks[row] = run.masks([record["key"]])[0]
     return masks

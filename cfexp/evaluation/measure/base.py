@@ -48,7 +48,7 @@ class Facts:
 
     @property
     def region_names(self) -> Sequence[str]:
-        """The regions of the layouts."""
+        """The regions of the label maps."""
         names: Sequence[str] = self.data.get("region_names", [])
         return names
 

@@ -4,8 +4,8 @@ A file says, beside the `_target_` that makes the measure (or several, see
 `cfexp.evaluation.measure.base`) and its settings:
 
 needs: settings of `cfexp.evaluate` without which it is not computed, such as checkpoints.inception.
-mention: whether it is then listed as not computed; false = no; a name = where layouts have such a
-    region, or the explanations such a picture.
+mention: whether it is then listed as not computed; false = no; a name = where the label maps have
+    such a region, or the explanations such a picture.
 place: where it stands among the others; 100 if not said. The first columns of the tables go by it.
 """
 

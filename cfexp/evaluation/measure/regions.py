@@ -1,4 +1,4 @@
-"""What an edit did to each region of the layout: in its style codes, and in its pixels."""
+"""What an edit did to each region of the label map: in its style codes, and in its pixels."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,17 +15,19 @@ TABLE = "regions"
 
 
 def measures(facts: Facts) -> Iterator[Measure]:
-    """Of layouts with these regions, what changed in each.
+    """Of label maps with these regions, what changed in each.
 
     regions_changed: the share of a picture's regions whose pixels moved by more than 10 grey
     levels, RMS.
     region_pixels_NAME: from what the edit began with. region_codes_NAME, as the explainer calls it:
     its own column of how far each region was moved, if it has one. Nothing of a picture that lacks
-    the region, or a layout.
+    the region, or a label map.
     """
-    if not facts.region_names or not facts.some_show("layout"):
+    if not facts.region_names or not facts.some_show("label_map"):
         return
-    yield Measure("regions_changed", _share_changed, "%", "queries with a layout", is_telling=True)
+    yield Measure(
+        "regions_changed", _share_changed, "%", "queries with a label map", is_telling=True
+    )
     moved = facts.declaration.region_column
     for region, name in enumerate(facts.region_names):
         counted = f"queries with {name}"
@@ -44,17 +46,17 @@ def measures(facts: Facts) -> Iterator[Measure]:
 def _moved(chunk: Chunk) -> Values:
     """(B, R) how far the pixels of each region moved, RMS; NaN where there is none."""
     count = len(chunk.facts.region_names)
-    layouts = [chunk.facts.run.layout(record["key"]) for record in chunk.records]
+    label_maps = [chunk.facts.run.label_map(record["key"]) for record in chunk.records]
     none = np.full(chunk.query.shape[2:], count, dtype=np.uint8)
-    layout = torch.from_numpy(np.stack([none if each is None else each for each in layouts]))
-    moved: Values = region_rms(chunk.start, chunk.counterfactual, layout, count).double().numpy()
+    label_map = torch.from_numpy(np.stack([none if each is None else each for each in label_maps]))
+    moved: Values = region_rms(chunk.start, chunk.counterfactual, label_map, count).double().numpy()
     return moved
 
 
 def _share_changed(chunk: Chunk) -> Values:
     moved = chunk.once(_moved)
     present = ~np.isnan(moved)
-    with np.errstate(invalid="ignore"):  # 0 / 0: no layout
+    with np.errstate(invalid="ignore"):  # 0 / 0: no label map
         share: Values = 100 * (present & (moved > CHANGED_LEVELS)).sum(1) / present.sum(1)
     return share
 

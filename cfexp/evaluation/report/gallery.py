@@ -124,8 +124,8 @@ def region_colors(label_map: Tensor) -> Tensor:
     return table[label_map].permute(0, 3, 1, 2)
 
 
-def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:
-    """The regions of a layout (H, W) in their colours, the more opaque the farther their codes
+def label_map_overlay(label_map: NDArray[np.uint8], change: Sequence[float]) -> Image.Image:
+    """The regions of a label map (H, W) in their colours, the more opaque the farther their codes
     moved; (H, W) RGBA.
 
     change: (R,), of each region, finite; the one that moved farthest covers what is below it
@@ -135,7 +135,7 @@ def layout_overlay(layout: NDArray[np.uint8], change: Sequence[float]) -> Image.
     farthest = max(change, default=0) or 1
     for index, moved in enumerate(change):
         table[index] = (*region_color(index), round(215 * moved / farthest))
-    return Image.fromarray(table[layout])
+    return Image.fromarray(table[label_map])
 
 
 def _card(
@@ -148,9 +148,9 @@ def _card(
     """What the page shows of an explanation, but for its scores and groups."""
     key, moves = record["key"], region_moves(declaration, record)
     pictures = {name: album.add(name, key) for name in PICTURES}
-    layout = run.layout(key)
-    if layout is not None and moves:
-        pictures["layout"] = album.embed(layout_overlay(layout, moves))
+    label_map = run.label_map(key)
+    if label_map is not None and moves:
+        pictures["label_map"] = album.embed(label_map_overlay(label_map, moves))
     if record.get("has_truth_mask"):
         mask = run.masks([key])[0, 0].numpy()
         pictures["truth"] = album.embed(

@@ -28,7 +28,7 @@ from cfexp.explainers.steex.search import (
     search_style_codes,
 )
 from cfexp.models.loading.pretrained import freeze
-from cfexp.models.sean.fast import FastSEAN, PreparedLayout
+from cfexp.models.sean.fast import FastSEAN, PreparedLabelMaps
 from cfexp.models.sean.sean import SEAN
 
 # Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed;
@@ -43,7 +43,7 @@ class STEEX(ClassifierExplainer):
 
     decision_model, head, class_names, counter_class, label: see `ClassifierExplainer`.
     autoencoder: frozen here, too.
-    segmenter: images -> logits (B, R, H, W), predicts the layouts; None = those of the data set.
+    segmenter: images -> logits (B, R, H, W), predicts the label maps; None = those of the data set.
     regions: names of the regions that may change; None = all.
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves
         noise out.
@@ -223,11 +223,11 @@ class STEEX(ClassifierExplainer):
             # Codes of eight bits are not the query's.
             with torch.autocast(self.device.type, enabled=False):
                 codes = self.autoencoder.encode(batch.image, label_map)
-            layout = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
-            reconstruction = generator.decode(codes, layout)
+            prepared = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
+            reconstruction = generator.decode(codes, prepared)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
         counter_class = self.asked_for(query_logits)
-        decoder = self._decoder(generator, layout, batch.key.tolist())
+        decoder = self._decoder(generator, prepared, batch.key.tolist())
         still = nothing_moved(
             codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps
         )
@@ -305,8 +305,8 @@ class STEEX(ClassifierExplainer):
         def search(row: int, masks: Tensor) -> StyleSearch:
             same = [row] * len(masks)
             of_row = [keys[row]] * len(masks)
-            layout = generator.prepare(label_map[same], of_row if self.noise else None)
-            decoder = self._decoder(generator, layout, of_row)
+            prepared = generator.prepare(label_map[same], of_row if self.noise else None)
+            decoder = self._decoder(generator, prepared, of_row)
             return search_style_codes(
                 decoder,
                 self.decision_model,
@@ -332,10 +332,10 @@ class STEEX(ClassifierExplainer):
         return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
 
     def _decoder(
-        self, generator: FastSEAN, layout: PreparedLayout, keys: Sequence[int]
+        self, generator: FastSEAN, prepared: PreparedLabelMaps, keys: Sequence[int]
     ) -> "_Decoder":
-        redrawn = _redrawn(generator, layout, keys)
-        return _Decoder(generator, redrawn if self.resample_noise else repeat(layout))
+        redrawn = _redrawn(generator, prepared, keys)
+        return _Decoder(generator, redrawn if self.resample_noise else repeat(prepared))
 
     def _narrowed(self, decoder: "_Decoder") -> Callable[[Tensor], "_Decoder"] | None:
         """Of noise that is redrawn every query takes all steps: the last image has the last's."""
@@ -343,27 +343,27 @@ class STEEX(ClassifierExplainer):
 
 
 class _Decoder:
-    """Decodes codes (B, R, D) of a batch by its prepared layouts, one a step."""
+    """Decodes codes (B, R, D) of a batch by its prepared label maps, one a step."""
 
-    def __init__(self, generator: FastSEAN, layouts: Iterator[PreparedLayout]) -> None:
-        self.generator, self.layouts = generator, layouts
+    def __init__(self, generator: FastSEAN, prepared: Iterator[PreparedLabelMaps]) -> None:
+        self.generator, self.prepared = generator, prepared
 
     def __call__(self, codes: Tensor) -> Tensor:
-        return self.generator.decode(codes, next(self.layouts))
+        return self.generator.decode(codes, next(self.prepared))
 
     def of(self, rows: Tensor) -> "_Decoder":
-        """Of some queries of the batch alone, where all steps have one layout."""
-        return _Decoder(self.generator, repeat(self.generator.of(next(self.layouts), rows)))
+        """Of some queries of the batch alone, where all steps have the same."""
+        return _Decoder(self.generator, repeat(self.generator.of(next(self.prepared), rows)))
 
 
 def _redrawn(
-    generator: FastSEAN, layout: PreparedLayout, keys: Sequence[int]
-) -> Iterator[PreparedLayout]:
-    """The prepared layout of each step, with its noise: that of the reconstruction first."""
-    yield layout
+    generator: FastSEAN, prepared: PreparedLabelMaps, keys: Sequence[int]
+) -> Iterator[PreparedLabelMaps]:
+    """The prepared label map of each step, with its noise: that of the reconstruction first."""
+    yield prepared
     for step in count(1):
         seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
-        yield generator.redraw(layout, seeds)
+        yield generator.redraw(prepared, seeds)
 
 
 def _check_finite(name: str, value: object) -> None:

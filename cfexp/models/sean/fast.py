@@ -2,7 +2,7 @@
 form's cost.
 
 Between the steps of a search only the style codes change. What depends on the weights alone is
-folded once (batch norm in evaluation mode, spectral norm, blending); what depends on the layout,
+folded once (batch norm in evaluation mode, spectral norm, blending); what depends on the label map,
 once a query: its distinct neighbourhoods, SPADE's scale and shift for each of them, the first
 convolution, the noise. A step is left with a matrix product a normalisation, a look-up a pixel, and
 the main convolutions, which are the floor.
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.models.layouts import Grid, grid_of, kernel_rows, pixel_rows
 from cfexp.models.loading.packed import PackedMatrix
+from cfexp.models.neighbourhoods import Grid, grid_of, kernel_rows, pixel_rows
 from cfexp.models.sean.fast_block import (
     Block,
     FoldedNorm,
@@ -50,7 +50,7 @@ def _as_folded(
     return wrapped
 
 
-class PreparedLayout(NamedTuple):
+class PreparedLabelMaps(NamedTuple):
     """All that a search over B label maps leaves as it is."""
 
     start: Tensor  # (B, C, h, w), what the first block is given
@@ -69,7 +69,7 @@ class FastSEAN:
         changes nothing here.
 
     A decode and its backward pass must be over before the next decode with the same
-    `PreparedLayout`: they share room.
+    `PreparedLabelMaps`: they share room.
     """
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class FastSEAN:
     @torch.no_grad()
     def prepare(
         self, label_maps: Tensor, noise_seeds: Sequence[int] | None = None
-    ) -> PreparedLayout:
+    ) -> PreparedLabelMaps:
         """What `decode` needs of label maps (B, H, W) int64 in 0..R - 1; noise_seeds as in
         `SEAN.decode`.
 
@@ -125,7 +125,7 @@ class FastSEAN:
         sean = self.sean
         sean.check_label_maps(label_maps)
         noise = self._noise(label_maps, noise_seeds)
-        grids = tuple(grid for grid in sean.layouts(label_maps) if isinstance(grid, Grid))
+        grids = tuple(grid for grid in sean.grids(label_maps) if isinstance(grid, Grid))
         norms = tuple(
             tuple(_prepare_norm(folded, grid, next(noise)) for folded in block)
             for block, grid in zip(self.blocks, grids, strict=True)
@@ -146,12 +146,14 @@ class FastSEAN:
             None if before == after else _copied_pixel(grid)
             for before, after, grid in zip(strides[:-1], strides[1:], grids, strict=True)
         )
-        return PreparedLayout(start, grids, sources, norms, scratch, codes_shape)
+        return PreparedLabelMaps(start, grids, sources, norms, scratch, codes_shape)
 
     @_as_folded
     @torch.no_grad()
-    def redraw(self, prepared: PreparedLayout, noise_seeds: Sequence[int] | None) -> PreparedLayout:
-        """The same layouts with the noise of other seeds; nothing else is computed again."""
+    def redraw(
+        self, prepared: PreparedLabelMaps, noise_seeds: Sequence[int] | None
+    ) -> PreparedLabelMaps:
+        """The same label maps with the noise of other seeds; nothing else is computed again."""
         full_size = prepared.grids[-1].label_map  # the last block's
         noise = self._noise(full_size, noise_seeds)
         norms = tuple(
@@ -161,8 +163,8 @@ class FastSEAN:
 
     @_as_folded
     @torch.no_grad()
-    def of(self, prepared: PreparedLayout, rows: Tensor) -> PreparedLayout:
-        """The layouts of some queries alone, rows (N,) int64; their tables and noise are kept."""
+    def of(self, prepared: PreparedLabelMaps, rows: Tensor) -> PreparedLabelMaps:
+        """Those of some queries alone, rows (N,) int64; their tables and noise are kept."""
         narrow: dict[int, tuple[Grid, Tensor]] = {}
         for grid in prepared.grids:
             if id(grid) not in narrow:  # blocks of one size share theirs
@@ -178,7 +180,7 @@ class FastSEAN:
         )
         start = prepared.start[rows].contiguous(memory_format=torch.channels_last)
         shape = (len(rows), *prepared.codes_shape[1:])
-        return PreparedLayout(start, grids, sources, norms, prepared.scratch, shape)
+        return PreparedLabelMaps(start, grids, sources, norms, prepared.scratch, shape)
 
     def _noise(
         self, label_maps: Tensor, noise_seeds: Sequence[int] | None
@@ -188,11 +190,11 @@ class FastSEAN:
         return repeat(None) if drawn is None else map(pixel_rows, drawn)
 
     @_as_folded
-    def decode(self, style_codes: Tensor, prepared: PreparedLayout) -> Tensor:
+    def decode(self, style_codes: Tensor, prepared: PreparedLabelMaps) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of style codes (B, R, D): `SEAN.decode`'s; differentiable
         by the codes.
 
-        Raises ValueError for codes of another shape than the layout was prepared for.
+        Raises ValueError for codes of another shape than the label map was prepared for.
         """
         if style_codes.shape != prepared.codes_shape:
             got = tuple(style_codes.shape)

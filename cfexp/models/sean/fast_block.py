@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfexp.models.layouts import (
+from cfexp.models.loading.packed import PackedMatrix
+from cfexp.models.neighbourhoods import (
     Grid,
     as_image,
     chunks,
@@ -20,7 +21,6 @@ from cfexp.models.layouts import (
     sum_by_neighbourhood,
     sum_rows,
 )
-from cfexp.models.loading.packed import PackedMatrix
 from cfexp.models.sean.layers import RegionNorm
 
 
@@ -29,7 +29,7 @@ class FoldedNorm(NamedTuple):
     all of it constant.
     """
 
-    norm: RegionNorm  # for its part that depends on the layout
+    norm: RegionNorm  # for its part that depends on the label map
     scale: Tensor  # (C,): batch norm in evaluation mode is x * scale + shift
     shift: Tensor  # (C,)
     # (D, 9 * 2 * C), the style convolution with the blending and batch norm in it
@@ -42,7 +42,7 @@ class FoldedNorm(NamedTuple):
 class PreparedNorm(NamedTuple):
     """What a normalisation is for given label maps."""
 
-    # (2, Q, C): scale and shift of each distinct neighbourhood, as far as the layout decides them
+    # (2, Q, C): scale and shift of each distinct neighbourhood, as far as label maps decide them
     static: Tensor
     noise: Tensor | None  # (B * h * w, 1)
 

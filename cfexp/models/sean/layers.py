@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cfexp.models.layouts import (
+from cfexp.models.neighbourhoods import (
     Grid,
     as_image,
     convolve_rows,
@@ -20,16 +20,16 @@ from cfexp.models.layouts import (
 
 class RegionNorm(nn.Module):
     """SEAN's normalisation (Zhu et al. 2020, equation 1): out = norm(x) * scale + shift, both a map
-    of the layout.
+    of the label map.
 
-    scale = 1 + a * gamma_style + (1 - a) * gamma_layout, shift = b * beta_style + (1 - b) *
-    beta_layout. The layout's part is SPADE (Park et al. 2019): two convolutions of the one-hot
+    scale = 1 + a * gamma_style + (1 - a) * gamma_map, shift = b * beta_style + (1 - b) *
+    beta_map. The label map's part is SPADE (Park et al. 2019): two convolutions of the one-hot
     label map. The style's is a convolution of the map that holds in each pixel relu(W_j z_j + v_j),
     its region's code through its region's own layer. a and b are learnt scalars behind a sigmoid.
     Noise, one number a pixel times a learnt factor per channel, precedes the batch norm.
 
-    style_dim: D; None leaves only the layout's part (a = b = 0), as in the published network's last
-    block.
+    style_dim: D; None leaves only the label map's part (a = b = 0), as in the published network's
+    last block.
 
     A gamma convolution and its beta convolution are one, gamma first.
     """
@@ -51,35 +51,35 @@ class RegionNorm(nn.Module):
             self.style = nn.Conv2d(style_dim, 2 * channels, 3, padding=1)
 
     def forward(
-        self, features: Tensor, style_codes: Tensor, layout: Grid | Tensor, noise: Tensor | None
+        self, features: Tensor, style_codes: Tensor, grid: Grid | Tensor, noise: Tensor | None
     ) -> Tensor:
         """Features (B, C, h, w), normalised and modulated.
 
-        style_codes: (B, R, D). layout: as a `Grid`, which is fast, or label maps (B, h, w) int64
+        style_codes: (B, R, D). label map: as a `Grid`, which is fast, or label maps (B, h, w) int64
         for the dense convolutions as published; they give the same numbers. noise: (B, 1, h, w), or
         None for none.
         """
         if noise is not None:
             features = features + as_image(pixel_rows(noise) * self.noise_scale, noise[:, 0])
         features = self.batch_norm(features)
-        if isinstance(layout, Grid):
-            spade = self.spade_table(layout)
+        if isinstance(grid, Grid):
+            spade = self.spade_table(grid)
             if not self.styled:
                 scale, shift = (spade + self.one_and_zero(spade)).chunk(2, dim=1)
-                return modulate(features, scale, shift, layout)
-            mapped = self.mapped_codes(style_codes).flatten(0, 1)[layout.present]
-            style = convolve_rows(mapped, kernel_rows(self.style.weight), layout.inner) + bias_of(
+                return modulate(features, scale, shift, grid)
+            mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
+            style = convolve_rows(mapped, kernel_rows(self.style.weight), grid.inner) + bias_of(
                 self.style
             )
-            scale, shift = self.blend(spade, style[layout.inner_of_outer]).chunk(2, dim=1)
-            return modulate(features, scale, shift, layout)
+            scale, shift = self.blend(spade, style[grid.inner_of_outer]).chunk(2, dim=1)
+            return modulate(features, scale, shift, grid)
 
-        one_hot = F.one_hot(layout, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
+        one_hot = F.one_hot(grid, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
         maps = self.spade(F.relu(self.spade_shared(one_hot)))
         if self.styled:
             mapped = self.mapped_codes(style_codes)
-            of_pixel = layout.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
-            broadcast = mapped.gather(1, of_pixel).view(*layout.shape, -1).permute(0, 3, 1, 2)
+            of_pixel = grid.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
+            broadcast = mapped.gather(1, of_pixel).view(*grid.shape, -1).permute(0, 3, 1, 2)
             maps = self.blend(maps, self.style(broadcast))
         else:
             maps = maps + self.one_and_zero(maps)
@@ -173,16 +173,16 @@ class SEANBlock(nn.Module):
         self,
         features: Tensor,
         style_codes: Tensor,
-        layout: Grid | Tensor,
+        grid: Grid | Tensor,
         noise: list[Tensor] | None,
     ) -> Tensor:
         """Features (B, after, h, w) of features (B, before, h, w); noise: one for each of `norms`,
         or None.
         """
         noises: list[Tensor | None] = [None] * 3 if noise is None else [*noise]
-        middle = F.leaky_relu(self.norm_0(features, style_codes, layout, noises[0]), 0.2)
-        middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, layout, noises[1]), 0.2)
+        middle = F.leaky_relu(self.norm_0(features, style_codes, grid, noises[0]), 0.2)
+        middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, grid, noises[1]), 0.2)
         if self.norm_s is not None and self.conv_s is not None:
-            features = self.conv_s(self.norm_s(features, style_codes, layout, noises[2]))
+            features = self.conv_s(self.norm_s(features, style_codes, grid, noises[2]))
         added: Tensor = features + self.conv_1(middle)
         return added

@@ -1,5 +1,5 @@
 """SEAN (Zhu et al. 2020, "Image Synthesis with Semantic Region-Adaptive Normalization"): an image
-from its layout and one style code a region. STEEX (Jacob et al. 2022) explains a classifier by
+from its label map and one style code a region. STEEX (Jacob et al. 2022) explains a classifier by
 moving those codes.
 """
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
-from cfexp.models.layouts import Grid, find_grid
+from cfexp.models.neighbourhoods import Grid, find_grid
 from cfexp.models.sean.layers import RegionNorm, SEANBlock
 from cfexp.models.sean.style_encoder import StyleEncoder
 
@@ -18,7 +18,7 @@ from cfexp.models.sean.style_encoder import StyleEncoder
 class SEAN(nn.Module):
     """Style encoder and generator, trained together: `forward` is the reconstruction.
 
-    The generator starts from the layout at 1 / 2 ** (up_blocks + 1) of the size (W / 32 as
+    The generator starts from the label map at 1 / 2 ** (up_blocks + 1) of the size (W / 32 as
     published): a convolution of its one-hot map, three blocks with one doubling of the size between
     the first two, then `up_blocks` blocks that each double the size and halve the channels, a
     convolution, tanh. It works at any size that this power of two divides.
@@ -130,7 +130,7 @@ class SEAN(nn.Module):
 
         noise_seeds: one a query; the same seed draws the same noise, whatever the batch. None: see
             the class.
-        dense: run the convolutions of the layout at every pixel, as published; the same numbers,
+        dense: run the convolutions of the label map at every pixel, as published; the same numbers,
             several times slower.
 
         Raises InputError for label maps or codes that do not fit.
@@ -138,7 +138,7 @@ class SEAN(nn.Module):
         self.check_label_maps(label_maps)
         self.check_codes(style_codes, label_maps)
         noise = self.draw_noise(label_maps, noise_seeds, style_codes.dtype)
-        layouts = dict(zip(self.strides, self.layouts(label_maps, dense), strict=True))
+        grids = dict(zip(self.strides, self.grids(label_maps, dense), strict=True))
         features = self.start(label_maps, style_codes.dtype)
         if not dense:
             features = features.contiguous(memory_format=torch.channels_last)
@@ -148,7 +148,7 @@ class SEAN(nn.Module):
                 features = F.interpolate(features, scale_factor=2, mode="nearest")
             stride = next_stride
             of_block = None if noise is None else [noise.pop(0) for _ in block.norms()]
-            features = block(features, style_codes, layouts[stride], of_block)
+            features = block(features, style_codes, grids[stride], of_block)
         return torch.tanh(self.to_rgb(F.leaky_relu(features, 0.2)))
 
     def start(self, label_maps: Tensor, dtype: torch.dtype) -> Tensor:
@@ -159,8 +159,8 @@ class SEAN(nn.Module):
         )
         return features
 
-    def layouts(self, label_maps: Tensor, dense: bool = False) -> Iterator[Grid | Tensor]:
-        """The layout at the grid of each block: a `Grid`, or, if dense, label maps (B, h, w)."""
+    def grids(self, label_maps: Tensor, dense: bool = False) -> Iterator[Grid | Tensor]:
+        """The label map at the grid of each block: a `Grid`, or, if dense, label maps (B, h, w)."""
         grids: dict[int, Grid | Tensor] = {}
         dense = dense or label_maps.is_meta  # whose neighbourhoods nobody knows
         for stride in self.strides:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cfexp.data.label_maps.cache import LabelMapCache
-from cfexp.data.label_maps.dataset import LayoutRecord
+from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.label_maps.part_masks import PartMasks
 from cfexp.worlds.face_names import REGIONS
 from cfexp.worlds.faces import FaceParameters, cached_faces
@@ -41,7 +41,7 @@ def test_composed_maps_are_kept_by_the_content_of_their_parts(root: Path, tmp_pa
     assert [path.stat().st_mtime_ns for path in kept] == written
     # What was kept is what is read ...
     reader = PartMasks(LabelMapCache(cache / "label_maps"))
-    record = LayoutRecord("40", root / "40.jpg", root / MASKS / "0" / "00040.png", ())
+    record = LabelMapRecord("40", root / "40.jpg", root / MASKS / "0" / "00040.png", ())
     image, size = Image.new("RGB", (64, 64)), (64, 64)
     shown = [
         path

@@ -12,12 +12,12 @@ from cfexp.data.batch import ImageBatch
 from cfexp.data.label_maps.cache import LabelMapCache
 from cfexp.data.label_maps.dataset import (
     NO_REGION,
-    LayoutDataset,
-    LayoutRecord,
-    PngLayouts,
+    LabelMapDataset,
+    LabelMapRecord,
+    PngLabelMaps,
     collate,
 )
-from cfexp.data.label_maps.module import LayoutDataModule
+from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.reading.skipping import Replacing
 from cfexp.errors import InputError
 
@@ -26,34 +26,36 @@ REGIONS[:3], REGIONS[255] = (0, 1, 2), 3
 SIZE = (8, 16)
 
 
-class Layouts(LayoutDataModule):
+class Layouts(LabelMapDataModule):
     """`count` images of noise under `folder`; labels (left, right), of which image i has i % 2."""
 
     region_names = ("road", "car", "sky", "unlabeled")
     class_names = ("left", "right")
     mirrored_labels = (1, 0)
     fingerprint = "noise"
-    reader = PngLayouts(REGIONS, unlabeled=3)
+    reader = PngLabelMaps(REGIONS, unlabeled=3)
 
     def __init__(self, folder: Path, count: int = 10, **settings: Any) -> None:
         super().__init__(**{"image_size": SIZE, "batch_size": 4, "eval_batch_size": 4, **settings})
-        self.folder, self.count = folder, count
+        self.place, self.count = folder, count
 
-    def records(self, part: Part) -> list[LayoutRecord]:
+    def records(self, part: Part) -> list[LabelMapRecord]:
         if part == "val":
             return []
-        return [write_sample(self.folder, f"{part}{i}", i) for i in range(self.count)]
+        return [write_sample(self.place, f"{part}{i}", i) for i in range(self.count)]
 
 
-def write_sample(folder: Path, name: str, index: int, size: tuple[int, int] = SIZE) -> LayoutRecord:
+def write_sample(
+    folder: Path, name: str, index: int, size: tuple[int, int] = SIZE
+) -> LabelMapRecord:
     rng = np.random.default_rng(index)
     height, width = size
-    image, layout = folder / f"{name}.png", folder / f"{name}_map.png"
+    image, label_map = folder / f"{name}.png", folder / f"{name}_map.png"
     Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
     values = np.array([0, 1, 2, 255], dtype=np.uint8)
-    Image.fromarray(values[rng.integers(0, 4, (height, width))]).save(layout)
-    return LayoutRecord(
-        name, image, layout, (float(index % 2 == 0), float(index % 2 == 1)), identity=index
+    Image.fromarray(values[rng.integers(0, 4, (height, width))]).save(label_map)
+    return LabelMapRecord(
+        name, image, label_map, (float(index % 2 == 0), float(index % 2 == 1)), identity=index
     )
 
 
@@ -84,45 +86,45 @@ def test_a_batch_has_the_pixels_regions_and_labels_of_the_files(tmp_path: Path) 
     assert [key for batch in batches for key in batch.key.tolist()] == list(range(10))
     pixels = np.asarray(Image.open(tmp_path / "test2.png")).transpose(2, 0, 1)
     assert torch.equal(batch.image[2], torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1)
-    layout = np.asarray(Image.open(tmp_path / "test2_map.png")).astype(np.int64)
-    layout[layout == 255] = 3
-    assert batch.label_map[2].tolist() == layout.tolist()
+    label_map = np.asarray(Image.open(tmp_path / "test2_map.png")).astype(np.int64)
+    label_map[label_map == 255] = 3
+    assert batch.label_map[2].tolist() == label_map.tolist()
 
 
 def test_image_and_label_map_are_resized_together(tmp_path: Path) -> None:
     record = write_sample(tmp_path, "large", 0, (32, 64))
-    batch = LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0]
+    batch = LabelMapDataset([record], PngLabelMaps(REGIONS, 3), SIZE)[0]
     image = Image.open(record.image).resize((16, 8), Image.Resampling.BICUBIC)
     assert torch.equal(
         ((batch.image[0] + 1) * 127.5).round().byte(),
         torch.from_numpy(np.array(image)).permute(2, 0, 1),
     )
     assert record.label_map is not None
-    layout = np.array(Image.open(record.label_map).resize((16, 8), Image.Resampling.NEAREST))
-    layout[layout == 255] = 3
-    assert batch.label_map[0].tolist() == layout.tolist()
+    label_map = np.array(Image.open(record.label_map).resize((16, 8), Image.Resampling.NEAREST))
+    label_map[label_map == 255] = 3
+    assert batch.label_map[0].tolist() == label_map.tolist()
 
 
 def test_a_label_map_of_another_size_is_kept_and_one_of_its_own_is_not(tmp_path: Path) -> None:
     cache = LabelMapCache(tmp_path / "cache")
     small, large = write_sample(tmp_path, "small", 0), write_sample(tmp_path, "large", 0, (32, 64))
     expected = (
-        LayoutDataset([small, large], PngLayouts(REGIONS, 3), SIZE)
+        LabelMapDataset([small, large], PngLabelMaps(REGIONS, 3), SIZE)
         .__getitems__([0, 1])[0]
         .label_map
     )
     for _ in range(2):
-        dataset = LayoutDataset([small, large], PngLayouts(REGIONS, 3, cache), SIZE)
+        dataset = LabelMapDataset([small, large], PngLabelMaps(REGIONS, 3, cache), SIZE)
         assert torch.equal(dataset.__getitems__([0, 1])[0].label_map, expected)
         assert sum(path.is_file() for path in cache.folder.rglob("*")) == 1
     # What may not occur in a file is found, whatever another reader kept of it.
     strict = np.where(REGIONS == 3, NO_REGION, REGIONS)
     with pytest.raises(InputError, match=r"label id 255 is none of 0\.\.2"):
-        LayoutDataset([large], PngLayouts(strict, 0, cache), SIZE)[0]
+        LabelMapDataset([large], PngLabelMaps(strict, 0, cache), SIZE)[0]
     # And so are other proportions, of an image that was exchanged.
     Image.new("RGB", (32, 32)).save(large.image)
     with pytest.raises(InputError, match="other proportions"):
-        LayoutDataset([large], PngLayouts(REGIONS, 3, cache), SIZE)[0]
+        LabelMapDataset([large], PngLabelMaps(REGIONS, 3, cache), SIZE)[0]
 
 
 def test_half_of_an_epoch_is_mirrored_whole_with_the_labels_swapped(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_an_epoch_is_a_function_of_seed_and_number_whatever_reads_it(tmp_path: P
 
 def test_an_image_without_a_label_map_is_all_unlabeled(tmp_path: Path) -> None:
     record = write_sample(tmp_path, "a", 0)._replace(label_map=None)
-    assert LayoutDataset([record], PngLayouts(REGIONS, 3), SIZE)[0].label_map.tolist() == [
+    assert LabelMapDataset([record], PngLabelMaps(REGIONS, 3), SIZE)[0].label_map.tolist() == [
         [[3] * 16] * 8
     ]
 
@@ -175,9 +177,9 @@ def test_a_key_is_the_place_in_the_part_mirrored_or_not_and_beside_what_is_skipp
     assert (batch.key.tolist(), batch.image_id) == ([2, 5], ("test2", "test5"))
 
 
-def damage(record: LayoutRecord, how: str) -> None:
-    image, layout = record.image, record.label_map
-    assert layout is not None
+def damage(record: LabelMapRecord, how: str) -> None:
+    image, label_map = record.image, record.label_map
+    assert label_map is not None
     if how == "truncated image":
         image.write_bytes(image.read_bytes()[:200])
     elif how == "empty image":
@@ -190,19 +192,19 @@ def damage(record: LayoutRecord, how: str) -> None:
     elif how == "image is text":
         image.write_text("<html>not found</html>")
     elif how == "label map is missing":
-        layout.unlink()
+        label_map.unlink()
     elif how == "label map is truncated":
-        layout.write_bytes(layout.read_bytes()[:60])
+        label_map.write_bytes(label_map.read_bytes()[:60])
     elif how == "label map in colour":
-        Image.open(layout).convert("RGB").save(layout)
+        Image.open(label_map).convert("RGB").save(label_map)
     elif how == "label map of 16 bit":
-        Image.fromarray(np.zeros(SIZE, dtype=np.uint16)).save(layout)
+        Image.fromarray(np.zeros(SIZE, dtype=np.uint16)).save(label_map)
     elif how == "label map is a JPEG":
-        Image.open(layout).save(layout, format="JPEG")
+        Image.open(label_map).save(label_map, format="JPEG")
     elif how == "label 77":
-        Image.fromarray(np.full(SIZE, 77, dtype=np.uint8)).save(layout)
+        Image.fromarray(np.full(SIZE, 77, dtype=np.uint8)).save(label_map)
     elif how == "other proportions":
-        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(layout)
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(label_map)
 
 
 DAMAGES = {
@@ -226,12 +228,12 @@ def test_damage_is_named_in_one_line_or_skipped_and_counted(tmp_path: Path, how:
     records = [write_sample(tmp_path, name, k) for k, name in enumerate("abc")]
     damage(records[1], how)
     with pytest.raises(InputError) as caught:
-        LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE).__getitems__([0, 1])
+        LabelMapDataset(records, PngLabelMaps(REGIONS, 3), SIZE).__getitems__([0, 1])
     assert DAMAGES[how] in str(caught.value)
     assert str(tmp_path / "b") in str(caught.value)
     assert "\n" not in str(caught.value)
     for cached in (False, True):
-        skipping = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip")
+        skipping = LabelMapDataset(records, PngLabelMaps(REGIONS, 3), SIZE, None, cached, "skip")
         assert skipping.__getitems__([2, 1, 0])[0].image_id == ("c", "a")
         assert skipping.bad_samples == 1
         assert skipping[1].image_id == ()
@@ -242,7 +244,7 @@ def test_in_training_the_next_good_image_comes_in_place_of_a_bad_one(tmp_path: P
     for bad in (1, 3):
         damage(records[bad], "empty image")
     for cached in (False, True):
-        dataset = LayoutDataset(records, PngLayouts(REGIONS, 3), SIZE, None, cached, "skip")
+        dataset = LabelMapDataset(records, PngLabelMaps(REGIONS, 3), SIZE, None, cached, "skip")
         training = Replacing(dataset)
         # Of four images, items 4 to 7 are the mirrored ones.
         (batch,) = training.__getitems__([0, 1, 7, 5])

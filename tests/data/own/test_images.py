@@ -255,7 +255,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     ):
         own([tmp_path / "photo.png"], label_maps=["a.png", "b.png"])
     with pytest.raises(
-        InputError, match="image= is for experiments that search in layouts, not for VQADataModule"
+        InputError,
+        match="image= is for experiments that search in label maps, not for VQADataModule",
     ):
         OwnImages([str(tmp_path / "photo.png")], VQADataModule())  # type: ignore[arg-type]
 

@@ -103,7 +103,7 @@ def test_mirrored_streets_swap_left_and_right(world: Path) -> None:
     assert mirrored.labels[0, [0, 1, 3, 2]].tolist() == plain.labels[0].tolist()
 
 
-# Layouts of the files
+# Label maps of the files
 
 
 def old_layout(root: Path) -> Path:

@@ -44,7 +44,7 @@ def search_run(folder: Path, level: int, **known: Any) -> RunFolder:
     pixel else stays.
     """
     run = RunFolder(folder)
-    layout = LIGHT.astype(np.uint8)
+    label_map = LIGHT.astype(np.uint8)
     success = level > 127
     search = {
         "code_distance": 1.0,
@@ -66,7 +66,7 @@ def search_run(folder: Path, level: int, **known: Any) -> RunFolder:
             images = {
                 "query": picture(),
                 "reconstruction": picture((101, 101, 101)),
-                "layout": layout,
+                "label_map": label_map,
             }
             store.add(
                 row,

@@ -68,18 +68,18 @@ def known(key: int, **changed: Any) -> Record:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Pictures of one colour each; the layout's upper half is skin, the lower one hair, but for the
-    last, all skin.
+    """Pictures of one colour each; the label map's upper half is skin, the lower one hair, but
+    for the last, all skin.
     """
     folder = tmp_path_factory.mktemp("runs") / "run"
     rows = [(known(key), shown(key, 0), shown(key, 1), None) for key in range(N)]
     written = write_run(folder, rows, data={"region_names": ["skin", "hair"]})
-    (written.explanations / "layout").mkdir()
+    (written.explanations / "label_map").mkdir()
     for key in range(N):
         Image.fromarray(shown(key, 2)).save(written.picture("reconstruction", key))
-        layout = np.zeros((32, 32), dtype=np.uint8)
-        layout[16:] = key < N - 1
-        Image.fromarray(layout).save(written.picture("layout", key))
+        label_map = np.zeros((32, 32), dtype=np.uint8)
+        label_map[16:] = key < N - 1
+        Image.fromarray(label_map).save(written.picture("label_map", key))
     return written
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cfexp.errors import InputError
-from cfexp.evaluation.report.gallery import layout_overlay, region_color, write_page
+from cfexp.evaluation.report.gallery import label_map_overlay, region_color, write_page
 from cfexp.evaluation.report.table import score_run
 from cfexp.evaluation.run_folder import RunFolder
 from tests.evaluation.run_writer import PALETTE, Pixels, painted, picture, record, square, write_run
@@ -78,7 +78,7 @@ def questions(path: Path, count: int = 4, **known: Any) -> RunFolder:
 
 
 def searches(path: Path) -> RunFolder:
-    """Two searches, the second of which the reconstruction flips; of the first the layout is
+    """Two searches, the second of which the reconstruction flips; of the first the label map is
     stored.
     """
     rows = []
@@ -104,9 +104,9 @@ def searches(path: Path) -> RunFolder:
         }
         rows.append(({**known, **decided, **found, **swept, **smallest}, QUERY, REPAINTED, None))
     run = write_run(path, rows, data={"region_names": REGIONS})
-    layout = square(0, 0).astype(np.uint8)
-    run.picture("layout", 0).parent.mkdir()
-    Image.fromarray(layout).save(run.picture("layout", 0))
+    label_map = square(0, 0).astype(np.uint8)
+    run.picture("label_map", 0).parent.mkdir()
+    Image.fromarray(label_map).save(run.picture("label_map", 0))
     return run
 
 
@@ -163,10 +163,10 @@ def test_a_page_of_searches_shows_the_regions(tmp_path: Path) -> None:
     assert first["logits"] == [[0.0, -1.0], [0.0, 2.0]]
     assert [name for name, _ in data["regions"]] == REGIONS
     assert data["before"] == "reconstruction"
-    overlay = pixels_of(data, first["pictures"]["layout"], "RGBA")
+    overlay = pixels_of(data, first["pictures"]["label_map"], "RGBA")
     assert tuple(overlay[0, 0]) == (*region_color(1), 215)
     assert tuple(overlay[20, 20]) == (*region_color(0), 54)  # a quarter as far
-    assert "layout" not in second["pictures"]
+    assert "label_map" not in second["pictures"]
     assert "Not scored" in text
 
 
@@ -217,8 +217,8 @@ def test_a_damaged_table_is_said(tmp_path: Path) -> None:
 
 
 def test_the_overlay_of_an_edit_of_nothing_is_clear() -> None:
-    layout = np.array([[0, 1]], dtype=np.uint8)
-    assert np.asarray(layout_overlay(layout, [0.0, 0.0]))[..., 3].tolist() == [[0, 0]]
+    label_map = np.array([[0, 1]], dtype=np.uint8)
+    assert np.asarray(label_map_overlay(label_map, [0.0, 0.0]))[..., 3].tolist() == [[0, 0]]
     assert len({region_color(index) for index in range(20)}) == 20
 
 

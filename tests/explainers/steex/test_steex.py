@@ -258,9 +258,9 @@ def test_predictions_are_written_with_all_that_they_tell_and_never_twice(
     pixels = np.asarray(Image.open(run.picture("query", 6)))
     assert np.array_equal(pixels, to_pixels(batch_of(data, 6).image[0]))
     assert np.array_equal(np.asarray(Image.open(run.picture("truth_mask", 6))), data.box(6))
-    layout = run.layout(6)
-    assert layout is not None
-    assert np.array_equal(layout, batch_of(data, 6).label_map[0].numpy())
+    label_map = run.label_map(6)
+    assert label_map is not None
+    assert np.array_equal(label_map, batch_of(data, 6).label_map[0].numpy())
     table = run.table.read_bytes()
 
     class Counted(STEEX):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cfexp.benchmarks.forms import published_decode
 from cfexp.errors import InputError
-from cfexp.models.layouts import (
+from cfexp.models.neighbourhoods import (
     convolve_rows,
     find_grid,
     kernel_rows,

@@ -3,7 +3,7 @@ discriminator.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -53,7 +53,7 @@ class AdversarialExplainer(Explainer):
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()  # type: ignore[call-arg]
 
-    def train(self, mode: bool = True) -> "AdversarialExplainer":
+    def train(self, mode: bool = True) -> Self:
         """As always, but the decision model stays in evaluation mode."""
         super().train(mode)
         self.decision_model.eval()

@@ -270,7 +270,7 @@ class ImageGrid(Callback):
     many epochs.
 
     The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers
-    that take images. The batches must be named tuples, with `image_id` among their tensors.
+    that take images. The batches must be named tuples, with `image_id` among their columns.
     """
 
     def __init__(self, every_n_epochs: int = 1, num_images: int = 8) -> None:
@@ -288,7 +288,9 @@ class ImageGrid(Callback):
     ) -> None:
         """Keep the first batch's queries, of different images first."""
         if batch_idx == 0 and dataloader_idx == 0 and self._is_due(trainer):
-            rows = one_an_image(batch.image_id.tolist(), self.num_images)
+            ids = batch.image_id
+            ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+            rows = one_an_image(ids, self.num_images)
             self.batch = queries_of(batch, rows)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -57,11 +57,11 @@ def picture_grid(rows: Sequence[Tensor | Sequence[Tensor]]) -> Image.Image:
     return grid
 
 
-def one_an_image(image_ids: Sequence[int], count: int) -> list[int]:
+def one_an_image(image_ids: Sequence[int | str], count: int) -> list[int]:
     """The first `count` rows of those given, ascending; the second of an image only after the first
     of every other.
     """
-    seen: dict[int, int] = {}
+    seen: dict[int | str, int] = {}
     turns = []
     for row, image_id in enumerate(image_ids):
         turns.append((seen.get(image_id, 0), row))

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cfexp.data.batch import ImageBatch
-from cfexp.declaration import Column
+from cfexp.declaration import Column, Declaration
 from cfexp.errors import InputError
 from cfexp.explainers.adversarial import AdversarialExplainer
 from cfexp.explainers.base import Explanation, eight_bit
@@ -136,6 +136,11 @@ class ProgressiveExaggeration(AdversarialExplainer, ClassifierExplainer):
         self.choose, self.max_repeats = choose, max_repeats
         self.cache_dir = cache_dir
         self.num_bins = generator.num_bins
+
+    @property
+    def declaration(self) -> Declaration:
+        """As always; the counterfactual is one of the candidates."""
+        return super().declaration._replace(among_candidates=True)
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""

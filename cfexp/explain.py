@@ -44,7 +44,11 @@ def main(config: DictConfig) -> None:
 def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.evaluate import score_and_show
     from cfexp.evaluation.run_folder import RunFolder
-    from cfexp.run.explainer_stage import load_trained, require_explainer
+    from cfexp.run.explainer_stage import (
+        load_trained,
+        require_explainer,
+        trained_against_others,
+    )
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.judging import judges_asked_for
     from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
@@ -59,6 +63,8 @@ def _explain(config: DictConfig, folder: Path) -> None:
     else:
         refuse_what_cannot_work(config)
         provide_stages(config)
+    for note in trained_against_others(config):
+        print(f"note: {note}")
     refuse_other_run(config, folder)
     trainer, explainer, data = assemble(config, folder, "predict")
     if (checkpoint := config.checkpoints.get("explainer")) is not None:

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from cfexp import explain, train
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.models.loading.pretrained import file_hash
 from cfexp.run.configuration import register_resolvers
-from cfexp.run.explainer_stage import require_explainer
+from cfexp.run.explainer_stage import require_explainer, trained_against_others
 from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
@@ -81,6 +83,7 @@ def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
         )
         assert code == 0, stderr
         assert not any("is trained first" in line for line in stdout)
+        assert not any("trained against another" in line for line in stdout)
         assert pictures(folder) == made
     scores = [
         (tmp_path / name / "metrics.csv").read_bytes() for name in ("stage", "trained", "given_0")
@@ -181,6 +184,26 @@ def test_what_the_user_has_wrong_is_one_line(
     (line,) = errors(stderr)
     assert (code, message in line) == (2, True), line
     assert not any("Traceback" in each for each in stderr)
+
+
+def test_weights_trained_against_another_vqa_model_are_told(tmp_path: Path) -> None:
+    for name in ("used", "own"):
+        (tmp_path / f"{name}.ckpt").write_text(name)
+    weights = tmp_path / "run/checkpoints/last.ckpt"
+    config = OmegaConf.create(
+        {"checkpoints": {"explainer": str(weights), "vqa_model": str(tmp_path / "used.ckpt")}}
+    )
+    assert not list(trained_against_others(config))  # nothing says against which
+    weights.parent.mkdir(parents=True)
+    for own in ("used", "own"):
+        path = tmp_path / f"{own}.ckpt"
+        made = {"vqa_model": {"path": str(path), "sha256": file_hash(path)}}
+        (tmp_path / "run/provenance.json").write_text(json.dumps({"checkpoints": made}))
+        told = (
+            "checkpoints.explainer was trained against another vqa_model; "
+            f"its own is checkpoints.vqa_model={path}"
+        )
+        assert list(trained_against_others(config)) == [told] * (own == "own")
 
 
 def test_a_search_has_no_weights_of_its_own(main: Main) -> None:

@@ -5,7 +5,9 @@ Its weights are `checkpoints.explainer`: given by the user, or in the cache unde
 by which settings.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
@@ -18,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
-from cfexp.models.loading.pretrained import check_fit, read_state_dict
+from cfexp.models.loading.pretrained import check_fit, file_hash, read_state_dict
 from cfexp.run.composing import compose
 from cfexp.run.stage_networks import leave_out_unused_stages
 
@@ -125,6 +127,24 @@ def load_trained(explainer: Explainer, path: str | Path) -> None:
     )
     explainer.load_state_dict(checkpoint["state_dict"])
     explainer.eval()
+
+
+def trained_against_others(config: DictConfig) -> Iterator[str]:
+    """A note for each network of a config that is not the one which its explainer was trained
+    against; an explainer that is given without its folder does not say.
+    """
+    given = config.checkpoints.get(NAME)
+    folders = [] if given is None else list(Path(given).parents)[:2]
+    told = next((path for each in folders if (path := each / "provenance.json").is_file()), None)
+    if told is None:
+        return
+    with suppress(ValueError, AttributeError):  # a damaged file says nothing
+        trained = json.loads(told.read_text(encoding="utf-8")).get("checkpoints", {})
+        for name, path in config.checkpoints.items():
+            was = trained.get(name, {})
+            if path is not None and was and file_hash(path) != was.get("sha256"):
+                its_own = f"its own is checkpoints.{name}={was.get('path')}"
+                yield f"checkpoints.explainer was trained against another {name}; {its_own}"
 
 
 def _requirement(overrides: Sequence[str], more: Sequence[str]) -> dict[str, object]:

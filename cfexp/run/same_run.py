@@ -148,19 +148,8 @@ ONLOOKERS = {
 }
 # Settings that name files or folders by their last part: how a path is spelled makes no difference.
 _PATHS = (
-    *(
-        "root",
-        "*_root",
-        "layouts",
-        "image",
-        "images",
-        "label_map",
-        "label_maps",
-        "questions",
-        "table",
-    ),
-    *("path", "*_path"),
-    *("weights", "*_weights", "checkpoint"),
+    *("root", "*_root", "layouts", "image", "images", "label_map", "label_maps"),
+    *("questions", "table", "path", "*_path", "weights", "*_weights", "checkpoint"),
 )
 PLACES = ("data.root", "data.oia_root")  # of data sets
 # What a run has made, when it was begun to any effect:

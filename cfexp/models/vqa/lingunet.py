@@ -160,7 +160,7 @@ class CounterfactualGenerator(nn.Module):
         self,
         question_dim: int,
         answer_dim: int,
-        mask: bool = True,
+        mask: bool = False,
         blind: bool = False,
         depth: int = 4,
         channels: int = 32,

@@ -50,7 +50,7 @@ def report(given: argparse.Namespace) -> bool:
     print(f"{given.experiment}, {count} queries{each}, {given.batch} at a time, ", end="")
     print(f"{given.threads} threads, torch {torch.__version__}")
     print(f"  {seconds:.1f} CPU-seconds, {1000 * seconds / count:.1f} ms a query")
-    reached = seconds <= given.seconds
+    reached: bool = seconds <= given.seconds
     print(f"  wanted at most {given.seconds:g}: {'yes' if reached else 'no'}")
     return reached
 

@@ -16,7 +16,8 @@ from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explainer, Explanation
+from cfexp.explainers.adversarial import AdversarialExplainer
+from cfexp.explainers.base import Explanation
 from cfexp.explainers.memory import check_budget
 from cfexp.models.loading.pretrained import freeze
 from cfexp.models.own.vqa import OwnVQAModel, Question
@@ -26,7 +27,7 @@ from cfexp.models.vqa.mlb import VQAModel
 OPEN = 0.5  # of a mask that is held open, at least
 
 
-class VQACounterfactualGAN(Explainer):
+class VQACounterfactualGAN(AdversarialExplainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
 
         L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1) +
@@ -58,6 +59,8 @@ class VQACounterfactualGAN(Explainer):
 
     called = "VQA counterfactual GAN"
     columns = (Column("edit_mask", "where the generator edits, in [0, 1]", ("1", "H", "W")),)
+    decision_model: VQAModel | OwnVQAModel
+    generator: CounterfactualGenerator
 
     def __init__(
         self,
@@ -186,27 +189,15 @@ class VQACounterfactualGAN(Explainer):
             terms = self._gains(logits, batch.answer, edited)
             terms |= self._costs(batch.image, edited, price)
         loss = torch.stack(list(terms.values())).sum()
-        self._step(generator_optimizer, self.generator, loss)
+        self._step(generator_optimizer, loss)
         if self.discriminator is not None and not warmup:
             terms["discriminator"] = self._discriminator_loss(batch.image, edited.image.detach())
-            self._step(others[0], self.discriminator, terms["discriminator"])
+            self._step(others[0], terms["discriminator"])
         self.log_dict(
             {f"train/{name}": term.detach() for name, term in terms.items()},
             batch_size=len(batch.image),
         )
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradients: by now mixed precision has taken its scale off them."""
-        self.clip_gradients(
-            optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm"
-        )
-
-    def on_train_epoch_end(self) -> None:
-        """Step the learning rates: under manual optimisation nobody else does."""
-        schedulers = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
 
     def validation_step(self, batch: VQABatch, batch_idx: int) -> None:
         """How many answers the edits change, of those that were right, and how far they go."""
@@ -226,35 +217,6 @@ class VQACounterfactualGAN(Explainer):
         count = int(right.sum())
         flip_rate = ((after != before) & right).sum() / max(count, 1)
         self.log("val/flip_rate", flip_rate, batch_size=count, sync_dist=True, prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        """One optimizer a network, with a schedule each if there is one."""
-        optimizers = [self.generator_optimizer(self.generator.parameters())]
-        if self.discriminator is not None:
-            optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        return (
-            optimizers
-            if self.scheduler is None
-            else (optimizers, [self.scheduler(each) for each in optimizers])
-        )
-
-    def train(self, mode: bool = True) -> "VQACounterfactualGAN":
-        """As always, but the VQA model stays in evaluation mode."""
-        super().train(mode)
-        self.decision_model.eval()
-        return self
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the VQA model out: it has a checkpoint of its own."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            key: state[key] for key in state if not key.startswith("decision_model.")
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the VQA model back in, so that everything else is still loaded strictly."""
-        frozen = self.decision_model.state_dict(prefix="decision_model.")
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
 
     def _decide(self, image: Tensor, question: Question) -> Tensor:
         return self.decision_model.decide(image, question)
@@ -314,9 +276,6 @@ class VQACounterfactualGAN(Explainer):
             self.discriminator(query.roll(1, dims=0)), self.discriminator(counterfactual)
         )
 
-    def _step(self, optimizer: Any, network: nn.Module, loss: Tensor) -> None:
+    def _step(self, optimizer: Any, loss: Tensor) -> None:
         self.toggle_optimizer(optimizer)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        self.untoggle_optimizer(optimizer)
+        self.step(optimizer, loss)

@@ -32,6 +32,7 @@ __all__ = [
     "language_sensitivity",
     "nearest_color",
     "psnr",
+    "rank_correlation",
     "region_rms",
     "rms_change",
     "ssim",
@@ -56,6 +57,24 @@ MIN_SPECTRUM = 16
 # Scores are computed in float32, which keeps seven digits: such that differ by less are equal.
 ROUNDING = 1e-6
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation of each pair of rows (N, K), (N,) in [-1, 1]; equal values share
+    the mean of their ranks.
+
+    A row of equal values follows no other: 0.
+    """
+    check_shapes(first=(first, "N K"), second=(second, "N K"))
+    check_values(first=first, second=second)
+    ranks = [_centred_ranks(each) for each in (first, second)]
+    spread = (ranks[0].square().sum(1) * ranks[1].square().sum(1)).sqrt()
+    return torch.where(spread > 0, (ranks[0] * ranks[1]).sum(1) / spread.clamp(min=1e-9), 0.0)
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    """Half of how many values of the row are smaller less how many are larger, (N, K)."""
+    return (values[:, :, None] - values[:, None]).sign().sum(2).double() / 2
 
 
 def _edit(query: Tensor, counterfactual: Tensor) -> Tensor:

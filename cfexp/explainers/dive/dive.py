@@ -322,7 +322,8 @@ class DiVE(ClassifierExplainer):
 def _noise(key: Tensor, copies: int, like: Tensor) -> Tensor:
     """(N, D) normal noise from a query's own seed: of more copies the first are the same."""
     draw = torch.Generator().manual_seed(int(key))
-    return torch.randn(copies, like.shape[1], generator=draw, dtype=torch.float32).to(like)
+    rows = [torch.randn(like.shape[1], generator=draw, dtype=torch.float32) for _ in range(copies)]
+    return torch.stack(rows).to(like)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -51,7 +51,7 @@ RULES = {
     ),
     "explainers.pe.bins": Rule("data.base whole_files", files=True),
     "explainers.memory": Rule(files=True),
-    "training": Rule("models losses metrics data.base data.batch", lightning=True),
+    "training": Rule("tensors models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack whole_files", files=True),
     # The machinery of a run, which knows of everything below
     "run": Rule(

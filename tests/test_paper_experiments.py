@@ -21,13 +21,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from cfexp.errors import InputError
+from cfexp.explainers.dive.dive import DiVE
 from cfexp.explainers.steex.steex import STEEX
-from cfexp.models.feature_networks import VGG19Features
+from cfexp.models.feature_networks import VGG16Features, VGG19Features
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.stage_names import compose_stage
 from cfexp.training.autoencoder import AutoencoderStage
 from cfexp.training.classifier import ClassifierStage
 from cfexp.training.segmenter import SegmenterStage
+from cfexp.training.tcvae import TCVAEStage
 from cfexp.worlds.face_names import CELEBA_ATTRIBUTES
 
 FOLDER = Path(__file__).parents[1] / "conf" / "experiment" / "paper"
@@ -124,6 +126,8 @@ def test_an_experiment_and_all_that_it_requires_compose(experiment: str) -> None
             "paper/steex_celeba_young": 5,
             **dict.fromkeys(("paper/pe_celeba_smile", "paper/pe_celeba_young"), 1),
             "paper/vqa_color": 1,
+            "paper/dive_celeba_smile": 2,
+            "paper/dive_celeba_young": 2,
         }.get(
             experiment,
             2 if experiment == "paper/celeba_autoencoder" else 3 * ("steex" in experiment),
@@ -306,6 +310,38 @@ def test_searches_are_the_papers_and_require_its_stages(experiment: str) -> None
     data = instantiate(config.data)
     assert data.class_names[explainer.head] == config.label == config.decision.label
     assert isinstance(explainer, LightningModule)
+
+
+def test_dives_autoencoder_is_trained_as_published() -> None:
+    config, module = stage("paper/celeba_tcvae")
+    assert isinstance(module, TCVAEStage)
+    assert count(module.network) == 67_453_769
+    assert isinstance(module.feature_network, VGG16Features)
+    assert (module.perceptual_layers, module.pixel_weight) == ([1.0] * 4, 0.0)
+    assert (module.beta, module.tc_weight, module.cycles) == (0.001, 1.0, 4)
+    assert not module.published_kl
+    assert (module.warmup, module.cooldown) == (0.0, 0.0)
+    optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
+    assert type(optimizer) is torch.optim.Adam
+    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (4e-4, (0.9, 0.999))
+    data = config.data
+    assert (data.batch_size, data.horizontal_flip, config.trainer.max_epochs) == (64, 0.5, 400)
+
+
+@pytest.mark.parametrize(("name", "head"), [("smile", 1), ("young", 2)])
+def test_dives_search_is_as_published(name: str, head: int) -> None:
+    with hydra():
+        config = with_facts(composed(f"paper/dive_celeba_{name}"))
+    with torch.device("meta"):
+        explainer = instantiate(config.explainer)
+    assert isinstance(explainer, DiVE)
+    assert count(explainer.autoencoder) == 67_453_769
+    assert explainer.head == head
+    with torch.device("meta"):  # of its class the defaults are published, but for what is ours
+        plain = DiVE(decision_model=nn.Identity(), autoencoder=explainer.autoencoder)
+    for setting in ("num_explanations", "num_steps", "_search", "masks", "keep", "decision_of"):
+        assert getattr(explainer, setting) == getattr(plain, setting), setting
+    assert (explainer.num_explanations, explainer.num_steps) == (8, 20)
 
 
 def test_a_root_of_another_data_set_must_be_given() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import read_state_dict
 from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
+from cfexp.models.released_dive import size_for, tcvae_from_released
 from cfexp.models.released_pe import pe_from_released
 from cfexp.models.released_steex import (
     decision_from_released,
@@ -42,6 +43,7 @@ __all__ = [
     "read_vocabulary_pickle",
     "sean_from_released",
     "segmenter_from_released",
+    "tcvae_from_released",
 ]
 
 
@@ -306,6 +308,12 @@ def _convert_pe(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cast(dict[str, Tensor], nn.ModuleDict(dict(networks)).state_dict())
 
 
+def _convert_tcvae(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """DiVE's or xGEM+'s checkpoint.pth, to load into a `TCVAE` of its sizes."""
+    network = tcvae_from_released(state_dict, size_for(state_dict))
+    return cast(dict[str, Tensor], network.state_dict())
+
+
 CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "mlb": _convert_mlb,
     "sean": _convert_sean,
@@ -313,6 +321,7 @@ CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "segmenter": _convert_segmenter,
     "oracle": _convert_oracle,
     "pe": _convert_pe,
+    "tcvae": _convert_tcvae,
 }
 
 

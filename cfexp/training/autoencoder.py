@@ -10,15 +10,14 @@ from torchmetrics.image import PeakSignalNoiseRatio
 
 from cfexp import losses
 from cfexp.data.batch import ImageBatch
-from cfexp.models.loading.pretrained import freeze
 from cfexp.models.sean.sean import SEAN
 from cfexp.training.schedule import by_step, whole_length
-from cfexp.training.stage import ScoredStage
+from cfexp.training.stage import LookedOnStage
 
 Features = list[list[Tensor]]  # of each scale the maps of every layer, the last the scores
 
 
-class AutoencoderStage(ScoredStage):
+class AutoencoderStage(LookedOnStage):
     """SEAN (Zhu et al. 2020, section 3.4), trained as STEEX has it: the style always comes from the
     same image.
 
@@ -55,11 +54,9 @@ class AutoencoderStage(ScoredStage):
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
-        super().__init__(network, generator_optimizer, warmup, cooldown)
+        super().__init__(network, generator_optimizer, feature_network, warmup, cooldown)
         self.automatic_optimization = False
-        self.strict_loading = False  # a checkpoint lacks the network that only looks on
         self.discriminator = discriminator
-        self.feature_network = None if feature_network is None else freeze(feature_network)
         self.discriminator_optimizer = discriminator_optimizer
         self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
         self.perceptual_weight, self.perceptual_layers = perceptual_weight, list(perceptual_layers)
@@ -99,12 +96,10 @@ class AutoencoderStage(ScoredStage):
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """As in the base: of all three networks."""
-        seen: dict[str, Callable[[], object]] = {"network": lambda: self.network(image, label_map)}
+        seen = super().looks(image, label_map)
+        seen["network"] = lambda: self.network(image, label_map)
         if self.discriminator is not None:
             seen["discriminator"] = lambda: self._discriminate(image, image, label_map)
-        if self.feature_network is not None:
-            features = self.feature_network
-            seen["feature_network"] = lambda: features(image)
         return seen
 
     def score(self, batch: ImageBatch) -> None:
@@ -124,21 +119,6 @@ class AutoencoderStage(ScoredStage):
             optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
         steps = whole_length(self.trainer)
         return [by_step(each, steps, self.warmup, self.cooldown) for each in optimizers]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the network that only looks on: whoever resumes has it from its own stage."""
-        state: dict[str, Tensor] = checkpoint["state_dict"]
-        kept = {
-            name: value for name, value in state.items() if not name.startswith("feature_network.")
-        }
-        checkpoint["state_dict"] = kept
-
-    def train(self, mode: bool = True) -> "AutoencoderStage":
-        """As always, but the network that only looks on stays in evaluation mode."""
-        super().train(mode)
-        if self.feature_network is not None:
-            self.feature_network.eval()
-        return self
 
     def _generator_terms(self, batch: ImageBatch, image: Tensor) -> dict[str, Tensor]:
         terms = {}

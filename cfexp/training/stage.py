@@ -7,6 +7,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cfexp.models.loading.pretrained import freeze
 from cfexp.training.schedule import by_step, whole_length
 
 
@@ -80,3 +81,48 @@ class ScoredStage(LightningModule):
             parameter for parameter in self.parameters() if parameter.requires_grad
         )
         return by_step(optimizer, whole_length(self.trainer), self.warmup, self.cooldown)
+
+
+class LookedOnStage(ScoredStage):
+    """A stage whose loss also sees by a network that is not trained, `feature_network`: frozen
+    here, and in no checkpoint.
+
+    feature_network: images -> feature maps, for `losses.perceptual`; None = none. It must not be
+        the network that is explained later: what the explained one sees would be reconstructed for
+        it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        feature_network: nn.Module | None = None,
+        warmup: float = 0.0,
+        cooldown: float = 0.0,
+    ) -> None:
+        super().__init__(network, optimizer, warmup, cooldown)
+        self.strict_loading = False  # a checkpoint lacks the network that only looks on
+        self.feature_network = None if feature_network is None else freeze(feature_network)
+
+    def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
+        """As in the base, and of the network that looks on."""
+        seen = super().looks(image, label_map)
+        if self.feature_network is not None:
+            features = self.feature_network
+            seen["feature_network"] = lambda: features(image)
+        return seen
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the network that only looks on: whoever resumes has it from its own stage."""
+        state: dict[str, Tensor] = checkpoint["state_dict"]
+        kept = {
+            name: value for name, value in state.items() if not name.startswith("feature_network.")
+        }
+        checkpoint["state_dict"] = kept
+
+    def train(self, mode: bool = True) -> "LookedOnStage":
+        """As always, but the network that only looks on stays in evaluation mode."""
+        super().train(mode)
+        if self.feature_network is not None:
+            self.feature_network.eval()
+        return self

@@ -52,7 +52,7 @@ def by_adam(
         if stop_margin is not None:
             active = active & (value.margin < stop_margin)[:, None, None]
         taken[rows] += active[:, 0, 0]
-        update, moments = _adam(value.gradient, moments, step + 1, learning_rate)
+        update, moments = adam(value.gradient, moments, step + 1, learning_rate)
         moving = torch.where(some.movable & active, moving - update, moving)
     codes = codes.index_copy(0, rows, moving)
     image, logits = objective.look(codes)
@@ -66,7 +66,7 @@ def by_adam(
     return StyleSearch(codes, image, logits, decisions, proximities, first_of(margins > 0), taken)
 
 
-def _adam(
+def adam(
     gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, learning_rate: float
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of

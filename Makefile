@@ -46,32 +46,40 @@ demo-steex: install ## explain go and stop on the embedded streets, with and wit
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
 	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'regions=[traffic_light]'
 
-# As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200.
+# As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200. The images
+# are drawn from several seeds of the world; the networks have seen none of them.
 STREETS := 440
 FACES := 470
 SOME := 64
+WORLDS := 0 7 8
+BACKGROUND := regions=[sky,vegetation,terrain]
 R := runs/report-steex
 EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16
-explain_as = test -f $(R)/$(1)/metrics.json || $(EXPLAIN) name=$(1) hydra.run.dir=$(R)/$(1)
-list = 'run=[$(subst $(space),$(comma),$(addprefix $(R)/,$(1)))]'
-report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias (about 40 minutes)
-	$(call explain_as,steex_driving) +experiment=steex_driving data.max_test_images=$(STREETS)
-	$(call explain_as,steex_driving_light) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[traffic_light]'
-	$(call explain_as,steex_driving_car) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[car]'
-	$(call explain_as,steex_driving_background) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[sky,vegetation,terrain]'
-	$(call explain_as,steex_unbiased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]'
-	$(call explain_as,steex_biased_facade) +experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]' data.world.planted_bias=0.65
+# 1: the run's name, 2: its settings; $$world is the shell's
+explain_as = test -f $(R)/$(1)-$$world/metrics.json || $(EXPLAIN) $(2) name=$(1) hydra.run.dir=$(R)/$(1)-$$world data.world.seed=$$world +overlay=other_world
+runs_of = 'run=[$(subst $(space),$(comma),$(foreach name,$(1),$(WORLDS:%=$(R)/$(name)-%)))]'
+report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias, by three worlds (about 40 minutes)
+	for world in $(WORLDS); do \
+	  $(call explain_as,steex_driving,+experiment=steex_driving data.max_test_images=$(STREETS)) || exit; \
+	  $(call explain_as,steex_driving_light,+experiment=steex_driving data.max_test_images=$(SOME) 'regions=[traffic_light]') || exit; \
+	  $(call explain_as,steex_driving_car,+experiment=steex_driving data.max_test_images=$(SOME) 'regions=[car]') || exit; \
+	  $(call explain_as,steex_driving_background,+experiment=steex_driving data.max_test_images=$(SOME) '$(BACKGROUND)') || exit; \
+	  $(call explain_as,steex_unbiased_facade,+experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]') || exit; \
+	  $(call explain_as,steex_biased_facade,+experiment=steex_driving data.max_test_images=$(SOME) 'regions=[building]' data.world.planted_bias=0.65) || exit; \
+	done
 	$(BIN)/python -m cfexp.evaluate +experiment=steex_report num_threads=$(THREADS) \
-	  $(call list,steex_driving steex_driving_light steex_driving_car steex_driving_background steex_unbiased_facade steex_biased_facade)
+	  $(call runs_of,steex_driving steex_driving_light steex_driving_car steex_driving_background steex_unbiased_facade steex_biased_facade)
 
-report-faces: install ## the figures of STEEX on the faces: smile, young, and a sweep of the proximity weight (about 40 minutes)
-	$(call explain_as,steex_smile) +experiment=steex_smile data.max_test_images=$(FACES)
-	$(call explain_as,steex_young) +experiment=steex_young data.max_test_images=$(FACES)
-	for weight in 0 0.1 0.3 1; do \
-	  $(call explain_as,steex_smile_$$weight) +experiment=steex_smile data.max_test_images=$(SOME) explainer.proximity_weight=$$weight || exit; \
+report-faces: install ## the figures of STEEX on the faces: smile, young, and a sweep of the proximity weight, by three worlds (about 40 minutes)
+	for world in $(WORLDS); do \
+	  $(call explain_as,steex_smile,+experiment=steex_smile data.max_test_images=$(FACES)) || exit; \
+	  $(call explain_as,steex_young,+experiment=steex_young data.max_test_images=$(FACES)) || exit; \
+	  for weight in 0 0.1 0.3 1; do \
+	    $(call explain_as,steex_smile_$$weight,+experiment=steex_smile data.max_test_images=$(SOME) explainer.proximity_weight=$$weight) || exit; \
+	  done; \
 	done
 	$(BIN)/python -m cfexp.evaluate +experiment=steex_faces_report num_threads=$(THREADS) \
-	  $(call list,steex_smile steex_young steex_smile_0 steex_smile_0.1 steex_smile_0.3 steex_smile_1)
+	  $(call runs_of,steex_smile steex_young steex_smile_0 steex_smile_0.1 steex_smile_0.3 steex_smile_1)
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights

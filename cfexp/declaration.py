@@ -58,6 +58,8 @@ class Declaration(NamedTuple):
     region_groups: tuple[
         str, ...
     ] = ()  # the groups of regions that were tried together, after the regions themselves
+    # whether the counterfactual is one of the candidates, too; else they are further ones
+    among_candidates: bool = False
 
     def column(self, name: str) -> Column | None:
         """The column of that name; None where the explainer has none."""

@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -30,7 +31,9 @@ WORLDS = (
         ("explain", "+experiment=steex_smile", "+layouts=predicted"),
         ("evaluate", "+experiment=steex_faces_report"),
     ),
+    (("train", "+experiment=vqa_color"),),
 )
+VOCABULARY = "vocabulary.json"  # of a VQA model, shipped beside it: its words and answers
 
 
 def main() -> None:
@@ -60,11 +63,11 @@ def main() -> None:
         train = partial(_train, num_threads=num_threads, cache_dir=arguments.cache_dir)
         checkpoints = set().union(*pool.map(train, WORLDS))
     made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints)}
-    for path in WEIGHTS.glob("*.safetensors"):
-        if path not in made:
+    for path in WEIGHTS.iterdir():
+        if path.name.partition(".")[0] not in {each.stem for each in made}:
             path.unlink()
-    size = sum(path.stat().st_size for path in made) / 2**20
-    print(f"{len(made)} files, {size:.1f} MiB, in {WEIGHTS}")
+    size = sum(path.stat().st_size for path in WEIGHTS.iterdir()) / 2**20
+    print(f"{len(made)} stages, {size:.1f} MiB, in {WEIGHTS}")
 
 
 def wanted_stages() -> set[str]:
@@ -84,9 +87,10 @@ def rename(folder: Path) -> None:
     """Give each shipped file its stage's new name, by the experiment: one of each is shipped."""
     for name in sorted(wanted_stages()):
         experiment = name.rpartition("-")[0]
-        (path,) = folder.glob(f"{experiment}-*.safetensors")
-        if path.stem != name:
-            print(f"{path.name} -> {path.rename(folder / f'{name}.safetensors').name}")
+        for path in folder.glob(f"{experiment}-*"):
+            now = folder / f"{name}.{path.name.partition('.')[2]}"
+            if path != now:
+                print(f"{path.name} -> {path.rename(now).name}")
 
 
 def _end_with_parent() -> None:
@@ -143,6 +147,9 @@ def _ship(checkpoint: Path, folder: Path) -> Path:
         {name: value.contiguous() for name, value in halved.items()}, path, metadata
     )
     path.chmod(0o644)  # safetensors makes files that only their owner can read
+    vocabulary = checkpoint.parent / VOCABULARY
+    if vocabulary.is_file():
+        shutil.copyfile(vocabulary, folder / f"{path.stem}.{VOCABULARY}")
     print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB, {figures}")
     return path
 

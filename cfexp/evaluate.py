@@ -78,6 +78,7 @@ def score_and_show(
     era: "2021", "2016", or the number, which is what Hydra makes of era=2016.
     """
     from cfexp.evaluation.report.attack_table import print_attack
+    from cfexp.evaluation.report.bins import show_bins
     from cfexp.evaluation.report.closeness_table import print_closeness
     from cfexp.evaluation.report.sheet import counterfactual_sheet
     from cfexp.evaluation.report.table import print_table, score_run
@@ -95,6 +96,7 @@ def score_and_show(
         log_results(logger, scores, run, sheet)
     print_table(scores)
     print_closeness(scores)
+    show_bins(scores, folder)
     print_attack(scores)
     left = "metrics.json, metrics.csv, counterfactuals.png, explanations/, config.yaml"
     print(f"everything lies in {typed(folder)}: {left}")

@@ -99,10 +99,19 @@ def outline_variation(mask: Tensor, query: Tensor, weight: Tensor | None = None)
     for dim in (2, 3):
         edge = query.diff(dim=dim).abs().mean(1, keepdim=True)
         # An edge counts one pixel to either side, too: the mask is blurred by its upsampling.
-        edge = F.max_pool2d(edge, 3, stride=1, padding=1)
+        edge = _largest_around(edge)
         steps = mask.diff(dim=dim).abs() * (-10 * edge).exp()
         total = total + (steps if weight is None else steps * weight[:, None, None, None]).sum()
     return total / mask.numel()
+
+
+def _largest_around(values: Tensor) -> Tensor:
+    """The largest of each 3x3 neighbourhood of values (B, 1, H, W) from 0 on; torch's pooling of
+    one channel takes thirty times as long on a CPU.
+    """
+    padded = F.pad(values, (1, 1, 1, 1))
+    rows = padded[..., :-2].maximum(padded[..., 1:-1]).maximum(padded[..., 2:])
+    return rows[:, :, :-2].maximum(rows[:, :, 1:-1]).maximum(rows[:, :, 2:])
 
 
 def generator_adversarial(fake_logits: Tensor) -> Tensor:

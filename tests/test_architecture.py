@@ -47,8 +47,9 @@ RULES = {
     # What is built of them
     "data": Rule("worlds whole_files", lightning=True, files=True),
     "explainers": Rule(
-        "models losses data.base data.batch declaration pixel_attack", lightning=True
+        "models losses tensors data.base data.batch declaration pixel_attack", lightning=True
     ),
+    "explainers.pe.bins": Rule("data.base whole_files", files=True),
     "explainers.memory": Rule(files=True),
     "training": Rule("tensors models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack whole_files", files=True),
@@ -68,6 +69,7 @@ RULES = {
     "run.stopping": Rule(lightning=True),
     "benchmarks": Rule("models losses explainers run.memory"),
     "benchmarks.optimizers": Rule("losses explainers run benchmarks.command", hydra=True),
+    "benchmarks.explaining": Rule("explainers.base run benchmarks.command", hydra=True),
     "benchmarks.data": Rule("data worlds run.memory benchmarks.command", files=True),
     # The doors: the library, and the commands
     "library": Rule("run data explainers.base", hydra=True, files=True),

@@ -1,7 +1,7 @@
 import math
 
 import torch
-from torch.nn import functional as F
+import torch.nn.functional as F
 
 from cfexp import losses
 
@@ -77,3 +77,13 @@ def test_a_mask_ends_without_a_price_where_the_object_does() -> None:
     assert free < 0.01 * inside
     assert one_off < 0.2 * inside
     assert losses.outline_variation(torch.full_like(whole, 0.7), query) == 0
+
+
+def test_the_outline_counts_a_step_by_the_largest_edge_around_it() -> None:
+    mask, query = torch.rand(2, 1, 7, 8), 2 * torch.rand(2, 3, 7, 8) - 1
+    expected = torch.zeros(())
+    for dim in (2, 3):
+        edge = F.max_pool2d(query.diff(dim=dim).abs().mean(1, keepdim=True), 3, 1, padding=1)
+        expected = expected + (mask.diff(dim=dim).abs() * (-10 * edge).exp()).sum()
+    found = losses.outline_variation(mask, query)
+    torch.testing.assert_close(found, expected / mask.numel())

@@ -124,6 +124,7 @@ def test_an_experiment_and_all_that_it_requires_compose(experiment: str) -> None
         assert seen == 1 + {
             "paper/steex_celeba_smile": 5,
             "paper/steex_celeba_young": 5,
+            **dict.fromkeys(("paper/pe_celeba_smile", "paper/pe_celeba_young"), 1),
             "paper/vqa_color": 1,
             "paper/dive_celeba_smile": 2,
             "paper/dive_celeba_young": 2,

@@ -16,15 +16,18 @@ from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
-from cfexp.explainers.base import Explainer, Explanation
+from cfexp.explainers.adversarial import AdversarialExplainer
+from cfexp.explainers.base import Explanation
 from cfexp.explainers.memory import check_budget
 from cfexp.models.loading.pretrained import freeze
 from cfexp.models.own.vqa import OwnVQAModel, Question
 from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.vqa.mlb import VQAModel
 
+OPEN = 0.5  # of a mask that is held open, at least
 
-class VQACounterfactualGAN(Explainer):
+
+class VQACounterfactualGAN(AdversarialExplainer):
     """Trains the generator against the frozen VQA model and a discriminator, in turns.
 
         L_G = counterfactual_loss + l2_weight ||I' - I||^2 + adversarial_weight BCE(D(I'), 1) +
@@ -39,8 +42,11 @@ class VQACounterfactualGAN(Explainer):
     from changing every object, but dear from the start they keep any generator from learning to
     edit at all. It rises from `ramp_start` for a query whose answer the edit changes, and from
     nothing for the others: what is not achieved yet is not made small, or a colour that the
-    generator first paints everything in would be left as it is wherever it is the answer. The
-    answer A is the consensus where the vocabulary has it, else the VQA model's own.
+    generator first paints everything in would be left as it is wherever it is the answer. With a
+    mask, a share of the queries (`opened_share`) is shown to the VQA model with the mask held open
+    everywhere, and pays nothing: a mask that is closed takes no gradient, and lets none through to
+    the colour under it, so what it once leaves alone it would leave alone for ever. The answer A is
+    the consensus where the vocabulary has it, else the VQA model's own.
 
     decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen
     here. generator, discriminator_optimizer, ...: constructors that lack only what the VQA model
@@ -53,6 +59,8 @@ class VQACounterfactualGAN(Explainer):
 
     called = "VQA counterfactual GAN"
     columns = (Column("edit_mask", "where the generator edits, in [0, 1]", ("1", "H", "W")),)
+    decision_model: VQAModel | OwnVQAModel
+    generator: CounterfactualGenerator
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class VQACounterfactualGAN(Explainer):
         warmup_epochs: float = 1.0,
         ramp_epochs: float = 0.0,
         ramp_start: float = 0.3,
+        opened_share: float = 0.0,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
         memory_budget: str | int | None = None,
@@ -96,12 +105,14 @@ class VQACounterfactualGAN(Explainer):
         self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
+        self.opened_share = opened_share
         self.counter_answer = counter_answer
         self.counter_answer_id = -1  # any but the present one
         weights = {
             "mask_weight": mask_weight,
             "color_weight": color_weight,
             "outline_weight": outline_weight,
+            "opened_share": opened_share,
         }
         for name, weight in weights.items():
             if weight > 0 and not self.generator.mask:
@@ -172,32 +183,21 @@ class VQACounterfactualGAN(Explainer):
         if warmup:
             terms = self._costs(batch.image, edited._replace(mask=None), None)
         else:
-            logits = self._decide(self.perturbation(edited.image), question)
-            price = self._price(logits.detach(), batch.answer, after_warmup)
+            shown, pays = self._shown(batch.image, edited)
+            logits = self._decide(self.perturbation(shown), question)
+            price = self._price(logits.detach(), batch.answer, after_warmup) * pays
             terms = self._gains(logits, batch.answer, edited)
             terms |= self._costs(batch.image, edited, price)
         loss = torch.stack(list(terms.values())).sum()
-        self._step(generator_optimizer, self.generator, loss)
+        self._step(generator_optimizer, loss)
         if self.discriminator is not None and not warmup:
             terms["discriminator"] = self._discriminator_loss(batch.image, edited.image.detach())
-            self._step(others[0], self.discriminator, terms["discriminator"])
+            self._step(others[0], terms["discriminator"])
         self.log_dict(
             {f"train/{name}": term.detach() for name, term in terms.items()},
             batch_size=len(batch.image),
         )
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradients: by now mixed precision has taken its scale off them."""
-        self.clip_gradients(
-            optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm"
-        )
-
-    def on_train_epoch_end(self) -> None:
-        """Step the learning rates: under manual optimisation nobody else does."""
-        schedulers = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
 
     def validation_step(self, batch: VQABatch, batch_idx: int) -> None:
         """How many answers the edits change, of those that were right, and how far they go."""
@@ -217,35 +217,6 @@ class VQACounterfactualGAN(Explainer):
         count = int(right.sum())
         flip_rate = ((after != before) & right).sum() / max(count, 1)
         self.log("val/flip_rate", flip_rate, batch_size=count, sync_dist=True, prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        """One optimizer a network, with a schedule each if there is one."""
-        optimizers = [self.generator_optimizer(self.generator.parameters())]
-        if self.discriminator is not None:
-            optimizers.append(self.discriminator_optimizer(self.discriminator.parameters()))
-        return (
-            optimizers
-            if self.scheduler is None
-            else (optimizers, [self.scheduler(each) for each in optimizers])
-        )
-
-    def train(self, mode: bool = True) -> "VQACounterfactualGAN":
-        """As always, but the VQA model stays in evaluation mode."""
-        super().train(mode)
-        self.decision_model.eval()
-        return self
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the VQA model out: it has a checkpoint of its own."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            key: state[key] for key in state if not key.startswith("decision_model.")
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the VQA model back in, so that everything else is still loaded strictly."""
-        frozen = self.decision_model.state_dict(prefix="decision_model.")
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
 
     def _decide(self, image: Tensor, question: Question) -> Tensor:
         return self.decision_model.decide(image, question)
@@ -271,11 +242,19 @@ class VQACounterfactualGAN(Explainer):
             terms["adversarial"] = self.adversarial_weight * adversarial
         return terms
 
-    def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor | None:
-        """(B,) which share of its cost each edit pays at a time, in epochs; None = all of it."""
-        if after_warmup >= self.ramp_epochs:
-            return None
-        passed = after_warmup / self.ramp_epochs
+    def _shown(self, query: Tensor, edited: Edited) -> tuple[Tensor, Tensor]:
+        """What the VQA model is asked about, and (B,) bool, whether an edit costs what it costs."""
+        pays = query.new_ones(len(query), dtype=torch.bool)
+        if edited.mask is None or edited.color is None or self.opened_share == 0:
+            return edited.image, pays
+        pays = torch.rand(len(query), device=query.device) >= self.opened_share
+        mask = edited.mask.clamp(min=OPEN)
+        opened = (1 - mask) * query + mask * edited.color
+        return torch.where(pays[:, None, None, None], edited.image, opened), pays
+
+    def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor:
+        """(B,) which share of its cost each edit pays at a time, in epochs."""
+        passed = min(after_warmup / self.ramp_epochs, 1.0) if self.ramp_epochs > 0 else 1.0
         now = logits.argmax(1)
         done = now != answer if self.counter_answer_id < 0 else now == self.counter_answer_id
         return torch.where(done, self.ramp_start + (1 - self.ramp_start) * passed, passed)
@@ -297,9 +276,6 @@ class VQACounterfactualGAN(Explainer):
             self.discriminator(query.roll(1, dims=0)), self.discriminator(counterfactual)
         )
 
-    def _step(self, optimizer: Any, network: nn.Module, loss: Tensor) -> None:
+    def _step(self, optimizer: Any, loss: Tensor) -> None:
         self.toggle_optimizer(optimizer)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        self.untoggle_optimizer(optimizer)
+        self.step(optimizer, loss)

@@ -22,6 +22,7 @@ from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import read_state_dict
 from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
 from cfexp.models.released_dive import size_for, tcvae_from_released
+from cfexp.models.released_pe import pe_from_released
 from cfexp.models.released_steex import (
     decision_from_released,
     oracle_from_released,
@@ -35,6 +36,7 @@ __all__ = [
     "decision_from_released",
     "mlb_from_released",
     "oracle_from_released",
+    "pe_from_released",
     "question_encoder_from_released",
     "question_encoder_from_skipthoughts",
     "read_released_vocabulary",
@@ -298,6 +300,14 @@ def _convert_oracle(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cast(dict[str, Tensor], oracle_from_released(state_dict).state_dict())
 
 
+def _convert_pe(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The variables of Progressive Exaggeration's TensorFlow checkpoint, as numpy's .npz, for
+    `checkpoints.explainer=`.
+    """
+    networks = zip(("generator", "discriminator"), pe_from_released(state_dict), strict=True)
+    return cast(dict[str, Tensor], nn.ModuleDict(dict(networks)).state_dict())
+
+
 def _convert_tcvae(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """DiVE's or xGEM+'s checkpoint.pth, to load into a `TCVAE` of its sizes."""
     network = tcvae_from_released(state_dict, size_for(state_dict))
@@ -310,8 +320,18 @@ CONVERSIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "decision": _convert_decision,
     "segmenter": _convert_segmenter,
     "oracle": _convert_oracle,
+    "pe": _convert_pe,
     "tcvae": _convert_tcvae,
 }
+
+
+def _read(path: Path, prefix: str) -> dict[str, Tensor]:
+    """A checkpoint of torch's, or the variables of one of TensorFlow's as numpy's .npz."""
+    if path.suffix != ".npz":
+        return read_state_dict(path, prefix)
+    with _open(path, "archive of arrays of numbers") as file:
+        arrays = np.load(file, allow_pickle=False)
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -337,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(
                 f"output must be a .safetensors file in an existing folder, got {given.output}"
             )
-        converted = CONVERSIONS[given.kind](read_state_dict(given.checkpoint, given.prefix))
+        converted = CONVERSIONS[given.kind](_read(given.checkpoint, given.prefix))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

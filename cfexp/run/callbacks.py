@@ -81,6 +81,9 @@ class ExplanationWriter(BasePredictionWriter):
                 "answer_after": explainer.class_name(decision["stored_class"]),
                 "has_truth_mask": mask is not None,
             }
+            if "candidate_stored_class" in decision:
+                names = map(explainer.class_name, decision["candidate_stored_class"])
+                record["candidate_answers"] = list(names)
             self.store.add(record, pictures)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -270,7 +273,7 @@ class ImageGrid(Callback):
     many epochs.
 
     The grid goes to grids/epoch_{epoch}.png under the trainer's `default_root_dir`, and to loggers
-    that take images. The batches must be named tuples, with `image_id` among their tensors.
+    that take images. The batches must be named tuples, with `image_id` among their columns.
     """
 
     def __init__(self, every_n_epochs: int = 1, num_images: int = 8) -> None:
@@ -288,7 +291,9 @@ class ImageGrid(Callback):
     ) -> None:
         """Keep the first batch's queries, of different images first."""
         if batch_idx == 0 and dataloader_idx == 0 and self._is_due(trainer):
-            rows = one_an_image(batch.image_id.tolist(), self.num_images)
+            ids = batch.image_id
+            ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+            rows = one_an_image(ids, self.num_images)
             self.batch = queries_of(batch, rows)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -317,7 +322,8 @@ def decisions(explanation: Explanation) -> list[Record]:
 
     The probabilities are the softmax's for the original class. A success is another class than
     that, or the class that was asked for; `stored_success` is what survives being written to disk,
-    and `candidate_stored_success` likewise of each further candidate, where there are any.
+    and `candidate_stored_success` likewise of each candidate, where there are any;
+    `candidate_stored_probability` is of its own class, `candidate_stored_class`.
     """
     logits = {
         "query": explanation.query_logits,
@@ -344,9 +350,12 @@ def decisions(explanation: Explanation) -> list[Record]:
     columns["success"] = succeeded(classes["counterfactual"], query_class, counter_class)
     columns["stored_success"] = succeeded(classes["stored"], query_class, counter_class)
     if "candidate_stored_logits" in explanation.extras:
-        of_candidates = explanation.extras["candidate_stored_logits"].argmax(2).cpu()
+        of_candidates = explanation.extras["candidate_stored_logits"].detach().float().cpu()
         asked = query_class[:, None], counter_class[:, None]
-        columns["candidate_stored_success"] = succeeded(of_candidates, *asked)
+        columns["candidate_stored_class"] = found = of_candidates.argmax(2)
+        columns["candidate_stored_success"] = succeeded(found, *asked)
+        probability = of_candidates.softmax(2).gather(2, found[:, :, None])[:, :, 0]
+        columns["candidate_stored_probability"] = probability
     # What an explainer tells beyond the contract, as far as it is numbers and no pictures.
     columns |= {
         name: values.detach().cpu()

@@ -295,8 +295,13 @@ def _named_by_overrides() -> str:
 
 
 def _beside(path: str | None, name: str) -> str | None:
-    """The file or folder `name` next to `path`; None where that is not given."""
-    return None if path is None else str(Path(path).parent / name)
+    """The file or folder `name` next to `path`; None where that is not given. Where several files
+    share a folder, as shipped weights do, it has the stem of `path` before its own name.
+    """
+    if path is None:
+        return None
+    own = Path(path).with_suffix(f".{name}")
+    return str(own if own.exists() else own.with_name(name))
 
 
 def _if_given(value: Any, then: Any, otherwise: Any) -> Any:

@@ -37,7 +37,7 @@ class Neutral(NamedTuple):
 _LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
 NEUTRAL = (
     Neutral(("name", "folder"), "what a run is called and where it lies", _ALWAYS),
-    Neutral(("cache_dir", "data.cache_dir"), "where files are kept", _ALWAYS),
+    Neutral(("cache_dir", "*.cache_dir"), "where files are kept", _ALWAYS),
     Neutral(("num_threads",), "how fast: the machine's affair", _ALWAYS),
     Neutral(("logger", "logger.*"), "who is told"),
     Neutral(("facts", "facts.*"), "follow from the data"),
@@ -63,6 +63,11 @@ NEUTRAL = (
             "trainer.strategy.*",
         ),
         "the machine's affair: a network's name is that of one process",
+    ),
+    Neutral(
+        ("explainer.choose", "explainer.batch_statistics"),
+        "how an explainer that is trained is used",
+        ("stage", "training"),
     ),
     Neutral(("trainer.sync_batchnorm",), "of several processes, as these"),
     Neutral(("trainer.benchmark", "trainer.profiler", "trainer.detect_anomaly"), "how fast"),

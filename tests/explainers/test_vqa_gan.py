@@ -153,12 +153,32 @@ def test_the_cost_of_an_edit_rises_over_the_ramp(
     assert 0 <= first_terms(ramp_epochs=2.0, ramp_start=0.25)["train/l2"] < dear["train/l2"]
 
 
+def test_a_mask_that_is_held_open_shows_its_colour_and_costs_nothing(
+    trained_model: VQAModel,
+) -> None:
+    generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=8, text_channels=4)
+    gan = counterfactual_gan(trained_model, generator=generator, opened_share=0.5)
+    query, color = torch.rand(2, 64, 3, 4, 4)
+    color.requires_grad_()
+    closed = torch.zeros(64, 1, 4, 4)
+    shown, pays = gan._shown(query, Edited(query, closed, color))
+    assert 15 < pays.sum() < 49
+    assert torch.equal(shown[pays], query[pays])
+    torch.testing.assert_close(shown[~pays], (query + color)[~pays] / 2)
+    (gradient,) = torch.autograd.grad(shown.sum(), color)
+    assert (gradient.flatten(1).any(1) == ~pays).all()  # which a closed mask would not let through
+    gan.opened_share = 0.0
+    shown, pays = gan._shown(query, Edited(query, closed, color))
+    assert shown is query
+    assert pays.all()
+
+
 def test_while_the_price_rises_edits_that_change_nothing_pay_less(trained_model: VQAModel) -> None:
     gan = counterfactual_gan(trained_model, ramp_epochs=4.0, ramp_start=0.2)
     logits, answer = torch.eye(3), torch.tensor([0, 1, 1])
     price = gan._price(logits, answer, 1.0)
     torch.testing.assert_close(price, torch.tensor([0.25, 0.25, 0.4]))
-    assert gan._price(logits, answer, 4.0) is None
+    assert gan._price(logits, answer, 4.0).tolist() == [1, 1, 1]
     gan.counter_answer_id = 2  # asked for: only the last has it
     torch.testing.assert_close(gan._price(logits, answer, 2.0), torch.tensor([0.5, 0.5, 0.6]))
     query, mask, color = (torch.rand(3, channels, 4, 4) for channels in (3, 1, 3))
@@ -201,7 +221,7 @@ def test_an_answer_outside_the_vocabulary_falls_back_to_the_models_own(
     assert torch.equal(known.counterfactual, unknown.counterfactual)
 
 
-@pytest.mark.parametrize("name", ["mask_weight", "color_weight", "outline_weight"])
+@pytest.mark.parametrize("name", ["mask_weight", "color_weight", "outline_weight", "opened_share"])
 def test_a_weight_of_the_mask_without_a_mask_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}=1.0 needs a generator with mask=true"):
         counterfactual_gan(vqa_model(), **{name: 1.0})

@@ -377,5 +377,5 @@ def test_l1_change_and_the_change_of_regions() -> None:
     assert torch.allclose(
         region_rms(query, edited, 0 * label_map, 1)[:, 0], rms_change(query, edited)
     )
-    with pytest.raises(ValueError, match=r"layout must have shape \(2, 4, 4\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"label_map must have shape \(2, 4, 4\), got \(2, 4\)"):
         region_rms(query, edited, label_map[:, 0], 3)

@@ -16,7 +16,7 @@ from cfexp.data.batch import ImageBatch, ImageParcel
 from cfexp.data.label_maps.cache import LabelMapCache
 from cfexp.data.reading.archives import read_content
 from cfexp.data.reading.images import read_picture, read_rgb
-from cfexp.data.reading.loaders import EpochSampler, make_loader
+from cfexp.data.reading.loaders import EpochSampler, draw_evenly, make_loader
 from cfexp.data.reading.records import OFFICIAL_REMEDY
 from cfexp.data.reading.skipping import BadSamples, OnBadSample
 from cfexp.errors import InputError
@@ -288,24 +288,43 @@ def _packed(items: list[ImageBatch]) -> ImageParcel:
     return ImageParcel.pack(collate(items))
 
 
+class Evenly(NamedTuple):
+    """Which images an epoch draws: of every group as many, see `draw_evenly`."""
+
+    groups: NDArray[np.int64]  # (N,), of each image
+    most: int  # how often an epoch may draw one
+
+
 class MirroringSampler(EpochSampler[ImageBatch]):
     """Shuffles a `LabelMapDataset` as `EpochSampler`, and mirrors images with p = `share`.
+
+    evenly: draw images so; None = each once.
 
     Which images of an epoch are mirrored is a function of (seed, epoch, index), so a run resumed at
     epoch k, or one on other processes or workers, sees what an undisturbed one does.
     """
 
     def __init__(
-        self, dataset: LabelMapDataset, replicas: int, rank: int, seed: int, share: float
+        self,
+        dataset: LabelMapDataset,
+        replicas: int,
+        rank: int,
+        seed: int,
+        share: float,
+        evenly: Evenly | None = None,
     ) -> None:
         super().__init__(dataset, replicas, rank, seed)
-        self.count, self.share = len(dataset), share
+        self.count, self.share, self.evenly = len(dataset), share, evenly
 
     def __iter__(self) -> Iterator[Any]:
         """The items of this process's part of the epoch."""
-        mirrored = np.random.default_rng([self.seed, self.epoch]).random(self.count) < self.share
-        for index in super().__iter__():
-            yield index + self.count * int(mirrored[index])
+        seed = [self.seed, self.epoch]
+        mirrored = np.random.default_rng(seed).random(self.count) < self.share
+        drawn = np.arange(self.count)
+        if self.evenly is not None:
+            drawn = draw_evenly(*self.evenly, seed)
+        for place in super().__iter__():
+            yield int(drawn[place]) + self.count * int(mirrored[place])
 
 
 def _scaled(pixels: Tensor) -> Tensor:

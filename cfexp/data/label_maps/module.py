@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, get_args
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -15,6 +16,7 @@ from cfexp.data.base import Part, QueryDataModule
 from cfexp.data.batch import ImageBatch
 from cfexp.data.checks.content import FIRST, Seen, content_of, enlarged, first_look, say_first
 from cfexp.data.label_maps.dataset import (
+    Evenly,
     LabelMapDataset,
     LabelMapRecord,
     MirroringSampler,
@@ -99,6 +101,7 @@ class LabelMapDataModule(QueryDataModule):
         self._datasets: dict[Part, LabelMapDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._looked = False
+        self._evenly: Evenly | None = None
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part, in their fixed order; raises InputError for whatever is wrong with
@@ -183,7 +186,8 @@ class LabelMapDataModule(QueryDataModule):
         dataset = self.dataset("train")
         trainer = self.trainer
         replicas, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
-        sampler = MirroringSampler(dataset, replicas, rank, self.seed, self.horizontal_flip)
+        order = (replicas, rank, self.seed, self.horizontal_flip, self._evenly)
+        sampler = MirroringSampler(dataset, *order)
         sampler.begin(trainer, self.batches_seen * self.batch_size)
         if len(sampler) < self.batch_size:
             problem = f"is more than the {len(sampler)} images that a process trains on"
@@ -191,6 +195,20 @@ class LabelMapDataModule(QueryDataModule):
         return self._loader(
             Replacing(dataset), batch_size=self.batch_size, sampler=sampler, drop_last=True
         )
+
+    def draw_evenly(self, groups: Sequence[int], most: int) -> None:
+        """Let each epoch of the training draw of every group of images as many, none more than
+        `most` times.
+
+        groups: of each image of the training part, in its fixed order.
+        """
+        if len(groups) != (count := len(self.dataset("train"))):
+            raise ValueError(f"groups must be of the {count} training images, got {len(groups)}")
+        self._evenly = Evenly(np.asarray(groups, dtype=np.int64), most)
+
+    def in_order(self, part: Part) -> DataLoader[ImageBatch]:
+        """Every image of a part once, in its fixed order."""
+        return self._loader(self.dataset(part), batch_size=self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[ImageBatch] | list[DataLoader[ImageBatch]]:
         """The validation part in its fixed order; none if it is empty."""

@@ -1,11 +1,13 @@
 """How a data set is loaded, whichever it is."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from lightning import Trainer
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cfexp.data.batch import ImageParcel
@@ -41,6 +43,24 @@ class EpochSampler(DistributedSampler[BatchT]):
         seen, self._seen = self._seen, 0
         # torch annotates an iterator over what lies there, not over where it lies.
         return islice(cast(Iterator[int], super().__iter__()), seen, None)
+
+
+def draw_evenly(groups: NDArray[np.int64], most: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    """Rows of N samples, N of them, of every group as many; none is drawn more than `most` times.
+
+    groups: (N,), of each sample. What a small group cannot give without going over `most` is drawn
+    from the others. The order is by group.
+    """
+    generator = np.random.default_rng(seed)
+    members = sorted((np.flatnonzero(groups == each) for each in np.unique(groups)), key=len)
+    drawn: list[NDArray[np.int64]] = []
+    left = len(groups)
+    for number, rows in enumerate(members):
+        count = min(left // (len(members) - number), most * len(rows))
+        whole, rest = divmod(count, len(rows))
+        drawn += [rows] * whole + [generator.permutation(rows)[:rest]]
+        left -= count
+    return np.concatenate(drawn)
 
 
 def make_loader(

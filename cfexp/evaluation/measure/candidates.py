@@ -1,5 +1,5 @@
-"""How different the answers are that an explainer found to one query: the counterfactual and its
-further candidates.
+"""How different the answers are that an explainer found to one query: the counterfactual and the
+other candidates.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,8 @@ def candidate_lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     """
 
     def of_pairs(chunk: Chunk) -> Tensor:
-        pairs = combinations((chunk.counterfactual, *chunk.once(_further)), 2)
+        first = () if chunk.facts.declaration.among_candidates else (chunk.counterfactual,)
+        pairs = combinations((*first, *chunk.once(_further)), 2)
         return torch.stack([distance(*pair) for pair in pairs]).mean(0)
 
     def has_several(facts: Facts) -> bool:
@@ -53,7 +54,7 @@ def candidate_code_cosine() -> Measure:
 
 
 def _further(chunk: Chunk) -> list[Tensor]:
-    """The candidates after the first, each (B, 3, H, W)."""
+    """The candidates that are stored as such, each (B, 3, H, W)."""
     run, keys = chunk.facts.run, [record["key"] for record in chunk.records]
     names: list[str] = []
     while run.picture(PICTURE.format(len(names) + 1), keys[0]).is_file():

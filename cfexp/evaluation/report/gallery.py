@@ -22,6 +22,7 @@ from torch import Tensor
 from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.measurements import Measurements, measure
+from cfexp.evaluation.report.candidates import candidates_of
 from cfexp.evaluation.report.sheet import (
     AMPLIFIED,
     PICTURES,
@@ -178,6 +179,10 @@ def _card(
             if success >= 0 and unit < len(regions)
         ],
         "pictures": pictures,
+        "candidates": [
+            [album.add(each.picture, key), each.answer, _number(each.probability), each.success]
+            for each in candidates_of(record)
+        ],
     }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cfexp.declaration import Declaration
 from cfexp.evaluation.directions import is_kept
 from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
+from cfexp.evaluation.report.candidates import candidates_of, tile_size
 from cfexp.evaluation.report.table import Scores, counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 
@@ -27,7 +28,7 @@ TILE, GAP, PAD, MARGIN = (
 )  # pixels: a picture, between pictures, inside a card, round the sheet
 INK, GREY, FRAME, PAPER = "#1b1f24", "#6a737d", "#d8dee4", "#ffffff"
 FLIPPED, KEPT = "#1a7f37", "#afb8c1"
-TITLE, TEXT, SMALL = 34, 19, 17  # font sizes
+TITLE, TEXT, SMALL, TINY = 34, 19, 17, 12  # font sizes
 DIFFERENCE = f"|difference| x{AMPLIFIED}"
 PICTURES = ("query", "reconstruction", "counterfactual")
 
@@ -57,11 +58,11 @@ def picture_grid(rows: Sequence[Tensor | Sequence[Tensor]]) -> Image.Image:
     return grid
 
 
-def one_an_image(image_ids: Sequence[int], count: int) -> list[int]:
+def one_an_image(image_ids: Sequence[int | str], count: int) -> list[int]:
     """The first `count` rows of those given, ascending; the second of an image only after the first
     of every other.
     """
-    seen: dict[int, int] = {}
+    seen: dict[int | str, int] = {}
     turns = []
     for row, image_id in enumerate(image_ids):
         turns.append((seen.get(image_id, 0), row))
@@ -204,7 +205,11 @@ def _card(
     pictures = [_picture(image) for image in (*images, difference(*images[-2:]))]
     height = pictures[0].height
     width = 2 * PAD + len(pictures) * (TILE + GAP) - GAP
-    card = Image.new("RGB", (width, 2 * PAD + height + 2 * (TEXT + 12) + 2), PAPER)
+    strip = _strip(run, record, width - 2 * PAD)
+    bottom = 2 * PAD + height + 2 * (TEXT + 12) + 2
+    card = Image.new("RGB", (width, bottom + (strip.height + PAD if strip else 0)), PAPER)
+    if strip is not None:
+        card.paste(strip, (PAD, bottom))
     draw = ImageDraw.Draw(card)
     draw.rounded_rectangle((0, 0, width - 1, card.height - 1), radius=8, outline=FRAME)
     for tile, picture in enumerate(pictures):
@@ -231,6 +236,28 @@ def _card(
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
     _answer(card, x + 34, line, "after:", answers_of(record)[1], room, palette)
     return card
+
+
+def _strip(run: RunFolder, record: Record, width: int) -> Image.Image | None:
+    """The candidates in a row, with the decision about each below it, in green where it is the one
+    asked for; None where there are none.
+    """
+    candidates = candidates_of(record)
+    if not candidates:
+        return None
+    images = [run.images(each.picture, [record["key"]])[0] for each in candidates]
+    pictures = [Image.fromarray(to_pixels(image)) for image in images]
+    size = tile_size(pictures[0], len(pictures), width, GAP, TILE)
+    strip = Image.new("RGB", (width, size[1] + 2 * (TINY + 3)), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for number, (each, picture) in enumerate(zip(candidates, pictures, strict=True)):
+        left = number * (size[0] + GAP)
+        strip.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, 0))
+        color = FLIPPED if each.success else GREY
+        for line, text in enumerate((each.answer, f"{100 * each.probability:.0f} %")):
+            place = left + size[0] // 2, size[1] + 2 + line * (TINY + 3)
+            draw.text(place, _fitted(text, TINY, size[0] + GAP), color, _font(TINY), anchor="ma")
+    return strip
 
 
 def outcome_of(declaration: Declaration, record: Record) -> str:

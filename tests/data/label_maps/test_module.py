@@ -1,13 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from lightning import LightningModule, Trainer
 
 from cfexp.data.batch import ImageBatch
-from cfexp.data.label_maps.dataset import (
-    MirroringSampler,
-)
+from cfexp.data.label_maps.dataset import Evenly, MirroringSampler
 from tests.data.label_maps.test_dataset import Layouts, epoch
 
 
@@ -54,3 +54,25 @@ def test_processes_share_an_epoch_and_its_mirrored_images(tmp_path: Path) -> Non
     assert sorted(first + second) == sorted(whole)
     assert sorted(item % 10 for item in whole) == list(range(10))
     assert any(item >= 10 for item in whole)
+
+
+def test_a_training_draws_groups_evenly_in_every_process(tmp_path: Path) -> None:
+    groups = [0] * 8 + [1] * 2
+    with pytest.raises(ValueError, match="groups must be of the 10 training images, got 3"):
+        Layouts(tmp_path).draw_evenly([0, 1, 2], 3)
+    data = Layouts(tmp_path, batch_size=5)
+    data.draw_evenly(groups, 2)
+    drawn = [key for batch in data.train_dataloader() for key in batch.key.tolist()]
+    assert sum(groups[key] for key in drawn) == 4
+    assert len(drawn) == 10
+    dataset, evenly = data.dataset("train"), Evenly(np.array(groups), 2)
+    shares = [
+        [item % 10 for item in MirroringSampler(dataset, 2, rank, 0, 0.5, evenly)]
+        for rank in (0, 1)
+    ]
+    assert sorted(shares[0] + shares[1]) == sorted(drawn)
+
+
+def test_a_part_comes_in_order(tmp_path: Path) -> None:
+    keys = [key for batch in Layouts(tmp_path).in_order("train") for key in batch.key.tolist()]
+    assert keys == list(range(10))

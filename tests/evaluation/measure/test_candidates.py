@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.measure.candidates import candidate_code_cosine, candidate_lpips
 from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
@@ -68,3 +69,9 @@ def test_of_one_answer_there_is_nothing_to_tell(tmp_path: Path) -> None:
     scores = score_run(plain, [candidate_lpips(apart), candidate_code_cosine()])
     assert not scores.rows
     assert not scores.absent
+
+
+def test_a_counterfactual_that_is_a_candidate_counts_once(run: RunFolder) -> None:
+    run.declare(Declaration(among_candidates=True))
+    means = [abs(b - c) for _, b, c in GREYS]
+    assert row(run, "candidate_lpips").value == pytest.approx(np.mean(means), rel=1e-5)

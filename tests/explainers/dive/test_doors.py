@@ -112,7 +112,7 @@ def test_the_stage_is_trained_and_the_library_explains_by_it(
     given.append(f"checkpoints.autoencoder={tmp_path / 'model.ckpt'}")
     explainer = load_explainer("dive_driving", [*DRIVING[1:], *given])
     found = explainer.explain(Image.new("RGB", (128, 64), (90, 120, 160)))
-    assert found.extras["candidates"].shape == (1, 2, 3, 64, 128)
+    assert found.extras["candidates"].shape == (1, 3, 3, 64, 128)
 
 
 def test_xgem_is_a_preset_of_it() -> None:

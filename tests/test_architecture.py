@@ -70,6 +70,9 @@ RULES = {
     "benchmarks": Rule("models losses explainers run.memory"),
     "benchmarks.optimizers": Rule("losses explainers run benchmarks.command", hydra=True),
     "benchmarks.explaining": Rule("explainers.base run benchmarks.command", hydra=True),
+    "benchmarks.vqa_gan": Rule(
+        "data.batch losses explainers run benchmarks.command", hydra=True, lightning=True
+    ),
     "benchmarks.data": Rule("data worlds run.memory benchmarks.command", files=True),
     # The doors: the library, and the commands
     "library": Rule("run data explainers.base", hydra=True, files=True),

@@ -36,7 +36,7 @@ ALL = [
     "steex_table4",
     "steex_table5",
 ]
-ALL += ["steex_figure5", "steex_figure13"]
+ALL += ["steex_figure5", "steex_figure13", "dive_diversity"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from cfexp import losses
 from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import ImageBatch
-from cfexp.declaration import Column, Shown
+from cfexp.declaration import Column, Declaration, Shown
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation, eight_bit
 from cfexp.explainers.classifier import ClassifierExplainer
@@ -33,8 +33,8 @@ class DiVE(ClassifierExplainer):
     each, and decodes them.
 
     The counterfactual is, of those that succeed once they are stored in 8 bits, the one whose code
-    moved least in l1, as the paper measures proximity; of none, the one nearest to success. The
-    others are its `candidates`, in the same order.
+    moved least in l1, as the paper measures proximity; of none, the one nearest to success. All are
+    its `candidates`, in that order.
 
     Args:
         autoencoder: frozen here.
@@ -100,9 +100,9 @@ class DiVE(ClassifierExplainer):
         Column("reconstruction_curve", "their summed distance from the query, likewise", ("T",)),
         Column("diversity_curve", "the sum of their pairs' squared cosines, likewise", ("T",)),
         Column("lasso_curve", "the summed l1 norm of their edits, likewise", ("T",)),
-        Column("candidate_code_l1", "`code_l1` of each further candidate", ("N",)),
-        Column("candidate_flip_step", "`flip_step` of each further candidate", ("N",)),
-        Column("candidate_codes", "`codes` of each further candidate", ("N", "D")),
+        Column("candidate_code_l1", "`code_l1` of each candidate", ("N",)),
+        Column("candidate_flip_step", "`flip_step` of each candidate", ("N",)),
+        Column("candidate_codes", "`codes` of each candidate", ("N", "D")),
         Column("candidate_pairwise_cosine", "the mean cosine of the edits of all pairs of the N"),
     )
 
@@ -167,6 +167,11 @@ class DiVE(ClassifierExplainer):
         self._dataset: Any = None
         self._mask: Tensor | None = None
 
+    @property
+    def declaration(self) -> Declaration:
+        """As always; the counterfactual is one of the candidates."""
+        return super().declaration._replace(among_candidates=self.num_explanations > 1)
+
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """Of each network, by its attribute: what it does with images; see `ScoredStage.looks`."""
         return {
@@ -191,7 +196,7 @@ class DiVE(ClassifierExplainer):
             self.num_steps = kept
 
     def explain(self, batch: ImageBatch) -> Explanation:
-        """One counterfactual for each image of the batch, with N - 1 candidates beside it.
+        """One counterfactual for each image of the batch, the first of N candidates.
 
         Beside the contract's, `label_map` (B, H, W) of the batch, and the declared columns.
 
@@ -222,7 +227,7 @@ class DiVE(ClassifierExplainer):
             order, answers = self._best_first(found, counter_class)
         rows = torch.arange(len(image), device=image.device)
         best = rows, order[:, 0]
-        further = rows[:, None], order[:, 1:]
+        ranked = rows[:, None], order
         length, codes = found.edits.abs().sum(2), mean[:, None] + found.edits
         extras = {
             "label_map": batch.label_map,
@@ -242,10 +247,10 @@ class DiVE(ClassifierExplainer):
             pairs = combinations(found.edits.unbind(1), 2)
             cosines = [F.cosine_similarity(one, other) for one, other in pairs]
             extras |= {
-                "candidates": found.images[further],
-                "candidate_code_l1": length[further],
-                "candidate_flip_step": found.flip_step[further],
-                "candidate_codes": codes[further],
+                "candidates": found.images[ranked],
+                "candidate_code_l1": length[ranked],
+                "candidate_flip_step": found.flip_step[ranked],
+                "candidate_codes": codes[ranked],
                 "candidate_pairwise_cosine": torch.stack(cosines).mean(0),
             }
         return Explanation(

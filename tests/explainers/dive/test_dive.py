@@ -75,18 +75,20 @@ def test_the_contract(data: EightImages) -> None:
     assert shapes == {
         **dict.fromkeys(curves, (8, STEPS)),
         **dict.fromkeys((*numbers, "candidate_pairwise_cosine"), (8,)),
-        **dict.fromkeys(("candidate_code_l1", "candidate_flip_step"), (8, COPIES - 1)),
+        **dict.fromkeys(("candidate_code_l1", "candidate_flip_step"), (8, COPIES)),
         **dict.fromkeys(("query_codes", "codes"), (8, LATENTS)),
         "label_map": (8, *SIZE),
-        "candidates": (8, COPIES - 1, 3, *SIZE),
-        "candidate_codes": (8, COPIES - 1, LATENTS),
+        "candidates": (8, COPIES, 3, *SIZE),
+        "candidate_codes": (8, COPIES, LATENTS),
     }
     extras = found.extras
     decoded = explainer.autoencoder.decode(extras["codes"])
     torch.testing.assert_close(found.counterfactual, decoded)  # of the last update
     edit = extras["codes"] - extras["query_codes"]
     torch.testing.assert_close(edit.abs().sum(1), extras["code_l1"])
-    edits = [edit, *(extras["candidate_codes"] - extras["query_codes"][:, None]).unbind(1)]
+    assert torch.equal(extras["candidates"][:, 0], found.counterfactual)
+    edits = (extras["candidate_codes"] - extras["query_codes"][:, None]).unbind(1)
+    assert torch.equal(edits[0], edit)
     cosines = [torch.cosine_similarity(*pair) for pair in combinations(edits, 2)]
     torch.testing.assert_close(torch.stack(cosines).mean(0), extras["candidate_pairwise_cosine"])
     assert not any(value.requires_grad for value in (*found[:6], *extras.values()))
@@ -110,8 +112,7 @@ def test_the_nearest_that_survives_being_stored_comes_first(data: EightImages) -
     settings = {"masks": "random", "decision_of": "reconstruction", "learning_rate": 0.2}
     explainer = dive(decision_model=model, num_explanations=5, **settings)
     found = explainer.explain(queries)
-    lengths = torch.cat([found.extras["code_l1"][:, None], found.extras["candidate_code_l1"]], 1)
-    images = torch.cat([found.counterfactual[:, None], found.extras["candidates"]], 1)
+    lengths, images = found.extras["candidate_code_l1"], found.extras["candidates"]
     logits = explainer.logits(eight_bit(images.flatten(0, 1)), queries).view(8, 5, 2)
     toward = (2 * found.counter_class - 1)[:, None] * logits[..., 1]
     assert torch.equal((toward > 0).sum(1), found.extras["answers"])
@@ -193,8 +194,7 @@ def test_masks_come_of_the_training_images(data: EightImages, published: bool) -
     torch.testing.assert_close(explainer.fisher(), expected.detach(), atol=0, rtol=1e-5)
     found = explainer.explain(batch(data)).extras
     assert (found["diversity_curve"] == 0).all()  # as no two explanations share a latent
-    moved = torch.cat([found["codes"][:, None], found["candidate_codes"]], 1)
-    moved = (moved - found["query_codes"][:, None]).abs() > 1e-12
+    moved = (found["candidate_codes"] - found["query_codes"][:, None]).abs() > 1e-12
     assert (moved.sum((1, 2)) == LATENTS).all()
     mask = explainer.mask()
     assert mask is not None
@@ -206,9 +206,7 @@ def test_of_more_explanations_the_first_start_alike(data: EightImages) -> None:
     few, more = (
         dive(num_explanations=each, **settings).explain(batch(data, 3)).extras for each in (2, 3)
     )
-    codes = [
-        torch.cat([each["codes"][:, None], each["candidate_codes"]], 1) for each in (few, more)
-    ]
+    codes = [each["candidate_codes"] for each in (few, more)]
     apart = torch.cdist(codes[0][0], codes[1][0])
     assert (apart.amin(1) < 1e-12).all()
     assert float((codes[0] - few["query_codes"][:, None]).std()) == pytest.approx(0.01, rel=0.5)
@@ -219,9 +217,10 @@ def test_a_run_is_scored_by_what_it_declares(data: EightImages, tmp_path: Path) 
     predict(explainer, data, tmp_path, callbacks=[ExplanationWriter()])
     run = RunFolder(tmp_path)
     assert (run.declaration.explainer, run.declaration.starts_from) == ("DiVE", "reconstruction")
-    assert run.picture("candidate_2", 0).is_file()
+    assert run.declaration.among_candidates
+    assert run.picture(f"candidate_{COPIES}", 0).is_file()
     record = run.records()[0]
-    assert len(record["candidate_stored_success"]) == COPIES - 1
+    assert sum(record["candidate_stored_success"]) == record["answers"]
     assert len(record["codes"]) == LATENTS
     scores = score_run(run)
     for metric in ("success_kept", "code_l1", "answers"):

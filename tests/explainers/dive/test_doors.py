@@ -13,6 +13,7 @@ from PIL import Image
 from cfexp import explain, load_explainer, train
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.configuration import register_resolvers
+from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
@@ -111,4 +112,14 @@ def test_the_stage_is_trained_and_the_library_explains_by_it(
     given.append(f"checkpoints.autoencoder={tmp_path / 'model.ckpt'}")
     explainer = load_explainer("dive_driving", [*DRIVING[1:], *given])
     found = explainer.explain(Image.new("RGB", (128, 64), (90, 120, 160)))
-    assert found.extras["candidates"].shape == (1, 2, 3, 64, 128)
+    assert found.extras["candidates"].shape == (1, 3, 3, 64, 128)
+
+
+def test_xgem_is_a_preset_of_it() -> None:
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        config = compose("explain", overrides=["+experiment=xgem_smile"])
+        stage, _ = compose_stage(config.requires.autoencoder, config)
+    assert (stage.module.tc_weight, stage.module.feature_network) == (0, None)
+    weights = (config.explainer.lasso_weight, config.explainer.diversity_weight)
+    assert (config.explainer.num_explanations, *weights) == (1, 0, 0)

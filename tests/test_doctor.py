@@ -200,7 +200,10 @@ def test_a_checkpoint_of_others_is_converted_first(main: Main, tmp_path: Path) -
     code, _, stderr = main(*command, "released=gan")
     assert (code, stderr) == (
         2,
-        ["error: released must be one of mlb, sean, decision, segmenter, oracle, pe, tcvae, got 'gan'"],
+        [
+            "error: released must be one of "
+            "mlb, sean, decision, segmenter, oracle, pe, tcvae, got 'gan'"
+        ],
     )
 
 

@@ -126,7 +126,7 @@ def test_an_interrupted_training_goes_on_with_its_centres(data: EightFaces, tmp_
 
 
 def test_faces_of_nobody_are_refused(data: EightFaces, tmp_path: Path) -> None:
-    unknown = EightFaces(data.folder)
+    unknown = EightFaces(data.place)
     unknown.persons = (-1,) * 7 + (3,)
     with pytest.raises(InputError, match="the training part names 1 persons"):
         trainer(tmp_path).fit(stage(), datamodule=unknown)

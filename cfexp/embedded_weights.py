@@ -63,8 +63,9 @@ def main() -> None:
         train = partial(_train, num_threads=num_threads, cache_dir=arguments.cache_dir)
         checkpoints = set().union(*pool.map(train, WORLDS))
     made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints)}
+    kept = {path.stem for path in made}
     for path in WEIGHTS.iterdir():
-        if path.name.partition(".")[0] not in {each.stem for each in made}:
+        if path.name.partition(".")[0] not in kept:
             path.unlink()
     size = sum(path.stat().st_size for path in WEIGHTS.iterdir()) / 2**20
     print(f"{len(made)} stages, {size:.1f} MiB, in {WEIGHTS}")

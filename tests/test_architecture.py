@@ -68,10 +68,11 @@ RULES = {
     "run.processes": Rule("models", lightning=True),
     "run.stopping": Rule(lightning=True),
     "benchmarks": Rule("models losses explainers run.memory"),
-    "benchmarks.optimizers": Rule("losses explainers run benchmarks.command", hydra=True),
-    "benchmarks.explaining": Rule("explainers.base run benchmarks.command", hydra=True),
+    "benchmarks.experiment": Rule("explainers.base run", hydra=True),
+    "benchmarks.optimizers": Rule("losses explainers run benchmarks", hydra=True),
+    "benchmarks.explaining": Rule("explainers.base run benchmarks", hydra=True),
     "benchmarks.vqa_gan": Rule(
-        "data.batch losses explainers run benchmarks.command", hydra=True, lightning=True
+        "data.batch losses explainers run benchmarks", hydra=True, lightning=True
     ),
     "benchmarks.data": Rule("data worlds run.memory benchmarks.command", files=True),
     # The doors: the library, and the commands

@@ -13,24 +13,21 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
 from cfexp import losses
 from cfexp.benchmarks.command import exit_code
-from cfexp.errors import InputError
+from cfexp.benchmarks.experiment import parsed, parser_of, prepared
 from cfexp.explainers.base import Explanation, eight_bit, queries_of
 from cfexp.explainers.steex.search import OPTIMIZERS
 from cfexp.explainers.steex.steex import STEEX
-from cfexp.run.building import build
-from cfexp.run.explainer_stage import explainer_class
-from cfexp.run.library_config import composing_for_user, config_of
 from cfexp.run.memory import keep_freed_memory
-from cfexp.run.stages import provide_stages
 
 COUNTS = (5, 10, 15, 20, 30, 40, 60, 80, 100)  # of evaluations, after which the objective is told
 AS_GOOD = 1.01  # times the first optimizer's objective
@@ -101,25 +98,13 @@ def report(given: argparse.Namespace) -> bool:
 
 def _prepared(given: argparse.Namespace) -> tuple[STEEX, Any]:
     """The experiment's explainer, and the data set of its test images."""
-    with composing_for_user():
-        config = config_of(given.experiment, given.overrides)
-        if not issubclass(explainer_class(config), STEEX):
-            raise InputError(f"{given.experiment} does not search style codes")
-        provide_stages(config)
-        config.data.max_test_images = given.queries
-        _draw_another_world(config, given)
-        data = build(config.data, "data")
-        data.prepare_data()
-        data.setup("predict")
-        with open_dict(config):
-            config.facts = data.facts
-        explainer: STEEX = build(config.explainer, "explainer")
-    explainer.settle(data)
-    return explainer, data
+    changed = partial(_choose, given=given)
+    return prepared(given, STEEX, "does not search style codes", "predict", changed)
 
 
-def _draw_another_world(config: DictConfig, given: argparse.Namespace) -> None:
-    """Where the data is drawn, draw it from another seed."""
+def _choose(config: DictConfig, given: argparse.Namespace) -> None:
+    """The first test images, where they are drawn of another seed."""
+    config.data.max_test_images = given.queries
     if config.data.get("root") is None and config.data.get("world") is not None:
         config.data.world.seed = given.world_seed
 
@@ -186,16 +171,8 @@ def _print_figures(name: str, each: Searched, first: Searched, given: argparse.N
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.optimizers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python -m cfexp.benchmarks.optimizers +experiment=steex_driving",
-    )
+    parser = parser_of("optimizers", __doc__, "steex_driving")
     add = parser.add_argument
-    add(
-        "overrides", nargs="+", metavar="+experiment=NAME", help="and settings, as of cfexp.explain"
-    )
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     add("--queries", type=int, default=64, help="the first so many test images (64)")
     add("--batch", type=int, default=32, help="explained at a time (32)")
@@ -205,15 +182,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--ratio", type=float, default=4.0, help="how many times fewer CPU seconds to reach (4)")
     add("--as-good", type=float, default=97.0, help="percent of the queries to be as good (97)")
     add("--success", type=float, default=99.5, help="percent to reach in each direction (99.5)")
-    given = parser.parse_args(arguments)
-    named = [each for each in given.overrides if each.startswith("+experiment=")]
-    if len(named) != 1:
-        raise InputError("give one +experiment=NAME, for example +experiment=steex_driving")
-    if min(given.queries, given.batch, given.threads) < 1:
-        raise InputError("--queries, --batch and --threads must be above 0")
-    given.experiment = named[0].removeprefix("+experiment=")
-    given.overrides.remove(named[0])
-    return given
+    return parsed(parser, arguments, "queries", "batch", "threads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,18 +14,16 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
 from torch import Tensor
 
 from cfexp import losses
 from cfexp.benchmarks.command import exit_code
+from cfexp.benchmarks.experiment import parsed, parser_of, prepared
 from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.explainers.vqa_gan import VQACounterfactualGAN
-from cfexp.run.building import build
-from cfexp.run.explainer_stage import explainer_class
-from cfexp.run.library_config import composing_for_user, config_of
 from cfexp.run.memory import keep_freed_memory
-from cfexp.run.stages import provide_stages
 
 
 class Clock(Callback):
@@ -109,18 +107,9 @@ def _backward(loss: Tensor) -> None:
 def report(given: argparse.Namespace) -> bool:
     """Measure and print; returns whether the ratio is reached. Raises InputError as `parse`."""
     torch.set_num_threads(given.threads)
-    with composing_for_user():
-        config = config_of(given.experiment, given.overrides)
-        if not issubclass(explainer_class(config), VQACounterfactualGAN):
-            raise InputError(f"{given.experiment} trains no VQA GAN")
-        config.explainer.warmup_epochs = 0
-        provide_stages(config)
-        data = build(config.data, "data")
-        data.prepare_data()
-        data.setup("fit")
-        config.facts = data.facts
-        explainer: VQACounterfactualGAN = build(config.explainer, "explainer")
-    explainer.settle(data)
+    explainer, data = prepared(
+        given, VQACounterfactualGAN, "trains no VQA GAN", "fit", _without_warm_up
+    )
     clock = Clock()
     trainer = Trainer(
         max_steps=-1,
@@ -154,18 +143,14 @@ def report(given: argparse.Namespace) -> bool:
     return reached
 
 
+def _without_warm_up(config: DictConfig) -> None:
+    config.explainer.warmup_epochs = 0
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.vqa_gan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python -m cfexp.benchmarks.vqa_gan +experiment=vqa_color",
-    )
+    parser = parser_of("vqa_gan", __doc__, "vqa_color")
     add = parser.add_argument
-    add(
-        "overrides", nargs="+", metavar="+experiment=NAME", help="and settings, as of cfexp.explain"
-    )
     add("--steps", type=int, default=30, help="to measure (30)")
     add("--warm-up", type=int, default=5, help="steps before (5)")
     add("--threads", type=int, default=1, help="of torch (1)")
@@ -176,14 +161,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=1.15,
         help="the most that a step may cost of its parts (1.15)",
     )
-    given = parser.parse_args(arguments)
-    named = [each for each in given.overrides if each.startswith("+experiment=")]
-    if len(named) != 1:
-        raise InputError("give one +experiment=NAME, for example +experiment=vqa_color")
-    if min(given.steps, given.threads) < 1 or given.warm_up < 0:
-        raise InputError("--steps and --threads must be above 0")
-    given.experiment = named[0].removeprefix("+experiment=")
-    given.overrides.remove(named[0])
+    given = parsed(parser, arguments, "steps", "threads")
+    if given.warm_up < 0:
+        raise InputError("--warm-up must be at least 0")
     return given
 
 

@@ -41,6 +41,20 @@ class Column(NamedTuple):
     shown: Shown | None = None
 
 
+# Columns that several searches have.
+RECONSTRUCTION_CLASS = Column(
+    "reconstruction_class",
+    "what the decision model says of the reconstruction: "
+    "if not `query_class`, nothing is explained",
+)
+EVALUATIONS = Column(
+    "evaluations",
+    "how often the objective and its gradient were computed",
+    summary="mean",
+    counted="searches",
+)
+
+
 class Declaration(NamedTuple):
     """What holds for all explanations of a run."""
 

@@ -115,7 +115,7 @@ def region_rms(
     """`rms_change` within each region: (B, R) in grey levels, 0..255, NaN for a region without a
     pixel.
 
-    label map: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
+    label_map: (B, H, W) integers, the region of each pixel; numbers from R on are of none.
     """
     power = _edit(query, counterfactual).square().mean(1)
     check_shapes(power=(power, "B H W"), label_map=(label_map, "B H W integers"))

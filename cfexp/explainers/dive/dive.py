@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from cfexp import losses
 from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import ImageBatch
-from cfexp.declaration import Column, Declaration, Shown
+from cfexp.declaration import EVALUATIONS, RECONSTRUCTION_CLASS, Column, Declaration, Shown
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explanation, eight_bit
 from cfexp.explainers.classifier import ClassifierExplainer
@@ -61,11 +61,7 @@ class DiVE(ClassifierExplainer):
     columns = (
         Column("query_codes", "the code of the query", ("D",)),
         Column("codes", "the code of the counterfactual", ("D",)),
-        Column(
-            "reconstruction_class",
-            "what the decision model says of the reconstruction: if not `query_class`, nothing is "
-            "explained",
-        ),
+        RECONSTRUCTION_CLASS,
         Column(
             "code_l1",
             "the l1 norm of the code's change",
@@ -83,12 +79,7 @@ class DiVE(ClassifierExplainer):
             known_from=0,
             shown=Shown("steps to\nflip"),
         ),
-        Column(
-            "evaluations",
-            "how often the objective and its gradient were computed",
-            summary="mean",
-            counted="searches",
-        ),
+        EVALUATIONS,
         Column(
             "answers",
             "how many of the N explanations succeed as they are stored",

@@ -1,17 +1,13 @@
 """What STEEX tells of each query beside the contract's."""
 
-from cfexp.declaration import Column, Shown
+from cfexp.declaration import EVALUATIONS, RECONSTRUCTION_CLASS, Column, Shown
 
 _SEARCHES = "searches"
 
 COLUMNS = (
     Column("query_codes", "the style codes of the query", ("R", "D")),
     Column("style_codes", "the style codes of the counterfactual", ("R", "D")),
-    Column(
-        "reconstruction_class",
-        "what the decision model says of the reconstruction: if not `query_class`, nothing is "
-        "explained",
-    ),
+    RECONSTRUCTION_CLASS,
     Column(
         "code_distance",
         "the l2 norm of the codes' change",
@@ -29,12 +25,7 @@ COLUMNS = (
         known_from=0,
         shown=Shown("steps to\nflip"),
     ),
-    Column(
-        "evaluations",
-        "how often the objective and its gradient were computed",
-        summary="mean",
-        counted=_SEARCHES,
-    ),
+    EVALUATIONS,
     Column(
         "region_change",
         "the l2 norm of the change of each region's code, in the order of `region_names`",

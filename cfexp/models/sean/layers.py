@@ -55,7 +55,7 @@ class RegionNorm(nn.Module):
     ) -> Tensor:
         """Features (B, C, h, w), normalised and modulated.
 
-        style_codes: (B, R, D). label map: as a `Grid`, which is fast, or label maps (B, h, w) int64
+        style_codes: (B, R, D). grid: as a `Grid`, which is fast, or label maps (B, h, w) int64
         for the dense convolutions as published; they give the same numbers. noise: (B, 1, h, w), or
         None for none.
         """

@@ -31,6 +31,7 @@ TRAININGS = {
         "+overlay=smoke",
         "data.image_size=32",
         "trainer.limit_train_batches=3",
+        "explainer.warmup_epochs=1",
     ],
     "stage": [
         *(

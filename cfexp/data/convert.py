@@ -21,9 +21,9 @@ from cfexp.errors import InputError
 
 # Each with what reads its result: an override beside data.root.
 CONVERTERS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
-    "csv_vqa": (convert_csv_vqa, "data=vqav1"),
+    "csv_vqa": (convert_csv_vqa, "data=vqa"),
     "traffic_lights": (convert_traffic_lights, "data=own"),
-    "ccp": (convert_ccp, "data=vqav1"),
+    "ccp": (convert_ccp, "data=vqa"),
 }
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             convert, reader = CONVERTERS[given.data_set]
             convert(given.source, given.out)
         else:
-            reader = "data=vqav1"
+            reader = "data=vqa"
             convert_easy_vqa(given.out)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -74,6 +74,8 @@ class Declaration(NamedTuple):
     ] = ()  # the groups of regions that were tried together, after the regions themselves
     # whether the counterfactual is one of the candidates, too; else they are further ones
     among_candidates: bool = False
+    # what a run lacks that others have, and why: the picture `reconstruction`, and numbers by name
+    without: Mapping[str, str] = {}
 
     def column(self, name: str) -> Column | None:
         """The column of that name; None where the explainer has none."""
@@ -92,7 +94,7 @@ class Declaration(NamedTuple):
             {**column._asdict(), "shown": None if column.shown is None else column.shown._asdict()}
             for column in self.columns
         ]
-        return {**self._asdict(), "columns": columns}
+        return {**self._asdict(), "columns": columns, "without": dict(self.without)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Declaration":

@@ -34,6 +34,20 @@ class ImageBatch(NamedTuple):
     image_id: tuple[str, ...]  # B file stems
 
 
+class ImportedBatch(NamedTuple):
+    """B queries with the counterfactuals that somebody else made of them."""
+
+    image: Tensor  # (B, 3, H, W) float32 in [-1, 1], RGB: the queries
+    reconstruction: Tensor  # (B, 3, H, W); the queries where there is none
+    counterfactual: Tensor  # (B, 3, H, W)
+    counter_class: Tensor  # (B,) int64, the class that was asked for; -1 = nobody says
+    # (B,) int64, 1 or 0: whether who made it counts it as a success; -1 = not known
+    reported_success: Tensor
+    # (B,) int64, what their model decides about the query; -1 = not known
+    reported_query_class: Tensor
+    key: Tensor  # (B,) int64
+
+
 class ImageParcel(NamedTuple):
     """An `ImageBatch` on its way from a worker process: a tensor costs a file and a connection, an
     array neither.

@@ -19,6 +19,7 @@ from cfexp.evaluation.groups import group_members, is_counted_apart
 from cfexp.evaluation.measure import estimate
 from cfexp.evaluation.measure.base import (
     FLOOR,
+    RECONSTRUCTION,
     SUCCESSES,
     Chunk,
     Facts,
@@ -166,9 +167,9 @@ def _chunks(image_ids: NDArray[np.int64], size: int) -> Iterator[slice]:
 def _read(facts: Facts, rows: slice) -> Chunk:
     run, records = facts.run, facts.records[rows]
     keys = [record["key"] for record in records]
-    query, reconstruction, counterfactual = (
-        run.images(name, keys) for name in ("query", "reconstruction", "counterfactual")
-    )
+    query, counterfactual = run.images("query", keys), run.images("counterfactual", keys)
+    lacks = RECONSTRUCTION in facts.declaration.without  # then nothing that is of it is computed
+    reconstruction = query if lacks else run.images(RECONSTRUCTION, keys)
     mask = torch.zeros_like(query[:, :1], dtype=torch.bool)
     masked = [row for row, record in enumerate(records) if record.get("has_truth_mask")]
     if masked:

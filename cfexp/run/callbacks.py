@@ -60,6 +60,7 @@ class ExplanationWriter(BasePredictionWriter):
         images = {
             name: to_pixels(getattr(prediction, name))
             for name in ("query", "reconstruction", "counterfactual")
+            if name not in explainer.declaration.without
         }
         if "label_map" in prediction.extras:
             images["label_map"] = prediction.extras["label_map"].to(torch.uint8).cpu().numpy()

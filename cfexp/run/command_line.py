@@ -6,7 +6,7 @@ import functools
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 # Settings that name files or folders, which are there; the first three may name several.
 _LISTS = ("run", "image", "label_map")
 _READ = re.compile(
-    r"\+{0,2}(run|image|label_map|questions|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
+    r"\+{0,2}(run|image|label_map|questions|query|counterfactual|reconstruction|ace|labels|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
 )
 # And those that are made.
 _WRITTEN = ("hydra.run.dir", "hydra.sweep.dir", "output", "cache_dir", "data.cache_dir")
@@ -50,6 +50,13 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
         main()
 
     return wrapped
+
+
+def with_output_first(arguments: Sequence[str]) -> list[str]:
+    """`output=OUT` for a first argument that is no setting and no option."""
+    first, *rest = arguments or [""]
+    is_path = bool(first) and first[0] not in "-+~" and "=" not in first
+    return [f"output={first}", *rest] if is_path else list(arguments)
 
 
 def with_explainer_chosen(argument: str) -> str:

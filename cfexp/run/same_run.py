@@ -36,7 +36,7 @@ class Neutral(NamedTuple):
 
 _LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
 NEUTRAL = (
-    Neutral(("name", "folder"), "what a run is called and where it lies", _ALWAYS),
+    Neutral(("name", "folder", "output"), "what a run is called and where it lies", _ALWAYS),
     Neutral(("cache_dir", "*.cache_dir"), "where files are kept", _ALWAYS),
     Neutral(("num_threads",), "how fast: the machine's affair", _ALWAYS),
     Neutral(("logger", "logger.*"), "who is told"),

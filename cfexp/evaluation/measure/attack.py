@@ -192,6 +192,8 @@ def _counterfactuals(run: RunFolder, batch: _Batch) -> _Made:
         np.array([record[name] for record in batch.records], dtype=bool)
         for name in ("stored_success", "success")
     )
+    if "success_float" in run.declaration.without:
+        in_float = np.zeros_like(success)  # so that nothing is said of rounding
     start = (
         batch.query
         if run.declaration.starts_from == "query"

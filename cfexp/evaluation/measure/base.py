@@ -22,6 +22,7 @@ from cfexp.metrics.vqa_text import Era
 
 # What the names of the same number end in, of the reconstruction and of the successes alone.
 FLOOR, SUCCESSES = "_reconstruction", "_successes"
+RECONSTRUCTION = "reconstruction"  # the picture of which a floor is
 BOTH = (FLOOR, SUCCESSES)
 QUERIES = "queries"
 
@@ -213,12 +214,22 @@ Measures = Measure | Sequence[Measure] | Family
 
 
 def measures_of(chosen: Iterable[Measures], facts: Facts) -> list[Measure]:
-    """The measures that mean something for a run."""
+    """The measures that mean something for a run, and what it is declared to be without."""
     found: list[Measure] = []
     for each in chosen:
         made = each(facts) if callable(each) else each
         found += [made] if isinstance(made, Measure) else made
-    return [measure for measure in found if measure.needs(facts)]
+    found = [measure for measure in found if measure.needs(facts)]
+    without = facts.declaration.without
+    if RECONSTRUCTION in without:
+        reason = without[RECONSTRUCTION]
+        floors = [each for each in found if FLOOR in each.also]
+        kept = [each._replace(also=tuple({*each.also} - {FLOOR})) for each in found]
+        found = kept + [
+            Measure(each.name + FLOOR, None, missing=reason, ending=FLOOR) for each in floors
+        ]
+    lacking = {name: Measure(name, None, missing=reason) for name, reason in without.items()}
+    return [each for each in found if each.name not in lacking] + [*lacking.values()]
 
 
 def of_rows(chunk: Chunk, values: Values) -> Values:

@@ -10,9 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cfexp.evaluation.measure.base import BOTH, Chunk, Facts, Family, Features, Measure, See, Sets
+from cfexp.evaluation.measure.base import (
+    BOTH,
+    Chunk,
+    Facts,
+    Family,
+    Features,
+    Measure,
+    See,
+    Sets,
+    Values,
+    rate,
+)
 from cfexp.metrics.attributes import attributes_changed, correlation_difference
 from cfexp.metrics.distances import Distance, bootstrap_error, frechet_interval
+from cfexp.metrics.divergences import binary_jensen_shannon
 
 TWO = "two queries"
 
@@ -82,6 +94,64 @@ def cd(oracle: Oracle) -> Family:
             )
 
         yield Measure("cd", Sets(oracle.see, correlation), counted=TWO, kind="distance", also=BOTH)
+
+    return of_run
+
+
+def oracle_score(oracle: Oracle) -> Family:
+    """Whether the oracle decides a counterfactual, too, as was asked for (Hvilshoj et al. 2021): by
+    the attribute that the decision is about, or by the decision's own classes where it knows them.
+    """
+    names = list(oracle.names)
+
+    def of_run(facts: Facts) -> Measure:
+        label, classes = facts.declaration.label, facts.declaration.class_names
+        if label in names and (not classes or len(classes) == 2):
+            at = names.index(label)
+
+            def decide(seen: Tensor) -> Tensor:
+                return (seen[:, at] > 0).long()
+
+        elif classes and set(classes) <= set(names):
+            columns = [names.index(each) for each in classes]
+
+            def decide(seen: Tensor) -> Tensor:
+                return seen[:, columns].argmax(1)
+
+        else:
+            reason = f"neither the decision's label, {label}, nor its classes are the oracle's"
+            return Measure("oracle_score", None, also=BOTH, missing=reason)
+
+        def agrees(chunk: Chunk) -> Values:
+            asked = np.array([record["counter_class"] for record in chunk.records])
+            decided = decide(chunk.seen(oracle.see)[1]).numpy()
+            return rate(decided == asked, among=asked >= 0)
+
+        counted = "queries with a class asked for"
+        return Measure("oracle_score", agrees, "%", counted, "rate", also=BOTH, is_telling=True)
+
+    return of_run
+
+
+def label_variation(oracle: Oracle) -> Family:
+    """How far the oracle's opinion of the *other* attributes moves: the mean of their
+    Jensen-Shannon divergences, in bits (Hvilshoj et al. 2021, the label variation score).
+    """
+    names = list(oracle.names)
+
+    def of_run(facts: Facts) -> Measure:
+        label = facts.declaration.label
+        others = [at for at, name in enumerate(names) if name != label]
+        if label not in names or not others:
+            which = "none of the oracle's attributes" if others else "the oracle's only attribute"
+            reason = f"the decision's label, {label}, is {which}"
+            return Measure("label_variation", None, also=BOTH, missing=reason)
+
+        def moved(chunk: Chunk) -> Tensor:
+            query, made = (seen[:, others] for seen in chunk.seen(oracle.see))
+            return binary_jensen_shannon(query, made).mean(1)
+
+        return Measure("label_variation", moved, "bits", also=BOTH)
 
     return of_run
 

@@ -148,7 +148,8 @@ def _card(
 ) -> Json:
     """What the page shows of an explanation, but for its scores and groups."""
     key, moves = record["key"], region_moves(declaration, record)
-    pictures = {name: album.add(name, key) for name in PICTURES}
+    shown = (name for name in PICTURES if name not in declaration.without)
+    pictures = {name: album.add(name, key) for name in shown}
     label_map = run.label_map(key)
     if label_map is not None and moves:
         pictures["label_map"] = album.embed(label_map_overlay(label_map, moves))

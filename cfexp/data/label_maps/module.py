@@ -56,6 +56,7 @@ class LabelMapDataModule(QueryDataModule):
     # whether they were chosen to be trained on, as attributes are; of actions some are
     trains_all_labels = False
     class_names: tuple[str, ...] = ()  # K names of the labels
+    exclusive = False  # whether these are classes of which an image has one
     # which label takes the place of each in a mirrored image
     mirrored_labels: tuple[int, ...] | None = None
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay

@@ -1,0 +1,53 @@
+"""Which images train, validate and test, where nobody says: drawn by a seed, whole groups at a
+time, each class in the same shares.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from cfexp.data.base import Part
+
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+def draw_parts(
+    classes: Sequence[int],
+    groups: Sequence[Hashable],
+    shares: Sequence[float],
+    seed: int,
+) -> list[Part]:
+    """The part of each of N images.
+
+    classes, groups: N of each image; what shares a group shares a part. shares: of train, val and
+    test, in proportion. Groups are taken in an order of the seed, the largest first, and each goes
+    to the part that lacks its classes most.
+    """
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for image, group in enumerate(groups):
+        members[group].append(image)
+    order = list(members)
+    np.random.default_rng(seed).shuffle(order)
+    order.sort(key=lambda group: -len(members[group]))  # stable: of equal ones the seed's order
+    total, whole = Counter(classes), sum(shares)
+    wanted = [{each: total[each] * share / whole for each in total} for share in shares]
+    parts: list[Part] = ["train"] * len(classes)
+    for group in order:
+        held = Counter(classes[image] for image in members[group])
+
+        # How far each part is from what it wants, of the classes that the group holds; in shares of
+        # what it wants, so that the small parts have their turn.
+        def lack(part: int, held: Counter[int] = held) -> float:
+            return sum(
+                count * wanted[part][each] / max(total[each] * shares[part] / whole, 1e-9)
+                for each, count in held.items()
+            )
+
+        asked = [part for part in range(len(shares)) if shares[part] > 0]
+        best = max(asked, key=lack)
+        for each, count in held.items():
+            wanted[best][each] -= count
+        for image in members[group]:
+            parts[image] = PARTS[best]
+    return parts

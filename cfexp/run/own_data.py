@@ -53,6 +53,8 @@ def take_regions_to_make(config: DictConfig) -> None:
     of; all of them may change then.
     """
     asked = config.get("regions")
+    if OmegaConf.select(config, "data.label_maps", throw_on_missing=False) is None:
+        return
     if not isinstance(asked, str) or (asked != "whole" and made_by(asked) is None):
         return
     given = config.data.get("label_maps")

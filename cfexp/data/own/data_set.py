@@ -21,7 +21,7 @@ from cfexp.data.own.contents import Chosen, Contents
 from cfexp.data.own.folder import REGIONS, REMEDY, FoundImage, OwnFolder
 from cfexp.data.own.images import OwnImageReader
 from cfexp.data.own.made_maps import WHOLE, Grid, Made, Superpixels, made_by, write_superpixels
-from cfexp.data.own.parts import PARTS, draw_parts
+from cfexp.data.own.parts import PARTS, draw_parts, same_bytes
 from cfexp.data.own.region_list import (
     FORMATS,
     RegionList,
@@ -36,6 +36,7 @@ from cfexp.whole_files import write_whole
 # Sides are multiples of this, which all networks here take; so many images tell the usual size.
 STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
 LONGEST = 2.0  # one side against the other
+STRETCHED = 1.5  # more is worth a word
 NAN = float("nan")
 
 
@@ -141,6 +142,7 @@ class OwnDataSet(LabelMapDataModule):
         self.mapped_only = mapped_only
         self.cache_dir = Path(cache_dir).expanduser() / "own"
         self._fingerprint = fingerprint
+        self.labels: list[str] = []  # of which to choose one, where none is said
         self._records: dict[Part, list[LabelMapRecord]] = {}
         if image_size is None:
             with suppress(InputError):  # which is raised again where it is said
@@ -320,6 +322,13 @@ class OwnDataSet(LabelMapDataModule):
         """As always, and where label maps come from."""
         return {**super().description, "label_maps": self.label_maps}
 
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Sides that are stretched against each other; how much is enlarged is an error or nothing."""
+        stretch = size[0] * self.image_size[0] / (size[1] * self.image_size[1])
+        stretch = max(stretch, 1 / stretch)
+        problem = f"its sides are stretched by {stretch:.2f} against each other"
+        return problem if stretch > STRETCHED else None
+
     def settings(self) -> dict[str, Any]:
         """What the files say of a config that uses them, by full name."""
         column = self.column
@@ -428,6 +437,10 @@ class OwnDataSet(LabelMapDataModule):
             UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used
         ]
         groups = [self.contents.groups[places[image.image_id]] for image in used]
+        if (kept := _kept_parts(path, used)) is not None:
+            return kept
+        if self.contents.group_column is None:
+            groups = same_bytes([image.path for image in used])
         parts = draw_parts(classes, groups, self.split, self.split_seed)
         if (counts := Counter(parts))["train"] == 0 or counts["test"] == 0:
             lacks = "train on" if counts["train"] == 0 else "test on"
@@ -436,7 +449,7 @@ class OwnDataSet(LabelMapDataModule):
                 f"data.split={[*self.split]} leaves no image to {lacks}: there are {of}; "
                 "give more, or a column of parts"
             )
-        if not path.is_file():
+        with suppress(OSError):  # it is drawn again alike
             path.parent.mkdir(parents=True, exist_ok=True)
             rows = [f"{image.place},{part}" for image, part in zip(used, parts, strict=True)]
             write_whole(path, "\n".join(["file,part", *rows]) + "\n")
@@ -492,6 +505,17 @@ def region_shares(data: OwnDataSet, most: int = 100) -> NDArray[np.float64]:
         if label_map is not None:
             counts += np.bincount(np.asarray(label_map).ravel(), minlength=len(counts))
     return counts / max(counts.sum(), 1)
+
+
+def _kept_parts(path: Path, images: Sequence[FoundImage]) -> dict[str, Part] | None:
+    """The parts that were drawn before; None where they are not there, or not of these images."""
+    known = {part: part for part in PARTS}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        rows = dict(line.rsplit(",", 1) for line in lines)
+        return {image.image_id: known[rows[str(image.place)]] for image in images}  # type: ignore[index]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _stepped(length: float) -> int:

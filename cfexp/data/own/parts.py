@@ -2,8 +2,10 @@
 time, each class in the same shares.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -51,3 +53,15 @@ def draw_parts(
         for image in members[group]:
             parts[image] = PARTS[best]
     return parts
+
+
+def same_bytes(paths: Sequence[Path]) -> list[str]:
+    """A name of each file that those alone share which hold the same bytes: as groups, so that no
+    image is in two parts.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    several = Counter(sizes)
+    return [
+        f"{path}" if several[size] == 1 else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path, size in zip(paths, sizes, strict=True)
+    ]

@@ -49,8 +49,8 @@ def fill_in_from_data(config: DictConfig, *, say: bool = True) -> None:
 
 
 def take_regions_to_make(config: DictConfig) -> None:
-    """Let `regions=grid:4x4`, `regions=superpixels` and `regions=whole` say what label maps are made
-    of; all of them may change then.
+    """Let `regions=grid:4x4`, `regions=superpixels` and `regions=whole` say what label maps are
+    made of; all of them may change then.
     """
     asked = config.get("regions")
     if OmegaConf.select(config, "data.label_maps", throw_on_missing=False) is None:
@@ -65,7 +65,7 @@ def take_regions_to_make(config: DictConfig) -> None:
 
 
 def epochs(steps: int, images: int | None, batch: int) -> int:
-    """Whole epochs of at least so many steps; 1 where nobody knows yet how many images there are."""
+    """Whole epochs of at least so many steps; 1 where it is not known yet how many images."""
     return 1 if images is None else max(1, math.ceil(steps / max(images // batch, 1)))
 
 
@@ -111,15 +111,14 @@ def _without(config: DictConfig, stage: str, setting: str) -> None:
             config.checkpoints.pop(stage, None)
             OmegaConf.update(config, setting, None)
         for requirement in (config.get("requires") or {}).values():
-            for each, needed in _SETTINGS_OF.items():
-                if requirement is not None and requirement.get("experiment") == each:
-                    if stage in needed:
-                        others = [*requirement.get("overrides", [])]
-                        requirement.overrides = [*others, f"requires.{stage}=null", f"{setting}=null"]
+            experiment = None if requirement is None else requirement.get("experiment")
+            if stage in _NEEDED_BY.get(str(experiment), ()):
+                left = [f"requires.{stage}=null", f"{setting}=null"]
+                requirement.overrides = [*requirement.get("overrides", []), *left]
 
 
 # The stages that need a stage which some data sets do without.
-_SETTINGS_OF = {
+_NEEDED_BY = {
     "own_autoencoder": ("features", "layouts"),
     "own_tcvae": ("features",),
 }

@@ -34,7 +34,10 @@ class Neutral(NamedTuple):
     asked: tuple[Asked, ...] = _NUMBERS
 
 
-_LENGTHS = ("steps", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
+_LENGTHS = (
+    *("steps", "trainer.max_epochs", "trainer.max_steps"),
+    *("trainer.max_time", "trainer.max_time.*"),
+)
 NEUTRAL = (
     Neutral(("name", "folder"), "what a run is called and where it lies", _ALWAYS),
     Neutral(("cache_dir", "*.cache_dir"), "where files are kept", _ALWAYS),
@@ -103,7 +106,7 @@ NEUTRAL = (
         ("training", "explanations"),
     ),
     Neutral(("size", "networks.*"), "count where a network or a stage refers to them"),
-    Neutral(("train_images",), "counts where a length refers to it: the data's fingerprint says it"),
+    Neutral(("train_images",), "counts where a length does; the data's fingerprint says it"),
     Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
     Neutral(("experiment", "sweep"), "say what is set, in the folder above", ("folder",)),
     Neutral(

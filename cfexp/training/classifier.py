@@ -159,7 +159,7 @@ class ClassifierStage(ScoredStage):
 
     @property
     def _exclusive(self) -> bool:
-        """Whether the data's labels are classes of which an image has one, and all are trained on."""
+        """Whether the data's labels are classes that exclude each other, all trained on."""
         return self.heads is None and bool(getattr(data_of(self), "exclusive", False))
 
     @property

@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.checks.findings import Findings
@@ -13,7 +14,7 @@ from cfexp.data.checks.inspection import Inspected, Inspection, inspect_image, i
 from cfexp.data.checks.labels import check_labels
 from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.own.columns import Column
-from cfexp.data.own.data_set import OwnDataSet, region_shares
+from cfexp.data.own.data_set import OwnDataSet
 from cfexp.data.own.folder import FoundImage
 from cfexp.data.own.images import OwnImageReader
 from cfexp.data.own.parts import PARTS
@@ -115,8 +116,11 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
     where, count = data.contents.folder.root, sum(len(data.records(part)) for part in PARTS)
     if count < FEW:
         findings.note(f"{where}: {count} images; networks learn so few by heart")
+    for part in ("train", "test"):
+        if not data.records(part):
+            findings.error(f"{where}: its {part} part has no image; name some in the table")
     for left in data.left_out():
-        findings.note(f"{where}: {left.what}", left.count)
+        findings.note(f"{where}: {left.what}", left.many)
     for name, many in ({} if data.column is None else data.column.counts()).items():
         if many < FEW_OF_A_CLASS:
             findings.note(f"{where}: class {name!r} has {many} images: its figures say little")
@@ -126,12 +130,15 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
 
 
 def _check_maps(data: OwnDataSet, findings: Findings) -> None:
-    if data.listed is None:
+    if data.maps.listed is None:
         return
-    for path in data.stray_maps if data.label_map_files else ():
+    for path in data.maps.strays:
         findings.error(f"{path}: is the label map of no image; name it as its image")
     if data.unmapped:
-        findings.note(f"{data.unmapped[0].path}: has no label map: a segmenter predicts it", len(data.unmapped))
+        findings.note(
+            f"{data.unmapped[0].path}: has no label map: a segmenter predicts it",
+            len(data.unmapped),
+        )
     shares = region_shares(data)
     for name, share in zip(data.region_names, shares, strict=True):
         if share == 0:
@@ -167,7 +174,9 @@ def _labels(data: OwnDataSet) -> Iterator[Row]:
     table = contents.table
     of = f"{len(table.rows):,} rows, between {DELIMITERS[table.delimiter]}s"
     yield Row("labels", f"{table.path.name}: {of}", f"{len(contents.rows):,} images have a row")
-    yield Row(f"  {contents.file_column}", _examples(table.values(contents.file_column)), "the files")
+    yield Row(
+        f"  {contents.file_column}", _examples(table.values(contents.file_column)), "the files"
+    )
 
 
 def _columns(data: OwnDataSet) -> Iterator[Row]:
@@ -204,13 +213,15 @@ def _parts(data: OwnDataSet) -> Iterator[Row]:
 
 
 def _regions(data: OwnDataSet) -> Iterator[Row]:
-    if data.listed is not None:
+    if data.maps.listed is not None:
         of = len(data.contents.images)
-        found = f"{len(data.label_map_files):,} for {of:,} images"
-        yield Row("label maps", found, f"regions by {data.listed.source}")
+        found = f"{len(data.maps.files):,} for {of:,} images"
+        yield Row("label maps", found, f"regions by {data.maps.listed.source}")
     else:
         said = data.label_maps if data.label_maps != "auto" else "no folder label_maps"
-        yield Row("label maps", said, "one region: the whole image" if data.made is None else "made")
+        yield Row(
+            "label maps", said, "one region: the whole image" if data.maps.made is None else "made"
+        )
     swaps = data.mirrored_regions
     for place, (name, share) in enumerate(zip(data.region_names, region_shares(data), strict=True)):
         other = None if swaps is None or swaps[place] == place else data.region_names[swaps[place]]
@@ -220,9 +231,9 @@ def _regions(data: OwnDataSet) -> Iterator[Row]:
 
 
 def _value_of(data: OwnDataSet, place: int) -> str:
-    if data.listed is None:
+    if data.maps.listed is None:
         return ""
-    keys = data.listed.colors or data.listed.values
+    keys = data.maps.listed.colors or data.maps.listed.values
     shown = [
         "#{:02x}{:02x}{:02x}".format(*key) if isinstance(key, tuple) else str(key)
         for key, region in keys.items()
@@ -262,3 +273,17 @@ def _with_label_map(data: OwnDataSet, record: LabelMapRecord, part: str) -> Insp
     found = inspect_label_map(record, data.reader, part, len(data.region_names))
     return found._replace(turned=False)
 
+
+def region_shares(data: OwnDataSet, most: int = FEW) -> NDArray[np.float64]:
+    """(R,), the share of each region in the area of the label maps, of `most` images at most."""
+    counts = np.zeros(len(data.region_names))
+    records = [record for part in PARTS for record in data.records(part)]
+    for place in np.unique(np.linspace(0, len(records) - 1, most).astype(int)):
+        try:
+            label_map = data.reader.label_map(records[place])
+        except InputError:  # named where all are opened
+            continue
+        if label_map is not None:
+            counts += np.bincount(np.asarray(label_map).ravel(), minlength=len(counts))
+    shares: NDArray[np.float64] = counts / max(counts.sum(), 1)
+    return shares

@@ -51,8 +51,8 @@ def label_column(
     """A column as a label. where: what messages begin with. lines: of the cells in the file.
 
     Binary: 0 and 1, -1 and 1, yes and no, true and false, in any case, which may be mixed; or two
-    names. `classes`: several names or whole numbers. Anything else is `other`. Raises InputError for
-    a class that is spelled in two ways.
+    names. `classes`: several names or whole numbers. Anything else is `other`. Raises InputError
+    for a class that is spelled in two ways.
     """
     known = [cell for cell in cells if not is_unknown(cell)]
     folded = {cell.casefold() for cell in known}

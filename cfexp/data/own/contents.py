@@ -68,7 +68,7 @@ class Contents:
 
     @cached_property
     def file_column(self) -> str:
-        """The column of the table that names the files: what is said, one so called, or the first."""
+        """The column that names the files: what is said, one so called, or the first."""
         assert self.table is not None
         if self.chosen.file is not None:
             self.table.column(self.chosen.file)

@@ -5,33 +5,25 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import LabelMapRecord, MaskFile
+from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
 from cfexp.data.own.contents import Chosen, Contents
-from cfexp.data.own.folder import REGIONS, REMEDY, FoundImage, OwnFolder
-from cfexp.data.own.images import OwnImageReader
-from cfexp.data.own.made_maps import WHOLE, Grid, Made, Superpixels, made_by, write_superpixels
-from cfexp.data.own.parts import PARTS, draw_parts, same_bytes
-from cfexp.data.own.region_list import (
-    FORMATS,
-    RegionList,
-    found_regions,
-    read_regions,
-)
-from cfexp.data.reading.images import read_picture
+from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
+from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
+from cfexp.data.own.parts import PARTS, draw_parts, keep_parts, kept_parts, same_bytes
+from cfexp.data.own.reader import OwnReader
+from cfexp.data.own.table import listed
 from cfexp.data.reading.settings import check_at_least
 from cfexp.errors import InputError
-from cfexp.whole_files import write_whole
 
 # Sides are multiples of this, which all networks here take; so many images tell the usual size.
 STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
@@ -40,45 +32,10 @@ STRETCHED = 1.5  # more is worth a word
 NAN = float("nan")
 
 
-class OwnReader(OwnImageReader):
-    """Reads a data set's own images and label maps, fitted to the networks.
-
-    regions: of label maps in files; None = there are none. made: what draws them instead. predicted:
-    the folder of maps whose values are the regions' numbers.
-    """
-
-    remedy = REMEDY
-
-    def __init__(
-        self,
-        image_size: Sequence[int],
-        region_names: Sequence[str],
-        regions: RegionList | None,
-        made: Made | None,
-        predicted: Path | None,
-    ) -> None:
-        super().__init__([*region_names], image_size)
-        self.listed, self.made, self.predicted = regions, made, predicted
-
-    def label_map(self, record: LabelMapRecord) -> Image.Image | None:
-        """A region a pixel, of the networks' size; None where there is none."""
-        if isinstance(self.made, Grid):
-            return Image.fromarray(self.made.label_map(self.image_size))
-        return super().label_map(record)
-
-    def decode(self, files: Sequence[MaskFile]) -> Image.Image:
-        """The label map in a file, mode L."""
-        ((path, content, _),) = files
-        if self.listed is None or (self.predicted is not None and self.predicted in Path(path).parents):
-            return super().decode(files)
-        picture = read_picture(Path(path), FORMATS, content, remedy="save it again as PNG")
-        return Image.fromarray(self.listed.regions_of(picture, path))
-
-
 class Left(NamedTuple):
     """What is not used, with how many."""
 
-    count: int
+    many: int
     what: str
 
 
@@ -86,19 +43,17 @@ class OwnDataSet(LabelMapDataModule):
     """Images in `root`/images (or in `root`), with labels by a table or by folders; see
     docs/own_data.md.
 
-    label: the column that is decided about; None = the only one. classes: which of its classes,
-    in this order, or a mapping to other names; images of others are left out. labels_file,
+    label: the column that is decided about; None = the only one. classes: which of its classes, in
+    this order, or a mapping to other names; images of others are left out. labels_file,
     file_column, group, part: of the table, None = found. split: shares of train, val and test where
-    no column says, drawn by `split_seed` and kept beside the cache. label_maps: `auto` (the folder
-    label_maps, or one region where there is none), `whole`, `grid:4x4`, `superpixels`, or a folder of
-    maps whose values are numbers of regions. layouts: a folder of predicted maps, for images without
-    one. mapped_only: leave out images without a label map in a file. image_size: None = the usual
-    proportions, the short side at most `side`. fingerprint: what the files held when they were first
-    read. Raises InputError for settings out of range; everything else when it is read.
+    no column says, drawn by `split_seed` and kept beside the cache. label_maps, layouts: see
+    `OwnLabelMaps`. mapped_only: leave out images without a label map in a file. image_size: None =
+    the usual proportions, the short side at most `side`. fingerprint: what the files held when they
+    were first read. Raises InputError for settings out of range; everything else when it is read.
     """
 
     trains_all_labels = True
-    shared_settings = (
+    shared_settings: tuple[str, ...] = (
         *(f"data.{name}" for name in ("label", "classes", "labels_file", "file_column", "group")),
         *(f"data.{name}" for name in ("part", "split", "split_seed", "image_size", "fingerprint")),
         *(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
@@ -132,13 +87,7 @@ class OwnDataSet(LabelMapDataModule):
         self.side, self.label, self.classes = side, label, classes
         self.chosen = Chosen(labels_file, file_column, group, part)
         self.split, self.split_seed = _shares(split), split_seed
-        self.label_maps, self.made = str(label_maps), made_by(str(label_maps))
-        if self.made is None and self.label_maps not in ("auto", "own", "whole"):
-            if not Path(self.label_maps).expanduser().is_dir():
-                ways = "auto, whole, grid:4x4, superpixels or a folder of label maps"
-                raise InputError(f"data.label_maps={label_maps} is no folder; it may be {ways}")
-            layouts = self.label_maps
-        self.layouts = None if layouts is None else Path(layouts).expanduser()
+        self.label_maps, self.layouts = check_label_maps(label_maps, layouts)
         self.mapped_only = mapped_only
         self.cache_dir = Path(cache_dir).expanduser() / "own"
         self._fingerprint = fingerprint
@@ -155,6 +104,12 @@ class OwnDataSet(LabelMapDataModule):
         return Contents(OwnFolder(self.root), self.chosen)
 
     @cached_property
+    def maps(self) -> OwnLabelMaps:
+        """The label maps, or what stands for them."""
+        kept = self.cache_dir, self.fingerprint
+        return OwnLabelMaps(self.contents, self.label_maps, self.layouts, *kept)
+
+    @cached_property
     def usual_size(self) -> tuple[int, int]:
         """(H, W) for the networks: the images' usual proportions."""
         images = self.contents.images
@@ -163,14 +118,16 @@ class OwnDataSet(LabelMapDataModule):
             try:
                 with Image.open(images[place].path) as picture:
                     sizes.append(picture.size)
-            except Exception:  # a damaged file makes Pillow raise nearly anything; who reads it says so
+            except (
+                Exception
+            ):  # a damaged file makes Pillow raise nearly anything; who reads it says so
                 continue
         if not sizes:
             return self.side, self.side
         width, height = np.median(np.array(sizes, dtype=float), axis=0)
         short = min(self.side, max(_stepped(min(width, height)), LEAST_SIDE))
         stretch = min(max(width, height) / min(width, height), LONGEST)
-        long = max(int(round(short * stretch / STEP)) * STEP, short)
+        long = max(round(short * stretch / STEP) * STEP, short)
         return (short, long) if width >= height else (long, short)
 
     @cached_property
@@ -188,7 +145,7 @@ class OwnDataSet(LabelMapDataModule):
         return chosen_classes(found, self.classes, where)
 
     @property
-    def exclusive(self) -> bool:
+    def exclusive(self) -> bool:  # type: ignore[override]  # the files say it
         """Whether the labels are several classes that exclude each other."""
         return self.column is not None and self.column.kind == "classes"
 
@@ -199,68 +156,27 @@ class OwnDataSet(LabelMapDataModule):
             return ()
         return self.column.classes if self.exclusive else (self.column.name,)
 
-    @cached_property
-    def label_map_files(self) -> dict[str, Path]:
-        """The label maps in files, by the image's id; those of no image are in `stray_maps`."""
-        places = self.contents.folder.label_map_files()
-        found: dict[str, Path] = {}
-        self.stray_maps: list[Path] = []
-        for stem, path in places.items():
-            try:
-                image = self.contents.names.find(stem)
-            except ValueError as error:
-                raise InputError(f"{path}: {stem!r} is {error}; lay it in the same folders") from None
-            if image is None:
-                self.stray_maps.append(path)
-            elif image.image_id in found:
-                other = found[image.image_id]
-                raise InputError(f"{path}: {other.name} is of {image.place}, too; keep one")
-            else:
-                found[image.image_id] = path
-        return found
-
-    @cached_property
-    def listed(self) -> RegionList | None:
-        """The regions of label maps in files; None where those are not used."""
-        if self.made is not None or self.label_maps == "whole":
-            return None
-        path = self.contents.folder.root / REGIONS
-        if path.is_file():
-            return read_regions(path)
-        if not self.label_map_files:
-            if self.label_maps == "auto" and not self.contents.folder.label_maps_folder.is_dir():
-                return None
-            folder = self.contents.folder.label_maps_folder
-            raise InputError(
-                f"{folder}: holds no label map of an image; give {{image's stem}}.png, "
-                "or data.label_maps=whole, grid:4x4 or superpixels"
-            )
-        return self._found_regions()
-
     @property
     def region_names(self) -> tuple[str, ...]:  # type: ignore[override]  # the files say them
         """By the list, by the values found, or by what is made in their place."""
-        if self.made is not None:
-            return self.made.names
-        return (WHOLE,) if self.listed is None else self.listed.names
+        return self.maps.region_names
 
     @property
     def mirrored_regions(self) -> tuple[int, ...] | None:  # type: ignore[override]  # as these
-        """By the list; a grid's cells are those of the mirrored picture, too."""
-        return None if self.listed is None else self.listed.mirrored
+        """By the list, or of the columns of a grid."""
+        return self.maps.mirrored
 
     @cached_property
     def reader(self) -> OwnReader:
         """What opens and fits the files."""
-        size, names = self.image_size, self.region_names
-        return OwnReader(size, names, self.listed, self.made, self.layouts)
+        return self.maps.reader(self.image_size)
 
     @property
     def unmapped(self) -> list[FoundImage]:
         """The images without a label map, where label maps in files are used."""
-        if self.listed is None:
+        if self.maps.listed is None:
             return []
-        return [each for each in self._used if each.image_id not in self.label_map_files]
+        return [each for each in self._used if each.image_id not in self.maps.files]
 
     @cached_property
     def parts(self) -> dict[str, Part]:
@@ -287,8 +203,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def prepare_data(self) -> None:
         """Make superpixels, if they are asked for and not there."""
-        if isinstance(self.made, Superpixels):
-            write_superpixels(self._openers(), self.made.clusters, self._superpixels)
+        self.maps.make(self.image_size)
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part in the order of their names; raises InputError."""
@@ -323,7 +238,7 @@ class OwnDataSet(LabelMapDataModule):
         return {**super().description, "label_maps": self.label_maps}
 
     def size_problem(self, size: tuple[int, int]) -> str | None:
-        """Sides that are stretched against each other; how much is enlarged is an error or nothing."""
+        """Sides that are stretched against each other; too much enlarged is an error anyway."""
         stretch = size[0] * self.image_size[0] / (size[1] * self.image_size[1])
         stretch = max(stretch, 1 / stretch)
         problem = f"its sides are stretched by {stretch:.2f} against each other"
@@ -353,8 +268,8 @@ class OwnDataSet(LabelMapDataModule):
         drawn = self.contents.parts is None
         source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
         lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
-        lines += [f"note: {each.count:,} {each.what}" for each in self.left_out()]
-        if self.listed is not None and self.unmapped:
+        lines += [f"note: {each.many:,} {each.what}" for each in self.left_out()]
+        if self.unmapped:
             lines.append(f"note: {len(self.unmapped):,} images have no label map: it is predicted")
         return lines
 
@@ -363,15 +278,20 @@ class OwnDataSet(LabelMapDataModule):
         contents, lines = self.contents, []
         raw = None if self.column is None else self.contents.columns[self.column.name]
         if raw is not None and self.column is not None:
-            for name, count in raw.counts().items():
-                if count and not self._is_kept(raw, raw.classes.index(name)):
-                    lines.append(Left(count, f"images of class {name!r}: data.classes leaves it out"))
+            counts = enumerate(raw.counts().items())
+            gone = {name: n for place, (name, n) in counts if n and not self._is_kept(raw, place)}
+            if gone:
+                what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
+                lines.append(Left(sum(gone.values()), what))
         if contents.table is not None:
+            lines.append(Left(len(contents.without_image), "rows without an image"))
             lines.append(Left(len(contents.images) - len(contents.rows), "images without a row"))
         if raw is not None:
-            known = raw.unknown - (len(contents.images) - len(contents.rows) if contents.table else 0)
+            known = raw.unknown - (
+                len(contents.images) - len(contents.rows) if contents.table else 0
+            )
             lines.append(Left(known, f"images whose {raw.name!r} is not known"))
-        return [each for each in lines if each.count > 0]
+        return [each for each in lines if each.many > 0]
 
     @cached_property
     def _used(self) -> list[FoundImage]:
@@ -399,13 +319,7 @@ class OwnDataSet(LabelMapDataModule):
             raise InputError(f"{first}{others}; data.on_bad_sample=skip goes on without them")
 
     def _record(self, image: FoundImage) -> LabelMapRecord:
-        path: Path | None = None
-        if isinstance(self.made, Superpixels):
-            path = self._superpixels / f"{image.image_id}.png"
-        elif self.listed is not None:
-            path = self.label_map_files.get(image.image_id)
-        if path is None and self.layouts is not None:
-            path = self.layouts / f"{image.image_id}.png"
+        path = self.maps.path_of(image, self.image_size)
         labels, identity = self._labels[image.image_id]
         return LabelMapRecord(image.image_id, image.path, path, labels, identity)
 
@@ -437,8 +351,9 @@ class OwnDataSet(LabelMapDataModule):
             UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used
         ]
         groups = [self.contents.groups[places[image.image_id]] for image in used]
-        if (kept := _kept_parts(path, used)) is not None:
-            return kept
+        kept = kept_parts(path)
+        if all(str(image.place) in kept for image in used):
+            return {image.image_id: kept[str(image.place)] for image in used}
         if self.contents.group_column is None:
             groups = same_bytes([image.path for image in used])
         parts = draw_parts(classes, groups, self.split, self.split_seed)
@@ -449,73 +364,13 @@ class OwnDataSet(LabelMapDataModule):
                 f"data.split={[*self.split]} leaves no image to {lacks}: there are {of}; "
                 "give more, or a column of parts"
             )
-        with suppress(OSError):  # it is drawn again alike
-            path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [f"{image.place},{part}" for image, part in zip(used, parts, strict=True)]
-            write_whole(path, "\n".join(["file,part", *rows]) + "\n")
+        keep_parts(path, {str(image.place): part for image, part in zip(used, parts, strict=True)})
         return {image.image_id: part for image, part in zip(used, parts, strict=True)}
-
-    def _found_regions(self) -> RegionList:
-        """What the label maps hold, looked through once and kept."""
-        kept = self.cache_dir / f"regions-{self.fingerprint}.json"
-        if kept.is_file():
-            names, keys, colored = json.loads(kept.read_text(encoding="utf-8"))
-            numbers: dict[Any, int] = {
-                tuple(key) if colored else key: place for place, key in enumerate(keys)
-            }
-            values, colors = ({}, numbers) if colored else (numbers, {})
-            return RegionList(tuple(names), values, colors, None, "what the files hold")
-        found = found_regions(self.label_map_files.values())
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        content = [found.names, [*(found.colors or found.values)], found.in_colors]
-        write_whole(kept, json.dumps(content))
-        return found
-
-    @property
-    def _superpixels(self) -> Path:
-        assert isinstance(self.made, Superpixels)
-        size = "{}x{}".format(*self.image_size)
-        return self.cache_dir / f"superpixels-{self.fingerprint}-{size}-{self.made.clusters}"
-
-    def _openers(self) -> dict[str, Any]:
-        reader = OwnImageReader([WHOLE], self.image_size)
-        unknown = (NAN,)
-        return {
-            image.image_id: partial(
-                reader.image, LabelMapRecord(image.image_id, image.path, None, unknown)
-            )
-            for image in self.contents.images
-        }
 
     @property
     def _plain_classes(self) -> Any:
         classes = self.classes
         return None if classes is None else [*map(str, classes)]
-
-
-def region_shares(data: OwnDataSet, most: int = 100) -> NDArray[np.float64]:
-    """(R,), the share of each region in the area of the label maps, of `most` images at most."""
-    counts = np.zeros(len(data.region_names))
-    records = [record for part in PARTS for record in data.records(part)]
-    for place in np.unique(np.linspace(0, len(records) - 1, most).astype(int)):
-        try:
-            label_map = data.reader.label_map(records[place])
-        except InputError:  # named where all are opened
-            continue
-        if label_map is not None:
-            counts += np.bincount(np.asarray(label_map).ravel(), minlength=len(counts))
-    return counts / max(counts.sum(), 1)
-
-
-def _kept_parts(path: Path, images: Sequence[FoundImage]) -> dict[str, Part] | None:
-    """The parts that were drawn before; None where they are not there, or not of these images."""
-    known = {part: part for part in PARTS}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        rows = dict(line.rsplit(",", 1) for line in lines)
-        return {image.image_id: known[rows[str(image.place)]] for image in images}  # type: ignore[index]
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _stepped(length: float) -> int:
@@ -529,5 +384,7 @@ def _shares(split: Sequence[float]) -> tuple[float, ...]:
     if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
         shown = [*split] if numbers else split
         example = "such as [0.7,0.1,0.2]"
-        raise InputError(f"data.split must be shares of train, val and test, {example}, got {shown}")
+        raise InputError(
+            f"data.split must be shares of train, val and test, {example}, got {shown}"
+        )
     return tuple(float(each) for each in split)

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cfexp.data.own.images import SUFFIXES
 from cfexp.errors import InputError
@@ -27,6 +27,8 @@ PART_NAMES = {
     "test": "test",
     "testing": "test",
 }
+
+Key = TypeVar("Key", str, int)
 
 
 class FoundImage(NamedTuple):
@@ -90,7 +92,9 @@ class OwnFolder:
             suffix = path.suffix.lower()
             if suffix in (".jpg", ".jpeg", ".webp"):
                 remedy = "save label maps as PNG"
-                raise InputError(f"{path}: {suffix[1:].upper()} changes the regions' values; {remedy}")
+                raise InputError(
+                    f"{path}: {suffix[1:].upper()} changes the regions' values; {remedy}"
+                )
             if suffix not in LOSSLESS:
                 continue
             stem = str(PurePosixPath(path.relative_to(self.label_maps_folder)).with_suffix(""))
@@ -171,8 +175,8 @@ class Names:
 _DIGITS = 19  # of a number that is more than a name
 
 
-def _only(images: Mapping[object, list[FoundImage]], key: object) -> FoundImage | None:
-    found = images.get(key, [])  # type: ignore[call-overload]
+def _only(images: Mapping[Key, list[FoundImage]], key: Key) -> FoundImage | None:
+    found = images.get(key, [])
     if len(found) > 1:
         raise ValueError(" and ".join(str(image.place) for image in found[:2]))
     return found[0] if found else None

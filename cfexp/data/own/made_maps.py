@@ -42,6 +42,12 @@ class Grid(NamedTuple):
             for column in range(self.columns)
         )
 
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """Which cell takes the place of each in a mirrored image."""
+        cells = np.arange(self.rows * self.columns).reshape(self.rows, self.columns)
+        return tuple(cells[:, ::-1].ravel().tolist())
+
     def label_map(self, image_size: Sequence[int]) -> NDArray[np.uint8]:
         """(H, W), the cell of each pixel."""
         height, width = image_size
@@ -103,11 +109,11 @@ def write_superpixels(
         ) from None
     folder.mkdir(parents=True, exist_ok=True)
 
-    def of_image(pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def of_image(pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         segments = slic(pixels, SEGMENTS, COMPACTNESS, start_label=0, channel_axis=2)
         _, segments = np.unique(segments, return_inverse=True)
         segments = segments.reshape(pixels.shape[:2])
-        height, width = segments.shape
+        height, width = pixels.shape[:2]
         rows, columns = np.mgrid[:height, :width]
         places = PLACE * np.stack([rows / height, columns / width], -1)
         told = np.concatenate([rgb2lab(pixels), places], -1).reshape(-1, 5)

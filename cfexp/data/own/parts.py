@@ -4,12 +4,14 @@ time, each class in the same shares.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from cfexp.data.base import Part
+from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -65,3 +67,22 @@ def same_bytes(paths: Sequence[Path]) -> list[str]:
         f"{path}" if several[size] == 1 else hashlib.sha256(path.read_bytes()).hexdigest()
         for path, size in zip(paths, sizes, strict=True)
     ]
+
+
+def kept_parts(path: Path) -> dict[str, Part]:
+    """The parts that were drawn before, by the images' places; none where they are not there."""
+    known = {part: part for part in PARTS}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        rows = (line.rsplit(",", 1) for line in lines)
+        return {place: known[part] for place, part in rows}  # type: ignore[index]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def keep_parts(path: Path, parts: Mapping[str, Part]) -> None:
+    """Keep what was drawn, where that can be written: it is drawn again alike."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{place},{part}" for place, part in parts.items()]
+        write_whole(path, "\n".join(["file,part", *rows]) + "\n")

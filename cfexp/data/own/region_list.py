@@ -1,7 +1,9 @@
-"""The regions of label maps of one's own: by `regions.csv`, or by the values that the files hold."""
+"""The regions of label maps of one's own: by `regions.csv`, or by the values in the files."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from cfexp.data.own.folder import LOSSLESS
 from cfexp.data.own.table import Table, listed, read_table
 from cfexp.data.reading.images import read_picture
 from cfexp.errors import InputError
+from cfexp.whole_files import write_whole
 
 FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 # More than these are no regions: a photograph, or edges that were smoothed.
@@ -25,6 +28,7 @@ _COLUMNS = {
     **dict.fromkeys(("mirrored", "mirror", "swap", "swaps_with"), "mirrored"),
 }
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
+_IN_FILES = "what the files hold"
 Color = tuple[int, int, int]
 
 
@@ -55,12 +59,13 @@ class RegionList(NamedTuple):
                 remedy = f"{self.source} knows {listed([*map(_shown, known)])}"
                 raise InputError(f"{name}: holds {_shown(key)}{many}, which is no region; {remedy}")
             regions[place] = known[key]
-        return regions[inverse]
+        label_map: NDArray[np.uint8] = regions[inverse]
+        return label_map
 
 
 def read_regions(path: Path) -> RegionList:
-    """`regions.csv`: the columns `value` or `color`, `name`, and if any swap `mirrored`, the name of
-    the region that takes this one's place in a mirrored image.
+    """`regions.csv`: the columns `value` or `color`, `name`, and if any swap `mirrored`, the name
+    of the region that takes this one's place in a mirrored image.
 
     Raises InputError, which names the line, for whatever is wrong.
     """
@@ -88,7 +93,11 @@ def read_regions(path: Path) -> RegionList:
         mirrored = _mirrored(table, numbers, names, table.values(columns["mirrored"]))
     as_colors = by[0] == "color"
     return RegionList(
-        tuple(numbers), {} if as_colors else regions, regions if as_colors else {}, mirrored, path.name
+        tuple(numbers),
+        {} if as_colors else regions,
+        regions if as_colors else {},
+        mirrored,
+        path.name,
     )
 
 
@@ -122,8 +131,25 @@ def found_regions(files: Iterable[Path]) -> RegionList:
         "color_{:02x}{:02x}{:02x}".format(*key) if colored else f"value_{key}" for key in ordered
     )
     return RegionList(
-        names, {} if colored else numbers, numbers if colored else {}, None, "what the files hold"
+        names, {} if colored else numbers, numbers if colored else {}, None, _IN_FILES
     )
+
+
+def found_once(files: Iterable[Path], kept: Path) -> RegionList:
+    """`found_regions`, looked for once and kept in a file."""
+    if kept.is_file():
+        names, keys, colored = json.loads(kept.read_text(encoding="utf-8"))
+        numbers: dict[Any, int] = {
+            tuple(key) if colored else key: place for place, key in enumerate(keys)
+        }
+        values, colors = ({}, numbers) if colored else (numbers, {})
+        return RegionList(tuple(names), values, colors, None, _IN_FILES)
+    found = found_regions(files)
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        keys = [*(found.colors or found.values)]
+        write_whole(kept, json.dumps([found.names, keys, found.in_colors]))
+    return found
 
 
 def open_label_map(path: Path) -> Image.Image:
@@ -160,7 +186,9 @@ def _distinct(picture: Image.Image, name: object, colored: bool) -> tuple[list[A
     else:
         raise InputError(f"{name}: a label map is grey, palette or RGB, got mode {picture.mode}")
     found, inverse = np.unique(codes, return_inverse=True)
-    keys = [(code >> 16, code >> 8 & 255, code & 255) if colored else code for code in found.tolist()]
+    keys = [
+        (code >> 16, code >> 8 & 255, code & 255) if colored else code for code in found.tolist()
+    ]
     return keys, inverse.reshape(codes.shape)
 
 
@@ -171,7 +199,9 @@ def _is_known(column: str) -> bool:
 def _value(path: Path, line: int, cell: str) -> int:
     number = cell.removesuffix(".0")
     if not number.isdecimal() or int(number) > 0xFFFF:
-        raise InputError(f"{path}: line {line}: value must be a whole number 0..65535, got {cell!r}")
+        raise InputError(
+            f"{path}: line {line}: value must be a whole number 0..65535, got {cell!r}"
+        )
     return int(number)
 
 
@@ -210,7 +240,9 @@ def _mirrored(
     for (line, _), name in zip(table.rows, names, strict=True):
         if swapped[swapped[name]] != name:
             back = f"{swapped[name]} becomes {swapped[swapped[name]]}"
-            raise InputError(f"{table.path}: line {line}: {name} becomes {swapped[name]}, but {back}")
+            raise InputError(
+                f"{table.path}: line {line}: {name} becomes {swapped[name]}, but {back}"
+            )
     if all(name == other for name, other in swapped.items()):
         return None
     return tuple(numbers[swapped[name]] for name in numbers)

@@ -53,9 +53,9 @@ def read_table(path: Path) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append(Row(reader.line_num, tuple(cell.strip() for cell in cells)))
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(Row(reader.line_num, tuple(cell.strip() for cell in row)))
     except csv.Error as error:
         raise InputError(
             f"{path}: line {reader.line_num} cannot be read ({error}); is a quotation mark missing?"

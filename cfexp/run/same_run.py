@@ -106,7 +106,10 @@ NEUTRAL = (
         ("training", "explanations"),
     ),
     Neutral(("size", "networks.*"), "count where a network or a stage refers to them"),
-    Neutral(("train_images",), "counts where a length does; the data's fingerprint says it"),
+    Neutral(
+        ("train_images", "mapped_images"),
+        "counts where a length does; the data's fingerprint says it",
+    ),
     Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
     Neutral(("experiment", "sweep"), "say what is set, in the folder above", ("folder",)),
     Neutral(

@@ -56,6 +56,7 @@ def stage_config(
         "logger=csv",
         *requirement.get("overrides", []),
     ]
+    overrides += _size_of(requirement, config)
     stage = _composed(tuple(overrides), tuple(search_path())).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
     of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(
@@ -82,6 +83,13 @@ def stage_config(
             if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
     return stage
+
+
+def _size_of(requirement: DictConfig, config: DictConfig) -> list[str]:
+    """The choice `size=` of a config, for a stage of one's own images that has it, too."""
+    size, stage = config.get("size"), str(requirement.experiment)
+    given = any(override.startswith("size=") for override in requirement.get("overrides", []))
+    return [f"size={size}"] if size and stage.startswith("own_") and not given else []
 
 
 def _shared_by(config: DictConfig) -> tuple[str, ...]:

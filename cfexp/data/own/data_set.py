@@ -57,7 +57,7 @@ class OwnDataSet(LabelMapDataModule):
         *(f"data.{name}" for name in ("label", "classes", "labels_file", "file_column", "group")),
         *(f"data.{name}" for name in ("part", "split", "split_seed", "image_size", "fingerprint")),
         *(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
-        *("size", "train_images"),
+        *("train_images", "mapped_images"),
     )
 
     def __init__(
@@ -251,6 +251,7 @@ class OwnDataSet(LabelMapDataModule):
             "data.image_size": [*self.image_size],
             "data.fingerprint": self.fingerprint,
             "train_images": len(self.records("train")),
+            "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
         }
         if column is not None:
             told["decision.label"] = column.name

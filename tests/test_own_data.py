@@ -117,7 +117,7 @@ def test_regions_are_made_where_there_are_no_label_maps(
 
 
 def test_the_doctor_prints_a_table(in_process: InProcess, root: Path) -> None:
-    code, stdout, stderr = in_process(
+    code, stdout, _ = in_process(
         doctor.main, "data=own", f"data.root={root}", f"cache_dir={root.parent}/cache"
     )
     said = "\n".join(stdout)

@@ -9,9 +9,9 @@ import logging
 import math
 from typing import Any
 
-from hydra.errors import InstantiationException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.data.own.made_maps import made_by
 from cfexp.errors import InputError
@@ -92,8 +92,8 @@ def _takes(config: DictConfig, setting: str, has_own_model: bool) -> bool:
         return name in sides and all(config.decision.get(each) is None for each in sides)
     try:
         return OmegaConf.select(config, setting) is None
-    except (InputError, InstantiationException):
-        return False
+    except (InputError, OmegaConfBaseException):  # what nobody can say
+        return True
 
 
 def _needs_label_maps(config: DictConfig) -> bool:

@@ -22,8 +22,9 @@ CLUSTERS, MOST_CLUSTERS = 6, 32
 # A superpixel of the image's size over this; SLIC makes about so many.
 SEGMENTS, COMPACTNESS = 60, 10.0
 # What a superpixel's place counts against its colour: Lab's units are a hundred, places' one.
-PLACE = 40.0
+PLACE = 20.0
 MOST_FITTED = 20_000  # superpixels of the whole data set that k-means sees
+TRIES = 5  # of k-means, from other starts; the closest counts
 _WHOLE_FILE = "whole.txt"
 
 
@@ -133,7 +134,8 @@ def write_superpixels(
     fitted = features
     if len(features) > MOST_FITTED:
         fitted = features[generator.choice(len(features), MOST_FITTED, replace=False)]
-    centres, _ = kmeans2(fitted, clusters, minit="++", seed=generator)
+    tries = [kmeans2(fitted, clusters, minit="++", seed=generator)[0] for _ in range(TRIES)]
+    centres = min(tries, key=lambda each: float(np.square(vq(fitted, each)[1]).sum()))
     centres = centres[np.argsort(centres[:, 0])]
     for image_id, (segments, told) in found.items():
         kinds = vq(told, centres)[0].astype(np.uint8)

@@ -8,7 +8,7 @@ from PIL import Image
 from cfexp.data.label_maps.dataset import LabelMapRecord, MaskFile
 from cfexp.data.own.folder import REMEDY
 from cfexp.data.own.images import OwnImageReader
-from cfexp.data.own.made_maps import Grid, Made
+from cfexp.data.own.made_maps import Grid, Made, Superpixels
 from cfexp.data.own.region_list import FORMATS, RegionList
 from cfexp.data.reading.images import read_picture
 
@@ -37,14 +37,22 @@ class OwnReader(OwnImageReader):
         """A region a pixel, of the networks' size; None where there is none."""
         if isinstance(self.made, Grid):
             return Image.fromarray(self.made.label_map(self.image_size))
+        path = record.label_map
+        if path is not None and self._is_made(path):  # of the networks' size, whatever the image's
+            height, width = self.image_size
+            drawn = super().decode(self.mask_files(path))
+            return drawn.resize((width, height), Image.Resampling.NEAREST)
         return super().label_map(record)
 
     def decode(self, files: Sequence[MaskFile]) -> Image.Image:
         """The label map in a file, mode L."""
         ((path, content, _),) = files
-        if self.listed is None or (
-            self.predicted is not None and self.predicted in Path(path).parents
-        ):
+        if self.listed is None or self._is_made(Path(path)):
             return super().decode(files)
         picture = read_picture(Path(path), FORMATS, content, remedy="save it again as PNG")
         return Image.fromarray(self.listed.regions_of(picture, path))
+
+    def _is_made(self, path: Path) -> bool:
+        """Whether the values of a label map are the regions' numbers."""
+        predicted = self.predicted is not None and self.predicted in path.parents
+        return predicted or isinstance(self.made, Superpixels)

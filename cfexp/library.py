@@ -19,6 +19,7 @@ from cfexp.run.callbacks import succeeded
 from cfexp.run.explainer_stage import NAME, explainer_class, load_trained
 from cfexp.run.feasibility import refuse_sizes
 from cfexp.run.library_config import composing_for_user, config_of, name_weights
+from cfexp.run.own_data import fill_in_from_data
 from cfexp.run.own_queries import data_set_without_files, has_root, predict_label_maps
 from cfexp.run.stages import provide_stages
 from cfexp.run.without_effect import names_of, without_effect
@@ -268,6 +269,7 @@ def load_explainer(
     place = _device(device)
     with composing_for_user():
         config = config_of(run_or_experiment, overrides)
+        fill_in_from_data(config)
         explainer_class(config)
         for line in without_effect(config, names_of(overrides), "explain"):
             warnings.warn(line, stacklevel=2)

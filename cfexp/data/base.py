@@ -25,6 +25,8 @@ class QueryDataModule(LightningDataModule):
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
     root: Path | None = None  # where the files lie; None = an embedded world
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
+    # settings of a config that every stage on the same data shares, beside where they lie
+    shared_settings: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

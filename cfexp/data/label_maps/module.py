@@ -58,6 +58,7 @@ class LabelMapDataModule(QueryDataModule):
     class_names: tuple[str, ...] = ()  # K names of the labels
     # False: of a data set for its sizes and names alone, whose place must be given and was not
     has_root = True
+    exclusive = False  # whether these are classes of which an image has one
     # which label takes the place of each in a mirrored image
     mirrored_labels: tuple[int, ...] | None = None
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex embedded-weights test test-slow test-browser lint format report-vqa easy-vqa report-streets report-faces clean
+.PHONY: help install demo demo-steex embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -83,6 +83,18 @@ report-faces: install ## the figures of STEEX on the faces: smile, young, and a 
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights
+
+dist: install ## wheel and sdist in dist/, checked by twine
+	$(BIN)/pip install --quiet --constraint constraints.txt twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	ls -lh dist
+
+docs: install ## the documentation as a site, build/docs/index.html; a broken link fails it
+	$(BIN)/python docs/write_columns.py
+	$(BIN)/python docs/write_configuration.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 test: install lint ## ruff, mypy and the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

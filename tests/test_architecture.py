@@ -46,6 +46,7 @@ RULES = {
     "models.released": Rule("models", files=True),
     # What is built of them
     "data": Rule("worlds whole_files", lightning=True, files=True),
+    "data.converters": Rule("data worlds metrics", files=True),
     "explainers": Rule(
         "models losses tensors data.base data.batch declaration pixel_attack", lightning=True
     ),

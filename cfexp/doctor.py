@@ -4,7 +4,7 @@ GPU hour is spent.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +64,20 @@ def _check_data(config: DictConfig, findings: "Findings") -> str:
     checked.
     """
     from cfexp.data.checks.base import check_data
+    from cfexp.data.checks.own import own_table
+    from cfexp.data.own.data_set import OwnDataSet
     from cfexp.data.questions.vqa import VQADataModule
     from cfexp.errors import InputError
     from cfexp.run.building import build
+    from cfexp.run.own_data import take_regions_to_make
 
+    take_regions_to_make(config)
     # So that one bad image does not hide the others.
     OmegaConf.update(config, "data.on_bad_sample", "skip", force_add=True)
     data = build(config.data, "data")
     count = check_data(data, findings)
+    if isinstance(data, OwnDataSet):
+        _print_table(own_table(data))
     try:
         with open_dict(config):
             config.facts = {**data.facts, **config.facts}
@@ -200,6 +206,19 @@ def _check_checkpoint(
         ]
         if broken:
             findings.error(f"{path}: {broken[0]} holds NaN or infinity", len(broken))
+
+
+def _print_table(rows: Sequence[tuple[str, str, str]]) -> None:
+    """What was found in a data set of one's own, and what it was taken for."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "found", "taken for"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)
 
 
 def _print(findings: "Findings", checked: str) -> None:

@@ -21,8 +21,10 @@ from threading import Thread
 import safetensors.torch
 import torch
 from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
 
 from cfexp.run.configuration import register_resolvers
+from cfexp.run.explainer_stage import require_explainer
 
 # The commands of each world whose stages are shipped; image= needs predicted label maps.
 WORLDS = (
@@ -30,6 +32,7 @@ WORLDS = (
     (
         ("explain", "+experiment=steex_smile", "+layouts=predicted"),
         ("evaluate", "+experiment=steex_faces_report"),
+        ("explain", "+experiment=dive_smile"),
     ),
     (("train", "+experiment=vqa_color"),),
 )
@@ -79,9 +82,17 @@ def wanted_stages() -> set[str]:
     wanted: set[str] = set()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         for command, *overrides in chain(*WORLDS):
-            config = compose(command, overrides=overrides)
+            config = _composed(command, overrides)
             wanted |= {compose_stage(each, config)[1] for each in config.requires.values()}
     return wanted
+
+
+def _composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """A command's config; an explainer that is trained is one of its stages."""
+    config = compose(command, overrides=[*overrides])
+    if command == "explain":
+        require_explainer(config, overrides)
+    return config
 
 
 def rename(folder: Path) -> None:
@@ -114,7 +125,7 @@ def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str |
     checkpoints: set[Path] = set()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         for command, *overrides in commands:
-            config = compose(command, overrides=[*overrides, "use_shipped_weights=false"])
+            config = _composed(command, [*overrides, "use_shipped_weights=false"])
             config.num_threads = num_threads
             if cache_dir is not None:
                 config.cache_dir = cache_dir

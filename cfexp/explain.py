@@ -51,11 +51,13 @@ def _explain(config: DictConfig, folder: Path) -> None:
     )
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.judging import judges_asked_for
+    from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
     from cfexp.run.stages import assemble, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
+    fill_in_from_data(config)
     require_explainer(config)
     own = asks_own(config)
     if own:

@@ -19,8 +19,10 @@ from cfexp.run.callbacks import succeeded
 from cfexp.run.explainer_stage import NAME, explainer_class, load_trained
 from cfexp.run.feasibility import refuse_sizes
 from cfexp.run.library_config import composing_for_user, config_of, name_weights
-from cfexp.run.own_queries import data_set_without_files, predict_label_maps
+from cfexp.run.own_data import fill_in_from_data
+from cfexp.run.own_queries import data_set_without_files, has_root, predict_label_maps
 from cfexp.run.stages import provide_stages
+from cfexp.run.without_effect import names_of, without_effect
 
 __all__ = ["Explained", "LoadedExplainer", "Picture", "load_explainer"]
 _OF_THE_RUN_FOLDER = (
@@ -258,7 +260,8 @@ def load_explainer(
     shipped nor in the cache are trained first; so is an explainer that is trained ("vqa_color"),
     unless its run is given, or its weights (checkpoints.explainer=).
 
-    Warns of what `cfexp.doctor` notes about a model of a user's own.
+    Warns of settings that have no effect, and of what `cfexp.doctor` notes about a model of a
+    user's own.
 
     Raises InputError for an experiment that there is not or that has no explainer, for a device
     that is not there, and for whatever does not fit.
@@ -266,11 +269,15 @@ def load_explainer(
     place = _device(device)
     with composing_for_user():
         config = config_of(run_or_experiment, overrides)
+        fill_in_from_data(config)
         explainer_class(config)
+        for line in without_effect(config, names_of(overrides), "explain"):
+            warnings.warn(line, stacklevel=2)
         name_weights(config, run_or_experiment, overrides)
         refuse_sizes(config)
         provide_stages(config)
         data_set = build(OmegaConf.create(data_set_without_files(config)), "data")
+        data_set.has_root = has_root(config)
         with open_dict(config):
             config.facts = data_set.facts
         explainer: Explainer = build(config.explainer, "explainer")

@@ -31,6 +31,7 @@ def main(config: DictConfig) -> None:
     from cfexp.evaluation.report.sheet import picture_grid
     from cfexp.run.building import build
     from cfexp.run.feasibility import refuse_sizes
+    from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.stages import provide_stages, use_threads
 
     explainer, path = config.get("explainer"), Path(config.output)
@@ -42,6 +43,7 @@ def main(config: DictConfig) -> None:
         )
     if not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
+    fill_in_from_data(config)
     refuse_sizes(config)
     networks = [name for name in ("autoencoder", "segmenter") if explainer.get(name) is not None]
     with open_dict(config):  # nothing else is needed, nor trained

@@ -61,6 +61,8 @@ def main() -> None:
     parser.add_argument(
         "--experiments", type=Path, default=EXPERIMENTS, help="the folder of experiments"
     )
+    left = "a run that is not made, such as one whose training takes long; may be given again"
+    parser.add_argument("--leave-out", action="append", default=[], metavar="RUN", help=left)
     arguments = parser.parse_intermixed_args()
     try:
         if arguments.name is None:
@@ -70,6 +72,7 @@ def main() -> None:
             raise InputError(f"--queries must be at least 1, got {arguments.queries}")
         folder = arguments.experiments / arguments.name
         experiment = read_experiment(folder)
+        experiment["runs"] = without(experiment["runs"], arguments.leave_out)
         threads = "null" if arguments.num_threads is None else str(arguments.num_threads)
         folders = run_all(
             experiment, arguments.runs, arguments.queries, threads, arguments.overrides
@@ -113,6 +116,18 @@ def read_experiment(folder: Path) -> dict[str, Any]:
             keys = "name, run (one of runs), group, metric, paper, better"
             raise InputError(f"{path}: a row has {keys}; got {row}")
     return content
+
+
+def without(runs: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    """The runs but those left out; raises InputError for one that there is not, and where none
+    remains.
+    """
+    if unknown := [name for name in left_out if name not in runs]:
+        raise InputError(f"--leave-out {unknown[0]}: the runs are {', '.join(runs)}")
+    kept = {name: run for name, run in runs.items() if name not in left_out}
+    if not kept:
+        raise InputError("--leave-out: no run is left")
+    return kept
 
 
 def names(experiments: Path) -> list[str]:
@@ -176,7 +191,7 @@ def results_of(
         "queries": queries,
         "overrides": list(overrides),
         "runs": {name: made_by(made) for name, made in provenance.items()},
-        "rows": [result_of(row, metrics[row["run"]]) for row in experiment["rows"]],
+        "rows": [result_of(row, metrics.get(row["run"])) for row in experiment["rows"]],
     }
 
 
@@ -194,8 +209,10 @@ def made_by(provenance: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def result_of(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with what metrics.json says of it, and the verdict."""
+def result_of(row: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row with what metrics.json says of it, and the verdict. metrics: None = it was left out."""
+    if metrics is None:
+        return {**row, "value": None, "verdict": "not run: --leave-out"}
     group, metric = row["group"], row["metric"]
     found = metrics["groups"].get(group, {}).get(metric)
     if found is None:

@@ -46,11 +46,13 @@ def main(config: DictConfig) -> None:
 def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
     from cfexp.run.feasibility import refuse_what_cannot_work
+    from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.stages import finish_stage, fit, predict_label_maps, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
 
     resume = resume_from(config.ckpt_path, folder)
     say_what_has_no_effect(config)
+    fill_in_from_data(config)
     refuse_what_cannot_work(config)
     if config.get("predicts"):
         print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")

@@ -18,6 +18,7 @@ GROUPS = {
     "module": "Trainings of stages (`module=`)",
     "measure": "Measures (`+measure=`)",
     "attack": "Attacks (`attack=`)",
+    "size": "Sizes of networks (`size=`)",
     "layouts": "Label maps (`+layouts=`)",
     "callbacks": "Callbacks (`callbacks=`)",
     "logger": "Loggers (`logger=`)",

@@ -222,10 +222,11 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(
 
 @pytest.mark.slow
 def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) -> None:
-    """Two epochs, so that after the first the discriminator is trained, too; its stage is trained
-    first, by one.
+    """Two epochs, so that after the warm-up of the first the discriminator is trained, too; its
+    stage is trained first, by one.
     """
-    printed = run("train", *VQA_SMOKE, *TWO, "trainer.max_epochs=2", cwd=tmp_path, cache=cache)
+    two_epochs = ["trainer.max_epochs=2", "explainer.warmup_epochs=1"]
+    printed = run("train", *VQA_SMOKE, *TWO, *two_epochs, cwd=tmp_path, cache=cache)
     assert len([line for line in printed if "is trained first" in line]) == 1
     folder = only(tmp_path / "runs" / "vqa_color")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -242,7 +243,7 @@ def test_the_vqa_gan_is_trained_by_two_processes(tmp_path: Path, cache: Path) ->
         > 10
     )
     assert list((folder / "explanations").glob("records-*")) == []
-    again = ["ckpt_path=last", "trainer.max_epochs=3"]
+    again = ["ckpt_path=last", "trainer.max_epochs=3", "explainer.warmup_epochs=1"]
     assert "goes on after 2 epochs" in "\n".join(
         run("train", *VQA_SMOKE, *TWO, *again, cwd=tmp_path, cache=cache)
     )

@@ -29,7 +29,7 @@ def test_a_change_of_names_alone_renames_what_is_shipped(tmp_path: Path) -> None
 
 def test_shipped_weights_say_what_made_them() -> None:
     paths = list(WEIGHTS.glob("*.safetensors"))
-    assert sum(path.stat().st_size for path in paths) <= 12 * 2**20
+    assert sum(path.stat().st_size for path in paths) <= 20e6
     for path in paths:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()

@@ -36,7 +36,7 @@ ALL = [
     "steex_table4",
     "steex_table5",
 ]
-ALL += ["steex_figure5", "steex_figure13", "dive_diversity"]
+ALL += ["steex_figure5", "steex_figure12", "steex_figure13", "dive_diversity"]
 
 
 @pytest.fixture
@@ -90,16 +90,22 @@ def test_a_tiny_run_is_held_against_the_paper(
     rows += [
         {**rows[0], "name": "... wanted", "better": "lower", "paper": {"BDD100k": 1000}},
         {**rows[0], "metric": "x"},
+        {**rows[0], "run": "faces"},
     ]
     content = {
         "title": "A tiny one",
-        "runs": {"streets": ["explain", "+experiment=steex_driving"]},
+        "runs": {
+            "streets": ["explain", "+experiment=steex_driving"],
+            "faces": ["explain", "+experiment=pe_smile"],
+        },
         "rows": rows,
     }
     OmegaConf.save(OmegaConf.create(content), folder / "experiment.yaml")
     command = [
         "tiny",
         *given,
+        "--leave-out",
+        "faces",
         "--queries",
         "2",
         "--num-threads",
@@ -114,6 +120,7 @@ def test_a_tiny_run_is_held_against_the_paper(
         "for comparison",
         "reached",
         "not computed: this run has no such metric",
+        "not run: --leave-out",
     ]
     assert results["rows"][0]["n"] == results["queries"] == 2
     assert results["runs"]["streets"]["seed"] == 0
@@ -181,6 +188,11 @@ def test_why_a_number_is_missing_is_passed_on() -> None:
             ["broken"],
             "{title: a, runs: {b: [train]}, rows: [{name: c}]}",
             "a row has name, run .* got {'name': 'c'}",
+        ),
+        (
+            ["broken", "--leave-out", "c"],
+            "{title: a, runs: {b: [train]}, rows: []}",
+            "--leave-out c: the runs are b",
         ),
     ],
 )

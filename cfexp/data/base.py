@@ -21,14 +21,16 @@ class QueryDataModule(LightningDataModule):
     named tuples of tensors, see `cfexp.data.batch`.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
     asks_questions = False  # whether a query is an image with a question about it
     batches_seen = 0  # of the epoch that a training goes on with, which was stopped amid it
     root: Path | None = None  # where the files lie; None = an embedded world
     region_names: tuple[str, ...] = ()  # R names; region i of a label map is the i-th
+    # settings of a config that every stage on the same data shares, beside where they lie
+    shared_settings: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # of few queries
         self._left_out: set[int] = set()
 
     @property

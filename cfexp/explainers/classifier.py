@@ -14,7 +14,6 @@ from cfexp.data.batch import ImageBatch
 from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
-from cfexp.explainers.steex.search import counter_class_of
 from cfexp.models.loading.pretrained import freeze
 
 
@@ -119,3 +118,14 @@ class ClassifierExplainer(Explainer):
     def exclusive(self, logits: Tensor) -> Tensor:
         """The logits of classes that exclude each other: of a head 0 and its own."""
         return losses.exclusive_logits(logits, self.head)
+
+
+def counter_class_of(logits: Tensor, head: int | None = None) -> Tensor:
+    """(B,) int64: the class to ask for, from the query's own decision.
+
+    A binary head's other side; of classes that exclude each other the second most probable.
+    logits: (B, K). head: as in `losses.decision_loss`.
+    """
+    if head is None and logits.shape[1] > 1:
+        return logits.topk(2, dim=1).indices[:, 1]
+    return (logits[:, head or 0] < 0).long()

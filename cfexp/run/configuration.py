@@ -27,6 +27,7 @@ from cfexp._moved import with_present_names
 from cfexp.errors import InputError
 from cfexp.run.folder_names import folder_name, folders, under_one_name
 from cfexp.run.memory import keep_freed_memory
+from cfexp.run.own_data import at_most, epochs, seldom
 from cfexp.run.same_run import why_neutral
 from cfexp.run.stage_networks import explained_output, explained_sides, stage_network
 
@@ -67,6 +68,9 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
     OmegaConf.register_new_resolver("if_given", _if_given, replace=True)
     OmegaConf.register_new_resolver("stage", stage_network, replace=True)
+    OmegaConf.register_new_resolver("epochs", epochs, replace=True)
+    OmegaConf.register_new_resolver("seldom", seldom, replace=True)
+    OmegaConf.register_new_resolver("at_most", at_most, replace=True)
     OmegaConf.register_new_resolver("explained_output", explained_output, replace=True)
     OmegaConf.register_new_resolver("explained_sides", explained_sides, replace=True)
 

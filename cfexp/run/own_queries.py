@@ -133,6 +133,8 @@ def use_own_images(config: DictConfig) -> None:
         "label_maps": None if config.label_map is None else _listed(config.label_map),
         "data_set": data_set_without_files(config),
     }
+    if not has_root(config):
+        own["has_root"] = False
     if config.get("question") is not None:
         here = "this one decides about images alone"
         raise InputError(f"question= is for experiments that ask questions (vqa_...); {here}")
@@ -161,12 +163,20 @@ def data_set_without_files(config: DictConfig) -> Any:
     Raises InputError where there is none.
     """
     data = config.copy()
-    try:
-        _ = data.data.get("root")
-    except OmegaConfBaseException:
+    if not has_root(data):
         data.data.root = None
     # A run of one's own images has them in place of its data set, and that within.
     return OmegaConf.to_container(data.data.get("data_set") or data.data, resolve=True)
+
+
+def has_root(config: DictConfig) -> bool:
+    """Whether it is known where a config's data set lies; an embedded world has its place."""
+    try:
+        _ = config.data.get("root")
+    except OmegaConfBaseException:
+        return False
+    # A run of one's own images says it.
+    return bool(OmegaConf.select(config, "data.has_root", default=True))
 
 
 def predict_label_maps(config: DictConfig) -> None:

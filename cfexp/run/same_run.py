@@ -34,7 +34,10 @@ class Neutral(NamedTuple):
     asked: tuple[Asked, ...] = _NUMBERS
 
 
-_LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.max_time.*")
+_LENGTHS = (
+    *("steps", "trainer.max_epochs", "trainer.max_steps"),
+    *("trainer.max_time", "trainer.max_time.*"),
+)
 NEUTRAL = (
     Neutral(("name", "folder", "output"), "what a run is called and where it lies", _ALWAYS),
     Neutral(("cache_dir", "*.cache_dir"), "where files are kept", _ALWAYS),
@@ -102,6 +105,11 @@ NEUTRAL = (
         "counts where modules or explainers refer to it; runs before cfexp 0.2 name networks apart",
         ("training", "explanations"),
     ),
+    Neutral(("size", "networks.*"), "count where a network or a stage refers to them"),
+    Neutral(
+        ("train_images", "mapped_images"),
+        "counts where a length does; the data's fingerprint says it",
+    ),
     Neutral(("regions", "counter_class"), "count where the explainer refers to them"),
     Neutral(("experiment", "sweep"), "say what is set, in the folder above", ("folder",)),
     Neutral(
@@ -137,6 +145,7 @@ ONLOOKERS = {
         "cfexp.run.callbacks.ExplanationWriter",
         "cfexp.run.callbacks.ImageGrid",
         "cfexp.run.callbacks.SaveWhenStopped",
+        "cfexp.run.cost.SayCost",
     ),
     *("lightning.pytorch.callbacks.RichProgressBar", "lightning.pytorch.callbacks.TQDMProgressBar"),
     *("lightning.pytorch.callbacks.RichModelSummary", "lightning.pytorch.callbacks.ModelSummary"),

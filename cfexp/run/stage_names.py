@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -55,6 +56,7 @@ def stage_config(
         "logger=csv",
         *requirement.get("overrides", []),
     ]
+    overrides += _size_of(requirement, config)
     stage = _composed(tuple(overrides), tuple(search_path())).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
     of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(
@@ -65,7 +67,7 @@ def stage_config(
         "num_threads",
         "seed",
         "use_shipped_weights",
-        *(_OF_ONE_DATA_SET if of_one_kind else ()),
+        *((*_OF_ONE_DATA_SET, *_shared_by(stage)) if of_one_kind else ()),
     )
     for shared in (*always, *requirement.get("share", [])):
         # A stage on another data set: {data.root: celebamask_hq_root}
@@ -81,6 +83,19 @@ def stage_config(
             if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
     return stage
+
+
+def _size_of(requirement: DictConfig, config: DictConfig) -> list[str]:
+    """The choice `size=` of a config, for a stage of one's own images that has it, too."""
+    size, stage = config.get("size"), str(requirement.experiment)
+    given = any(override.startswith("size=") for override in requirement.get("overrides", []))
+    return [f"size={size}"] if size and stage.startswith("own_") and not given else []
+
+
+def _shared_by(config: DictConfig) -> tuple[str, ...]:
+    """What else the stages on the config's data share: what these have filled in."""
+    target = OmegaConf.select(config, "data._target_")
+    return () if target is None else getattr(get_class(target), "shared_settings", ())
 
 
 @cache

@@ -46,8 +46,15 @@ def leave_out_unused_stages(config: DictConfig) -> None:
     """Require no stage of which neither explainer nor data say a word: another explainer needs
     other networks.
 
-    But for `explainer`, the training of the explainer itself: see `explainer_stage`.
+    But for `explainer`, the training of the explainer itself: see `explainer_stage`. Raises
+    InputError for a stage that names no experiment, as one that is misspelt does.
     """
+    for name, requirement in (config.requires or {}).items():
+        if requirement is not None and name != "explainer" and "experiment" not in requirement:
+            known = ", ".join(str(each) for each in config.requires if each != name)
+            raise InputError(
+                f"requires.{name}: names no experiment; required here: {known or 'nothing'}"
+            )
     written: Any = OmegaConf.to_container(config, resolve=False)
     said = str(
         [

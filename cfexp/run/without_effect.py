@@ -163,7 +163,7 @@ RULES = (
     Rule(
         ("objective",),
         _BOTH,
-        lambda config: HydraConfig.get().mode != RunMode.MULTIRUN,
+        lambda config: not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN,
         "Optuna asks for it (-m)",
     ),
     Rule(("name",), _EVALUATE, lambda _: True, "a run that is scored has its name already"),
@@ -208,6 +208,12 @@ def say_what_has_no_effect(config: DictConfig) -> None:
         refuse_unread(config, [each.key_or_group for each in added], compose(command, rest))
     for line in without_effect(config, [each.key_or_group for each in overrides], command):
         print(f"note: {line}")
+
+
+def names_of(overrides: Sequence[str]) -> list[str]:
+    """The full names of the settings that overrides are of."""
+    parsed = OverridesParser.create().parse_overrides([*overrides])
+    return [each.key_or_group for each in parsed]
 
 
 def without_effect(config: DictConfig, given: Sequence[str], command: str) -> Iterator[str]:

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 class ClassifierStage(ScoredStage):
     """Binary cross-entropy of each head (STEEX, Jacob et al. 2022, section 4.1); labels that are
-    not known count for nothing.
+    not known count for nothing. Where the data's labels are classes of which an image has one, the
+    cross-entropy over them.
 
     network: images (B, 3, H, W) in [-1, 1] -> logits (B, K). heads: which labels of the data it is
     trained on, by name; None = all. Its head k is the k-th of these. label_smoothing: labels are
@@ -66,6 +67,7 @@ class ClassifierStage(ScoredStage):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
         self.scores: list[HeadScores] = []
+        self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
 
     def setup(self, stage: str) -> None:
         """Look the heads up; raises InputError for one that is no label of the data, of which no
@@ -108,6 +110,10 @@ class ClassifierStage(ScoredStage):
         aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
 
         def loss(image: Tensor) -> Tensor:
+            if self._exclusive:  # the classes of an image add up to 1, mixed or smoothed
+                share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
+                each = F.cross_entropy(self.network(image), share, reduction="none")
+                return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
             losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
             return (losses * known).sum() / known.sum().clamp(min=1)
 
@@ -117,12 +123,13 @@ class ClassifierStage(ScoredStage):
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
-        labels = self._labels(batch)
-        right = (
-            ((self.network(batch.image) > 0) == (labels > 0.5))
-            .float()
-            .where(~labels.isnan(), torch.nan)
-        )
+        labels, logits = self._labels(batch), self.network(batch.image)
+        said = F.one_hot(logits.argmax(1), logits.shape[1]) > 0 if self._exclusive else logits > 0
+        right = (said == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
+        if self._exclusive:
+            known = ~labels[:, 0].isnan()
+            whole = (said & (labels > 0.5)).any(1).float()
+            self.whole.update(whole[known])
         if not self.scores:
             self.scores = [HeadScores().to(self.device) for _ in range(labels.shape[1])]
         for scores, column, label in zip(self.scores, right.T, labels.T, strict=True):
@@ -140,11 +147,20 @@ class ClassifierStage(ScoredStage):
             self.log(f"{part}/majority/{names[column]}", majority)
             if not balanced.isnan():
                 self.log(f"{part}/balanced/{names[column]}", balanced)
-        if len(heads) > 1:
+        if self._exclusive:
+            self.log(f"{part}/accuracy", 100 * self.whole.compute(), prog_bar=True)
+            self.log(f"{part}/majority", 100 * max(scores.yes.compute() for scores in self.scores))
+            self.whole.reset()
+        elif len(heads) > 1:
             accuracies, majorities, _ = torch.stack(heads).T
             self.log(f"{part}/accuracy", accuracies.nanmean(), prog_bar=True)
             self.log(f"{part}/majority", majorities.nanmean())
         self.scores = []
+
+    @property
+    def _exclusive(self) -> bool:
+        """Whether the data's labels are classes that exclude each other, all trained on."""
+        return self.heads is None and bool(getattr(data_of(self), "exclusive", False))
 
     @property
     def _grown(self) -> float:

@@ -13,7 +13,7 @@ from omegaconf.errors import InterpolationResolutionError
 from cfexp.errors import InputError
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.stage_names import compose_stage
-from cfexp.run.stage_networks import refuse_pieces_of_networks
+from cfexp.run.stage_networks import leave_out_unused_stages, refuse_pieces_of_networks
 
 FACTS = [
     "+facts.num_regions=20",
@@ -139,3 +139,10 @@ def test_the_faces_parts_follow_from_what_is_read() -> None:
     )
     assert (drawn.first_test_id, drawn.holdout_images) == (5400, 300)
     assert (real.first_test_id, real.holdout_images) == (28000, 500)
+
+
+def test_a_stage_that_names_no_experiment_is_refused() -> None:
+    config = composed("steex_driving", "+requires.jugde.overrides=['seed=1']")
+    told = "requires.jugde: names no experiment; required here: decision, autoencoder"
+    with pytest.raises(InputError, match=told):
+        leave_out_unused_stages(config)

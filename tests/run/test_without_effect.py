@@ -55,6 +55,8 @@ def hydra() -> Iterator[None]:
             "explainer.regions= is given, too",
         ),
         ("explain", [DRIVING_ALONE], "regions=[road]", None),
+        ("explain", ["+experiment=dive_smile"], "regions=[skin]", "has no such setting"),
+        ("explain", ["+experiment=pe_smile"], "regions=[skin]", "has no such setting"),
         (
             "explain",
             [DRIVING_ALONE, "explainer.counter_class=go"],

@@ -8,12 +8,14 @@ from cfexp.data.checks.faces import check_celeba, check_celebamask_hq
 from cfexp.data.checks.findings import Findings
 from cfexp.data.checks.inspection import Inspection, inspect_all, inspect_records
 from cfexp.data.checks.labels import check_labels
+from cfexp.data.checks.own import check_own
 from cfexp.data.checks.predicted import check_predicted
 from cfexp.data.checks.streets import check_bdd100k
 from cfexp.data.checks.vqa import check_vqa
 from cfexp.data.faces.celeba import CelebADataModule
 from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.data.label_maps.module import PARTS, LabelMapDataModule
+from cfexp.data.own.data_set import OwnDataSet
 from cfexp.data.questions.vqa import VQADataModule
 from cfexp.data.streets.bdd100k import BDD100kDataModule
 from cfexp.errors import InputError
@@ -42,6 +44,8 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
         raise InputError(
             f"data.root={data.root} is no folder; give the one that the data set was unpacked into"
         )
+    if isinstance(data, OwnDataSet):
+        return _check_own(data, findings, show)
     inspections = check(data, findings)
     given = data.root is not None
     about_maps: dict[str, Any] = {}
@@ -60,6 +64,21 @@ def check_data(data: Any, findings: Findings, show: bool = True) -> int:
         size_problem=size_problem,
         show=show,
         **about_maps,
+    )
+    return len(inspections)
+
+
+def _check_own(data: OwnDataSet, findings: Findings, show: bool) -> int:
+    """A data set whose regions and labels its own files say, which may be wrong themselves."""
+    inspections = check_own(data, findings)
+    names = Findings().attempt(lambda: data.region_names) or ()
+    inspect_all(
+        inspections,
+        findings,
+        one_size=False,
+        size_problem=data.size_problem,
+        region_names=names,
+        show=show,
     )
     return len(inspections)
 

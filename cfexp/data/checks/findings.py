@@ -90,6 +90,11 @@ class Findings:
         """Whether anything is worse than a note."""
         return any(severity == "error" for severity, _ in self._found)
 
+    @property
+    def count(self) -> int:
+        """How many kinds there are."""
+        return len(self._found)
+
     def __iter__(self) -> Iterator[Finding]:
         """Errors first, in the order in which they were found."""
         return iter(sorted(self._found.values(), key=lambda finding: finding.severity != "error"))

@@ -56,6 +56,9 @@ class LabelMapDataModule(QueryDataModule):
     # whether they were chosen to be trained on, as attributes are; of actions some are
     trains_all_labels = False
     class_names: tuple[str, ...] = ()  # K names of the labels
+    # False: of a data set for its sizes and names alone, whose place must be given and was not
+    has_root = True
+    exclusive = False  # whether these are classes of which an image has one
     # which label takes the place of each in a mirrored image
     mirrored_labels: tuple[int, ...] | None = None
     mirrored_regions: tuple[int, ...] | None = None  # and which region; None = all stay
@@ -159,8 +162,15 @@ class LabelMapDataModule(QueryDataModule):
         log_skipped(self._datasets, self._said)
 
     def dataset(self, part: Part) -> LabelMapDataset:
-        """The data set of a part, made on first use; empty for a validation part without images."""
+        """The data set of a part, made on first use; empty for a validation part without images.
+
+        Raises InputError for whatever is wrong with the files, and where nobody says where they
+        are.
+        """
         if part not in self._datasets:
+            if not self.has_root:
+                problem = f"this explainer looks at images of the {part} part of the data set"
+                raise InputError(f"{problem}: say where it lies, data.root=PATH")
             records = self.records(part)
             if part == "test" and self.max_test_images is not None:
                 records = records[: self.max_test_images]

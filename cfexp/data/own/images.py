@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from cfexp.data.base import Part
-from cfexp.data.label_maps.dataset import NO_REGION, LabelMapRecord, PngLabelMaps
+from cfexp.data.label_maps.dataset import (
+    NO_REGION,
+    LabelMapDataset,
+    LabelMapRecord,
+    PngLabelMaps,
+)
 from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.label_maps.plausible import SURE_OF_ONE, bands_of, other_order, shares_of
 from cfexp.data.reading.images import EIGHT_BIT_MODES, read_picture
@@ -156,7 +161,8 @@ class OwnImages(LabelMapDataModule):
     labels they have.
 
     images: files, or folders of them. data_set: whose image size, regions and labels; no file of it
-    is read. label_maps: a file for each image, or a folder of `{image's stem}.png`; None = to be
+    is read, unless an explainer asks for its training part. has_root: whether it is known where
+    that lies. label_maps: a file for each image, or a folder of `{image's stem}.png`; None = to be
     predicted. fingerprint: what the files held when they were first read; None = now. Raises
     InputError for what is not there, and for a data set without label maps.
     """
@@ -167,6 +173,7 @@ class OwnImages(LabelMapDataModule):
         data_set: LabelMapDataModule,
         label_maps: Sequence[str] | None = None,
         fingerprint: str | None = None,
+        has_root: bool = True,
     ) -> None:
         if not isinstance(data_set, LabelMapDataModule):
             name = type(data_set).__name__
@@ -191,10 +198,18 @@ class OwnImages(LabelMapDataModule):
             for path, label_map in zip(paths, maps, strict=True)
         ]
         self._fingerprint = fingerprint
+        self._data_set, self._data_set.has_root = data_set, has_root
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         """All of them, whatever the part."""
         return list(self._records)
+
+    def dataset(self, part: Part) -> LabelMapDataset:
+        """All of them; but of the training part, which none of them is of, that of the data set.
+
+        Raises InputError where nobody said where that lies.
+        """
+        return self._data_set.dataset(part) if part == "train" else super().dataset(part)
 
     @property
     def reader(self) -> OwnImageReader:

@@ -20,7 +20,19 @@ def candidate_lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
 
     distance: LPIPS, or another of pictures (B, 3, H, W) and (B, 3, H, W) -> (B,).
     """
+    return _of_pairs("candidate_lpips", distance)
 
+
+def candidate_l1() -> Measure:
+    """The same of pictures alone, in grey levels: the mean over pixels and channels."""
+
+    def apart(first: Tensor, second: Tensor) -> Tensor:
+        return (first - second).abs().mean((1, 2, 3)) * 127.5
+
+    return _of_pairs("candidate_l1", apart, "of 255")
+
+
+def _of_pairs(name: str, distance: Callable[[Tensor, Tensor], Tensor], unit: str = "") -> Measure:
     def of_pairs(chunk: Chunk) -> Tensor:
         first = () if chunk.facts.declaration.among_candidates else (chunk.counterfactual,)
         pairs = combinations((*first, *chunk.once(_further)), 2)
@@ -29,9 +41,7 @@ def candidate_lpips(distance: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     def has_several(facts: Facts) -> bool:
         return facts.some_show(PICTURE.format(1))
 
-    return Measure(
-        "candidate_lpips", of_pairs, counted=COUNTED, needs=has_several, also=(SUCCESSES,)
-    )
+    return Measure(name, of_pairs, unit, counted=COUNTED, needs=has_several, also=(SUCCESSES,))
 
 
 def candidate_code_cosine() -> Measure:

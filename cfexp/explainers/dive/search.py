@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cfexp import losses
 from cfexp.errors import InputError
-from cfexp.explainers.steex.by_adam import adam
+from cfexp.explainers.adam import adam
 
 
 class LatentSearch(NamedTuple):

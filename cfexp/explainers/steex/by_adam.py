@@ -1,14 +1,10 @@
 """The search by Adam: Algorithm 1 of STEEX (Jacob et al. 2022)."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from cfexp.explainers.adam import adam
 from cfexp.explainers.steex.objective import ASK_EVERY, Objective, StyleSearch, first_of
-
-# Adam's (Kingma and Ba 2015), torch's defaults.
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def by_adam(
@@ -64,15 +60,3 @@ def by_adam(
     )
     margins = torch.cat([margins, objective.margin(logits)[:, None]], dim=1)
     return StyleSearch(codes, image, logits, decisions, proximities, first_of(margins > 0), taken)
-
-
-def adam(
-    gradient: Tensor, moments: tuple[Tensor, Tensor], step: int, learning_rate: float
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What Adam takes off the codes at step 1, 2 ..., and the running means of the gradient and of
-    its square.
-    """
-    mean = torch.lerp(gradient, moments[0], BETA_1)
-    variance = torch.lerp(gradient.square(), moments[1], BETA_2)
-    size = learning_rate / (1 - BETA_1**step)
-    return size * mean / (variance.sqrt() / math.sqrt(1 - BETA_2**step) + EPSILON), (mean, variance)

@@ -14,17 +14,6 @@ from cfexp.explainers.steex.objective import Objective, StyleSearch
 OPTIMIZERS = "adam", "lbfgs"
 
 
-def counter_class_of(logits: Tensor, head: int | None = None) -> Tensor:
-    """(B,) int64: the class to ask for, from the query's own decision.
-
-    A binary head's other side; of classes that exclude each other the second most probable.
-    logits: (B, K). head: as in `losses.decision_loss`.
-    """
-    if head is None and logits.shape[1] > 1:
-        return logits.topk(2, dim=1).indices[:, 1]
-    return (logits[:, head or 0] < 0).long()
-
-
 def search_style_codes(
     decode: Callable[[Tensor], Tensor],
     decide: Callable[[Tensor], Tensor],
@@ -56,7 +45,7 @@ def search_style_codes(
     decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen.
     decide: images to logits (B, K).
     style_codes: of the queries, as the style encoder gives them.
-    counter_class: (B,) int64, see `counter_class_of`.
+    counter_class: (B,) int64, see `classifier.counter_class_of`.
     head: see `losses.decision_loss`.
     region_mask: (R,) bool, or (B, R), the regions whose codes may change; those of the others stay
         as they are, bit for bit. None: all may.

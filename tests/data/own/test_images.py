@@ -279,3 +279,15 @@ def test_real_files_are_read_as_the_data_set_reads_them() -> None:
         assert torch.equal(batch.image[row], expected.image[0])
         assert torch.equal(batch.label_map[row], expected.label_map[0])
     assert len(data.check()) == 1
+
+
+def test_the_training_part_is_the_data_sets(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.png")
+    world = {"train_scenes": 2, "val_scenes": 1}
+    settings = {"world": world, "cache_dir": str(tmp_path), "holdout_images": 1}
+    data = own([tmp_path / "photo.png"], data_set=settings)
+    assert [record.image_id for record in data.dataset("test").records] == ["photo"]
+    (record,) = data.dataset("train").records
+    assert record.image_id != "photo"
+    with pytest.raises(InputError, match="of the train part of the data set: say where it lies"):
+        own([tmp_path / "photo.png"], has_root=False).dataset("train")

@@ -62,6 +62,11 @@ def test_the_embedded_streets_come_as_batches(world: Path) -> None:
     assert [REGIONS[k] for k in (0, 6, 13, 19)] == ["road", "traffic_light", "car", "unlabeled"]
 
 
+def test_fewer_queries_than_processes_are_allowed() -> None:
+    """Lightning's constructor forbids it, whatever the class says."""
+    assert data_module(None).allow_zero_length_dataloader_with_multiple_devices
+
+
 def test_the_config_makes_the_data_module(tmp_path: Path) -> None:
     overrides = ["data=streets", f"cache_dir={tmp_path}", "seed=3", "data.image_size=[96,192]"]
     small = [

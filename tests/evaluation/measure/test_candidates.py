@@ -8,7 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from cfexp.declaration import Declaration
-from cfexp.evaluation.measure.candidates import candidate_code_cosine, candidate_lpips
+from cfexp.evaluation.measure.candidates import (
+    candidate_code_cosine,
+    candidate_l1,
+    candidate_lpips,
+)
 from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
 from tests.evaluation.run_writer import picture, record, write_run
@@ -21,6 +25,9 @@ COSINES = [0.5, -0.25, 0.9]
 def apart(first: Tensor, second: Tensor) -> Tensor:
     """In grey levels."""
     return (first - second).abs().mean((1, 2, 3)) * 127.5
+
+
+MEASURES = [candidate_lpips(apart), candidate_l1(), candidate_code_cosine()]
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def row(run: RunFolder, name: str) -> Row:
-    found = score_run(run, [candidate_lpips(apart), candidate_code_cosine()]).find("all", name)
+    found = score_run(run, MEASURES).find("all", name)
     assert isinstance(found, Row), found
     return found
 
@@ -53,6 +60,8 @@ def test_of_pictures_it_is_the_mean_over_the_pairs(run: RunFolder) -> None:
     assert row(run, "candidate_lpips_successes")[2:4] == pytest.approx(
         (np.mean(means[1:]), 2), rel=1e-5
     )
+    # The distance above is the l1 of pictures.
+    assert row(run, "candidate_l1")[2:4] == row(run, "candidate_lpips")[2:4]
 
 
 def test_of_codes_the_explainer_tells_it(run: RunFolder) -> None:
@@ -66,7 +75,7 @@ def test_of_one_answer_there_is_nothing_to_tell(tmp_path: Path) -> None:
     plain = write_run(
         tmp_path / "run", [(record(1, "stop", "go", truth="stop"), picture(), picture(), None)]
     )
-    scores = score_run(plain, [candidate_lpips(apart), candidate_code_cosine()])
+    scores = score_run(plain, MEASURES)
     assert not scores.rows
     assert not scores.absent
 

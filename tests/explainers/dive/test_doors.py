@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 from PIL import Image
+from torch import Tensor
 
 from cfexp import explain, load_explainer, train
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.models.tcvae import TCVAE
 from cfexp.run.configuration import register_resolvers
+from cfexp.run.own_queries import has_root
 from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess
 from tests.evaluation.run_folder_page import documented
@@ -71,15 +74,43 @@ def test_a_run_that_goes_on_is_an_undisturbed_one(
     assert set(records[0]) == documented(*sections, "DiVE")
 
 
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The images that were encoded, (3, H, W) each; of those without content none."""
+    seen: list[Tensor] = []
+    encode = TCVAE.encode
+
+    def seeing(self: TCVAE, images: Tensor) -> tuple[Tensor, Tensor]:
+        seen.extend(image for image in images if not image.is_meta)
+        return encode(self, images)
+
+    monkeypatch.setattr(TCVAE, "encode", seeing)
+    return seen
+
+
 def test_an_image_of_ones_own_is_explained(
-    in_process: InProcess, networks: list[str], tmp_path: Path
+    in_process: InProcess, networks: list[str], tmp_path: Path, encoded: list[Tensor]
 ) -> None:
+    """With masks by the data set's training images, not by the user's own."""
     Image.new("RGB", (128, 64), (90, 120, 160)).save(tmp_path / "photo.png")
     folder = tmp_path / "run"
-    command = [*DRIVING, *networks, f"image={tmp_path / 'photo.png'}", f"hydra.run.dir={folder}"]
-    code, _, stderr = in_process(explain.main, *command)
+    masked = ["explainer.masks=fisher", "explainer.max_fisher_images=2", "data.holdout_images=1"]
+    command = [*DRIVING, *networks, *masked, f"image={tmp_path / 'photo.png'}"]
+    code, _, stderr = in_process(explain.main, *command, f"hydra.run.dir={folder}")
     assert code == 0, stderr
     assert len(RunFolder(folder).records()) == 1
+    own, of_data_set = encoded[0], encoded[1:]
+    assert len(of_data_set) == 2
+    assert all(each.std() > own.std() for each in of_data_set)  # the user's is of one colour
+
+
+def test_of_a_data_set_that_must_be_given_no_embedded_world_is_taken() -> None:
+    register_resolvers()
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        asked = ["+experiment=paper/dive_celeba_smile"]
+        assert not has_root(compose("explain", overrides=asked))
+        assert has_root(compose("explain", overrides=[*asked, "data.root=/x"]))
+        assert has_root(compose("explain", overrides=["+experiment=dive_smile"]))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +141,8 @@ def test_the_stage_is_trained_and_the_library_explains_by_it(
     assert code == 0, stderr
     given = [each for each in networks if each.startswith("checkpoints.decision=")]
     given.append(f"checkpoints.autoencoder={tmp_path / 'model.ckpt'}")
-    explainer = load_explainer("dive_driving", [*DRIVING[1:], *given])
+    with pytest.warns(UserWarning, match="regions= has no effect: .* no such setting"):
+        explainer = load_explainer("dive_driving", [*DRIVING[1:], *given, "regions=[car]"])
     found = explainer.explain(Image.new("RGB", (128, 64), (90, 120, 160)))
     assert found.extras["candidates"].shape == (1, 3, 3, 64, 128)
 

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from cfexp import losses
 from cfexp.explainers.base import eight_bit
+from cfexp.explainers.classifier import counter_class_of
 from cfexp.explainers.steex import lbfgs
 from cfexp.explainers.steex.objective import StyleSearch
-from cfexp.explainers.steex.search import counter_class_of, search_candidates, search_style_codes
+from cfexp.explainers.steex.search import search_candidates, search_style_codes
 from tests.explainers.steex.test_search import linear_world, queries
 
 WEIGHT = 0.05

@@ -6,12 +6,9 @@ import torch
 from torch import Tensor
 
 from cfexp.errors import InputError
+from cfexp.explainers.classifier import counter_class_of
 from cfexp.explainers.steex.objective import StyleSearch
-from cfexp.explainers.steex.search import (
-    counter_class_of,
-    search_candidates,
-    search_style_codes,
-)
+from cfexp.explainers.steex.search import search_candidates, search_style_codes
 from cfexp.models.sean.fast import FastSEAN
 from tests.golden_steex import WORLDS, golden_steex
 
@@ -154,13 +151,6 @@ def test_candidates_differ_and_flip() -> None:
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert (torch.cosine_similarity(edits[one], edits[other]).abs() < 0.9).all()
     assert all((one.flip_step > 0).all() for one in found)
-
-
-def test_the_counter_class_is_the_other_side_or_the_runner_up() -> None:
-    logits = torch.tensor([[0.5, -2.0, 1.0], [-0.1, 3.0, 2.0]])
-    assert counter_class_of(logits, head=0).tolist() == [0, 1]
-    assert counter_class_of(logits[:, :1]).tolist() == [0, 1]
-    assert counter_class_of(logits).tolist() == [0, 2]
 
 
 def test_a_multi_class_decision_is_moved_to_the_counter_class() -> None:

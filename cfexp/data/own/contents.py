@@ -1,0 +1,261 @@
+"""What a folder of one's own holds, read and taken for something: images, labels, groups, parts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cfexp.data.base import Part
+from cfexp.data.own.columns import (
+    UNKNOWN_CLASS,
+    Column,
+    is_group_column,
+    is_part_column,
+    label_column,
+    part_column,
+)
+from cfexp.data.own.folder import REMEDY, FoundImage, Names, OwnFolder
+from cfexp.data.own.table import Table, is_unknown, listed, read_table
+from cfexp.errors import InputError
+
+FOLDERS = "class"  # what the column is called that folders are
+_FILE_NAMES = ("file", "file_name", "filename", "image", "image_id", "id", "name", "path", "img")
+
+
+class Chosen(NamedTuple):
+    """What a user says of the table; None = found by itself."""
+
+    table: str | None = None
+    file: str | None = None
+    group: str | None = None
+    part: str | None = None
+
+
+class Contents:
+    """The images of a folder and what is said of them: by a table, or by the folders they lie in.
+
+    `images` are in a fixed order; `columns`, `groups` and `parts` have an entry for each. Every
+    property raises InputError for what is wrong, which names the file, the row and the column.
+    """
+
+    def __init__(self, folder: OwnFolder, chosen: Chosen) -> None:
+        self.folder, self.chosen = folder, chosen
+
+    @property
+    def images(self) -> list[FoundImage]:
+        """All of them, with a label or without."""
+        return self.folder.images
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The table; None where folders, or nothing, say what the images show."""
+        tables = self.folder.tables()
+        if self.chosen.table is not None:
+            path = self.folder.root / self.chosen.table
+            if not path.is_file():
+                there = f"; there is {tables[0].name}" if tables else ""
+                raise InputError(f"data.labels_file={path}: no such file{there}")
+            return read_table(path)
+        named = [path for path in tables if path.stem.lower() == "labels"]
+        tables = named or [path for path in tables if path.suffix.lower() != ".txt"]
+        if len(tables) > 1:
+            names = listed([path.name for path in tables])
+            raise InputError(
+                f"{self.folder.root}: several tables, {names}; data.labels_file=NAME says which"
+            )
+        return read_table(tables[0]) if tables else None
+
+    @cached_property
+    def file_column(self) -> str:
+        """The column that names the files: what is said, one so called, or the first."""
+        assert self.table is not None
+        if self.chosen.file is not None:
+            self.table.column(self.chosen.file)
+            return self.chosen.file
+        for name in self.table.columns:
+            if name.casefold().replace(" ", "_") in _FILE_NAMES:
+                return name
+        return self.table.columns[0]
+
+    @cached_property
+    def rows(self) -> dict[int, int]:
+        """The row of each image that has one, by the image's place."""
+        if self.table is None:
+            return {}
+        names, cells = self.names, self.table.values(self.file_column)
+        place = {image.image_id: number for number, image in enumerate(self.images)}
+        rows: dict[int, int] = {}
+        self.without_image: list[str] = []
+        for row, ((line, _), cell) in enumerate(zip(self.table.rows, cells, strict=True)):
+            where = f"{self.table.path}: line {line}"
+            if not cell:
+                raise InputError(f"{where}: column {self.file_column!r} names no file")
+            try:
+                image = names.find(cell)
+            except ValueError as error:
+                remedy = "give it with its folder and suffix"
+                raise InputError(f"{where}: {cell!r} is {error}; {remedy}") from None
+            if image is None:
+                self.without_image.append(f"{where}: {cell!r}: no such image in {self._images}")
+                continue
+            other = rows.setdefault(place[image.image_id], row)
+            if other != row:
+                first = self.table.rows[other].line
+                problem = f"{cell!r} is {image.place}, of which line {first} is already"
+                raise InputError(f"{where}: {problem}; keep one row for an image")
+        if not rows:
+            example = self.images[0].place
+            raise InputError(
+                f"{self.table.path}: no row's {self.file_column!r} is one of the "
+                f"{len(self.images)} images in {self._images}, such as {example}; "
+                "data.file_column=NAME says which column names the files"
+            )
+        return rows
+
+    @cached_property
+    def names(self) -> Names:
+        """How names are found, and how loosely they were."""
+        return Names(self.images)
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """What may be a label, by name; a value for each image."""
+        if self.table is None:
+            return self._of_folders()
+        lines = [row.line for row in self.table.rows]
+        taken = {self.file_column, self.group_column, self.part_name}
+        columns = {}
+        for name in self.table.columns:
+            if name in taken:
+                continue
+            column = label_column(self.table.path, name, self.table.values(name), lines)
+            values = column.values
+            if values:  # of rows, made those of images
+                values = tuple(
+                    values[self.rows[place]] if place in self.rows else UNKNOWN_CLASS
+                    for place in range(len(self.images))
+                )
+            columns[name] = column._replace(values=values)
+        return columns
+
+    def label(self, name: str | None) -> Column:
+        """The column of a label; the only one where none is named. Raises InputError."""
+        columns = self.columns
+        labels = [each for each in columns.values() if each.kind != "other"]
+        if name is None:
+            if len(labels) == 1:
+                return labels[0]
+            if not labels:
+                lacks = "has no column of labels" if self.table else "has no labels"
+                where = self.table.path if self.table else self.folder.root
+                ways = "labels.csv with a row for each image, or one folder a class in images/"
+                raise InputError(f"{where}: {lacks}; give {ways} ({REMEDY})")
+            known = listed([each.name for each in labels])
+            raise InputError(f"decision.label must be given: decision.label=COLUMN, one of {known}")
+        if name not in columns:
+            where = self.table.path if self.table else self.folder.root
+            known = listed([*columns]) or "none"
+            raise InputError(f"decision.label={name}: {where} has no such label; it has {known}")
+        return columns[name]
+
+    @cached_property
+    def group_column(self) -> str | None:
+        """The column whose equal values stay in one part."""
+        if self.table is None or self.chosen.group is not None:
+            if self.table is None and self.chosen.group is not None:
+                raise InputError(f"data.group={self.chosen.group}: there is no table of labels")
+            if self.table is not None and self.chosen.group is not None:
+                self.table.column(self.chosen.group)
+            return self.chosen.group
+        found = [name for name in self.table.columns if is_group_column(name)]
+        found = [name for name in found if name != self.file_column]
+        if len(found) > 1:
+            raise InputError(
+                f"{self.table.path}: {listed(found)} may all be groups; data.group=NAME says which"
+            )
+        return found[0] if found else None
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Of each image; one without a group is its own."""
+        alone = [f"\0{image.image_id}" for image in self.images]
+        if self.table is None or self.group_column is None:
+            return alone
+        cells = self.table.values(self.group_column)
+        return [
+            alone[place]
+            if place not in self.rows or is_unknown(cells[self.rows[place]])
+            else cells[self.rows[place]]
+            for place in range(len(self.images))
+        ]
+
+    @cached_property
+    def part_name(self) -> str | None:
+        """The column that says the parts."""
+        if self.chosen.part is not None:
+            if self.table is None:
+                raise InputError(f"data.part={self.chosen.part}: there is no table of labels")
+            self.table.column(self.chosen.part)
+            return self.chosen.part
+        names = () if self.table is None else self.table.columns
+        return next((name for name in names if is_part_column(self._table, name)), None)
+
+    @cached_property
+    def parts(self) -> list[Part | None] | None:
+        """Of each image, where the table or the folders say; None in it = left to nobody, None
+        alone = to be drawn.
+        """
+        if self.table is not None and self.part_name is not None:
+            of_rows = part_column(self.table, self.part_name)
+            return [
+                of_rows[self.rows[place]] if place in self.rows else None
+                for place in range(len(self.images))
+            ]
+        named = [self.folder.folder_of(image)[0] for image in self.images]
+        if not all(named) or set(named) == {"train"}:
+            return None
+        return list(named)  # type: ignore[arg-type]  # the folders' names are of parts
+
+    def group_in_two_parts(self) -> str | None:
+        """What to say of a group whose members are in several given parts; None = there is none."""
+        first: dict[str, tuple[int, Part]] = {}
+        for place, (group, part) in enumerate(zip(self.groups, self.parts or (), strict=False)):
+            if part is None:
+                continue
+            other, of = first.setdefault(group, (place, part))
+            if of != part:
+                names = self.images[place].place, self.images[other].place
+                return (
+                    f"{self._table.path}: {self.group_column} {group!r} is in two parts: "
+                    f"{names[0]} is {part}, {names[1]} {of}; keep a group in one part"
+                )
+        return None
+
+    @property
+    def _table(self) -> Table:
+        assert self.table is not None
+        return self.table
+
+    @property
+    def _images(self) -> Path:
+        return self.folder.images_folder
+
+    def _of_folders(self) -> dict[str, Column]:
+        classes: Sequence[Any] = [self.folder.folder_of(image)[1] for image in self.images]
+        if not any(classes):
+            return {}
+        loose = [image for image, each in zip(self.images, classes, strict=True) if each is None]
+        if loose:
+            of = f"{len(loose)} of {len(classes)} images"
+            raise InputError(
+                f"{loose[0].path}: lies in no folder of a class, as {of}; "
+                "move them, or give labels.csv"
+            )
+        if len(counts := Counter(classes)) < 2:
+            raise InputError(
+                f"{self._images}: one folder a class: there is only {next(iter(counts))!r}; "
+                "give a second class, or labels.csv"
+            )
+        column = label_column(self._images, FOLDERS, classes)
+        return {FOLDERS: column}

@@ -1,0 +1,391 @@
+"""A data set of one's own (`data=own`): images, labels, and label maps or what stands for them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cfexp.data.base import Part
+from cfexp.data.label_maps.dataset import LabelMapRecord
+from cfexp.data.label_maps.module import LabelMapDataModule
+from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
+from cfexp.data.own.contents import Chosen, Contents
+from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
+from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
+from cfexp.data.own.parts import PARTS, draw_parts, keep_parts, kept_parts, same_bytes
+from cfexp.data.own.reader import OwnReader
+from cfexp.data.own.table import listed
+from cfexp.data.reading.settings import check_at_least
+from cfexp.errors import InputError
+
+# Sides are multiples of this, which all networks here take; so many images tell the usual size.
+STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
+LONGEST = 2.0  # one side against the other
+STRETCHED = 1.5  # more is worth a word
+NAN = float("nan")
+
+
+class Left(NamedTuple):
+    """What is not used, with how many."""
+
+    many: int
+    what: str
+
+
+class OwnDataSet(LabelMapDataModule):
+    """Images in `root`/images (or in `root`), with labels by a table or by folders; see
+    docs/own_data.md.
+
+    label: the column that is decided about; None = the only one. classes: which of its classes, in
+    this order, or a mapping to other names; images of others are left out. labels_file,
+    file_column, group, part: of the table, None = found. split: shares of train, val and test where
+    no column says, drawn by `split_seed` and kept beside the cache. label_maps, layouts: see
+    `OwnLabelMaps`. mapped_only: leave out images without a label map in a file. image_size: None =
+    the usual proportions, the short side at most `side`. fingerprint: what the files held when they
+    were first read. Raises InputError for settings out of range; everything else when it is read.
+    """
+
+    trains_all_labels = True
+    shared_settings: tuple[str, ...] = (
+        *(f"data.{name}" for name in ("label", "classes", "labels_file", "file_column", "group")),
+        *(f"data.{name}" for name in ("part", "split", "split_seed", "image_size", "fingerprint")),
+        *(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
+        *("train_images", "mapped_images"),
+    )
+
+    def __init__(
+        self,
+        root: str,
+        label: str | None = None,
+        classes: Any = None,
+        labels_file: str | None = None,
+        file_column: str | None = None,
+        group: str | None = None,
+        part: str | None = None,
+        split: Sequence[float] = (0.7, 0.1, 0.2),
+        split_seed: int = 0,
+        label_maps: str = "auto",
+        layouts: str | None = None,
+        mapped_only: bool = False,
+        image_size: Sequence[int] | None = None,
+        side: int = 64,
+        cache_dir: str = "~/.cache/cfexp",
+        fingerprint: str | None = None,
+        **loading: Any,
+    ) -> None:
+        check_at_least(LEAST_SIDE, side=side)
+        check_at_least(0, split_seed=split_seed)
+        self.root = Path(root).expanduser()
+        super().__init__(image_size or (side, side), **loading)
+        self.side, self.label, self.classes = side, label, classes
+        self.chosen = Chosen(labels_file, file_column, group, part)
+        self.split, self.split_seed = _shares(split), split_seed
+        self.label_maps, self.layouts = check_label_maps(label_maps, layouts)
+        self.mapped_only = mapped_only
+        self.cache_dir = Path(cache_dir).expanduser() / "own"
+        self._fingerprint = fingerprint
+        self.labels: list[str] = []  # of which to choose one, where none is said
+        self._records: dict[Part, list[LabelMapRecord]] = {}
+        if image_size is None:
+            with suppress(InputError):  # which is raised again where it is said
+                self.image_size = self.usual_size
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What is found in the folder."""
+        assert self.root is not None
+        return Contents(OwnFolder(self.root), self.chosen)
+
+    @cached_property
+    def maps(self) -> OwnLabelMaps:
+        """The label maps, or what stands for them."""
+        kept = self.cache_dir, self.fingerprint
+        return OwnLabelMaps(self.contents, self.label_maps, self.layouts, *kept)
+
+    @cached_property
+    def usual_size(self) -> tuple[int, int]:
+        """(H, W) for the networks: the images' usual proportions."""
+        images = self.contents.images
+        sizes = []
+        for place in np.unique(np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)):
+            try:
+                with Image.open(images[place].path) as picture:
+                    sizes.append(picture.size)
+            except (
+                Exception
+            ):  # a damaged file makes Pillow raise nearly anything; who reads it says so
+                continue
+        if not sizes:
+            return self.side, self.side
+        width, height = np.median(np.array(sizes, dtype=float), axis=0)
+        short = min(self.side, max(_stepped(min(width, height)), LEAST_SIDE))
+        stretch = min(max(width, height) / min(width, height), LONGEST)
+        long = max(round(short * stretch / STEP) * STEP, short)
+        return (short, long) if width >= height else (long, short)
+
+    @cached_property
+    def column(self) -> Column | None:
+        """The label that is decided about, of each image; None where none is named and none found.
+
+        Raises InputError for a label that cannot be used.
+        """
+        if self.label is None and not any(
+            each.kind != "other" for each in self.contents.columns.values()
+        ):
+            return None
+        found = self.contents.label(self.label)
+        where = self.contents.table.path if self.contents.table else self.contents.folder.root
+        return chosen_classes(found, self.classes, where)
+
+    @property
+    def exclusive(self) -> bool:  # type: ignore[override]  # the files say it
+        """Whether the labels are several classes that exclude each other."""
+        return self.column is not None and self.column.kind == "classes"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # the files say them
+        """The one binary label, or the classes."""
+        if self.column is None:
+            return ()
+        return self.column.classes if self.exclusive else (self.column.name,)
+
+    @property
+    def region_names(self) -> tuple[str, ...]:  # type: ignore[override]  # the files say them
+        """By the list, by the values found, or by what is made in their place."""
+        return self.maps.region_names
+
+    @property
+    def mirrored_regions(self) -> tuple[int, ...] | None:  # type: ignore[override]  # as these
+        """By the list, or of the columns of a grid."""
+        return self.maps.mirrored
+
+    @cached_property
+    def reader(self) -> OwnReader:
+        """What opens and fits the files."""
+        return self.maps.reader(self.image_size)
+
+    @property
+    def unmapped(self) -> list[FoundImage]:
+        """The images without a label map, where label maps in files are used."""
+        if self.maps.listed is None:
+            return []
+        return [each for each in self._used if each.image_id not in self.maps.files]
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The part of each image, by id: as the table or the folders say, or drawn and kept.
+
+        Raises InputError for a group in two parts.
+        """
+        given = self.contents.parts
+        if given is None:
+            return self._drawn_parts()
+        if (problem := self.contents.group_in_two_parts()) is not None:
+            raise InputError(problem)
+        return {
+            image.image_id: part or "train"
+            for image, part in zip(self.contents.images, given, strict=True)
+        }
+
+    @property
+    def split_file(self) -> Path:
+        """Where the parts that were drawn are kept."""
+        kept = [self.fingerprint, self.label, self._plain_classes, self.split, self.split_seed]
+        key = hashlib.sha256(json.dumps([*kept, self.chosen], default=str).encode()).hexdigest()
+        return self.cache_dir / f"split-{key[:12]}.csv"
+
+    def prepare_data(self) -> None:
+        """Make superpixels, if they are asked for and not there."""
+        self.maps.make(self.image_size)
+
+    def records(self, part: Part) -> list[LabelMapRecord]:
+        """The images of a part in the order of their names; raises InputError."""
+        if not self._records:
+            self._check_rows()
+            made = {each: list[LabelMapRecord]() for each in PARTS}
+            for image in self._used:
+                record = self._record(image)
+                if record.label_map is not None or not self.mapped_only:
+                    made[self.parts[image.image_id]].append(record)
+            self._records = made
+        return self._records[part]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash over the lists, and the names and sizes of images and label maps."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest, folder = hashlib.sha256(), self.contents.folder
+        for image in folder.images:
+            digest.update(f"{image.place} {image.path.stat().st_size}\n".encode())
+        for stem, path in folder.label_map_files().items():
+            digest.update(f"{stem} {path.stat().st_size}\n".encode())
+        table = self.contents.table
+        for path in (folder.root / REGIONS, *([table.path] if table else [])):
+            digest.update(path.read_bytes() if path.is_file() else b"-")
+        return digest.hexdigest()[:12]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """As always, and where label maps come from."""
+        return {**super().description, "label_maps": self.label_maps}
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Sides that are stretched against each other; too much enlarged is an error anyway."""
+        stretch = size[0] * self.image_size[0] / (size[1] * self.image_size[1])
+        stretch = max(stretch, 1 / stretch)
+        problem = f"its sides are stretched by {stretch:.2f} against each other"
+        return problem if stretch > STRETCHED else None
+
+    def settings(self) -> dict[str, Any]:
+        """What the files say of a config that uses them, by full name."""
+        column = self.column
+        told: dict[str, Any] = {
+            "data.image_size": [*self.image_size],
+            "data.fingerprint": self.fingerprint,
+            "train_images": len(self.records("train")),
+            "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
+        }
+        if column is not None:
+            told["decision.label"] = column.name
+            told["data.label"] = column.name
+            told["decision.output"] = None if self.exclusive else 0
+            told["decision.class_names"] = [*column.classes]
+            if not self.exclusive:
+                told["decision.below"], told["decision.above"] = column.classes
+        return told
+
+    def told(self) -> list[str]:
+        """What a user should know before anything is trained, in lines."""
+        counts = {part: len(self.records(part)) for part in PARTS}
+        parts = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+        drawn = self.contents.parts is None
+        source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
+        lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
+        lines += [f"note: {each.many:,} {each.what}" for each in self.left_out()]
+        if self.unmapped:
+            lines.append(f"note: {len(self.unmapped):,} images have no label map: it is predicted")
+        return lines
+
+    def left_out(self) -> list[Left]:
+        """What of the folder is not used, with counts."""
+        contents, lines = self.contents, []
+        raw = None if self.column is None else self.contents.columns[self.column.name]
+        if raw is not None and self.column is not None:
+            counts = enumerate(raw.counts().items())
+            gone = {name: n for place, (name, n) in counts if n and not self._is_kept(raw, place)}
+            if gone:
+                what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
+                lines.append(Left(sum(gone.values()), what))
+        if contents.table is not None:
+            lines.append(Left(len(contents.without_image), "rows without an image"))
+            lines.append(Left(len(contents.images) - len(contents.rows), "images without a row"))
+        if raw is not None:
+            known = raw.unknown - (
+                len(contents.images) - len(contents.rows) if contents.table else 0
+            )
+            lines.append(Left(known, f"images whose {raw.name!r} is not known"))
+        return [each for each in lines if each.many > 0]
+
+    @cached_property
+    def _used(self) -> list[FoundImage]:
+        """The images, less those of classes that are left out."""
+        images = self.contents.images
+        if self.column is None or self.classes is None:
+            return images
+        raw = self.contents.columns[self.column.name].values
+        return [
+            image
+            for image, value, kept in zip(images, raw, self.column.values, strict=True)
+            if value == UNKNOWN_CLASS or kept != UNKNOWN_CLASS
+        ]
+
+    def _is_kept(self, raw: Column, value: int) -> bool:
+        assert self.column is not None
+        pairs = zip(raw.values, self.column.values, strict=True)
+        return any(own == value and kept != UNKNOWN_CLASS for own, kept in pairs)
+
+    def _check_rows(self) -> None:
+        """Raise InputError for rows without an image, unless such are skipped."""
+        if self.contents.rows and self.contents.without_image and self.on_bad_sample == "raise":
+            first, *more = self.contents.without_image
+            others = f", nor of {len(more)} more rows" if more else ""
+            raise InputError(f"{first}{others}; data.on_bad_sample=skip goes on without them")
+
+    def _record(self, image: FoundImage) -> LabelMapRecord:
+        path = self.maps.path_of(image, self.image_size)
+        labels, identity = self._labels[image.image_id]
+        return LabelMapRecord(image.image_id, image.path, path, labels, identity)
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[tuple[float, ...], int]]:
+        """The labels of each image, and the number of its group."""
+        column, groups = self.column, self.contents.groups
+        number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+        grouped = self.contents.group_column is not None
+        found = {}
+        for place, image in enumerate(self.contents.images):
+            value = UNKNOWN_CLASS if column is None else column.values[place]
+            if column is None:
+                labels: tuple[float, ...] = ()
+            elif value == UNKNOWN_CLASS:
+                labels = (NAN,) * len(self.class_names)
+            elif self.exclusive:
+                labels = tuple(float(value == each) for each in range(len(column.classes)))
+            else:
+                labels = (float(value),)
+            found[image.image_id] = labels, number[groups[place]] if grouped else -1
+        return found
+
+    def _drawn_parts(self) -> dict[str, Part]:
+        path, used = self.split_file, self._used
+        places = {image.image_id: place for place, image in enumerate(self.contents.images)}
+        values = None if self.column is None else self.column.values
+        classes = [
+            UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used
+        ]
+        groups = [self.contents.groups[places[image.image_id]] for image in used]
+        kept = kept_parts(path)
+        if all(str(image.place) in kept for image in used):
+            return {image.image_id: kept[str(image.place)] for image in used}
+        if self.contents.group_column is None:
+            groups = same_bytes([image.path for image in used])
+        parts = draw_parts(classes, groups, self.split, self.split_seed)
+        if (counts := Counter(parts))["train"] == 0 or counts["test"] == 0:
+            lacks = "train on" if counts["train"] == 0 else "test on"
+            of = f"{len(used)} images in {len(set(groups))} groups"
+            raise InputError(
+                f"data.split={[*self.split]} leaves no image to {lacks}: there are {of}; "
+                "give more, or a column of parts"
+            )
+        keep_parts(path, {str(image.place): part for image, part in zip(used, parts, strict=True)})
+        return {image.image_id: part for image, part in zip(used, parts, strict=True)}
+
+    @property
+    def _plain_classes(self) -> Any:
+        classes = self.classes
+        return None if classes is None else [*map(str, classes)]
+
+
+def _stepped(length: float) -> int:
+    return -(-int(length) // STEP) * STEP
+
+
+def _shares(split: Sequence[float]) -> tuple[float, ...]:
+    numbers = not isinstance(split, str) and all(
+        isinstance(each, int | float) and each >= 0 for each in split
+    )
+    if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
+        shown = [*split] if numbers else split
+        example = "such as [0.7,0.1,0.2]"
+        raise InputError(
+            f"data.split must be shares of train, val and test, {example}, got {shown}"
+        )
+    return tuple(float(each) for each in split)

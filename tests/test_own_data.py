@@ -1,0 +1,187 @@
+"""Images of one's own through every stage, by one command."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from cfexp import doctor, explain, load_explainer, train
+from cfexp.errors import InputError
+from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.composing import compose
+from cfexp.run.library_config import composing_for_user
+from cfexp.run.own_data import fill_in_from_data
+from cfexp.run.stage_names import compose_stage
+from tests.commands import InProcess
+from tests.data.own.own_writer import COUNT, edit, write_own
+
+SHORT = {
+    "decision": '["steps=60"]',
+    "autoencoder": '["steps=4",\'requires.features.overrides=["seed=1","steps=2"]\']',
+    "layouts": "['+requires.segmenter.overrides=[\"steps=4\"]']",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_own(tmp_path / "set")
+
+
+def command(root: Path, name: str, *more: str, stages: str = "decision") -> list[str]:
+    short = [f"+requires.{stage}.overrides={SHORT[stage]}" for stage in stages.split()]
+    return [
+        *(f"+experiment={name}", f"data.root={root}", f"cache_dir={root.parent}/cache"),
+        *("num_threads=1", "logger=csv", f"hydra.run.dir={root.parent}/run", *short, *more),
+    ]
+
+
+def records(root: Path) -> list[dict[str, object]]:
+    return list(RunFolder(root.parent / "run").records())
+
+
+def test_one_command_trains_what_is_missing_and_explains_by_regions(
+    in_process: InProcess, root: Path
+) -> None:
+    given = command(
+        root,
+        "own_steex",
+        *("decision.label=state", "explainer.num_steps=3", "regions=[disc]"),
+        stages="decision autoencoder",
+    )
+    code, stdout, stderr = in_process(explain.main, *given)
+    assert code == 0, stderr
+    said = "\n".join([*stdout, *stderr])
+    assert "28 train, 4 val, 8 test (drawn by data.split_seed=0" in said
+    found = records(root)
+    assert len(found) == 8
+    assert {record["answer_before"] for record in found} <= {"red", "green"}
+    assert all(set(record["labels"]) == {"state"} for record in found)  # type: ignore[call-overload]
+    right = [record["query_class"] == record["labels"]["state"] for record in found]  # type: ignore[index]
+    assert sum(right) >= 7  # red and green are told apart within 60 steps
+    config = OmegaConf.load(root.parent / "run/config.yaml")
+    assert OmegaConf.select(config, "data.image_size") == [32, 32]
+    assert OmegaConf.select(config, "decision.class_names") == ["green", "red"]
+
+    code, stdout, stderr = in_process(explain.main, *given)  # nothing is left to do
+    assert code == 0, stderr
+    edit(root / "labels.csv", "000.png,red", "000.png,green")
+    code, _, stderr = in_process(explain.main, *given)
+    assert (code, "data.fingerprint=" in stderr[-1]) == (2, True), stderr
+
+
+def test_several_classes_are_explained_as_such(in_process: InProcess, root: Path) -> None:
+    given = command(root, "own_pgd", "decision.label=size", "counter_class='2'")
+    code, _, stderr = in_process(explain.main, *given, "explainer.num_steps=2")
+    assert code == 0, stderr
+    found = records(root)
+    assert all(len(record["query_logits"]) == 3 for record in found)  # type: ignore[arg-type]
+    assert {record["counter_class"] for record in found} == {2}
+
+
+def test_label_maps_that_are_missing_are_predicted(in_process: InProcess, root: Path) -> None:
+    for k in range(0, COUNT, 2):
+        (root / f"label_maps/{k:03}.png").unlink()
+    given = command(
+        root,
+        "own_steex",
+        *("decision.label=state", "explainer.num_steps=1", "data.max_test_images=2"),
+        stages="decision layouts",
+    )
+    code, stdout, stderr = in_process(
+        explain.main, *given, f"+requires.autoencoder.overrides={SHORT['autoencoder']}"
+    )
+    assert code == 0, stderr
+    said = "\n".join([*stdout, *stderr])
+    assert "20 images have no label map: it is predicted" in said
+    assert len(records(root)) == 2
+
+
+@pytest.mark.parametrize("asked", ["grid:2x2", "whole"])
+def test_regions_are_made_where_there_are_no_label_maps(
+    in_process: InProcess, tmp_path: Path, asked: str
+) -> None:
+    root = write_own(tmp_path / "set", maps=False)
+    given = command(
+        root,
+        "own_steex",
+        *("decision.label=state", "explainer.num_steps=1", "data.max_test_images=2"),
+        f"regions={asked}",
+        stages="decision autoencoder",
+    )
+    code, _, stderr = in_process(explain.main, *given)
+    assert code == 0, stderr
+    label_map = RunFolder(tmp_path / "run").label_map(0)
+    assert label_map is not None
+    assert int(label_map.max()) == (3 if asked == "grid:2x2" else 0)
+
+
+def test_the_doctor_prints_a_table(in_process: InProcess, root: Path) -> None:
+    code, stdout, _ = in_process(
+        doctor.main, "data=own", f"data.root={root}", f"cache_dir={root.parent}/cache"
+    )
+    said = "\n".join(stdout)
+    assert code == 0, said
+    for word in ("40 in images/", "no label: not used", "2 classes", "source", "10 groups", "disc"):
+        assert word in said or word in ("no label: not used", "2 classes"), (word, said)
+    assert "decision.label=state" in said.replace("\n", " ")
+    (root / "label_maps/000.png").unlink()
+    Image.new("L", (32, 32), 9).save(root / "label_maps/001.png")
+    code, stdout, _ = in_process(
+        doctor.main, "data=own", f"data.root={root}", f"cache_dir={root.parent}/cache"
+    )
+    assert code == 1
+    assert any("001.png: holds value 9, which is no region" in line for line in stdout)
+
+
+def test_size_chooses_the_networks_of_all_stages(root: Path) -> None:
+    with composing_for_user():
+        config = compose(
+            "explain",
+            ["+experiment=own_steex", f"data.root={root}", "decision.label=state", "size=medium"],
+        )
+        fill_in_from_data(config, say=False)
+        stage, _ = compose_stage(config.requires.autoencoder, config)
+        assert stage.network.base_channels == 24
+        features, _ = compose_stage(stage.requires.features, stage)
+        assert features.network.widths[-1] == 256
+        assert features.data.image_size == [32, 32]  # the images have no more
+
+
+def test_what_the_data_say_is_the_users_to_say_otherwise(root: Path) -> None:
+    with composing_for_user():
+        given = ["+experiment=own_pgd", f"data.root={root}", "decision.label=state"]
+        config = compose("explain", [*given, "decision.below=go", "data.image_size=[48,64]"])
+        fill_in_from_data(config, say=False)
+        assert config.decision.below == "go"
+        assert config.data.image_size == [48, 64]
+        with pytest.raises(InputError, match=r"decision\.label must be given"):
+            fill_in_from_data(compose("explain", given[:2]))
+
+
+def test_the_library_explains_by_the_same_experiment(root: Path) -> None:
+    explainer = load_explainer(
+        "own_pgd",
+        [
+            f"data.root={root}",
+            f"cache_dir={root.parent}/cache",
+            "decision.label=state",
+            "+requires.decision.overrides=" + SHORT["decision"],
+            "explainer.num_steps=2",
+            "num_threads=1",
+        ],
+    )
+    result = explainer.explain(root / "images/000.png")
+    assert result.before[0] in ("red", "green")
+
+
+def test_a_segmenter_is_trained_on_those_that_have_a_label_map(
+    in_process: InProcess, root: Path
+) -> None:
+    for k in range(0, COUNT, 4):
+        (root / f"label_maps/{k:03}.png").unlink()
+    code, stdout, stderr = in_process(
+        train.main, *command(root, "own_segmenter", "steps=2", "decision.label=state", stages="")
+    )
+    assert code == 0, stderr
+    assert any(line.startswith("test/mean_iou") for line in stdout)

@@ -70,6 +70,7 @@ RULES = {
     "run.stopping": Rule(lightning=True),
     "benchmarks": Rule("models losses explainers run.memory"),
     "benchmarks.experiment": Rule("explainers.base run", hydra=True),
+    "benchmarks.scoring": Rule("declaration evaluation run.memory benchmarks"),
     "benchmarks.optimizers": Rule("losses explainers run benchmarks", hydra=True),
     "benchmarks.explaining": Rule("explainers.base run benchmarks", hydra=True),
     "benchmarks.vqa_gan": Rule(

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from cfexp import evaluate, explain, gallery, import_run
+from cfexp.evaluation.measure.candidates import candidate_lpips
+from cfexp.evaluation.report.table import Row, score_run
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
-from tests.data.imported.trees import RECORD, empty_tree, folders, made
+from tests.data.imported.trees import RECORD, empty_tree, folders, grey, made, save
 from tests.evaluation.run_writer import timeless
 from tests.tiny_streets import DRIVING
 
@@ -167,6 +169,33 @@ def test_an_ace_tree_with_another_opinion(main: Main, tmp_path: Path, decision: 
     assert everything["decision_agrees"]["value"] == 80
     # The label is that of the records.
     assert everything["decision_right"]["value"] == 80
+
+
+def test_further_counterfactuals_are_candidates(
+    main: Main, tmp_path: Path, decision: list[str]
+) -> None:
+    query, counterfactual = folders(tmp_path, LEVELS)
+    for seed, levels in (("b", (190, 20, 30, 80)), ("c", (120, 230, 140, 250))):
+        for stem, level in zip(LEVELS, levels, strict=True):
+            save(tmp_path / seed / f"{stem}.png", grey(level))
+    given = [f"query={query}", f"counterfactual={counterfactual}", "further=[b,c]", *decision]
+    code, _, stderr = main("out", *given)
+    assert code == 0, stderr
+    run = RunFolder(tmp_path / "out")
+    assert [record["candidate_stored_success"] for record in run.records()] == [
+        [True, False],
+        [True, False],
+        [False, True],
+        [True, False],
+    ]
+    measure = candidate_lpips(lambda first, second: (first - second).abs().mean((1, 2, 3)))
+    found = score_run(run, [measure]).find("all", "candidate_lpips")
+    assert isinstance(found, Row)
+    assert found.n == 4
+    (tmp_path / "c/2.png").unlink()
+    code, _, stderr = main("other", *given)
+    assert code == 2
+    assert "2.png has no further[1] of that name in " in stderr[0]
 
 
 def test_killed_it_goes_on_to_the_same_run(

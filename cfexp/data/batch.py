@@ -46,6 +46,7 @@ class ImportedBatch(NamedTuple):
     # (B,) int64, what their model decides about the query; -1 = not known
     reported_query_class: Tensor
     key: Tensor  # (B,) int64
+    candidates: Tensor  # (B, N, 3, H, W): further counterfactuals of each query
 
 
 class ImageParcel(NamedTuple):

@@ -113,6 +113,8 @@ class Imported(ClassifierExplainer):
             "decision_agrees": torch.where(decided < 0, -1, (query_class == decided).long()),
         }
         declared = {column.name for column in self.columns}
+        if batch.candidates.shape[1]:
+            extras["candidates"], declared = batch.candidates, declared | {"candidates"}
         return Explanation(
             query=batch.image,
             reconstruction=batch.reconstruction,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from cfexp.data.imported.module import LABEL
 from cfexp.errors import InputError
@@ -14,7 +14,7 @@ from cfexp.run.own_queries import data_set_without_files
 from cfexp.run.stage_networks import leave_out_unused_stages
 from cfexp.run.stages import provide_stages
 
-_FILES = ("query", "counterfactual", "reconstruction", "ace", "labels")
+_FILES = ("query", "counterfactual", "reconstruction", "further", "ace", "labels")
 _SAID_OF = ("results", "batch_size", "on_bad_sample")
 
 
@@ -37,7 +37,7 @@ def use_imported(config: DictConfig) -> None:
     data_set = data_set_without_files(config) if written.get("data") else None
     for name in _FILES:  # however a path is spelled, the run is the same
         if config[name] is not None:
-            config[name] = str(Path(config[name]).expanduser().resolve())
+            config[name] = _resolved(config[name])
     own: dict[str, Any] = {
         "_target_": "cfexp.data.imported.module.ImportedImages",
         **{name: config[name] for name in (*_FILES, *_SAID_OF)},
@@ -72,6 +72,12 @@ def use_imported(config: DictConfig) -> None:
     provide_stages(config)
     with open_dict(config):
         config.data = {**own, "fingerprint": images.fingerprint}
+
+
+def _resolved(given: Any) -> Any:
+    if isinstance(given, ListConfig):
+        return [_resolved(each) for each in given]
+    return str(Path(given).expanduser().resolve())
 
 
 def say_agreement(folder: Path) -> None:

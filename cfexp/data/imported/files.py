@@ -15,6 +15,7 @@ from cfexp.errors import InputError
 # A recorded distance is of float images, ours of their 8 bits, which may be truncated, not rounded.
 TOLERANCE = 2 / 255
 NAMES = ("query", "counterfactual", "reconstruction")
+FURTHER = "further[{}]"
 
 
 class Reported(NamedTuple):
@@ -38,12 +39,14 @@ class Imported(NamedTuple):
     counterfactual: Path
     reconstruction: Path | None = None
     reported: Reported | None = None
+    further: tuple[Path, ...] = ()  # counterfactuals of the same query
 
     @property
     def pictures(self) -> dict[str, Path]:
         """Its files, by name."""
         paths = (self.query, self.counterfactual, self.reconstruction)
-        return {name: path for name, path in zip(NAMES, paths, strict=True) if path is not None}
+        known = {name: path for name, path in zip(NAMES, paths, strict=True) if path is not None}
+        return known | {FURTHER.format(at): path for at, path in enumerate(self.further)}
 
 
 class Found(NamedTuple):
@@ -54,14 +57,23 @@ class Found(NamedTuple):
     notes: list[str]  # what a user should know of the rest
 
 
-def pair_folders(query: Path, counterfactual: Path, reconstruction: Path | None = None) -> Found:
+def pair_folders(
+    query: Path,
+    counterfactual: Path,
+    reconstruction: Path | None = None,
+    further: Sequence[Path] = (),
+) -> Found:
     """Pair the images of folders by stem; their endings may differ.
+
+    further: folders of further counterfactuals of the same queries.
 
     Queries without a counterfactual are no problem, but noted. Raises InputError for a folder that
     is not there or holds no image.
     """
     paths = dict(zip(NAMES, (query, counterfactual, reconstruction), strict=True))
     folders = {name: path for name, path in paths.items() if path is not None}
+    others = {FURTHER.format(at): path for at, path in enumerate(further)}
+    folders |= others
     files: dict[str, Mapping[str, Sequence[Path]]] = {
         name: images_in(path, name) for name, path in folders.items()
     }
@@ -77,7 +89,8 @@ def pair_folders(query: Path, counterfactual: Path, reconstruction: Path | None 
             problems.append(f"{twice}={folders[twice]}: {of} images are called {stem} ({names})")
         else:
             same = files.get("reconstruction", {}).get(stem, [None])[0]
-            imported.append(Imported(stem, files["query"][stem][0], path, same))
+            more = tuple(files[name][stem][0] for name in others)
+            imported.append(Imported(stem, files["query"][stem][0], path, same, further=more))
     lacking = [stem for stem in files["query"] if stem not in files["counterfactual"]]
     return Found(imported, problems, without_counterfactual(lacking, len(files["query"])))
 

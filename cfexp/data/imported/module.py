@@ -40,7 +40,8 @@ class _Files(NamedTuple):
 class ImportedImages(QueryDataModule):
     """Pairs of a query and a counterfactual, in two folders or in the output tree of an explainer.
 
-    query, counterfactual, reconstruction: folders whose files have equal stems. ace: in their
+    query, counterfactual, reconstruction: folders whose files have equal stems; further: folders of
+    further counterfactuals of the same queries, as another seed makes them. ace: in their
     place, see `cfexp.data.imported.ace`; results: which of its experiments. labels: a CSV file, see
     `cfexp.data.imported.labels`. label: the one that the decision is about. class_names: of the
     decision. data_set: whose networks decide, for their sizes; no file of it is read.
@@ -55,6 +56,7 @@ class ImportedImages(QueryDataModule):
         query: str | None = None,
         counterfactual: str | None = None,
         reconstruction: str | None = None,
+        further: Sequence[str] | None = None,
         ace: str | None = None,
         results: str | None = None,
         labels: str | None = None,
@@ -67,7 +69,7 @@ class ImportedImages(QueryDataModule):
     ) -> None:
         super().__init__()
         if (ace is None) == (query is None or counterfactual is None) or (
-            ace is not None and (query or counterfactual or reconstruction)
+            ace is not None and (query or counterfactual or reconstruction or further)
         ):
             raise InputError("give query=DIR and counterfactual=DIR, or ace=DIR in their place")
         if results is not None and ace is None:
@@ -76,6 +78,7 @@ class ImportedImages(QueryDataModule):
             None if each is None else Path(each).expanduser()
             for each in (query, counterfactual, reconstruction)
         ]
+        self._further = [Path(each).expanduser() for each in further or ()]
         self._ace = None if ace is None else Path(ace).expanduser()
         self._results = results
         self._labels = None if labels is None else Path(labels).expanduser()
@@ -99,7 +102,7 @@ class ImportedImages(QueryDataModule):
             query, counterfactual, reconstruction = self._given
             assert query is not None
             assert counterfactual is not None
-            found = pair_folders(query, counterfactual, reconstruction)
+            found = pair_folders(query, counterfactual, reconstruction, self._further)
         if self._on_bad_sample == "raise" and found.problems:
             raise InputError(_first(found.problems))
         usable, size = checked(found)
@@ -258,6 +261,9 @@ class _Pairs(Dataset[ImportedBatch]):
             success,
             decided,
             torch.tensor([self._keys[row]]),
+            torch.stack([_image(path) for path in each.further], dim=1)
+            if each.further
+            else pictures["query"][:, None][:, :0],
         )
 
 

@@ -84,6 +84,7 @@ RULES = {
     "evaluate": Rule("run evaluation", hydra=True, files=True),
     "sweep": Rule("run evaluation.report", hydra=True, files=True),
     "gallery": Rule("run evaluation evaluate", hydra=True, files=True),
+    "report": Rule("run evaluation evaluate", hydra=True, files=True),
     "reconstruct": Rule("run evaluation.report data.label_maps", hydra=True, files=True),
     "reproduce": Rule("run evaluation.report", hydra=True, files=True),
     "doctor": Rule("run data models", hydra=True, files=True),

@@ -24,7 +24,7 @@ _AT_MOST = "at most {:g} %, if decisions rest on their causes; exact binomial te
 FEWEST = 5  # queries of a value, below which nothing is asked of it
 
 
-class Tested(NamedTuple):
+class Verdict(NamedTuple):
     """One test, and what it found."""
 
     name: str  # the region, or "attribute = value"
@@ -42,7 +42,7 @@ class Tested(NamedTuple):
         return self.matters and self.p_corrected < LEVEL
 
 
-def all_tests(edits: Edits, tolerated: float) -> list[Tested]:
+def all_tests(edits: Edits, tolerated: float) -> list[Verdict]:
     """Every test that the run allows, the most telling first.
 
     tolerated: percent of the explanations that may go through what is no cause.
@@ -61,7 +61,7 @@ def all_tests(edits: Edits, tolerated: float) -> list[Tested]:
     )
 
 
-def _no_cause(edits: Edits, tolerated: float) -> Iterator[Tested]:
+def _no_cause(edits: Edits, tolerated: float) -> Iterator[Verdict]:
     """Of each region, how often it leads explanations whose cause it is not."""
     expected = _AT_MOST.format(tolerated)
     is_cause, knows = edits.is_cause, edits.knows_causes
@@ -81,7 +81,7 @@ def _no_cause(edits: Edits, tolerated: float) -> Iterator[Tested]:
         yield from _tested(name, said, edits.leading == column, among, expected, tolerated)
 
 
-def _alone(edits: Edits, tolerated: float) -> Iterator[Tested]:
+def _alone(edits: Edits, tolerated: float) -> Iterator[Verdict]:
     """Of each region that a sweep changed alone, how often that turned what it is no cause of."""
     swept = np.array([record.get("sweep_success") is not None for record in edits.records])
     if not (swept.any() and edits.causes_from):
@@ -98,15 +98,15 @@ def _alone(edits: Edits, tolerated: float) -> Iterator[Tested]:
 
 def _tested(
     name: str, said: str, happened: Members, among: Members, expected: str, tolerated: float
-) -> Iterator[Tested]:
+) -> Iterator[Verdict]:
     n, count = int(among.sum()), int((happened & among).sum())
     if n:
         score = share(np.where(among, 100.0 * happened, np.nan))
         p_value = at_least(count, n, tolerated / 100)
-        yield Tested(name, "region", said, score, expected, p_value, score.value > tolerated)
+        yield Verdict(name, "region", said, score, expected, p_value, score.value > tolerated)
 
 
-def _wrong(edits: Edits, tolerated: float) -> Iterator[Tested]:
+def _wrong(edits: Edits, tolerated: float) -> Iterator[Verdict]:
     """Of each region, how often the decision is wrong where it leads, against elsewhere."""
     label = edits.declaration.label
     labels = _labels(edits.records, label)
@@ -127,7 +127,7 @@ def _wrong(edits: Edits, tolerated: float) -> Iterator[Tested]:
         expected = f"{of_others:.1f} %, as of the {others} others; Fisher's exact test, one-sided"
         said = f"of decisions are wrong about {label} where explanations go mainly through it"
         p_value = more_often(counts[0], n, counts[1], others)
-        yield Tested(
+        yield Verdict(
             name, "region", said, score, expected, p_value, score.value - of_others > tolerated
         )
 
@@ -142,7 +142,7 @@ class Attribute(NamedTuple):
 
 def attribute_tests(
     records: list[Record], label: str | None, tolerated: float
-) -> list[tuple[Attribute, Tested]]:
+) -> list[tuple[Attribute, Verdict]]:
     """Of each attribute that the data set tells, whether decisions go with it at equal labels.
 
     Of decisions between two classes only; what says the same as the label cannot be asked.
@@ -172,7 +172,7 @@ def attribute_tests(
             shown = name if len(asked) == 1 else f"{name} = {value}"
             both = (np.where(rows & each, 100.0 * decision, np.nan) for each in (has, ~has))
             attribute = Attribute(shown, *map(share, both))
-            test = Tested(
+            test = Verdict(
                 shown,
                 "attribute",
                 f"points more of the decisions with it than without it, at equal labels ({label})",

@@ -15,7 +15,7 @@ from cfexp.evaluation.measure.estimate import share
 from cfexp.evaluation.reliance.clusters import Cluster, clusters_of
 from cfexp.evaluation.reliance.edits import Edits, edits_of
 from cfexp.evaluation.reliance.sets import Sets, of_directions
-from cfexp.evaluation.reliance.suspects import LEVEL, Attribute, Tested, all_tests, attribute_tests
+from cfexp.evaluation.reliance.suspects import LEVEL, Attribute, Verdict, all_tests, attribute_tests
 from cfexp.evaluation.report.gallery import Album, label_map_overlay
 from cfexp.evaluation.report.sheet import answers_of, difference
 from cfexp.evaluation.run_folder import RunFolder, to_pixels
@@ -31,15 +31,15 @@ class Report(NamedTuple):
 
     edits: Edits
     sets: list[Sets]
-    tests: list[Tested]
-    attributes: list[tuple[Attribute, Tested]]
+    tests: list[Verdict]
+    attributes: list[tuple[Attribute, Verdict]]
     clusters: list[Cluster]
     odd: list[int]  # rows of the explanations that only odd regions turn
     odd_means: str
     odd_share: Score
 
     @property
-    def suspected(self) -> list[Tested]:
+    def suspected(self) -> list[Verdict]:
         """The tests that found a shortcut, the most telling first."""
         return [test for test in self.tests if test.is_suspected]
 

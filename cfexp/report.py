@@ -47,12 +47,12 @@ def main(config: DictConfig) -> None:
     for test in report.suspected:
         low, high = test.score.low, test.score.high
         print(
-            f"suspected: {test.name}: {test.score.value:.1f} % [{low:.1f}, {high:.1f}] {test.found}"
-            f" (n {test.score.n}; p {test.p_corrected:.1g} of {len(report.tests)} tests)"
+            f"suspected: {test.name}: {test.said} (95 % interval {low:.1f} to {high:.1f}, "
+            f"n {test.score.n}, p {test.p_corrected:.1g} after Bonferroni; tests: {len(report.tests)})"
         )
     if not report.suspected:
-        tested = "; nothing could be tested, see expected=" if not report.tests else ""
-        print(f"no shortcut is suspected by {len(report.tests)} tests{tested}")
+        made = f"tests made: {len(report.tests)}" if report.tests else "none could be tested for"
+        print(f"no shortcut is suspected; {made}{'' if report.tests else ', see expected='}")
     count = int(report.edits.turned.sum())
     print(f"{count} explanations, {path.stat().st_size / 1e6:.1f} MB: {typed(path)}")
 

@@ -29,12 +29,18 @@ class Verdict(NamedTuple):
 
     name: str  # the region, or "attribute = value"
     kind: str  # "region" or "attribute"
-    found: str  # what was counted, as a sentence without its numbers
+    found: str  # what was counted, as a sentence without its number
     score: Score  # in percent; of attributes the difference of two shares
     expected: str  # what is to be expected, and by which test it is refuted
     p_value: float  # as computed
     matters: bool  # whether the effect is larger than what is tolerated
     p_corrected: float = 1.0
+
+    @property
+    def said(self) -> str:
+        """What was found, with its number."""
+        unit = "%" if self.kind == "region" else "points"
+        return f"{self.score.value:.1f} {unit} {self.found}"
 
     @property
     def is_suspected(self) -> bool:
@@ -175,7 +181,7 @@ def attribute_tests(
             test = Verdict(
                 shown,
                 "attribute",
-                f"points more of the decisions with it than without it, at equal labels ({label})",
+                f"more of the decisions with it than without it, at equal labels ({label})",
                 result.difference,
                 "0, if only the label decided; exact stratified test (Mantel-Haenszel), two-sided",
                 result.p_value,

@@ -187,7 +187,7 @@ def _gap(attribute: Attribute) -> float:
 
 
 def _spaced(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ") if name.strip() else "(empty)"
 
 
 def _probability(value: float) -> str:
@@ -197,4 +197,5 @@ def _probability(value: float) -> str:
 def _score(score: Score) -> str:
     if not score.n:
         return "—"
-    return f"{score.value:.1f} % [{score.low:.1f}, {score.high:.1f}]"
+    interval = "" if np.isnan(score.low) else f" [{score.low:.1f}, {score.high:.1f}]"
+    return f"{score.value:.1f} %{interval}"

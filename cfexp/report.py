@@ -48,7 +48,8 @@ def main(config: DictConfig) -> None:
         low, high = test.score.low, test.score.high
         print(
             f"suspected: {test.name}: {test.said} (95 % interval {low:.1f} to {high:.1f}, "
-            f"n {test.score.n}, p {test.p_corrected:.1g} after Bonferroni; tests: {len(report.tests)})"
+            f"n {test.score.n}; p {test.p_corrected:.1g} after Bonferroni, "
+            f"tests made: {len(report.tests)})"
         )
     if not report.suspected:
         made = f"tests made: {len(report.tests)}" if report.tests else "none could be tested for"

@@ -41,12 +41,14 @@ def write_streets(
     truth: bool = True,
     codes: bool = True,
     regions: tuple[str, ...] | None = None,
+    swept: bool = False,
 ) -> RunFolder:
     """A run of `count` queries. biased: three of four decisions follow the facade, and their
     explanations change it; the others, and all where not biased, follow the light.
 
     truth: whether the data set tells the causes. codes: whether the explainer tells how far each
-    region's code was moved. regions: those that may change; None = all.
+    region's code was moved. regions: those that may change; None = all. swept: whether each region
+    was tried alone, too.
     """
     rows = []
     for key in range(count):
@@ -85,6 +87,9 @@ def write_streets(
             }
         if codes:
             known["moves"] = [0.01 + (name == moved) for name in REGIONS]
+        if swept:
+            known["sweep_success"] = [int(name == moved) for name in REGIONS]
+            known["sweep_smallest_set"] = [name == moved for name in REGIONS]
         rows.append((known, query, edited if turned else query, None))
     run = write_run(path, rows, data={"region_names": REGIONS})
     for key in range(count):

@@ -30,6 +30,17 @@ def test_regions_and_sets_by_direction(tmp_path: Path) -> None:
     assert everyone.smallest == []
 
 
+def test_what_was_swept_is_shown_beside_it(tmp_path: Path) -> None:
+    everyone, *_ = of_directions(edits_of(write_streets(tmp_path / "run", biased=True, swept=True)))
+    assert [(name, score.value) for name, score in everyone.smallest] == [
+        ("building", 75),
+        ("traffic_light", 25),
+    ]
+    alone = {region.name: region.alone for region in everyone.regions}
+    assert alone["building"] is not None
+    assert (alone["building"].value, alone["building"].n) == (75, 64)
+
+
 def test_clusters_tell_the_regions_and_the_colours_apart(tmp_path: Path) -> None:
     edits = edits_of(write_streets(tmp_path / "run", biased=True))
     clusters = clusters_of(edits, seed=0)

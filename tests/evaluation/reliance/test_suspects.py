@@ -46,6 +46,13 @@ def test_where_only_some_regions_may_change_the_searches_count(tmp_path: Path) -
     assert suspected(unbiased) == []
 
 
+def test_what_a_sweep_turned_alone_is_held_against_the_causes(tmp_path: Path) -> None:
+    first, second, *_ = suspected(write_streets(tmp_path / "biased", biased=True, swept=True))
+    assert {first.name, second.name} == {"building"}
+    assert "in it alone" in first.found + second.found
+    assert suspected(write_streets(tmp_path / "unbiased", biased=False, swept=True)) == []
+
+
 def test_p_values_are_times_the_number_of_tests(tmp_path: Path) -> None:
     tests = all_tests(edits_of(write_streets(tmp_path / "run", biased=True)), 5)
     assert all(test.p_corrected == min(1, test.p_value * len(tests)) for test in tests)

@@ -56,7 +56,8 @@ class Edits(NamedTuple):
     @property
     def leading(self) -> NDArray[np.int64]:
         """(N,) the region with the largest share of each edit."""
-        return self.shares.argmax(1)
+        leading: NDArray[np.int64] = self.shares.argmax(1)
+        return leading
 
     @property
     def image_ids(self) -> NDArray[np.int64]:

@@ -102,7 +102,7 @@ test: install lint ## ruff, mypy and the fast tests
 test-slow: install ## the checks that take minutes: full-size networks, whole trainings
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -m slow -s
 
-test-browser: ## galleries in headless Chromium: filters, keys, errors; leaves screenshots
+test-browser: ## galleries and reports in headless Chromium: filters, keys, errors; leaves screenshots
 	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || \
 	  { echo "test-browser: Chromium or its driver is missing: apt-get update && apt-get install -y chromium chromium-driver"; exit 1; }
 	@$(MAKE) --no-print-directory install

@@ -86,6 +86,7 @@ RULES = {
     "sweep": Rule("run evaluation.report", hydra=True, files=True),
     "gallery": Rule("run evaluation evaluate", hydra=True, files=True),
     "import_run": Rule("run evaluate evaluation.run_folder", hydra=True),
+    "report": Rule("run evaluation evaluate", hydra=True, files=True),
     "reconstruct": Rule("run evaluation.report data.label_maps", hydra=True, files=True),
     "reproduce": Rule("run evaluation.report", hydra=True, files=True),
     "doctor": Rule("run data models", hydra=True, files=True),

@@ -6,7 +6,7 @@ to look at.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.report.gallery import write_page
 from cfexp.evaluation.run_folder import RunFolder
 from tests.browser import galleries
-from tests.browser.chromium import Chromium, started
+from tests.browser.chromium import Chromium
 
 pytestmark = pytest.mark.browser
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "gallery_screenshots"
@@ -34,12 +34,6 @@ GALLERIES: dict[str, Callable[[Path], Path]] = {
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("galleries")
     return {name: write(folder / name) for name, write in GALLERIES.items()}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with started(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture

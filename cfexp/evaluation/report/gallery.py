@@ -66,7 +66,7 @@ def write_page(
     """
     measurements = measure(run, count=max_explanations)
     records, declaration = measurements.records, run.declaration
-    album = _Album(run, max_width)
+    album = Album(run, max_width)
     regions = region_names(run, max(len(region_moves(declaration, record)) for record in records))
     scores = [name for name in measurements.measures if _is_score(name, measurements)]
     cards = [
@@ -143,7 +143,7 @@ def _card(
     run: RunFolder,
     declaration: Declaration,
     record: Record,
-    album: "_Album",
+    album: "Album",
     regions: Sequence[str],
 ) -> Json:
     """What the page shows of an explanation, but for its scores and groups."""
@@ -187,7 +187,7 @@ def _card(
     }
 
 
-class _Album:
+class Album:
     """The page's pictures, each once: questions about one image share it."""
 
     def __init__(self, run: RunFolder, max_width: int) -> None:

@@ -52,6 +52,17 @@ COUNTS = {
     "data.max_question_length": "how much of a question it reads",
     "data.source": "which images it is trained on",
     "data.split": "likewise",
+    "data.split_seed": "likewise",
+    "data.part": "likewise",
+    "data.group": "likewise",
+    "data.mapped_only": "likewise",
+    "data.classes": "likewise, and what it is taught",
+    "data.label": "what it is taught",
+    "data.labels_file": "likewise",
+    "data.file_column": "which image a label is of",
+    "data.label_maps": "which region each pixel is of",
+    "data.side": "how large images are, where nobody says",
+    "data.fingerprint": "which files",
     "data.first_test_id": "likewise",
     "data.holdout_images": "likewise",
     "data.require_labels": "likewise",
@@ -137,7 +148,9 @@ def another(value: Any) -> Any:
 def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
     experiment: str,
 ) -> None:
-    given = ["data.root=/data"] if experiment.startswith("paper/") else []
+    real = experiment.startswith(("paper/", "own_"))
+    given = ["data.root=/data"] if real else []
+    given += ["decision.label=state"] if experiment.startswith("own_") else []
     given += (
         ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
     )
@@ -154,7 +167,9 @@ def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
         assert neutral or counts, setting
         is_kept = any(name == setting or name.startswith(f"{setting}.") for name in kept)
         assert is_kept == (neutral is None and value is not None and not looks_on(setting)), setting
-        if neutral and "." in setting and not setting.startswith(("checkpoints.", "requires.")):
+        # `networks.*` counts where `network` refers to it.
+        elsewhere = ("checkpoints.", "requires.", "networks.")
+        if neutral and "." in setting and not setting.startswith(elsewhere):
             OmegaConf.update(changed, setting, another(value), merge=False)
     assert config_hash(changed) == before
 

@@ -150,7 +150,7 @@ def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
 ) -> None:
     real = experiment.startswith(("paper/", "own_"))
     given = ["data.root=/data"] if real else []
-    given += ["decision.label=state"] if experiment.startswith("own_") else []
+    given += ["data.label=state"] if experiment.startswith("own_") else []
     given += (
         ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
     )

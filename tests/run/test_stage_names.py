@@ -32,6 +32,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 # test below: say here why it changes a trained network's numbers, or in cfexp/run/same_run.py why
 # it does not.
 COUNTS = {
+    "steps": "how long it is trained",
     "seed": "where the weights start, and each epoch's order",
     "predicts": "what a stage leaves",
     "module.*": "how it is trained: losses, their weights, optimizers and their rates",
@@ -91,7 +92,8 @@ FILLED_IN = {"logger", "callbacks", "default_root_dir"}
 
 
 def looks_on(setting: str) -> bool:
-    return setting.startswith(("callbacks.progress.", "callbacks.last.", "callbacks.stopped."))
+    names = "progress", "last", "stopped", "cost"
+    return setting.startswith(tuple(f"callbacks.{name}." for name in names))
 
 
 def why_it_counts(setting: str) -> str | None:

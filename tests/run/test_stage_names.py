@@ -37,6 +37,7 @@ COUNTS = {
     "predicts": "what a stage leaves",
     "module.*": "how it is trained: losses, their weights, optimizers and their rates",
     "network.*": "what is trained",
+    "network": "likewise, where it is one of the sizes'",
     "callbacks.*": "may change a training; those that only look on are named in same_run.ONLOOKERS",
     "data._target_": "which data set",
     "data.root": "which files: by folder, see `stage_folder`",

@@ -165,6 +165,33 @@ def test_a_segmenter_of_ones_own_writes_label_maps(in_process: InProcess, tmp_pa
     assert batch.image[0, :2, inside].amax(0).mean() > 0.3
 
 
+class Redness(torch.nn.Module):
+    """A classifier of one output."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 50 * (images[:, 0] - images[:, 1]).mean((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_classifier_of_ones_own_is_explained_with_labels_or_without(
+    in_process: InProcess, tmp_path: Path, labelled: bool
+) -> None:
+    root = write_own(tmp_path / "set", table=labelled)
+    torch.jit.script(Redness()).save(tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    named = ["decision.label=state", "data.classes=[green,red]"]
+    code, stdout, stderr = in_process(
+        explain.main,
+        *command(root, "own_steex", "+decision=torchscript", stages="autoencoder"),
+        *(f"decision.path={tmp_path}/model.pt", "decision.value_range=[0,1]"),
+        *(named if labelled else ["decision.class_names=[green,red]"]),
+        *("explainer.num_steps=1", "data.max_test_images=4"),
+    )
+    assert code == 0, stderr
+    found = records(root)
+    assert {record["answer_before"] for record in found} == {"green", "red"}
+    assert any("decision_right" in line for line in stdout) == labelled
+
+
 def test_size_chooses_the_networks_of_all_stages(root: Path) -> None:
     with composing_for_user():
         config = compose(

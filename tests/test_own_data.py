@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
 from cfexp import doctor, explain, load_explainer, train
+from cfexp.data.own.data_set import OwnDataSet
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.run.composing import compose
@@ -132,6 +134,62 @@ def test_the_doctor_prints_a_table(in_process: InProcess, root: Path) -> None:
     )
     assert code == 1
     assert any("001.png: holds value 9, which is no region" in line for line in stdout)
+
+
+class Threshold(torch.nn.Module):
+    """A segmenter: what is redder or greener than it is blue is no ground."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        colour = images[:, :2].amax(1) - images[:, 2]
+        return {"out": torch.stack([0.4 - colour, colour - 0.4], 1)[..., ::2, ::2]}
+
+
+def test_a_segmenter_of_ones_own_writes_label_maps(in_process: InProcess, tmp_path: Path) -> None:
+    root = write_own(tmp_path / "set", maps=False)
+    torch.jit.script(Threshold()).save(tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    given = [
+        *("+experiment=own_layouts", "+segmenter=torchscript", "decision.label=state"),
+        *(f"data.root={root}", f"cache_dir={tmp_path}/cache", f"hydra.run.dir={tmp_path}/run"),
+        *("num_threads=1", f"segmenter.path={tmp_path}/model.pt"),
+    ]
+    code, _, stderr = in_process(train.main, *given)
+    assert (code, "segmenter.value_range=[black,white]" in stderr[-1]) == (2, True), stderr
+    code, _, stderr = in_process(train.main, *given, "segmenter.value_range=[0,1]")
+    assert code == 0, stderr
+    maps = str(tmp_path / "run/label_maps")
+    data = OwnDataSet(str(root), label="state", label_maps=maps, cache_dir=str(tmp_path / "cache"))
+    assert data.region_names == ("region_0", "region_1")
+    batch = data.dataset("test")[0]
+    inside = batch.label_map[0] == 1
+    assert 100 < int(inside.sum()) < 300
+    assert batch.image[0, :2, inside].amax(0).mean() > 0.3
+
+
+class Redness(torch.nn.Module):
+    """A classifier of one output."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 50 * (images[:, 0] - images[:, 1]).mean((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_classifier_of_ones_own_is_explained_with_labels_or_without(
+    in_process: InProcess, tmp_path: Path, labelled: bool
+) -> None:
+    root = write_own(tmp_path / "set", table=labelled)
+    torch.jit.script(Redness()).save(tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    named = ["decision.label=state", "data.classes=[green,red]"]
+    code, _, stderr = in_process(
+        explain.main,
+        *command(root, "own_steex", "+decision=torchscript", stages="autoencoder"),
+        *(f"decision.path={tmp_path}/model.pt", "decision.value_range=[0,1]"),
+        *(named if labelled else ["decision.class_names=[green,red]"]),
+        *("explainer.num_steps=1", "data.max_test_images=4"),
+    )
+    assert code == 0, stderr
+    found = records(root)
+    assert {record["answer_before"] for record in found} == {"green", "red"}
+    assert all(("labels" in record) == labelled for record in found)
 
 
 def test_size_chooses_the_networks_of_all_stages(root: Path) -> None:

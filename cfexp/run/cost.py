@@ -19,29 +19,28 @@ class SayCost(Callback):
     """Says, after the first few steps, what all of them will take; changes nothing."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._began = 0.0
-        self._said = False
+        self._seen = 0  # batches of this process: a training may have gone on amid
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Begin to measure after the warm-up."""
-        if trainer.fit_loop.total_batch_idx == WARM and not self._said:
+        if self._seen == WARM:
             self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say what was measured."""
-        done = trainer.fit_loop.total_batch_idx + 1
-        if self._said or not self._began or done < WARM + MEASURED:
-            return
-        self._said = True
-        a_step = (time.perf_counter() - self._began) / (done - WARM)
-        steps = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
-        if trainer.is_global_zero:
-            what = f"{type(pl_module).__name__}: {steps:,} steps of {len(batch[0])} images"
-            _log.info("%s: %s", what, cost((steps - done) * a_step, a_step, "step"))
+        self._seen += 1
+        if self._seen == WARM + MEASURED and trainer.is_global_zero:
+            a_step = (time.perf_counter() - self._began) / MEASURED
+            batches = int(trainer.num_training_batches)
+            left = batches * ((trainer.max_epochs or 1) - trainer.current_epoch) - batch_idx - 1
+            what = f"{type(pl_module).__name__}: {left:,} steps of {len(batch[0])} images are left"
+            _log.info("%s: %s", what, cost(left * a_step, a_step, "step"))
 
     def on_predict_batch_start(
         self,
@@ -53,7 +52,7 @@ class SayCost(Callback):
     ) -> None:
         """Begin to measure."""
         if batch_idx == 0:
-            self._began, self._said = time.perf_counter(), False
+            self._began = time.perf_counter()
 
     def on_predict_batch_end(
         self,

@@ -35,10 +35,14 @@ def fill_in_from_data(config: DictConfig, *, say: bool = True) -> None:
     asks_for_label = OmegaConf.select(config, "explainer._target_") is not None
     if asks_for_label and not has_own_model and data.column is None:
         data.contents.label(None)  # which raises
+    left_open = {
+        setting: value
+        for setting, value in data.settings().items()
+        if _takes(config, setting, has_own_model)
+    }
     with open_dict(config):
-        for setting, value in data.settings().items():
-            if _takes(config, setting, has_own_model):
-                OmegaConf.update(config, setting, value)
+        for setting, value in left_open.items():
+            OmegaConf.update(config, setting, value)
     if data.column is None:
         _without(config, "features", "module.feature_network")
     if not data.unmapped or not _needs_label_maps(config):

@@ -67,6 +67,7 @@ class ClassifierStage(ScoredStage):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
         self.scores: list[HeadScores] = []
+        self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
 
     def setup(self, stage: str) -> None:
@@ -74,6 +75,8 @@ class ClassifierStage(ScoredStage):
         training image has a label, or that has one value only in all of them.
         """
         columns = self._columns()
+        data = data_of(self)
+        self.exclusive = self.heads is None and bool(getattr(data, "exclusive", False))
         if stage == "fit":
             labels = data_of(self).dataset("train").labels[:, columns]
             names = data_of(self).class_names
@@ -110,7 +113,7 @@ class ClassifierStage(ScoredStage):
         aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
 
         def loss(image: Tensor) -> Tensor:
-            if self._exclusive:  # the classes of an image add up to 1, mixed or smoothed
+            if self.exclusive:  # the classes of an image add up to 1, mixed or smoothed
                 share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
                 each = F.cross_entropy(self.network(image), share, reduction="none")
                 return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
@@ -124,9 +127,9 @@ class ClassifierStage(ScoredStage):
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
         labels, logits = self._labels(batch), self.network(batch.image)
-        said = F.one_hot(logits.argmax(1), logits.shape[1]) > 0 if self._exclusive else logits > 0
+        said = F.one_hot(logits.argmax(1), logits.shape[1]) > 0 if self.exclusive else logits > 0
         right = (said == (labels > 0.5)).float().where(~labels.isnan(), torch.nan)
-        if self._exclusive:
+        if self.exclusive:
             known = ~labels[:, 0].isnan()
             whole = (said & (labels > 0.5)).any(1).float()
             self.whole.update(whole[known])
@@ -147,7 +150,7 @@ class ClassifierStage(ScoredStage):
             self.log(f"{part}/majority/{names[column]}", majority)
             if not balanced.isnan():
                 self.log(f"{part}/balanced/{names[column]}", balanced)
-        if self._exclusive:
+        if self.exclusive:
             self.log(f"{part}/accuracy", 100 * self.whole.compute(), prog_bar=True)
             self.log(f"{part}/majority", 100 * max(scores.yes.compute() for scores in self.scores))
             self.whole.reset()
@@ -156,11 +159,6 @@ class ClassifierStage(ScoredStage):
             self.log(f"{part}/accuracy", accuracies.nanmean(), prog_bar=True)
             self.log(f"{part}/majority", majorities.nanmean())
         self.scores = []
-
-    @property
-    def _exclusive(self) -> bool:
-        """Whether the data's labels are classes that exclude each other, all trained on."""
-        return self.heads is None and bool(getattr(data_of(self), "exclusive", False))
 
     @property
     def _grown(self) -> float:

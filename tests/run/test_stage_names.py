@@ -32,10 +32,12 @@ EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 # test below: say here why it changes a trained network's numbers, or in cfexp/run/same_run.py why
 # it does not.
 COUNTS = {
+    "steps": "how long it is trained",
     "seed": "where the weights start, and each epoch's order",
     "predicts": "what a stage leaves",
     "module.*": "how it is trained: losses, their weights, optimizers and their rates",
     "network.*": "what is trained",
+    "network": "likewise, where it is one of the sizes'",
     "callbacks.*": "may change a training; those that only look on are named in same_run.ONLOOKERS",
     "data._target_": "which data set",
     "data.root": "which files: by folder, see `stage_folder`",
@@ -52,6 +54,17 @@ COUNTS = {
     "data.max_question_length": "how much of a question it reads",
     "data.source": "which images it is trained on",
     "data.split": "likewise",
+    "data.split_seed": "likewise",
+    "data.part": "likewise",
+    "data.group": "likewise",
+    "data.mapped_only": "likewise",
+    "data.classes": "likewise, and what it is taught",
+    "data.label": "what it is taught",
+    "data.labels_file": "likewise",
+    "data.file_column": "which image a label is of",
+    "data.label_maps": "which region each pixel is of",
+    "data.side": "how large images are, where nobody says",
+    "data.fingerprint": "which files",
     "data.first_test_id": "likewise",
     "data.holdout_images": "likewise",
     "data.require_labels": "likewise",
@@ -80,7 +93,8 @@ FILLED_IN = {"logger", "callbacks", "default_root_dir"}
 
 
 def looks_on(setting: str) -> bool:
-    return setting.startswith(("callbacks.progress.", "callbacks.last.", "callbacks.stopped."))
+    names = "progress", "last", "stopped", "cost"
+    return setting.startswith(tuple(f"callbacks.{name}." for name in names))
 
 
 def why_it_counts(setting: str) -> str | None:
@@ -137,7 +151,9 @@ def another(value: Any) -> Any:
 def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
     experiment: str,
 ) -> None:
-    given = ["data.root=/data"] if experiment.startswith("paper/") else []
+    real = experiment.startswith(("paper/", "own_"))
+    given = ["data.root=/data"] if real else []
+    given += ["data.label=state"] if experiment.startswith("own_") else []
     given += (
         ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
     )
@@ -154,7 +170,9 @@ def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
         assert neutral or counts, setting
         is_kept = any(name == setting or name.startswith(f"{setting}.") for name in kept)
         assert is_kept == (neutral is None and value is not None and not looks_on(setting)), setting
-        if neutral and "." in setting and not setting.startswith(("checkpoints.", "requires.")):
+        # `networks.*` counts where `network` refers to it.
+        elsewhere = ("checkpoints.", "requires.", "networks.")
+        if neutral and "." in setting and not setting.startswith(elsewhere):
             OmegaConf.update(changed, setting, another(value), merge=False)
     assert config_hash(changed) == before
 

@@ -237,6 +237,13 @@ class OwnDataSet(LabelMapDataModule):
         """As always, and where label maps come from."""
         return {**super().description, "label_maps": self.label_maps}
 
+    def describe(self, key: int) -> dict[str, Any]:
+        """As always; of images without labels nothing about any: Parquet takes no empty struct."""
+        described = super().describe(key)
+        if not self.class_names:
+            del described["labels"]
+        return described
+
     def size_problem(self, size: tuple[int, int]) -> str | None:
         """Sides that are stretched against each other; too much enlarged is an error anyway."""
         stretch = size[0] * self.image_size[0] / (size[1] * self.image_size[1])

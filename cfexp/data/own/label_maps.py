@@ -10,7 +10,7 @@ from cfexp.data.own.folder import REGIONS, FoundImage
 from cfexp.data.own.images import OwnImageReader
 from cfexp.data.own.made_maps import WHOLE, Grid, Superpixels, made_by, write_superpixels
 from cfexp.data.own.reader import OwnReader
-from cfexp.data.own.region_list import RegionList, found_once, read_regions
+from cfexp.data.own.region_list import RegionList, found_once, numbered_regions, read_regions
 from cfexp.errors import InputError
 
 _FILES, _WHOLE = ("auto", "own"), "whole"
@@ -82,8 +82,8 @@ class OwnLabelMaps:
             raise InputError(f"{folder.label_maps_folder}: {lacks}; give {{stem}}.png, or {_WAYS}")
         if path.is_file():
             return read_regions(path)
-        if not self.files:
-            raise InputError(f"{path}: no such file; it names the regions of {self.layouts}")
+        if not self.files and self.layouts is not None:
+            return numbered_regions(self.layouts)
         return found_once(self.files.values(), self.cache_dir / f"regions-{self.fingerprint}.json")
 
     @property

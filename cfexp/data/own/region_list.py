@@ -152,6 +152,25 @@ def found_once(files: Iterable[Path], kept: Path) -> RegionList:
     return found
 
 
+def numbered_regions(folder: Path) -> RegionList:
+    """The regions of a folder of maps whose values are numbers, `region_0` on; raises InputError
+    for a folder without any, and for values that are none.
+    """
+    highest = -1
+    for path in sorted(folder.glob("*.png")):
+        highest = max(highest, *_distinct(open_label_map(path), path, False)[0])
+        if highest >= MOST_REGIONS:
+            remedy = "give regions.csv in data.root"
+            raise InputError(
+                f"{path}: holds value {highest}, too many regions to be numbers; {remedy}"
+            )
+    if highest < 0:
+        raise InputError(f"{folder}: no label map in this folder; give {{image}}.png")
+    names = tuple(f"region_{number}" for number in range(highest + 1))
+    values = {number: number for number in range(highest + 1)}
+    return RegionList(names, values, {}, None, _IN_FILES)
+
+
 def open_label_map(path: Path) -> Image.Image:
     """A label map as it is stored; raises InputError."""
     return read_picture(path, FORMATS, remedy=f"label maps are {', '.join(LOSSLESS)}")

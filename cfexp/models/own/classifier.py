@@ -70,10 +70,10 @@ class OwnClassifier(nn.Module):
         """Raises InputError for a normalisation that is not said, or twice, and as `check`."""
         super().__init__()
         self.network = freeze(network)
-        scale, shift = _normalisation(mean, std, value_range)
+        scale, shift = normalisation(mean, std, value_range)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-        self.input_size = None if input_size is None else _size(input_size)
+        self.input_size = None if input_size is None else size_of(input_size)
         self.probabilities, self.output = probabilities, output
         self.one_by_one = False  # for networks that take one image only
         self.seem_probabilities = False  # though it is not said that they are
@@ -83,7 +83,7 @@ class OwnClassifier(nn.Module):
                 f"decision.class_names must be a list of different names, got {class_names}"
             )
         if image_size is not None:
-            self.check(_size(image_size), class_names)
+            self.check(size_of(image_size), class_names)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W) in [-1, 1]."""
@@ -273,19 +273,25 @@ class OwnClassifier(nn.Module):
         return outputs
 
 
-def _normalisation(
-    mean: Sequence[float] | None, std: Sequence[float] | None, value_range: Sequence[float] | None
+def normalisation(
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    value_range: Sequence[float] | None,
+    whose: str = "decision",
 ) -> tuple[Tensor, Tensor]:
-    """What images in [-1, 1] are multiplied by, and what is then added, (1 or 3, 1, 1) each."""
+    """What images in [-1, 1] are multiplied by, and what is then added, (1 or 3, 1, 1) each.
+
+    whose: the group of settings that messages name. Raises InputError for none of the two, or both.
+    """
     if (mean is None) != (std is None) or (mean is None) == (value_range is None):
-        of_rgb = "decision.mean=[r,g,b] decision.std=[r,g,b], of RGB in [0, 1]"
-        ways = f"{of_rgb}, or decision.value_range=[black,white]"
-        raise InputError(f"decision: say how the model's images are normalised, in one way: {ways}")
+        of_rgb = f"{whose}.mean=[r,g,b] {whose}.std=[r,g,b], of RGB in [0, 1]"
+        ways = f"{of_rgb}, or {whose}.value_range=[black,white]"
+        raise InputError(f"{whose}: say how the model's images are normalised, in one way: {ways}")
     if value_range is not None:
         black, white = _pair(value_range)
         if not _are_finite(value_range) or black == white:
             problem = f"must be two different numbers, [black,white], got {[black, white]}"
-            raise InputError(f"decision.value_range {problem}")
+            raise InputError(f"{whose}.value_range {problem}")
         return torch.tensor([(white - black) / 2])[:, None, None], torch.tensor(
             [(white + black) / 2]
         )[:, None, None]
@@ -298,10 +304,10 @@ def _normalisation(
         or not _are_finite([*mean, *std])
         or min(std) <= 0
     ):
-        raise InputError(f"decision.mean and decision.std must be 3 numbers, std above 0, {given}")
+        raise InputError(f"{whose}.mean and {whose}.std must be 3 numbers, std above 0, {given}")
     if max(map(abs, [*mean, *std])) > MOST_OF_UNIT:
         problem = f"are of RGB in [0, 1], {given}; of 0..255 divide them by 255"
-        raise InputError(f"decision.mean and decision.std {problem}")
+        raise InputError(f"{whose}.mean and {whose}.std {problem}")
     deviation = torch.tensor(list(std))[:, None, None]
     return 0.5 / deviation, (0.5 - torch.tensor(list(mean))[:, None, None]) / deviation
 
@@ -314,7 +320,8 @@ def _within_unit(values: Tensor) -> bool:
     return bool(((values >= 0) & (values <= 1)).all())
 
 
-def _size(values: Sequence[Any]) -> tuple[int, int]:
+def size_of(values: Sequence[Any]) -> tuple[int, int]:
+    """Height and width, as a user gives them; raises InputError."""
     height, width = _pair(values)
     if type(height) is not int or type(width) is not int or min(height, width) < 1:
         problem = f"must be two whole numbers above 0, [height,width], got {[height, width]}"

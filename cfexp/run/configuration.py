@@ -67,7 +67,6 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
     OmegaConf.register_new_resolver("if_given", _if_given, replace=True)
-    OmegaConf.register_new_resolver("sample", _sample, replace=True)
     OmegaConf.register_new_resolver("stage", stage_network, replace=True)
     OmegaConf.register_new_resolver("epochs", epochs, replace=True)
     OmegaConf.register_new_resolver("seldom", seldom, replace=True)
@@ -312,11 +311,6 @@ def _beside(path: str | None, name: str) -> str | None:
 def _if_given(value: Any, then: Any, otherwise: Any) -> Any:
     """One of two values, by whether a setting is given or null."""
     return otherwise if value is None else then
-
-
-def _sample(name: str) -> str:
-    """The folder of photographs that ship with cfexp, and of the networks for them."""
-    return str(Path(str(importlib.resources.files("cfexp"))) / "samples" / name)
 
 
 def _missing(key: str) -> None:

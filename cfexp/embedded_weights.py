@@ -33,6 +33,7 @@ WORLDS = (
         ("explain", "+experiment=steex_smile", "+layouts=predicted"),
         ("evaluate", "+experiment=steex_faces_report"),
         ("explain", "+experiment=dive_smile"),
+        ("explain", "+experiment=pe_smile"),
     ),
     (("train", "+experiment=vqa_color"),),
 )

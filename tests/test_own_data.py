@@ -81,6 +81,7 @@ def test_several_classes_are_explained_as_such(in_process: InProcess, root: Path
     assert {record["counter_class"] for record in found} == {2}
 
 
+@pytest.mark.slow
 def test_label_maps_that_are_missing_are_predicted(in_process: InProcess, root: Path) -> None:
     for k in range(0, COUNT, 2):
         (root / f"label_maps/{k:03}.png").unlink()

@@ -49,8 +49,10 @@ def leave_out_unused_stages(config: DictConfig) -> None:
     But for `explainer`, the training of the explainer itself: see `explainer_stage`. Raises
     InputError for a stage that names no experiment, as one that is misspelt does.
     """
+    replaced = OmegaConf.select(config, "decision.model") is not None  # by a model of one's own
     for name, requirement in (config.requires or {}).items():
-        if requirement is not None and name != "explainer" and "experiment" not in requirement:
+        known_as_none = name == "explainer" or (replaced and name in ("decision", "vqa_model"))
+        if requirement is not None and not known_as_none and "experiment" not in requirement:
             known = ", ".join(str(each) for each in config.requires if each != name)
             raise InputError(
                 f"requires.{name}: names no experiment; required here: {known or 'nothing'}"

@@ -10,7 +10,7 @@ def documented(*sections: str) -> set[str]:
     """The names in the first column of the tables under these headings, which begin so."""
     names: set[str] = set()
     for section in sections:
-        heading = rf"^#+ [^\n]*{re.escape(section)}[^\n]*\n(.*?)(?=^#|\Z)"
+        heading = rf"^#+ (?:Columns of |Declared by )?{re.escape(section)}[^\n]*\n(.*?)(?=^#|\Z)"
         (text,) = re.findall(
             heading, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE | re.IGNORECASE
         )

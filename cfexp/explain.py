@@ -8,7 +8,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.run.command_line import typed
 from cfexp.run.configuration import (
     CONFIG_PATH,
     StoppedBySigterm,
@@ -43,7 +42,6 @@ def main(config: DictConfig) -> None:
 
 def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.evaluate import score_and_show
-    from cfexp.evaluation.run_folder import RunFolder
     from cfexp.run.explainer_stage import (
         load_trained,
         require_explainer,
@@ -51,9 +49,10 @@ def _explain(config: DictConfig, folder: Path) -> None:
     )
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.judging import judges_asked_for
+    from cfexp.run.loggers import finish
     from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
-    from cfexp.run.stages import assemble, provide_stages
+    from cfexp.run.stages import assemble, explain_what_is_left, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
@@ -68,20 +67,15 @@ def _explain(config: DictConfig, folder: Path) -> None:
     for note in trained_against_others(config):
         print(f"note: {note}")
     refuse_other_run(config, folder)
-    trainer, explainer, data = assemble(config, folder, "predict")
+    fitted = assemble(config, folder, "predict")
     if (checkpoint := config.checkpoints.get("explainer")) is not None:
-        load_trained(explainer, checkpoint)  # type: ignore[arg-type]
-    done = RunFolder(folder).keys()
-    if done and trainer.is_global_zero:
-        print(f"goes on after {len(done)} explanations: {typed(folder)}")
-    data.leave_out(done)
-    trainer.predict(explainer, datamodule=data, return_predictions=False)
-    if trainer.is_global_zero:
+        load_trained(fitted.module, checkpoint)  # type: ignore[arg-type]
+    explain_what_is_left(fitted, folder)
+    if fitted.trainer.is_global_zero:
         if own:
             say_answers(folder)
-        score_and_show(folder, loggers=trainer.loggers, **judges_asked_for(folder, config))
-    for logger in trainer.loggers:
-        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+        score_and_show(folder, loggers=fitted.trainer.loggers, **judges_asked_for(folder, config))
+    finish(fitted.trainer.loggers)
 
 
 if __name__ == "__main__":

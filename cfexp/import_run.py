@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cfexp.run.command_line import takes_paths, typed, with_output_first
+from cfexp.run.command_line import takes_paths, with_output_first
 from cfexp.run.configuration import (
     CONFIG_PATH,
     StoppedBySigterm,
@@ -48,9 +48,9 @@ def main() -> None:
 
 def _import(config: DictConfig, folder: Path) -> None:
     from cfexp.evaluate import score_and_show
-    from cfexp.evaluation.run_folder import RunFolder
     from cfexp.run.imported import say_agreement, use_imported
-    from cfexp.run.stages import assemble
+    from cfexp.run.loggers import finish
+    from cfexp.run.stages import assemble, explain_what_is_left
     from cfexp.run.without_effect import say_what_has_no_effect
 
     say_what_has_no_effect(config)
@@ -58,17 +58,12 @@ def _import(config: DictConfig, folder: Path) -> None:
         config.name = folder.name  # and not the experiment's, which explained nothing here
     use_imported(config)
     refuse_other_run(config, folder)
-    trainer, explainer, data = assemble(config, folder, "predict")
-    done = RunFolder(folder).keys()
-    if done and trainer.is_global_zero:
-        print(f"goes on after {len(done)} explanations: {typed(folder)}")
-    data.leave_out(done)
-    trainer.predict(explainer, datamodule=data, return_predictions=False)
-    if trainer.is_global_zero:
+    fitted = assemble(config, folder, "predict")
+    explain_what_is_left(fitted, folder)
+    if fitted.trainer.is_global_zero:
         say_agreement(folder)
-        score_and_show(folder, loggers=trainer.loggers)
-    for logger in trainer.loggers:
-        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+        score_and_show(folder, loggers=fitted.trainer.loggers)
+    finish(fitted.trainer.loggers)
 
 
 if __name__ == "__main__":

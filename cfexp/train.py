@@ -46,6 +46,7 @@ def main(config: DictConfig) -> None:
 def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
     from cfexp.run.feasibility import refuse_what_cannot_work
+    from cfexp.run.loggers import finish
     from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.stages import finish_stage, fit, predict_label_maps, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
@@ -68,9 +69,7 @@ def _train(config: DictConfig, folder: Path) -> None:
             for name, value in scores.items():
                 print(f"{name:<40} {value:.2f}")
             print(f"everything lies in {typed(folder)}: metrics.json, model.ckpt, config.yaml")
-    for logger in fitted.trainer.loggers:
-        # Else the next job of a sweep, in this process, would go on with this one's wandb run.
-        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+    finish(fitted.trainer.loggers)
 
 
 def _explain_and_score(fitted: Any, folder: Path) -> None:

@@ -26,8 +26,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from cfexp._moved import with_present_names
 from cfexp.errors import InputError
 from cfexp.run.folder_names import folder_name, folders, under_one_name
+from cfexp.run.lengths import at_most, epochs, seldom
 from cfexp.run.memory import keep_freed_memory
-from cfexp.run.own_data import at_most, epochs, seldom
 from cfexp.run.same_run import why_neutral
 from cfexp.run.stage_networks import explained_output, explained_sides, stage_network
 

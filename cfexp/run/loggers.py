@@ -4,7 +4,7 @@ that take them.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -69,3 +69,12 @@ def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return "—" if math.isnan(value) else f"{value:.4g}"  # the end of no interval
+
+
+def finish(loggers: Iterable[Any]) -> None:
+    """Let Lightning's loggers end their runs.
+
+    Else the next job of a sweep, in this process, would go on with this one's wandb run.
+    """
+    for logger in loggers:
+        getattr(getattr(logger, "experiment", None), "finish", lambda: None)()

@@ -6,7 +6,6 @@ filled in, so that nothing is found twice and a changed data set never meets a s
 """
 
 import logging
-import math
 from typing import Any
 
 from hydra.utils import get_class
@@ -16,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.data.own.made_maps import made_by
 from cfexp.errors import InputError
 from cfexp.run.building import build
+from cfexp.run.stage_names import stage_config
 
 _log = logging.getLogger(__name__)
 
@@ -68,21 +68,6 @@ def take_regions_to_make(config: DictConfig) -> None:
         config.data.label_maps, config.regions = asked, None
 
 
-def epochs(steps: int, images: int | None, batch: int) -> int:
-    """Whole epochs of at least so many steps; 1 where it is not known yet how many images."""
-    return 1 if images is None else max(1, math.ceil(steps / max(images // batch, 1)))
-
-
-def seldom(epochs_in_all: int) -> int:
-    """Every how many epochs to validate: some ten times in all."""
-    return max(1, epochs_in_all // 10)
-
-
-def at_most(wanted: int, images: int | None) -> int:
-    """A batch of so many images, or of all that there are to train on."""
-    return wanted if images is None else max(2, min(wanted, images))
-
-
 def _takes(config: DictConfig, setting: str, has_own_model: bool) -> bool:
     """Whether a setting is there and left open; a classifier of one's own says itself what it
     decides.
@@ -115,14 +100,8 @@ def _without(config: DictConfig, stage: str, setting: str) -> None:
             config.checkpoints.pop(stage, None)
             OmegaConf.update(config, setting, None)
         for requirement in (config.get("requires") or {}).values():
-            experiment = None if requirement is None else requirement.get("experiment")
-            if stage in _NEEDED_BY.get(str(experiment), ()):
+            if requirement is None or "experiment" not in requirement:
+                continue
+            if stage in (stage_config(requirement, config, complete=False).get("requires") or {}):
                 left = [f"requires.{stage}=null", f"{setting}=null"]
                 requirement.overrides = [*requirement.get("overrides", []), *left]
-
-
-# The stages that need a stage which some data sets do without.
-_NEEDED_BY = {
-    "own_autoencoder": ("features", "layouts"),
-    "own_tcvae": ("features",),
-}

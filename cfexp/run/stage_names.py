@@ -56,8 +56,11 @@ def stage_config(
         "logger=csv",
         *requirement.get("overrides", []),
     ]
-    overrides += _size_of(requirement, config)
-    stage = _composed(tuple(overrides), tuple(search_path())).copy()
+    where = tuple(search_path())
+    size, chosen = config.get("size"), any(each.startswith("size=") for each in overrides)
+    if size and not chosen and "size" in _composed(tuple(overrides), where):
+        overrides.append(f"size={size}")
+    stage = _composed(tuple(overrides), where).copy()
     own = {override.lstrip("+").partition("=")[0] for override in overrides}
     of_one_kind = OmegaConf.select(config, "data._target_") == OmegaConf.select(
         stage, "data._target_"
@@ -83,13 +86,6 @@ def stage_config(
             if key not in own and value is not _ABSENT:
                 OmegaConf.update(stage, key, value, force_add=True)
     return stage
-
-
-def _size_of(requirement: DictConfig, config: DictConfig) -> list[str]:
-    """The choice `size=` of a config, for a stage of one's own images that has it, too."""
-    size, stage = config.get("size"), str(requirement.experiment)
-    given = any(override.startswith("size=") for override in requirement.get("overrides", []))
-    return [f"size={size}"] if size and stage.startswith("own_") and not given else []
 
 
 def _shared_by(config: DictConfig) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import cfexp
 from cfexp.data.base import QueryDataModule
 from cfexp.errors import InputError
+from cfexp.evaluation.run_folder import RunFolder
 from cfexp.models.loading.pretrained import file_hash
 from cfexp.run.building import build, build_each
 from cfexp.run.callbacks import batches_amid
@@ -273,6 +274,16 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
     index = folder / LABEL_MAPS
     write_whole(index, json.dumps(content, indent=2))
     return index
+
+
+def explain_what_is_left(fitted: Fitted, folder: Path) -> None:
+    """Explain the queries of which the run folder has no explanation yet."""
+    trainer, explainer, data = fitted
+    done = RunFolder(folder).keys()
+    if done and trainer.is_global_zero:
+        print(f"goes on after {len(done)} explanations: {typed(folder)}")
+    data.leave_out(done)
+    trainer.predict(explainer, datamodule=data, return_predictions=False)
 
 
 def finish_stage(fitted: Fitted, folder: Path) -> dict[str, float]:

@@ -2,8 +2,7 @@
 clothes, as VQAv1 questions about colours.
 """
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from rich.progress import track
 
 from cfexp.data.converters.folder import whole_folder
 from cfexp.data.converters.vqa_files import AskedObject, Origin, Row, save_image, write_split
+from cfexp.data.own.region_list import RegionList, read_regions
 from cfexp.data.questions.files import SPLITS, Split
 from cfexp.data.reading.images import read_picture, read_rgb
 from cfexp.errors import InputError
@@ -39,8 +39,9 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 _AGREEING, _NEAR = 0.6, 75
 _LEAST_AREA = 0.006  # of the photograph: at a model's 64 pixels, 25 of them
 # What nobody asks the colour of, or what is too small to be seen at a model's size.
+_NOTHING = "null"  # the region of all that has no name
 _NO_GARMENT = (
-    "null", "skin", "hair", "accessories", "bracelet", "earrings", "glasses", "necklace", "ring",
+    _NOTHING, "skin", "hair", "accessories", "bracelet", "earrings", "glasses", "necklace", "ring",
     "watch", "wallet", "sunglasses", "pumps", "intimate",
 )  # fmt: skip
 VAL_SHARE = 0.25  # of the photographs
@@ -60,7 +61,7 @@ def convert_ccp(source: Path, out: Path, seed: int = 0) -> None:
     what is missing.
     """
     source = source.expanduser()
-    names = _names(source / "regions.csv")
+    regions = read_regions(source / "regions.csv")
     photographs = sorted((source / "images").glob("*.jpg"))
     if not photographs:
         raise InputError(f"{source}: no photograph in {source / 'images'}; {_REMEDY}")
@@ -76,8 +77,8 @@ def convert_ccp(source: Path, out: Path, seed: int = 0) -> None:
     images = dict.fromkeys(SPLITS, 0)
     with whole_folder(out) as folder:
         for index, path in enumerate(track(photographs, description="reading the clothes")):
-            picture, regions = _opened(path, source / "label_maps" / f"{path.stem}.png")
-            things = list(garments(picture, regions, names))
+            picture, places = _opened(path, source / "label_maps" / f"{path.stem}.png", regions)
+            things = list(garments(picture, places, regions.names))
             if not things:
                 continue
             split = SPLITS[index in val]
@@ -94,11 +95,11 @@ def convert_ccp(source: Path, out: Path, seed: int = 0) -> None:
 
 
 def garments(
-    picture: Image.Image, regions: NDArray[np.uint8], names: dict[int, str]
+    picture: Image.Image, regions: NDArray[np.uint8], names: Sequence[str]
 ) -> Iterator[AskedObject]:
     """What can be asked the colour of: each garment large and plain enough to have one.
 
-    regions: (H, W) values of `names`, of the picture's size.
+    regions: (H, W) places in `names`, of the picture's size.
     """
     pixels = np.asarray(picture.convert("RGB"), dtype=float)
     for value in np.unique(regions).tolist():
@@ -112,13 +113,16 @@ def garments(
             yield AskedObject(name, color, mask)
 
 
-def _opened(image: Path, label_map: Path) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """A photograph and its regions, both made square."""
-    picture, regions = read_rgb(image), read_picture(label_map, remedy=_REMEDY)
-    if regions.mode not in ("L", "P") or regions.size != picture.size:
-        expected = f"8-bit grey of {picture.width}x{picture.height}, as {image.name} is"
-        got = f"mode {regions.mode} of {regions.width}x{regions.height}"
+def _opened(
+    image: Path, label_map: Path, listed: RegionList
+) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """A photograph and the region of each of its pixels, both made square."""
+    picture, drawn = read_rgb(image), read_picture(label_map, remedy=_REMEDY)
+    if drawn.size != picture.size:
+        expected = f"{picture.width}x{picture.height}, as {image.name} is"
+        got = f"{drawn.width}x{drawn.height}"
         raise InputError(f"{label_map}: must be {expected}, got {got}; {_REMEDY}")
+    regions = listed.regions_of(drawn, label_map)
     side = max(picture.size)
     corner = ((side - picture.width) // 2, (side - picture.height) // 2)
     pixels = np.asarray(picture)
@@ -126,17 +130,6 @@ def _opened(image: Path, label_map: Path) -> tuple[Image.Image, NDArray[np.uint8
     red, green, blue = np.median(border, axis=0).astype(int).tolist()
     square = Image.new("RGB", (side, side), (red, green, blue))
     square.paste(picture, corner)
-    label_square = Image.new("L", (side, side), 0)
-    label_square.paste(Image.fromarray(np.asarray(regions)), corner)
-    return square, np.asarray(label_square)
-
-
-def _names(table: Path) -> dict[int, str]:
-    """{value: name} of regions.csv."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return {int(row["value"]): row["name"] for row in csv.DictReader(file)}
-    except FileNotFoundError:
-        raise InputError(f"{table}: no such file; {_REMEDY}") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{table}: expected lines of value,name; {_REMEDY}") from None
+    around = Image.new("L", (side, side), listed.names.index(_NOTHING))
+    around.paste(Image.fromarray(regions), corner)
+    return square, np.asarray(around)

@@ -1,6 +1,5 @@
 """A CSV of images, questions and answers, as VQAv1."""
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,22 +10,17 @@ from rich.progress import track
 
 from cfexp.data.converters.folder import whole_folder
 from cfexp.data.converters.vqa_files import Origin, Row, save_image, ten_answers, write_split
+from cfexp.data.own.folder import PART_NAMES
 from cfexp.data.own.images import FORMATS, upright_rgb
+from cfexp.data.own.table import read_table
 from cfexp.data.questions.files import SPLITS, Split
 from cfexp.data.reading.images import read_picture
 from cfexp.errors import InputError
 
 SEPARATOR = "|"  # between the answers of several people in one cell
 VAL_SHARE = 0.2  # of the images, where the file has no column `split`
-_WORDS: dict[str, Split] = {
-    "train": "train2014",
-    "train2014": "train2014",
-    "val": "val2014",
-    "val2014": "val2014",
-    "valid": "val2014",
-    "validation": "val2014",
-    "test": "val2014",
-}
+_SPLITS: dict[str, Split] = {"train": "train2014", "val": "val2014", "test": "val2014"}
+_ANSWERS = re.compile(r"answers?|answer_?\d+")
 _FORM = (
     "a header `image,question,answer` (or `answers`, with | between them; or answer_1, answer_2 "
     "...; and, if you like, `split`: train or val)"
@@ -52,8 +46,6 @@ def convert_csv_vqa(source: Path, out: Path, seed: int = 0) -> None:
     """
     table = _table_of(source.expanduser())
     rows = list(_read(table))
-    if not rows:
-        raise InputError(f"{table}: has no question; give {_FORM}")
     splits = _splits(rows, seed, table)
     numbers: dict[Split, dict[Path, int]] = {split: {} for split in SPLITS}
     for row in rows:
@@ -86,59 +78,36 @@ def _table_of(source: Path) -> Path:
     return tables[0]
 
 
-def _read(table: Path) -> Iterator[_Asked]:
+def _read(path: Path) -> Iterator[_Asked]:
     """The rows of the file, each checked."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    if "\0" in text:
-        raise InputError(f"{table}: holds null bytes; save it as a CSV file of UTF-8 text")
-    lines = text.splitlines(keepends=True)
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip().lower() for name in next(reader, [])]
-        columns = _columns(names, table)
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                place = f"{table}, line {reader.line_num}"
-                if len(cells) != len(names):
-                    fields = f"has {len(cells)} fields where the header has {len(names)}"
-                    raise InputError(f"{place}: {fields}; put text with a {delimiter!r} in quotes")
-                yield _asked(dict(zip(names, cells, strict=True)), columns, table, place)
-    except csv.Error as error:
-        raise InputError(f"{table}, line {reader.line_num}: {error}") from None
-
-
-def _columns(names: list[str], table: Path) -> list[str]:
-    """The columns of answers; raises InputError where the header lacks one."""
-    answers = [name for name in names if re.fullmatch(r"answers?|answer_?\d+", name)]
-    missing = [name for name in ("image", "question") if name not in names]
+    table = read_table(path)
+    places = {name.lower(): place for place, name in enumerate(table.columns)}
+    answers = [place for name, place in places.items() if _ANSWERS.fullmatch(name)]
+    missing = [name for name in ("image", "question") if name not in places]
     if missing or not answers:
         lacks = ", ".join([*missing, *([] if answers else ["answer"])])
-        raise InputError(f"{table}: its first line has no column {lacks}; give {_FORM}")
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise InputError(f"{table}: its first line has the column {twice[0]} twice")
-    return answers
+        raise InputError(f"{path}: its first line has no column {lacks}; give {_FORM}")
+    for line, cells in table.rows:
+        row = {name: cells[place] for name, place in places.items()}
+        yield _asked(row, [cells[place] for place in answers], path, f"{path}, line {line}")
 
 
-def _asked(row: dict[str, str], columns: list[str], table: Path, place: str) -> _Asked:
+def _asked(row: dict[str, str], answered: list[str], table: Path, place: str) -> _Asked:
     question = " ".join(row["question"].split())
     if not question:
         raise InputError(f"{place}: the question is empty")
-    cells = (cell for name in columns for cell in row[name].split(SEPARATOR))
-    answers = tuple(" ".join(cell.split()) for cell in cells if cell.strip())
+    said = (each for cell in answered for each in cell.split(SEPARATOR))
+    answers = tuple(" ".join(each.split()) for each in said if each.strip())
     try:
         ten_answers(answers)
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
-    given = row.get("split", "").strip().lower()
-    if given and given not in _WORDS:
+    given = row.get("split", "").lower()
+    part = PART_NAMES.get(given, given.removesuffix("2014"))
+    if part not in ("", *_SPLITS):
         raise InputError(f"{place}: split must be train or val, got {given!r}")
-    image = _image(row["image"].strip(), table, place)
-    return _Asked(image, question, answers, _WORDS.get(given), place)
+    image = _image(row["image"], table, place)
+    return _Asked(image, question, answers, _SPLITS.get(part), place)
 
 
 def _image(name: str, table: Path, place: str) -> Path:

@@ -154,22 +154,8 @@ def write_split(
         question_id = image_id * _QUESTIONS_PER_IMAGE + asked.get(image_id, 0)
         asked[image_id] = asked.get(image_id, 0) + 1
         keys = {"question_id": question_id, "image_id": image_id}
-        answers = ten_answers(row.answers)
-        consensus = max(dict.fromkeys(answers), key=answers.count)
         questions.append({**keys, "question": row.question})
-        annotations.append(
-            {
-                **keys,
-                "question_type": question_type(row.question),
-                "answer_type": answer_type(consensus),
-                "multiple_choice_answer": consensus,
-                # The official metric tells the ten apart by their answer_id.
-                "answers": [
-                    {"answer": answer, "answer_confidence": "yes", "answer_id": person}
-                    for person, answer in enumerate(answers, start=1)
-                ],
-            }
-        )
+        annotations.append({**keys, **_annotated(row)})
         if row.asked is not None:
             things = scenes.setdefault(image_id, [])
             asked_about[str(question_id)] = [len(things)]
@@ -197,6 +183,22 @@ def write_split(
     (folder / split).mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _annotated(row: Row) -> dict[str, Any]:
+    """What the annotations say of a question, beside its ids."""
+    answers = ten_answers(row.answers)
+    consensus = max(dict.fromkeys(answers), key=answers.count)
+    return {
+        "question_type": question_type(row.question),
+        "answer_type": answer_type(consensus),
+        "multiple_choice_answer": consensus,
+        # The official metric tells the ten apart by their answer_id.
+        "answers": [
+            {"answer": answer, "answer_confidence": "yes", "answer_id": person}
+            for person, answer in enumerate(answers, start=1)
+        ],
+    }
 
 
 def _described(thing: AskedObject) -> dict[str, Any]:

@@ -21,6 +21,11 @@ def share(values: Values) -> Score:
     return Score(100 * happened / max(len(known), 1), 100 * low, 100 * high, len(known))
 
 
+def share_among(happened: NDArray[np.bool_], among: NDArray[np.bool_]) -> Score:
+    """`share` of what happened (N,) among some (N,)."""
+    return share(np.where(among, 100.0 * happened, np.nan))
+
+
 def mean(values: Values, image_ids: NDArray[np.int64], unit: str) -> Score:
     """Mean with the interval of the bootstrap over images, if it has one, and n; of percent, see
     its `bounds`.

@@ -5,7 +5,8 @@ that a question is about, and the rest of the picture); without those each pictu
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ NINTHS = tuple(
 NOWHERE = 255  # in a label map: a pixel of no region that has a name
 
 
-class Edits(NamedTuple):
+@dataclass(frozen=True)
+class Edits:
     """The N searches of a run that had something to explain, and whose regions are known."""
 
     run: RunFolder
@@ -47,26 +49,26 @@ class Edits(NamedTuple):
     ]  # (N,) what the decision rests on in truth; None = not known
     causes_from: str  # in words: who says so; "" = nobody
 
-    @property
+    @cached_property
     def turned(self) -> Members:
         """(N,) the explanations: searches whose stored picture is decided as asked."""
         success = [bool(record["stored_success"]) for record in self.records]
         return np.array(success, dtype=bool) & self.shares.any(1)
 
-    @property
+    @cached_property
     def leading(self) -> NDArray[np.int64]:
         """(N,) the region with the largest share of each edit."""
         leading: NDArray[np.int64] = self.shares.argmax(1)
         return leading
 
-    @property
+    @cached_property
     def image_ids(self) -> NDArray[np.int64]:
         """(N,) of which picture each is, numbered."""
         names = [str(record["image_id"]) for record in self.records]
         numbers: NDArray[np.int64] = np.unique(names, return_inverse=True)[1]
         return numbers
 
-    @property
+    @cached_property
     def is_cause(self) -> NDArray[np.bool_]:
         """(N, R) whether each region is a true cause; nowhere true where causes are not known."""
         return np.array(
@@ -74,12 +76,12 @@ class Edits(NamedTuple):
             dtype=bool,
         ).reshape(len(self.records), len(self.regions))
 
-    @property
+    @cached_property
     def knows_causes(self) -> Members:
         """(N,) whether the causes are known."""
         return np.array([causes is not None for causes in self.causes], dtype=bool)
 
-    @property
+    @cached_property
     def directions(self) -> dict[str, Members]:
         """(N,) by name: all searches, then those of each direction where the run has some."""
         everyone = {EVERYTHING: np.ones(len(self.records), dtype=bool)}

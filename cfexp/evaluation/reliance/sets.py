@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfexp.evaluation.measure.base import Members, Score, Values
-from cfexp.evaluation.measure.estimate import mean, share
+from cfexp.evaluation.measure.estimate import mean, share_among
 from cfexp.evaluation.reliance.edits import Edits
 
 HELD = 0.9  # the share of an edit that its set holds
@@ -63,10 +63,10 @@ def _sets(edits: Edits, direction: str, rows: Members, chosen: NDArray[np.bool_]
         present = turned & edits.present[:, column]
         if not (edits.present[:, column] & rows).any():
             continue
-        leads = _share(edits.leading == column, turned)
+        leads = share_among(edits.leading == column, turned)
         edit = mean(np.where(present, 100 * edits.shares[:, column], np.nan), edits.image_ids, "%")
-        in_set = _share(chosen[:, column], present)
-        is_set = _share(chosen[:, column] & (chosen.sum(1) == 1), present)
+        in_set = share_among(chosen[:, column], present)
+        is_set = share_among(chosen[:, column] & (chosen.sum(1) == 1), present)
         regions.append(Region(name, leads, edit, in_set, is_set, _alone(edits, rows, column)))
     regions.sort(key=lambda region: (-region.leads.value, -region.edit.value))
     names = [_named(edits.regions, row) for row in chosen]
@@ -74,7 +74,7 @@ def _sets(edits: Edits, direction: str, rows: Members, chosen: NDArray[np.bool_]
         direction,
         int(turned.sum()),
         int(rows.sum()),
-        _share(edits.turned, rows),
+        share_among(edits.turned, rows),
         regions,
         _frequent(names, turned),
         _smallest(edits, rows),
@@ -84,7 +84,7 @@ def _sets(edits: Edits, direction: str, rows: Members, chosen: NDArray[np.bool_]
 def _alone(edits: Edits, rows: Members, column: int) -> Score | None:
     outcomes = [record.get("sweep_success") for record in edits.records]
     known = np.array([-1 if each is None else each[column] for each in outcomes])
-    return _share(known == 1, rows & (known >= 0)) if (known[rows] >= 0).any() else None
+    return share_among(known == 1, rows & (known >= 0)) if (known[rows] >= 0).any() else None
 
 
 def _smallest(edits: Edits, rows: Members) -> list[tuple[str, Score]]:
@@ -98,13 +98,9 @@ def _frequent(names: list[str], among: Members) -> list[tuple[str, Score]]:
     counts = Counter(name for name, counts in zip(names, among, strict=True) if counts)
     frequent = [name for name, _ in counts.most_common(SHOWN)]
     return [
-        (name or "no set was found", _share(np.array([each == name for each in names]), among))
+        (name or "no set was found", share_among(np.array([each == name for each in names]), among))
         for name in frequent
     ]
-
-
-def _share(happened: NDArray[np.bool_], among: Members) -> Score:
-    return share(np.where(among, 100.0 * happened, np.nan))
 
 
 def _named(regions: list[str], chosen: NDArray[np.bool_] | list[bool]) -> str:

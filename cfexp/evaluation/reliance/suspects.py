@@ -6,14 +6,14 @@ model is wrong more often where it leads than elsewhere. An attribute is suspect
 go with it among queries of the same label. All p-values are times the number of tests (Bonferroni).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfexp.evaluation.measure.base import Members, Score
-from cfexp.evaluation.measure.estimate import share
+from cfexp.evaluation.measure.estimate import share_among
 from cfexp.evaluation.reliance.edits import Edits
 from cfexp.evaluation.reliance.exact import at_least, more_often, within_strata
 from cfexp.evaluation.run_folder import Record
@@ -48,18 +48,21 @@ class Verdict(NamedTuple):
         return self.matters and self.p_corrected < LEVEL
 
 
-def all_tests(edits: Edits, tolerated: float) -> list[Verdict]:
+def all_tests(
+    edits: Edits, tolerated: float, attributes: Iterable[Verdict] | None = None
+) -> list[Verdict]:
     """Every test that the run allows, the most telling first.
 
-    tolerated: percent of the explanations that may go through what is no cause.
+    tolerated: percent of the explanations that may go through what is no cause. attributes: those
+    of `attribute_tests`, which count among them; None = made here.
     """
+    if attributes is None:
+        told = attribute_tests(edits.everything, edits.declaration.label, tolerated)
+        attributes = (test for _, test in told)
     found = [
         *(_no_cause(edits, tolerated) if edits.causes_from else _wrong(edits, tolerated)),
         *_alone(edits, tolerated),
-        *(
-            test
-            for _, test in attribute_tests(edits.everything, edits.declaration.label, tolerated)
-        ),
+        *attributes,
     ]
     corrected = [test._replace(p_corrected=min(1.0, test.p_value * len(found))) for test in found]
     return sorted(
@@ -107,7 +110,7 @@ def _tested(
 ) -> Iterator[Verdict]:
     n, count = int(among.sum()), int((happened & among).sum())
     if n:
-        score = share(np.where(among, 100.0 * happened, np.nan))
+        score = share_among(happened, among)
         p_value = at_least(count, n, tolerated / 100)
         yield Verdict(name, "region", said, score, expected, p_value, score.value > tolerated)
 
@@ -128,7 +131,7 @@ def _wrong(edits: Edits, tolerated: float) -> Iterator[Verdict]:
         if n < FEWEST or others < FEWEST:
             continue
         counts = int((wrong & here).sum()), int((wrong & there).sum())
-        score = share(np.where(here, 100.0 * wrong, np.nan))
+        score = share_among(wrong, here)
         of_others = 100 * counts[1] / others
         expected = f"{of_others:.1f} %, as of the {others} others; Fisher's exact test, one-sided"
         said = f"of decisions are wrong about {label} where explanations go mainly through it"
@@ -176,8 +179,8 @@ def attribute_tests(
             if not result.difference.n:
                 continue
             shown = name if len(asked) == 1 else f"{name} = {value}"
-            both = (np.where(rows & each, 100.0 * decision, np.nan) for each in (has, ~has))
-            attribute = Attribute(shown, *map(share, both))
+            both = (share_among(decision, rows & each) for each in (has, ~has))
+            attribute = Attribute(shown, *both)
             test = Verdict(
                 shown,
                 "attribute",

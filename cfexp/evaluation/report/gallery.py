@@ -7,13 +7,13 @@ import colorsys
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
@@ -91,14 +91,7 @@ def write_page(
         "before": pictures_of(declaration)[-2],  # what the difference is from
         "amplified": AMPLIFIED,
     }
-    environment = Environment(
-        loader=PackageLoader("cfexp.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("gallery.html").render(
+    text = page_template("gallery.html").render(
         title=title or run.name,
         shown=len(cards),
         total=len(run.keys()),
@@ -185,6 +178,19 @@ def _card(
             for each in candidates_of(record)
         ],
     }
+
+
+def page_template(name: str, **filters: Callable[..., str]) -> Template:
+    """A page among the templates, in which whatever a run holds is escaped."""
+    environment = Environment(
+        loader=PackageLoader("cfexp.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment.get_template(name)
 
 
 class Album:

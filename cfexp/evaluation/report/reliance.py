@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from cfexp.evaluation.measure.base import Score
-from cfexp.evaluation.measure.estimate import share
+from cfexp.evaluation.measure.estimate import share_among
 from cfexp.evaluation.reliance.clusters import Cluster, clusters_of
 from cfexp.evaluation.reliance.edits import Edits, edits_of
 from cfexp.evaluation.reliance.sets import Sets, of_directions
 from cfexp.evaluation.reliance.suspects import LEVEL, Attribute, Verdict, all_tests, attribute_tests
-from cfexp.evaluation.report.gallery import Album, label_map_overlay
+from cfexp.evaluation.report.gallery import Album, label_map_overlay, page_template
 from cfexp.evaluation.report.sheet import answers_of, difference
 from cfexp.evaluation.run_folder import RunFolder, to_pixels
 
@@ -58,12 +57,13 @@ def report_of(
     edits = edits_of(run, expected)
     attributes = attribute_tests(edits.everything, edits.declaration.label, tolerated)
     attributes.sort(key=lambda pair: (pair[1].p_value, -_gap(pair[0])))
+    tests = all_tests(edits, tolerated, [test for _, test in attributes])
     sets = of_directions(edits)
     is_odd, means = _odd(edits, tolerated)
     turned = edits.turned
-    odd_share = _percent(is_odd, turned)
+    odd_share = share_among(is_odd, turned)
     return Report(
-        *(edits, sets, all_tests(edits, tolerated), attributes, clusters_of(edits, seed)),
+        *(edits, sets, tests, attributes, clusters_of(edits, seed)),
         *([int(row) for row in np.flatnonzero(is_odd & turned)], means, odd_share),
     )
 
@@ -84,15 +84,8 @@ def write_report(report: Report, path: Path, *, title: str, max_width: int = 256
             ]
         )
     }
-    environment = Environment(
-        loader=PackageLoader("cfexp.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"spaced": _spaced, "probability": _probability, "score": _score}
-    text = environment.get_template("report.html").render(
+    template = page_template("report.html", spaced=_spaced, probability=_probability, score=_score)
+    text = template.render(
         title=title,
         report=report,
         edits=edits,
@@ -176,10 +169,6 @@ def _card(edits: Edits, row: int, album: Album) -> dict[str, Any]:
         ],
         "causes": [] if causes is None else sorted(causes),
     }
-
-
-def _percent(happened: Any, among: Any) -> Score:
-    return share(np.where(among, 100.0 * happened, np.nan))
 
 
 def _gap(attribute: Attribute) -> float:

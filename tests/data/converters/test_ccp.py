@@ -54,7 +54,7 @@ def test_garments_are_asked_about_with_their_true_region(tmp_path: Path) -> None
 def test_a_label_map_of_another_size_is_one_line(tmp_path: Path) -> None:
     write_people(tmp_path / "in")
     Image.new("L", (50, 96)).save(tmp_path / "in" / "label_maps" / "0003.png")
-    with pytest.raises(InputError, match=r"0003\.png: must be 8-bit grey of 60x96, as 0003\.jpg"):
+    with pytest.raises(InputError, match=r"0003\.png: must be 60x96, as 0003\.jpg is, got 50x96"):
         convert_ccp(tmp_path / "in", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -62,5 +62,8 @@ def test_a_label_map_of_another_size_is_one_line(tmp_path: Path) -> None:
 def test_a_table_of_another_form_is_one_line(tmp_path: Path) -> None:
     write_people(tmp_path / "in")
     (tmp_path / "in" / "regions.csv").write_text("number,label\n0,null\n")
-    with pytest.raises(InputError, match=r"regions\.csv: expected lines of value,name"):
+    with pytest.raises(
+        InputError,
+        match=r"regions\.csv: has the columns number, label; it must have value or color, name",
+    ):
         convert_ccp(tmp_path / "in", tmp_path / "out")

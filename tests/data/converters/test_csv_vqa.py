@@ -53,11 +53,11 @@ def test_every_form_of_the_table_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no column image, question, answer"),
-        ("image,question\n", "no column answer"),
-        ("image,question,answer\n", "has no question"),
-        ("image,image,question,answer\n", "the column image twice"),
-        ("image,question,answer\nphoto 0.png,What?\n", "line 2: has 3 fields|has 2 fields"),
+        ("", "questions.csv: the file is empty"),
+        ("image,question\nphoto 0.png,What?\n", "no column answer"),
+        ("image,question,answer\n", "has a header and no row"),
+        ("image,image,question,answer\n", "line 1 names the column 'image' twice"),
+        ("image,question,answer\nphoto 0.png,What?\n", "line 2 has 2 cells, the header 3"),
         ("image,question,answer\nphoto 9.png,What?,it\n", "line 2: no image"),
         ("image,question,answer\n,What?,it\n", "line 2: the image is empty"),
         ("image,question,answer\nphoto 0.png, ,it\n", "line 2: the question is empty"),
@@ -72,7 +72,7 @@ def test_every_form_of_the_table_is_read(tmp_path: Path) -> None:
             "image,question,answer,split\nphoto 0.png,Q?,it,train\nphoto 1.png,R?,it,\n",
             "line 3: the column split is filled in some lines only",
         ),
-        ('image,question,answer\nphoto 0.png,"What?,it\n', "line 2: "),
+        ('image,question,answer\nphoto 0.png,"What?,it\n', "line 2 cannot be read"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, told: str) -> None:

@@ -35,7 +35,7 @@ WORLDS = (
         ("explain", "+experiment=dive_smile"),
         ("explain", "+experiment=pe_smile"),
     ),
-    (("train", "+experiment=vqa_color"),),
+    (("explain", "+experiment=vqa_color"),),
 )
 VOCABULARY = "vocabulary.json"  # of a VQA model, shipped beside it: its words and answers
 

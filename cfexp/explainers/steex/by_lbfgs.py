@@ -8,6 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from cfexp import losses
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.steex import lbfgs
 from cfexp.explainers.steex.by_adam import by_adam
@@ -25,6 +26,10 @@ MAKE_ROOM = 0.1
 # is asked for by so many logits more, in turn. Where it did not turn, the query starts again with
 # Adam, for this share of the evaluations that it may take.
 MARGINS, BY_ADAM = (0.5, 2.0), 0.5
+# Of some queries, what may change (a region alone) has no say in the decision. Adam goes on only
+# where it, in its first so many steps, or the search before it brought the decision nearer by this
+# share of what was missing.
+FIRST_LOOK, NEARER = 12, 0.25
 
 
 def by_lbfgs(
@@ -55,8 +60,12 @@ def by_lbfgs(
         if not (again := failed & turned | lost).any():
             break
         before = record.codes.clone()
+        least = (1 - NEARER) * record.margins()[:, 0].clamp(max=0)
+        least = torch.where(objective.margin(logits) >= least, -torch.inf, least)
         for rows in torch.split(lost.nonzero()[:, 0], at_once):
-            _by_adam(objective, rows, codes, record, learning_rate, stop_margin)
+            again[rows] = _by_adam(
+                objective, rows, codes, record, least[rows], learning_rate, stop_margin
+            )
         rows = (again & (record.evaluations < budget)).nonzero()[:, 0]
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
         _search(asked, rows, record.codes.clone(), record, at_once, stop_margin)
@@ -113,14 +122,31 @@ def _by_adam(
     rows: Tensor,
     start: Tensor,
     record: "_Record",
+    least: Tensor,
     learning_rate: float,
     stop_margin: float | None,
-) -> None:
-    """The same by Adam."""
-    alone = objective.narrowed is not None
-    some, codes = (objective.of(rows), start[rows]) if alone else (objective, start)
-    found = by_adam(some, codes, int(BY_ADAM * record.budget), learning_rate, stop_margin)
-    record.add(rows, found if alone else StyleSearch(*(column[rows] for column in found)))
+) -> Tensor:
+    """The same by Adam, of which those go on after its first steps whose margin then is at least
+    `least` (N,); returns (N,) bool, which these are.
+    """
+
+    def take(rows: Tensor, codes: Tensor, num_steps: int) -> StyleSearch:
+        if objective.narrowed is not None:
+            return by_adam(objective.of(rows), codes, num_steps, learning_rate, stop_margin)
+        everyone = start.index_copy(0, rows, codes)
+        found = by_adam(objective, everyone, num_steps, learning_rate, stop_margin)
+        return StyleSearch(*(column[rows] for column in found))
+
+    if len(rows) == 0:
+        return torch.zeros_like(rows, dtype=torch.bool)
+    steps = int(BY_ADAM * record.budget)
+    found = take(rows, start[rows], min(FIRST_LOOK, steps))
+    record.add(rows, found)
+    margin = losses.decision_margin(found.logits, objective.counter_class[rows], objective.head)
+    going = margin >= least
+    if going.any() and steps > FIRST_LOOK:
+        record.add(rows[going], take(rows[going], found.style_codes[going], steps - FIRST_LOOK))
+    return going
 
 
 def _stored_margin(objective: Objective, image: Tensor) -> Tensor:

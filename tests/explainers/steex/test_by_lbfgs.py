@@ -7,7 +7,7 @@ from torch import Tensor
 from cfexp import losses
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.classifier import counter_class_of
-from cfexp.explainers.steex import lbfgs
+from cfexp.explainers.steex import by_lbfgs, lbfgs
 from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.search import search_candidates, search_style_codes
 from tests.explainers.steex.test_search import linear_world, queries
@@ -172,3 +172,26 @@ def test_a_query_that_starts_again_is_within_its_budget_and_waits_for_room(
     assert set(asked_for) == {1}  # also by Adam no more than may be computed at once
     for ours, theirs in zip(found, search(queries(), **given), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+def test_what_has_no_say_in_the_decision_is_left_after_a_first_look() -> None:
+    decode, decide = linear_world()
+    mask = torch.tensor([True, False, False])
+    deaf = queries().clone()
+    kept = deaf[:, :1].clone()
+
+    def without(codes: Tensor) -> Tensor:  # the first region's codes are drawn as they were
+        return decode(torch.cat([kept, codes[:, 1:]], dim=1))
+
+    counter_class = counter_class_of(decide(decode(deaf)), head=1)
+    given = {"head": 1, "proximity_weight": WEIGHT, "region_mask": mask}
+    found = search_style_codes(
+        without,
+        decide,
+        deaf,
+        counter_class,
+        optimizer="lbfgs",
+        **given,  # type: ignore[arg-type]
+    )
+    assert (found.flip_step == -1).all()
+    assert (found.evaluations <= by_lbfgs.FIRST_LOOK + 2).all()

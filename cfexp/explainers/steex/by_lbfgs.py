@@ -29,7 +29,7 @@ MARGINS, BY_ADAM = (0.5, 2.0), 0.5
 # Of some queries, what may change (a region alone) has no say in the decision. Adam goes on only
 # where it, in its first so many steps, or the search before it brought the decision nearer by this
 # share of what was missing.
-FIRST_LOOK, NEARER = 12, 0.25
+FIRST_LOOK, NEARER = 8, 0.1
 
 
 def by_lbfgs(

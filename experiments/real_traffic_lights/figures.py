@@ -1,0 +1,67 @@
+"""python experiments/real_traffic_lights/figures.py RUN [RUN ...]: of runs of real_traffic_lights,
+what only traffic lights can be asked. Which region changed most? Which hue does the lamp have?
+
+A lamp has the hue of a state where, of the pixels that were the query's lamp, more have that
+state's hue than the other's, by the converter's own rule.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cfexp.data.converters.traffic_lights import REGIONS, has_hue
+from cfexp.evaluation.directions import has_something_to_explain
+from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
+from cfexp.metrics.functional import region_rms, wilson_interval
+
+
+def figures(run: RunFolder) -> dict[str, list[bool]]:
+    """Yes or no of each query that a figure is about."""
+    found: dict[str, list[bool]] = {}
+
+    def note(figure: str, record: Record, value: object) -> None:
+        for name in (figure, f"  {record['answer_before']} -> {record['answer_after']}"):
+            key = name if name == figure else f"{figure}:{name}"
+            found.setdefault(key, []).append(bool(value))
+
+    for record in run.records():
+        if not has_something_to_explain(record) or not record["stored_success"]:
+            continue
+        keys = [record["key"]]
+        before, after = (run.images(name, keys) for name in ("reconstruction", "counterfactual"))
+        label_map = run.label_map(record["key"])
+        assert label_map is not None
+        by_codes = REGIONS[int(np.argmax(record["region_change"]))]
+        rms = region_rms(before, after, torch.from_numpy(label_map)[None], len(REGIONS))[0]
+        by_pixels = REGIONS[int(rms.nan_to_num(-1).argmax())]
+        light = ("housing", "lamp")
+        note("most changed in codes: lamp or housing", record, by_codes in light)
+        note("most changed in pixels (RMS): lamp or housing", record, by_pixels in light)
+        lamp = label_map == REGIONS.index("lamp")
+        if not lamp.any():
+            continue
+        note("most changed in pixels (RMS): lamp, where there is one", record, by_pixels == "lamp")
+        for name, image in (("reconstruction", before), ("counterfactual", after)):
+            pixels = to_pixels(image)[0][lamp]
+            counts = {state: has_hue(pixels, state).sum() for state in ("red", "green")}
+            asked, was = record["answer_after"], record["answer_before"]
+            note(
+                f"the lamp's hue is the other state's: {name}", record, counts[asked] > counts[was]
+            )
+    return found
+
+
+def main() -> None:
+    """Print the figures of each run, with n and 95 % intervals."""
+    for path in map(Path, sys.argv[1:]):
+        print(path)
+        for name, values in figures(RunFolder(path)).items():
+            low, high = wilson_interval(sum(values), len(values))
+            share = 100 * sum(values) / len(values)
+            print(f"  {name}: {share:.1f} % [{100 * low:.1f}, {100 * high:.1f}], n {len(values)}")
+
+
+if __name__ == "__main__":
+    main()

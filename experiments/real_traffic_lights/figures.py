@@ -1,8 +1,8 @@
 """python experiments/real_traffic_lights/figures.py RUN [RUN ...]: of runs of real_traffic_lights,
 what only traffic lights can be asked. Which region changed most? Which hue does the lamp have?
 
-A lamp has the hue of a state where, of the pixels that were the query's lamp, more have that
-state's hue than the other's, by the converter's own rule.
+Hues are read from pixels by the converter's own rule. The light is the region housing and lamp; a
+counterfactual may turn the lamp, or put it out and light another one of the same housing.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfexp.data.converters.traffic_lights import REGIONS, has_hue
+from cfexp.data.converters.traffic_lights import REGIONS, has_hue, lamp_of
 from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.metrics.functional import region_rms, wilson_interval
@@ -36,20 +36,26 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
         by_codes = REGIONS[int(np.argmax(record["region_change"]))]
         rms = region_rms(before, after, torch.from_numpy(label_map)[None], len(REGIONS))[0]
         by_pixels = REGIONS[int(rms.nan_to_num(-1).argmax())]
-        light = ("housing", "lamp")
-        note("most changed in codes: lamp or housing", record, by_codes in light)
-        note("most changed in pixels (RMS): lamp or housing", record, by_pixels in light)
-        lamp = label_map == REGIONS.index("lamp")
-        if not lamp.any():
-            continue
-        note("most changed in pixels (RMS): lamp, where there is one", record, by_pixels == "lamp")
-        for name, image in (("reconstruction", before), ("counterfactual", after)):
-            pixels = to_pixels(image)[0][lamp]
-            counts = {state: has_hue(pixels, state).sum() for state in ("red", "green")}
-            asked, was = record["answer_after"], record["answer_before"]
+        note("most changed in codes: lamp or housing", record, by_codes != "background")
+        note("most changed in pixels (RMS): lamp or housing", record, by_pixels != "background")
+        asked, was = record["answer_after"], record["answer_before"]
+        lamp, light = label_map == REGIONS.index("lamp"), label_map > 0
+        if lamp.any():
             note(
-                f"the lamp's hue is the other state's: {name}", record, counts[asked] > counts[was]
+                "most changed in pixels (RMS): lamp, where there is one",
+                record,
+                by_pixels == "lamp",
             )
+        for name, image in (("reconstruction", before), ("counterfactual", after)):
+            pixels = to_pixels(image)[0]
+            lit = {state: has_hue(pixels, state) & light for state in (was, asked)}
+            found_lamp = lamp_of(pixels, asked, light).any()
+            more = lit[asked].sum() > lit[was].sum()
+            note(f"in the light a lamp of the other hue is found: {name}", record, found_lamp)
+            note(f"in the light more pixels have the other hue: {name}", record, more)
+            if lamp.any():
+                more = (lit[asked] & lamp).sum() > (lit[was] & lamp).sum()
+                note(f"likewise where the lamp was: {name}", record, more)
     return found
 
 

@@ -20,8 +20,6 @@ FADES = 0.3  # of a yes, where no light were left
 # Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from
 # the start on leaves nothing to be learnt.
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
-# The two half axes of a spot, as shares of the sides, and how much it hides at least.
-SPOT_SIZES, SPOT_OPACITY = (0.03, 0.2), 0.5
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
@@ -45,9 +43,7 @@ class ClassifierStage(ScoredStage):
     et al. 2020), as a search finds what no tint shows. Of the other regions half are dimmed: a
     model that tells the faintest lamp has a gradient where a lamp is off. faded: names of those
     others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a yes
-    is left, so that a search from a green lamp turns it down first, and finds red there. spots: how
-    many bright spots are painted on the regions in `recolored` of an image (published: none), so
-    that none of them is taken for a lamp.
+    is left, so that a search from a green lamp turns it down first, and finds red there.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -62,7 +58,6 @@ class ClassifierStage(ScoredStage):
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
         faded: Sequence[str] = (),
-        spots: int = 0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -70,7 +65,7 @@ class ClassifierStage(ScoredStage):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.recolored, self.faded, self.spots = list(recolored), list(faded), spots
+        self.recolored, self.faded = list(recolored), list(faded)
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -197,12 +192,9 @@ class ClassifierStage(ScoredStage):
         light = light.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)[:, None]
         image = torch.lerp((batch.image + 1) * light - 1, color, opacity * inside[:, None])
         dark = (1 - light) * faded[batch.label_map][:, None]
-        where = named[batch.label_map][:, None]
-        for _ in range(self.spots):
-            image = _with_a_spot(image, where)
         return (
             image,
-            where,
+            named[batch.label_map][:, None],
             1 - FADES * dark.flatten(1).amax(1, keepdim=True),
         )
 
@@ -258,23 +250,6 @@ class HeadScores(nn.Module):
         yes = self.yes.compute()
         balanced = (self.right_yes.compute() + self.right_no.compute()) / 2
         return torch.stack([self.right.compute(), torch.maximum(yes, 1 - yes), balanced])
-
-
-def _with_a_spot(image: Tensor, where: Tensor) -> Tensor:
-    """Images (B, 3, H, W), on each an ellipse of a bright colour, as far as `where` (B, 1, H, W)
-    holds.
-    """
-    count, _, height, width = image.shape
-    middle = torch.rand(count, 2, 1, 1, device=image.device)
-    half = torch.empty_like(middle).uniform_(*SPOT_SIZES)
-    down = torch.linspace(0, 1, height, device=image.device)[:, None]
-    across = torch.linspace(0, 1, width, device=image.device)
-    away = ((down - middle[:, :1]) / half[:, :1]) ** 2 + (
-        (across - middle[:, 1:]) / half[:, 1:]
-    ) ** 2
-    color = torch.empty(count, 3, 1, 1, device=image.device).uniform_(-3, 3).clamp(-1, 1)
-    opacity = torch.empty(count, 1, 1, 1, device=image.device).uniform_(SPOT_OPACITY, 1)
-    return torch.lerp(image, color, opacity * (where & (away < 1)))
 
 
 def _one_value(label: str, value: bool, count: int) -> str:

@@ -254,20 +254,6 @@ def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(
     assert min(dimmed) < 0.4
 
 
-def test_spots_are_painted_on_the_named_regions_alone(
-    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(classifier, "DIMMED_SHARE", 0.0)
-    monkeypatch.setattr(classifier, "RECOLORED_SHARE", 0.0)
-    module, batch = stage(recolored=["sky"], spots=3), batch_of(data)
-    trainer(tmp_path).fit(module, datamodule=data)
-    torch.manual_seed(0)
-    image, named, _ = module._recolor(batch)
-    changed = (image - batch.image).abs().amax(1) > 1e-5
-    assert not changed[~named[:, 0]].any()
-    assert 0.02 < changed[named[:, 0]].float().mean() < 0.5
-
-
 @pytest.mark.parametrize(("recolored", "faded"), [(["tree"], []), (["sky"], ["tree"])])
 def test_an_unknown_region_to_change_is_named(
     recolored: list[str], faded: list[str], data: EightImages, tmp_path: Path

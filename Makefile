@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
+.PHONY: help install demo demo-steex demo-real real-traffic-lights embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,13 @@ report-faces: install ## the figures of STEEX on the faces: smile, young, and a 
 	done
 	$(BIN)/python -m cfexp.evaluate +experiment=steex_faces_report num_threads=$(THREADS) \
 	  $(call runs_of,steex_smile steex_young steex_smile_0 steex_smile_0.1 steex_smile_0.3 steex_smile_1)
+
+demo-real: install ## explain twelve photographs of traffic lights by weights that are shipped; pictures and a table
+	$(BIN)/python -m cfexp.explain +experiment=real_traffic_lights num_threads=$(THREADS)
+
+# DATA: what `python -m cfexp.data.convert traffic_lights IN OUT` leaves in OUT.
+real-traffic-lights: install ## train the networks of demo-real again, on all the photographs: DATA=FOLDER (about 40 minutes)
+	$(BIN)/python -m cfexp.embedded_weights --sample traffic_lights --data-root $(DATA) --num-threads $(THREADS)
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights

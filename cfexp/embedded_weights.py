@@ -23,6 +23,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
+import cfexp
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.explainer_stage import require_explainer
 
@@ -37,6 +38,7 @@ WORLDS = (
     ),
     (("explain", "+experiment=vqa_color"),),
 )
+SAMPLES = {"traffic_lights": "real_traffic_lights"}  # on which data an experiment ships stages, too
 VOCABULARY = "vocabulary.json"  # of a VQA model, shipped beside it: its words and answers
 
 
@@ -55,11 +57,22 @@ def main() -> None:
     )
     only = "train nothing: name the files as stages are named now, after a change of names alone"
     parser.add_argument("--rename", action="store_true", help=only)
+    parser.add_argument(
+        "--sample",
+        choices=SAMPLES,
+        help="the stages of a data set of photographs instead, into its samples; needs --data-root",
+    )
+    parser.add_argument("--data-root", help="the whole data set, as cfexp.data.convert leaves it")
     arguments = parser.parse_args()
+    if (arguments.sample is None) != (arguments.data_root is None):
+        parser.error("--sample and --data-root go together")
     from cfexp.run.stages import WEIGHTS  # late: --help answers at once
 
     if arguments.rename:
         rename(WEIGHTS)
+        return
+    if arguments.sample is not None:
+        _ship_sample(arguments.sample, arguments)
         return
     num_threads = arguments.num_threads or max((os.cpu_count() or 1) // len(WORLDS), 1)
     context = multiprocessing.get_context("spawn")
@@ -135,8 +148,38 @@ def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str |
     return checkpoints
 
 
-def _ship(checkpoint: Path, folder: Path) -> Path:
-    """Write a trained stage's network, in half precision, with its figures and what made it."""
+def _ship_sample(sample: str, arguments: argparse.Namespace) -> None:
+    """Write the stages of a sample's experiment beside its photographs, trained where they are
+    missing.
+    """
+    from cfexp.run.own_data import fill_in_from_data
+    from cfexp.run.stages import provide_stages
+
+    register_resolvers()
+    folder = Path(cfexp.__file__).parent / "samples" / sample
+    overrides = [f"+experiment={SAMPLES[sample]}", "+layouts=predicted"]
+    overrides += [f"data.root={arguments.data_root}", f"num_threads={arguments.num_threads or 1}"]
+    if arguments.cache_dir is not None:
+        overrides.append(f"cache_dir={arguments.cache_dir}")
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        config = compose("explain", overrides=overrides)
+        config.checkpoints = dict.fromkeys(config.checkpoints)
+        fill_in_from_data(config)
+        provide_stages(config)
+    for name, checkpoint in config.checkpoints.items():
+        if checkpoint is not None:
+            _ship(Path(checkpoint), folder, name, command="make real-traffic-lights")
+
+
+def _ship(
+    checkpoint: Path,
+    folder: Path,
+    name: str | None = None,
+    command: str = "make embedded-weights",
+) -> Path:
+    """Write a trained stage's network, in half precision, with its figures and what made it; under
+    its stage's name unless another is given.
+    """
     state_dict = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # Whole numbers (batches counted) stay as they are.
     halved = {
@@ -145,10 +188,10 @@ def _ship(checkpoint: Path, folder: Path) -> Path:
     }
     provenance = json.loads((checkpoint.parent / "provenance.json").read_text(encoding="utf-8"))
     figures = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))
-    path = folder / f"{checkpoint.parent.name}.safetensors"
+    path = folder / f"{name or checkpoint.parent.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     metadata = {
-        "command": "make embedded-weights",
+        "command": command,
         "stage": checkpoint.parent.name,  # experiment and config hash
         "seed": str(provenance["seed"]),
         "data_fingerprint": provenance["data_fingerprint"],

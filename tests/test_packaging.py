@@ -109,9 +109,15 @@ def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_test
     assert "cfexp/conf/experiment/vqa_color.yaml" in config
     weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfexp" / "weights").iterdir()}
     assert weights
+    samples = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "cfexp/samples").rglob("*")
+        if path.is_file()
+    }
+    assert "cfexp/samples/traffic_lights/ATTRIBUTION.txt" in samples
     pages = {f"cfexp/evaluation/templates/{name}.html" for name in ("gallery", "report")}
     others = {"cfexp/py.typed", "cfexp/conf/__init__.py"}
-    assert names == modules | config | weights | pages | others
+    assert names == modules | config | weights | samples | pages | others
 
 
 def test_the_wheel_says_what_may_be_done_with_it(wheel: Path) -> None:

@@ -41,7 +41,8 @@ def _lies_now(checkpoint: Path, digest: str | None, config: dict[str, Any]) -> P
         config.get("cache_dir") or "~/.cache/cfexp",
     }
     stages = (Path(cache).expanduser().glob(f"stages/**/{like}/model.ckpt") for cache in caches)
-    found = chain(WEIGHTS.glob(f"{like}.safetensors"), *stages)
+    samples = WEIGHTS.with_name("samples").glob(f"*/{checkpoint.name}")
+    found = chain(WEIGHTS.glob(f"{like}.safetensors"), samples, *stages)
     return next((path for path in found if file_hash(path) == digest), checkpoint)
 
 

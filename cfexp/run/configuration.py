@@ -65,6 +65,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("named_by_overrides", _named_by_overrides, replace=True)
     OmegaConf.register_new_resolver("experiments", _experiments, replace=True)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
+    OmegaConf.register_new_resolver("sample", _sample, replace=True)
     OmegaConf.register_new_resolver("must_be_given", _missing, replace=True)
     OmegaConf.register_new_resolver("if_given", _if_given, replace=True)
     OmegaConf.register_new_resolver("stage", stage_network, replace=True)
@@ -306,6 +307,14 @@ def _beside(path: str | None, name: str) -> str | None:
         return None
     own = Path(path).with_suffix(f".{name}")
     return str(own if own.exists() else own.with_name(name))
+
+
+def _sample(path: str) -> str:
+    """A file or folder among the samples that are shipped."""
+    found = Path(str(importlib.resources.files("cfexp"))) / "samples" / path
+    if not found.exists():
+        raise InputError(f"{found}: cfexp ships no such sample")
+    return str(found)
 
 
 def _if_given(value: Any, then: Any, otherwise: Any) -> Any:

@@ -129,7 +129,7 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
     height, width = _size(config) or (1, 1)
     with open_dict(copy):  # any numbers do, where no size of an image depends on them
         counts = {"num_regions": 3, "num_classes": 2, "num_words": 4, "num_answers": 4}
-        copy.facts = {**counts, "height": height, "width": width}
+        copy.facts = {**counts, **config.facts, "height": height, "width": width}
         if OmegaConf.select(config, "decision.model") is not None:
             # A user's own, which its opener asks about images of this size.
             copy[key].decision_model = config.decision.get("stand_in") or {

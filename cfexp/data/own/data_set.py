@@ -57,7 +57,7 @@ class OwnDataSet(LabelMapDataModule):
         *(f"data.{name}" for name in ("label", "classes", "labels_file", "file_column", "group")),
         *(f"data.{name}" for name in ("part", "split", "split_seed", "image_size", "fingerprint")),
         *(f"decision.{name}" for name in ("label", "below", "above", "output", "class_names")),
-        *("train_images", "mapped_images"),
+        *("train_images", "mapped_images", "facts.num_regions"),
     )
 
     def __init__(
@@ -257,6 +257,7 @@ class OwnDataSet(LabelMapDataModule):
         told: dict[str, Any] = {
             "data.image_size": [*self.image_size],
             "data.fingerprint": self.fingerprint,
+            "facts.num_regions": len(self.region_names),
             "train_images": len(self.records("train")),
             "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
         }

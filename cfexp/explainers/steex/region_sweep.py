@@ -49,7 +49,7 @@ def unit_masks(region_names: Sequence[str], groups: Mapping[str, Sequence[str]])
 
 
 def sweep_regions(
-    search: Search, margin: Margin, style_codes: Tensor, units: Tensor
+    search: Search, margin: Margin, style_codes: Tensor, units: Tensor, present: Tensor
 ) -> RegionSweep:
     """Search each query in every unit that it has a region of, all of a query's in one batch.
 
@@ -59,12 +59,11 @@ def sweep_regions(
     three, ... are searched, in one batch more. The first that flips is an upper bound of the
     smallest: a set that leaves out one in the middle is never tried.
 
-    style_codes: (B, R, D) of the queries; a region whose code is zero is absent. units: (U, R)
-    bool, the R regions first, see `unit_masks`.
+    style_codes: (B, C, D) of the queries. units: (U, R) bool, the R regions first, see
+    `unit_masks`. present: (B, R) bool, which regions each query has.
     """
-    batch, num_regions, _ = style_codes.shape
+    batch, num_regions = present.shape
     units = units.to(style_codes.device)
-    present = (style_codes != 0).any(2)
     found = RegionSweep(
         success=torch.full((batch, len(units)), -1, device=style_codes.device),
         distance=style_codes.new_zeros(batch, len(units)),

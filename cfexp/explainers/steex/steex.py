@@ -200,18 +200,17 @@ class STEEX(ClassifierExplainer):
         """One counterfactual for each image of the batch.
 
         Beside the contract's: `label_map` (B, H, W) int64; `query_codes` and `style_codes` (B, R,
-        D), before and after; `code_distance` (B,), the l2 norm of the codes' change;
-        `region_change` (B, R), of each region's; `flip_step` (B,); `reconstruction_class` (B,),
-        what the decision model says of the reconstruction: where that is not the query's decision,
-        there is nothing to explain; the two curves of `StyleSearch`. Of N > 1 candidates, the N - 1
-        that follow the first: `candidates` (B, N - 1, 3, H, W), and `candidate_code_distance`,
-        `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last of an edit with the
-        nearest before it; and `candidate_pairwise_cosine` (B,), the mean over all pairs of the N.
-        Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
+        D), before and after (of a `CellSEAN` each cell's); `code_distance` (B,), the l2 norm of the
+        codes' change; `region_change` (B, R), of each region's; `flip_step` (B,);
+        `reconstruction_class` (B,), what the decision model says of the reconstruction: where that
+        is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`.
+        Of N > 1 candidates, the others: `candidates` (B, N - 1, 3, H, W), and
+        `candidate_code_distance`, `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last
+        of an edit with the nearest before it; and `candidate_pairwise_cosine` (B,), the mean of all
+        pairs. Of a sweep: the fields of `RegionSweep`, as `sweep_success` and so on.
 
-        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries that have
-        none of them: nothing can move there, and the counterfactual is the reconstruction. A batch
-        of such queries takes no step.
+        Where some `regions` may change alone, also `regions_absent` (B,) bool, of queries without
+        any: their counterfactual is the reconstruction. A batch of such queries takes no step.
 
         Raises InputError for a counter class that the decision model does not have.
         """
@@ -235,7 +234,7 @@ class STEEX(ClassifierExplainer):
         candidates = [still] * self.num_candidates
         mask = None  # what may change of each query
         if self.region_mask is not None:
-            mask = self.region_mask.to(absent.device) & ~absent[:, None]
+            mask = self.autoencoder.codes_of(self.region_mask.to(absent.device) & ~absent[:, None])
         if not absent.all():
             candidates = search_candidates(
                 decoder,
@@ -265,7 +264,7 @@ class STEEX(ClassifierExplainer):
                 "style_codes": found.style_codes,
                 "reconstruction_class": self.exclusive(reconstruction_logits).argmax(1),
                 "code_distance": change.norm(dim=1),
-                "region_change": change,
+                "region_change": self.autoencoder.by_region(change),
                 "flip_step": found.flip_step,
                 "evaluations": found.evaluations,
                 "decision_curve": found.decision_curve,
@@ -313,7 +312,7 @@ class STEEX(ClassifierExplainer):
                 codes[same],
                 counter_class[same],
                 narrowed=self._narrowed(decoder),
-                region_mask=masks,
+                region_mask=self.autoencoder.codes_of(masks),
                 **self._settings,
             )
 
@@ -322,7 +321,8 @@ class STEEX(ClassifierExplainer):
             logits = self.decide(eight_bit(image))
             return losses.decision_margin(logits, counter_class[[row] * len(image)], self.head)
 
-        found = sweep_regions(search, margin, codes, self.units)
+        present = self.autoencoder.by_region((codes != 0).any(2).to(codes.dtype)) > 0
+        found = sweep_regions(search, margin, codes, self.units, present)
         return {f"sweep_{name}": values for name, values in found._asdict().items()}
 
     def _regions_absent(self, label_map: Tensor) -> Tensor:

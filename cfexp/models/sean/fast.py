@@ -124,6 +124,7 @@ class FastSEAN:
         """
         sean = self.sean
         sean.check_label_maps(label_maps)
+        label_maps = sean.divide(label_maps)
         noise = self._noise(label_maps, noise_seeds)
         grids = tuple(grid for grid in sean.grids(label_maps) if isinstance(grid, Grid))
         norms = tuple(

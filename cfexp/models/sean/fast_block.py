@@ -64,9 +64,8 @@ def style_table(folded: FoldedNorm, by_region: Tensor, grid: Grid) -> Tensor | N
     if folded.kernel is None:
         return None
     norm = folded.norm
-    mapped = torch.baddbmm(
-        norm.mapping_bias[:, None], by_region, norm.mapping_weight.transpose(1, 2)
-    )
+    weight, bias = norm.mapping()
+    mapped = torch.baddbmm(bias[:, None], by_region, weight.transpose(1, 2))
     rows = F.relu(mapped).transpose(0, 1).flatten(0, 1)[grid.present]
     rows = F.pad(rows, (0, 0, 0, 1))  # outside the image is zero
     return sum_rows(folded.kernel(rows), grid.inner)

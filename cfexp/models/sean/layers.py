@@ -2,6 +2,8 @@
 it.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,11 +36,14 @@ class RegionNorm(nn.Module):
     A gamma convolution and its beta convolution are one, gamma first.
     """
 
+    layer_of: Tensor | None  # (R,), see `share_layers`
+
     def __init__(
         self, channels: int, num_regions: int, style_dim: int | None, spade_channels: int = 128
     ) -> None:
         super().__init__()
         self.num_regions = num_regions
+        self.register_buffer("layer_of", None, persistent=False)
         self.noise_scale = nn.Parameter(torch.zeros(channels))
         self.batch_norm = nn.BatchNorm2d(channels, affine=False)
         self.spade_shared = nn.Conv2d(num_regions, spade_channels, 3, padding=1)
@@ -89,10 +94,23 @@ class RegionNorm(nn.Module):
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
-        mapped = torch.bmm(
-            style_codes.transpose(0, 1), self.mapping_weight.transpose(1, 2)
-        ).transpose(0, 1)
-        return F.relu(mapped + self.mapping_bias)
+        weight, bias = self.mapping()
+        mapped = torch.bmm(style_codes.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        return F.relu(mapped + bias)
+
+    def mapping(self) -> tuple[Tensor, Tensor]:
+        """W (R, D, D) and v (R, D), of each region's own layer."""
+        if self.layer_of is None:
+            return self.mapping_weight, self.mapping_bias
+        return self.mapping_weight[self.layer_of], self.mapping_bias[self.layer_of]
+
+    def share_layers(self, layer_of: Sequence[int]) -> None:
+        """Let regions share layers: the number of each one's; those beyond are dropped."""
+        if self.styled:
+            count = max(layer_of) + 1
+            self.mapping_weight = nn.Parameter(self.mapping_weight.data[:count].clone())
+            self.mapping_bias = nn.Parameter(self.mapping_bias.data[:count].clone())
+            self.layer_of = torch.tensor(layer_of)
 
     def spade_table(self, grid: Grid) -> Tensor:
         """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""

@@ -34,6 +34,9 @@ class SEAN(nn.Module):
     the same image.
     """
 
+    # (C,) the region that each code is of; None = code i is of region i
+    region_of_code: Tensor | None
+
     def __init__(
         self,
         num_regions: int,
@@ -47,6 +50,7 @@ class SEAN(nn.Module):
         initial_gain: float = 0.02,
     ) -> None:
         super().__init__()
+        self.register_buffer("region_of_code", None, persistent=False)
         self.num_regions, self.style_dim, self.up_blocks = num_regions, style_dim, up_blocks
         self.encoder = StyleEncoder(style_dim, encoder_channels, encoder_downsamplings)
         channels = base_channels * 2**up_blocks
@@ -137,6 +141,7 @@ class SEAN(nn.Module):
         """
         self.check_label_maps(label_maps)
         self.check_codes(style_codes, label_maps)
+        label_maps = self.divide(label_maps)
         noise = self.draw_noise(label_maps, noise_seeds, style_codes.dtype)
         grids = dict(zip(self.strides, self.grids(label_maps, dense), strict=True))
         features = self.start(label_maps, style_codes.dtype)
@@ -150,6 +155,26 @@ class SEAN(nn.Module):
             of_block = None if noise is None else [noise.pop(0) for _ in block.norms()]
             features = block(features, style_codes, grids[stride], of_block)
         return torch.tanh(self.to_rgb(F.leaky_relu(features, 0.2)))
+
+    def divide(self, label_maps: Tensor) -> Tensor:
+        """Label maps (B, H, W) in which each pixel has the number of its code: here its region."""
+        return label_maps
+
+    @property
+    def regions_of_label_maps(self) -> int:
+        """How many regions label maps have; here as many as there are codes."""
+        return self.num_regions
+
+    def codes_of(self, region_mask: Tensor) -> Tensor:
+        """Which codes (..., C) belong to some regions (..., R), both bool."""
+        return region_mask if self.region_of_code is None else region_mask[..., self.region_of_code]
+
+    def by_region(self, change: Tensor) -> Tensor:
+        """(B, R), the l2 norm over all codes of a region, of how far each code went, (B, C)."""
+        if self.region_of_code is None:
+            return change
+        squares = change.new_zeros(len(change), self.regions_of_label_maps)
+        return squares.index_add(1, self.region_of_code, change.square()).sqrt()
 
     def start(self, label_maps: Tensor, dtype: torch.dtype) -> Tensor:
         """What the first block is given, (B, C, H / strides[0], W / strides[0])."""
@@ -220,10 +245,8 @@ class SEAN(nn.Module):
         if label_maps.is_meta:  # which have a size alone
             return
         low, high = label_maps.aminmax()
-        if low < 0 or high >= self.num_regions:
-            raise InputError(
-                f"label_maps must be in 0..{self.num_regions - 1}, got {int(low)}..{int(high)}"
-            )
+        if low < 0 or high >= (regions := self.regions_of_label_maps):
+            raise InputError(f"label_maps must be in 0..{regions - 1}, got {int(low)}..{int(high)}")
 
     def check_codes(self, style_codes: Tensor, label_maps: Tensor) -> None:
         """Raises InputError unless the codes are (B, R, D) of these label maps."""

@@ -51,7 +51,8 @@ def swept(
     def margin(images: Tensor, row: int) -> Tensor:
         return losses.decision_margin(decide(images), torch.ones(len(images), dtype=torch.long))
 
-    return sweep_regions(search, margin, codes, unit_masks(NAMES, groups or {})), batches
+    units, present = unit_masks(NAMES, groups or {}), (codes != 0).any(2)
+    return sweep_regions(search, margin, codes, units, present), batches
 
 
 def named(members: Tensor) -> set[str]:

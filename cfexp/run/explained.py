@@ -34,7 +34,7 @@ ASKED, AT_ONCE, MAX_DISAGREEMENT = 32, 8, 0.1
 LEAST_AGREEMENT = 97  # % of test images, below which a student is said to be another model
 
 
-class _Explained(NamedTuple):
+class Explained(NamedTuple):
     """The model that a run explained, as the run built it."""
 
     folder: Path
@@ -54,11 +54,11 @@ def attack_on(folder: str | Path, config: DictConfig) -> Attack:
     asked of it is left out. Raises InputError for a run that does not say what it explained, for a
     setting that there is not, and for files that are missing, were changed since, or do not fit.
     """
-    explained = _explained(Path(folder), config)
+    explained = find_explained(Path(folder), config)
     if not config.attack.get("epsilons", [1]) or not config.attack.get("max_queries", 1):
         raise InputError("attack: epsilons and max_queries must not be empty or 0")
     settings = {str(key): value for key, value in config.attack.items() if key != "second_model"}
-    decide = _decide(explained, explained.path)
+    decide = decide_by(explained, explained.path)
     second, reason = _second_model(explained, decide, config)
     student = None if config.get("student") is None else student_of(folder, config)
     try:
@@ -73,8 +73,8 @@ def explained_model(folder: str | Path, config: DictConfig) -> Decide:
 
     Raises InputError, too, for a model that decides the run's queries otherwise.
     """
-    explained = _explained(Path(folder), config)
-    decide = _decide(explained, explained.path)
+    explained = find_explained(Path(folder), config)
+    decide = decide_by(explained, explained.path)
     run = RunFolder(folder)
     records = list(run.records())[:ASKED]
     differ = 0
@@ -100,8 +100,8 @@ def student_of(folder: str | Path, config: DictConfig) -> Decide:
     errors as in `explained_model`; also for a model of questions, and for an experiment that there
     is not.
     """
-    explained = _explained(Path(folder), config)
-    data = _data_of(explained.run)
+    explained = find_explained(Path(folder), config)
+    data = data_of_run(explained.run)
     if data is not None and data.get("max_question_length") is not None:
         raise InputError("student: this run's model reads questions, and a student sees images")
     given = str(config.student)
@@ -119,10 +119,10 @@ def student_of(folder: str | Path, config: DictConfig) -> Decide:
             _log.warning("%s; %s", said, reason)
         else:
             _log.info(said)
-    return _decide(explained, checkpoint)
+    return decide_by(explained, checkpoint)
 
 
-def _taught(explained: _Explained, experiment: str, config: DictConfig) -> Path:
+def _taught(explained: Explained, experiment: str, config: DictConfig) -> Path:
     """The student's checkpoint; it is trained now where it is missing."""
     run, loader = explained.run, explained.loader.copy()
     if explained.setting is not None:
@@ -133,8 +133,7 @@ def _taught(explained: _Explained, experiment: str, config: DictConfig) -> Path:
     outputs = _network(explained, explained.path)(image.to(device)).shape[1]
     exclusive = OmegaConf.select(run, "explainer.head") is None and outputs > 1
     # The explained model's own training images are those of its stage.
-    names = _stages_that_train(explained)
-    of_stage: Any = run.requires[names[0]] if names else {}
+    of_stage: Any = training_stage(explained) or {}
     images = [each for each in of_stage.get("overrides", []) if each.startswith("data.")]
     requirement = {
         "experiment": experiment,
@@ -149,7 +148,7 @@ def _taught(explained: _Explained, experiment: str, config: DictConfig) -> Path:
             {"module.teacher": "taught_by"},
         ],
     }
-    stages = _stages(explained, config, "student", requirement)
+    stages = with_stage(explained, config, "student", requirement)
     with open_dict(stages):
         stages.taught_by = loader
     try:
@@ -162,7 +161,10 @@ def _taught(explained: _Explained, experiment: str, config: DictConfig) -> Path:
     return Path(stages.checkpoints.student)
 
 
-def _explained(folder: Path, config: DictConfig) -> _Explained:
+def find_explained(folder: Path, config: DictConfig) -> Explained:
+    """The model that the run in `folder` explained, by the run's own config; errors as in
+    `explained_model`.
+    """
     run = with_its_checkpoints(run_config(folder), folder)
     loader = OmegaConf.select(run, "explainer.decision_model")
     if not OmegaConf.is_dict(loader) or "_target_" not in loader:
@@ -174,7 +176,7 @@ def _explained(folder: Path, config: DictConfig) -> _Explained:
             raise InputError(
                 f"checkpoints.explained: {folder} explained a model whose class brings its weights"
             )
-        return _Explained(folder, run, loader, None, None)
+        return Explained(folder, run, loader, None, None)
     path = Path(given or OmegaConf.select(loader, named[0]))
     if not path.is_file():
         raise InputError(
@@ -182,7 +184,7 @@ def _explained(folder: Path, config: DictConfig) -> _Explained:
         )
     if given is None:
         _check_unchanged(folder, path)
-    return _Explained(folder, run, loader, named[0], path)
+    return Explained(folder, run, loader, named[0], path)
 
 
 def _check_unchanged(folder: Path, path: Path) -> None:
@@ -205,26 +207,25 @@ def _queries(run: RunFolder, records: list[Record]) -> tuple[Tensor, list[Record
 
 
 def _second_model(
-    explained: _Explained, decide: Decide, config: DictConfig
+    explained: Explained, decide: Decide, config: DictConfig
 ) -> tuple[Decide | None, str]:
     """Another model for the same decision, trained first where it is missing; or None, and why
     there is none.
     """
     run, given = explained.run, config.checkpoints.get("second_model")
-    names = _stages_that_train(explained)
-    requirement = run.requires[names[0]] if names else None
+    requirement: Any = training_stage(explained)
     if given is None and requirement is None:
         return (
             None,
             "the run names no stage that trains a second model: give checkpoints.second_model=PATH",
         )
     changed = [*(requirement or {}).get("overrides", []), *config.attack.second_model]
-    stages = _stages(
+    stages = with_stage(
         explained, config, "second_model", {**(requirement or {}), "overrides": changed}
     )
     stages.checkpoints.second_model = given
     provide_stages(stages)
-    second = _decide(explained, Path(stages.checkpoints.second_model))
+    second = decide_by(explained, Path(stages.checkpoints.second_model))
     store = RunFolder(explained.folder)
     one = _queries(store, list(store.records())[:1])
     try:
@@ -240,24 +241,24 @@ def _second_model(
     return second, ""
 
 
-def _stages_that_train(explained: _Explained) -> list[str]:
-    """The names of the stages that the run required, of which the explained model is one."""
+def training_stage(explained: Explained) -> DictConfig | None:
+    """What the run required to train the model that it explained; None where it named no stage."""
     run = explained.run
     # By the path that the run names, wherever the file lies now.
     path = (
         None if explained.setting is None else OmegaConf.select(explained.loader, explained.setting)
     )
     names = [name for name, each in (run.get("checkpoints") or {}).items() if each == path]
-    return [str(name) for name in names[:1] if (run.get("requires") or {}).get(name) is not None]
+    return (run.get("requires") or {}).get(names[0]) if names else None
 
 
-def _stages(
-    explained: _Explained, config: DictConfig, name: str, requirement: Mapping[str, Any]
+def with_stage(
+    explained: Explained, config: DictConfig, name: str, requirement: Mapping[str, Any]
 ) -> DictConfig:
     """The run's config with another stage in place of those that it required."""
     stages = explained.run.copy()
     with open_dict(stages):
-        if (data := _data_of(stages)) is not None:
+        if (data := data_of_run(stages)) is not None:
             stages.data = data
         stages.update(
             {key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")}
@@ -266,13 +267,13 @@ def _stages(
     return stages
 
 
-def _data_of(run: DictConfig) -> DictConfig | None:
+def data_of_run(run: DictConfig) -> DictConfig | None:
     """The run's data set; a run of a user's own queries has it within."""
     found: DictConfig | None = OmegaConf.select(run, "data.data_set")
     return OmegaConf.select(run, "data") if found is None else found
 
 
-def _network(explained: _Explained, checkpoint: Path | None) -> nn.Module:
+def _network(explained: Explained, checkpoint: Path | None) -> nn.Module:
     """A model's network, that of the stage whose folder it lies in, else the explained one's."""
     own = None if checkpoint is None else run_config(checkpoint.parent).get("network")
     network: nn.Module
@@ -292,11 +293,11 @@ def _network(explained: _Explained, checkpoint: Path | None) -> nn.Module:
     return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
+def decide_by(explained: Explained, checkpoint: Path | None) -> Decide:
     """A model as a function, see `_network`."""
     network = _network(explained, checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = _data_of(explained.run)
+    data = data_of_run(explained.run)
     if data is not None and data.get("max_question_length") is not None:
         return _of_questions(network, data, checkpoint, device)
     head = OmegaConf.select(explained.run, "explainer.head")

@@ -162,7 +162,7 @@ def test_the_student_of_a_run_learns_from_the_very_model_on_its_own_images(
     (stage,) = stages
     assert (stage.network.num_outputs, stage.module.exclusive, stage.seed) == (2, False, 4)
     assert (stage.data.world.planted_bias, stage.data.world.seed) == (0.5, 3)
-    assert stage.trainer.max_epochs == 8  # the student's own
+    assert stage.trainer.max_epochs == 4  # the student's own
     assert stage.module.teacher.checkpoint == str(tmp_path / "explained.ckpt")
     assert stage.module.teacher.network._target_.endswith("Bright")
 

@@ -96,9 +96,9 @@ def student_of(folder: str | Path, config: DictConfig) -> Decide:
     missing.
 
     config.student: the experiment that trains it, on the explained model's own training images; or
-    the model.ckpt of one that is trained. Says how often the two agree on test images. The rest and
-    errors as in `explained_model`; also for a model of questions, and for an experiment that there
-    is not.
+    the model.ckpt of one that is trained. config.student_overrides: of that experiment. Says how
+    often the two agree on test images. The rest and errors as in `explained_model`; also for a
+    model of questions, and for an experiment that there is not.
     """
     explained = find_explained(Path(folder), config)
     data = data_of_run(explained.run)
@@ -115,7 +115,8 @@ def student_of(folder: str | Path, config: DictConfig) -> Decide:
     if (agreement := figures.get("test/agreement")) is not None:
         said = f"the student decides {agreement:.1f} % of the test images as its teacher does"
         if agreement < LEAST_AGREEMENT:
-            reason = f"below {LEAST_AGREEMENT} % it may be another model: train it longer"
+            remedy = "train it longer, student_overrides=['trainer.max_epochs=12']"
+            reason = f"below {LEAST_AGREEMENT} % it may be another model: {remedy}"
             _log.warning("%s; %s", said, reason)
         else:
             _log.info(said)
@@ -142,6 +143,7 @@ def _taught(explained: Explained, experiment: str, config: DictConfig) -> Path:
             f"network.num_outputs={outputs}",
             f"module.exclusive={str(exclusive).lower()}",
             "requires.decision=null",
+            *(config.get("student_overrides") or []),
         ],
         "share": [
             *of_stage.get("share", ("data.world", "data.image_size")),

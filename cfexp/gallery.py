@@ -20,16 +20,20 @@ def main(config: DictConfig) -> None:
     from cfexp.errors import InputError
     from cfexp.evaluate import experiment_of
     from cfexp.evaluation.report.gallery import write_page
+    from cfexp.evaluation.report.verdict import write_verdict_page
     from cfexp.evaluation.run_folder import RunFolder
 
     folder = Path(config.run)
-    path = folder / "gallery.html" if config.output is None else Path(config.output)
+    if type(config.verdict) is not bool:
+        raise InputError(f"verdict must be true or false, got {config.verdict!r}")
+    write, name = (write_verdict_page, "verdict") if config.verdict else (write_page, "gallery")
+    path = folder / f"{name}.html" if config.output is None else Path(config.output)
     if config.output is not None and not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
     for name in ("max_explanations", "max_width"):
         if type(config[name]) is not int or config[name] < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {config[name]!r}")
-    count = write_page(
+    count = write(
         RunFolder(folder),
         path,
         title=experiment_of(folder),

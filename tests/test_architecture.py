@@ -46,6 +46,7 @@ RULES = {
     "models.released": Rule("models", files=True),
     # What is built of them
     "data": Rule("worlds whole_files", lightning=True, files=True),
+    "data.streets.edits": Rule("metrics worlds"),
     "data.converters": Rule("data worlds metrics", files=True),
     "explainers": Rule(
         "models losses tensors data.base data.batch declaration pixel_attack", lightning=True
@@ -86,6 +87,7 @@ RULES = {
     "sweep": Rule("run evaluation.report", hydra=True, files=True),
     "gallery": Rule("run evaluation evaluate", hydra=True, files=True),
     "import_run": Rule("run evaluate evaluation.run_folder", hydra=True),
+    "repair": Rule("run evaluation.report", hydra=True, files=True),
     "report": Rule("run evaluation evaluate", hydra=True, files=True),
     "reconstruct": Rule("run evaluation.report data.label_maps", hydra=True, files=True),
     "reproduce": Rule("run evaluation.report", hydra=True, files=True),

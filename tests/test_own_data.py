@@ -1,5 +1,6 @@
 """Images of one's own through every stage, by one command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cfexp import doctor, explain, load_explainer, train
+from cfexp import doctor, evaluate, explain, load_explainer, repair, train
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
@@ -79,6 +80,38 @@ def test_several_classes_are_explained_as_such(in_process: InProcess, root: Path
     found = records(root)
     assert all(len(record["query_logits"]) == 3 for record in found)  # type: ignore[arg-type]
     assert {record["counter_class"] for record in found} == {2}
+
+
+@pytest.mark.slow
+def test_a_student_and_a_repair_of_a_model_of_several_classes(
+    in_process: InProcess, root: Path
+) -> None:
+    given = command(root, "own_pgd", "decision.label=size")
+    assert in_process(explain.main, *given)[0] == 0
+    run, shared = root.parent / "run", [f"cache_dir={root.parent}/cache", "num_threads=1"]
+    asked = ["student=own_student", "student_overrides=['steps=200']", *shared]
+    code, stdout, stderr = in_process(evaluate.main, f"run={run}", *asked)
+    assert code == 0, stderr
+    assert "% of the test images as its teacher does" in "\n".join([*stdout, *stderr])
+    metrics = json.loads((run / "metrics.json").read_text())["groups"]["all"]
+    turned = [record["key"] for record in records(root) if record["stored_success"]]
+    assert metrics["non_adversarial_rate"]["n"] == len(turned) > 0
+    verdicts = root.parent / "verdicts.csv"
+    verdicts.write_text("key,verdict\n" + "".join(f"{key},2\n" for key in turned))
+    arguments = [f"run={run}", f"verdicts={verdicts}", *shared]
+    code, stdout, stderr = in_process(repair.main, *arguments)
+    assert (code, "explained every test image" in stderr[-1]) == (2, True)
+    given = [each for each in given if not each.startswith("hydra.run.dir")]
+    given += ["data.predict_part=val", f"hydra.run.dir={root.parent}/other"]
+    assert in_process(explain.main, *given)[0] == 0
+    other = root.parent / "other"
+    turned = [each["key"] for each in RunFolder(other).records() if each["stored_success"]]
+    verdicts.write_text("key,verdict\n" + "".join(f"{key},2\n" for key in turned))
+    code, stdout, stderr = in_process(repair.main, f"run={other}", *arguments[1:])
+    assert code == 0, stderr
+    lines = (other / "repair" / "repaired" / "more.csv").read_text().splitlines()
+    assert lines[0] == "image,label_map,0,1,2"
+    assert all(line.endswith(",0,0,1") for line in lines[1:])
 
 
 @pytest.mark.slow

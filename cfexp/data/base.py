@@ -95,6 +95,15 @@ class QueryDataModule(LightningDataModule):
         """
         return None
 
+    def labels_of_edit(self, key: int, picture: NDArray[Any]) -> dict[str, int]:
+        """What an edit of a query, (H, W, 3) uint8, is by the truth of the world it was drawn from:
+        labels by name, 0 or 1.
+
+        Those that nobody can tell are left out: all of them of photographs, and of pictures in
+        which a cause is half turned.
+        """
+        return {}
+
     def save_vocabulary(self, folder: Path) -> None:
         """Leave in `folder` what numbers words and answers, for whoever uses a network that was
         trained on this.

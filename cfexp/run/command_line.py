@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 # Settings that name files or folders, which are there; the first three may name several.
 _LISTS = ("run", "image", "label_map", "further")
 _READ = re.compile(
-    r"\+{0,2}(run|image|label_map|questions|query|counterfactual|reconstruction|further|ace|labels|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
+    r"\+{0,2}(run|image|label_map|questions|query|counterfactual|reconstruction|further|ace|labels|verdicts|student|checkpoint|ckpt_path|checkpoints\.\w+|([\w.]+[._])?(root|weights|path|layouts))"
 )
 # And those that are made.
 _WRITTEN = ("hydra.run.dir", "hydra.sweep.dir", "output", "cache_dir", "data.cache_dir")

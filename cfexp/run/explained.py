@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
@@ -30,9 +31,10 @@ _FILE_SETTINGS = ("checkpoint", "network.checkpoint", "network.path")
 # Whether it is the model that was explained is asked of so many queries; another machine rounds
 # some otherwise.
 ASKED, AT_ONCE, MAX_DISAGREEMENT = 32, 8, 0.1
+LEAST_AGREEMENT = 97  # % of test images, below which a student is said to be another model
 
 
-class _Explained(NamedTuple):
+class Explained(NamedTuple):
     """The model that a run explained, as the run built it."""
 
     folder: Path
@@ -46,20 +48,21 @@ def attack_on(folder: str | Path, config: DictConfig) -> Attack:
     """What `config.attack` asks of the run in `folder`.
 
     config.checkpoints.explained: of the model that was explained; None = where the run's config
-    says. second_model: of another model for the same decision; None = the explained model's stage
-    with the overrides attack.second_model, trained first where it is missing. Where there is
-    neither, or it decides between other classes, what is asked of it is left out. Raises InputError
-    for a run that does not say what it explained, for a setting that there is not, and for files
-    that are missing, were changed since, or do not fit.
+    says. config.student: see `student_of`; None = none. second_model: of another model for the same
+    decision; None = the explained model's stage with the overrides attack.second_model, trained
+    first where it is missing. Where there is neither, or it decides between other classes, what is
+    asked of it is left out. Raises InputError for a run that does not say what it explained, for a
+    setting that there is not, and for files that are missing, were changed since, or do not fit.
     """
-    explained = _explained(Path(folder), config)
+    explained = find_explained(Path(folder), config)
     if not config.attack.get("epsilons", [1]) or not config.attack.get("max_queries", 1):
         raise InputError("attack: epsilons and max_queries must not be empty or 0")
     settings = {str(key): value for key, value in config.attack.items() if key != "second_model"}
-    decide = _decide(explained, explained.path)
+    decide = decide_by(explained, explained.path)
     second, reason = _second_model(explained, decide, config)
+    student = None if config.get("student") is None else student_of(folder, config)
     try:
-        return Attack(decide, second, no_second=reason, **settings)
+        return Attack(decide, second, no_second=reason, student=student, **settings)
     except TypeError as error:  # a setting that there is not
         raise InputError(f"attack: {str(error).removeprefix('Attack.__new__() ')}") from None
 
@@ -70,8 +73,8 @@ def explained_model(folder: str | Path, config: DictConfig) -> Decide:
 
     Raises InputError, too, for a model that decides the run's queries otherwise.
     """
-    explained = _explained(Path(folder), config)
-    decide = _decide(explained, explained.path)
+    explained = find_explained(Path(folder), config)
+    decide = decide_by(explained, explained.path)
     run = RunFolder(folder)
     records = list(run.records())[:ASKED]
     differ = 0
@@ -88,7 +91,82 @@ def explained_model(folder: str | Path, config: DictConfig) -> Decide:
     return decide
 
 
-def _explained(folder: Path, config: DictConfig) -> _Explained:
+def student_of(folder: str | Path, config: DictConfig) -> Decide:
+    """The student of the model that the run in `folder` explained, taught by it first where it is
+    missing.
+
+    config.student: the experiment that trains it, on the explained model's own training images; or
+    the model.ckpt of one that is trained. config.student_overrides: of that experiment. Says how
+    often the two agree on test images. The rest and errors as in `explained_model`; also for a
+    model of questions, and for an experiment that there is not.
+    """
+    explained = find_explained(Path(folder), config)
+    data = data_of_run(explained.run)
+    if data is not None and data.get("max_question_length") is not None:
+        raise InputError("student: this run's model reads questions, and a student sees images")
+    given = str(config.student)
+    checkpoint = Path(given).expanduser()
+    if not checkpoint.is_file():
+        if "/" in given or checkpoint.suffix:
+            raise InputError(f"student={given}: no such file")
+        checkpoint = _taught(explained, given, config)
+    metrics = checkpoint.parent / "metrics.json"
+    figures = read_json(metrics, "it is written beside a stage") if metrics.is_file() else {}
+    if (agreement := figures.get("test/agreement")) is not None:
+        said = f"the student decides {agreement:.1f} % of the test images as its teacher does"
+        if agreement < LEAST_AGREEMENT:
+            remedy = "train it longer, student_overrides=['trainer.max_epochs=12']"
+            reason = f"below {LEAST_AGREEMENT} % it may be another model: {remedy}"
+            _log.warning("%s; %s", said, reason)
+        else:
+            _log.info(said)
+    return decide_by(explained, checkpoint)
+
+
+def _taught(explained: Explained, experiment: str, config: DictConfig) -> Path:
+    """The student's checkpoint; it is trained now where it is missing."""
+    run, loader = explained.run, explained.loader.copy()
+    if explained.setting is not None:
+        OmegaConf.update(loader, explained.setting, str(explained.path))
+    store = RunFolder(explained.folder)
+    image, _ = _queries(store, list(store.records())[:1])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    outputs = _network(explained, explained.path)(image.to(device)).shape[1]
+    exclusive = OmegaConf.select(run, "explainer.head") is None and outputs > 1
+    # The explained model's own training images are those of its stage.
+    of_stage: Any = training_stage(explained) or {}
+    images = [each for each in of_stage.get("overrides", []) if each.startswith("data.")]
+    requirement = {
+        "experiment": experiment,
+        "overrides": [
+            *images,
+            f"network.num_outputs={outputs}",
+            f"module.exclusive={str(exclusive).lower()}",
+            "requires.decision=null",
+            *(config.get("student_overrides") or []),
+        ],
+        "share": [
+            *of_stage.get("share", ("data.world", "data.image_size")),
+            {"module.teacher": "taught_by"},
+        ],
+    }
+    stages = with_stage(explained, config, "student", requirement)
+    with open_dict(stages):
+        stages.taught_by = loader
+    try:
+        provide_stages(stages)
+    except MissingConfigException:
+        known = "street_student, face_student, own_student"
+        raise InputError(
+            f"student={experiment}: no such experiment or file; there are {known}"
+        ) from None
+    return Path(stages.checkpoints.student)
+
+
+def find_explained(folder: Path, config: DictConfig) -> Explained:
+    """The model that the run in `folder` explained, by the run's own config; errors as in
+    `explained_model`.
+    """
     run = with_its_checkpoints(run_config(folder), folder)
     loader = OmegaConf.select(run, "explainer.decision_model")
     if not OmegaConf.is_dict(loader) or "_target_" not in loader:
@@ -100,7 +178,7 @@ def _explained(folder: Path, config: DictConfig) -> _Explained:
             raise InputError(
                 f"checkpoints.explained: {folder} explained a model whose class brings its weights"
             )
-        return _Explained(folder, run, loader, None, None)
+        return Explained(folder, run, loader, None, None)
     path = Path(given or OmegaConf.select(loader, named[0]))
     if not path.is_file():
         raise InputError(
@@ -108,7 +186,7 @@ def _explained(folder: Path, config: DictConfig) -> _Explained:
         )
     if given is None:
         _check_unchanged(folder, path)
-    return _Explained(folder, run, loader, named[0], path)
+    return Explained(folder, run, loader, named[0], path)
 
 
 def _check_unchanged(folder: Path, path: Path) -> None:
@@ -131,37 +209,25 @@ def _queries(run: RunFolder, records: list[Record]) -> tuple[Tensor, list[Record
 
 
 def _second_model(
-    explained: _Explained, decide: Decide, config: DictConfig
+    explained: Explained, decide: Decide, config: DictConfig
 ) -> tuple[Decide | None, str]:
     """Another model for the same decision, trained first where it is missing; or None, and why
     there is none.
     """
     run, given = explained.run, config.checkpoints.get("second_model")
-    # By the path that the run names, wherever the file lies now.
-    path = (
-        None if explained.setting is None else OmegaConf.select(explained.loader, explained.setting)
-    )
-    names = [name for name, each in (run.get("checkpoints") or {}).items() if each == path]
-    requirement = (run.get("requires") or {}).get(names[0]) if names else None
+    requirement: Any = training_stage(explained)
     if given is None and requirement is None:
         return (
             None,
             "the run names no stage that trains a second model: give checkpoints.second_model=PATH",
         )
-    stages = run.copy()
-    with open_dict(stages):
-        # A run of a user's own queries has its data set within, whose settings the stage shares.
-        if (within := OmegaConf.select(run, "data.data_set")) is not None:
-            stages.data = within
-        stages.update(
-            {key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")}
-        )
-        stages.checkpoints = {"second_model": given}
-        stages.requires = {"second_model": requirement or {}}
-        changed = [*stages.requires.second_model.get("overrides", []), *config.attack.second_model]
-        stages.requires.second_model.overrides = changed
+    changed = [*(requirement or {}).get("overrides", []), *config.attack.second_model]
+    stages = with_stage(
+        explained, config, "second_model", {**(requirement or {}), "overrides": changed}
+    )
+    stages.checkpoints.second_model = given
     provide_stages(stages)
-    second = _decide(explained, Path(stages.checkpoints.second_model))
+    second = decide_by(explained, Path(stages.checkpoints.second_model))
     store = RunFolder(explained.folder)
     one = _queries(store, list(store.records())[:1])
     try:
@@ -177,13 +243,41 @@ def _second_model(
     return second, ""
 
 
-def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
-    """A model as a function; its network is that of the stage whose folder it lies in, else the
-    explained one's.
-    """
+def training_stage(explained: Explained) -> DictConfig | None:
+    """What the run required to train the model that it explained; None where it named no stage."""
     run = explained.run
+    # By the path that the run names, wherever the file lies now.
+    path = (
+        None if explained.setting is None else OmegaConf.select(explained.loader, explained.setting)
+    )
+    names = [name for name, each in (run.get("checkpoints") or {}).items() if each == path]
+    return (run.get("requires") or {}).get(names[0]) if names else None
+
+
+def with_stage(
+    explained: Explained, config: DictConfig, name: str, requirement: Mapping[str, Any]
+) -> DictConfig:
+    """The run's config with another stage in place of those that it required."""
+    stages = explained.run.copy()
+    with open_dict(stages):
+        if (data := data_of_run(stages)) is not None:
+            stages.data = data
+        stages.update(
+            {key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")}
+        )
+        stages.checkpoints, stages.requires = {name: None}, {name: dict(requirement)}
+    return stages
+
+
+def data_of_run(run: DictConfig) -> DictConfig | None:
+    """The run's data set; a run of a user's own queries has it within."""
+    found: DictConfig | None = OmegaConf.select(run, "data.data_set")
+    return OmegaConf.select(run, "data") if found is None else found
+
+
+def _network(explained: Explained, checkpoint: Path | None) -> nn.Module:
+    """A model's network, that of the stage whose folder it lies in, else the explained one's."""
     own = None if checkpoint is None else run_config(checkpoint.parent).get("network")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     network: nn.Module
     if own is not None:
         network = load_network(build(own, "network"), checkpoint)
@@ -198,12 +292,17 @@ def _decide(explained: _Explained, checkpoint: Path | None) -> Decide:
         network = build(loader, "explainer.decision_model")
     for note in getattr(network, "notes", ()):
         _log.info("note: %s", note)
-    network = network.to(device)
-    # A run of a user's own questions has its data set within.
-    data = OmegaConf.select(run, "data.data_set") or OmegaConf.select(run, "data")
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def decide_by(explained: Explained, checkpoint: Path | None) -> Decide:
+    """A model as a function, see `_network`."""
+    network = _network(explained, checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = data_of_run(explained.run)
     if data is not None and data.get("max_question_length") is not None:
         return _of_questions(network, data, checkpoint, device)
-    head = OmegaConf.select(run, "explainer.head")
+    head = OmegaConf.select(explained.run, "explainer.head")
 
     def decide(images: Tensor, records: Sequence[Mapping[str, Any]]) -> Tensor:
         logits = network(images.to(device)).to(images.device)

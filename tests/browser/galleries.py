@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.report.gallery import write_page
 from cfexp.evaluation.report.table import score_run
+from cfexp.evaluation.report.verdict import write_verdict_page
 from cfexp.evaluation.run_folder import RunFolder
 from tests.evaluation.run_writer import (
     PALETTE,
@@ -159,3 +161,16 @@ def searches(folder: Path) -> Path:
         label_map = (square(0, 0, 32, 64) * key).astype(np.uint8)
         Image.fromarray(label_map).save(run.picture("label_map", key))
     return page_of(run, "Searches")
+
+
+def verdicts(folder: Path) -> Path:
+    """Six searches to be judged, of classes with names that mean no good, one of which failed."""
+    rows: list[tuple[dict[str, Any], Pixels, Pixels, Mask | None]] = []
+    for key in range(7):
+        known = record(key, "0", "1" if key else "0", truth="0", image_id=key)
+        rows.append((known, scene(key), scene(key + 10), None))
+    run = write_run(folder, rows)
+    run.declare(Declaration("Search", class_names=('stop, "now"', ELEMENT), by_direction=True))
+    path = folder / "verdict.html"
+    write_verdict_page(run, path, title=SCRIPT)
+    return path

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cfexp import evaluate
 from cfexp.data.questions.vocabulary import Vocabulary
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import painted, picture, record, square
 
@@ -111,6 +112,59 @@ def test_the_block_of_a_classifiers_run(main: Main, tmp_path: Path) -> None:
     assert (
         "attack_counterfactual_transfer" not in rows.index
     )  # of queries that both decide alike there is none
+
+
+def test_a_student_from_a_file(main: Main, tmp_path: Path) -> None:
+    run, student = explained_run(tmp_path, Bright), tmp_path / "student" / "model.ckpt"
+    student.parent.mkdir()
+    checkpoint(student.parent, "model", 3.0)
+    (student.parent / "metrics.json").write_text('{"test/agreement": 90.0}')
+    code, stdout, stderr = main(f"run={run}", *ATTACK, f"student={student}")
+    assert code == 0, stderr
+    rows = pd.read_csv(run / "metrics.csv").set_index(["group", "metric"]).loc["what color"]
+    for name in ("non_adversarial_rate", "attack_pgd_non_adversarial_rate"):
+        assert rows.loc[name, ["value", "n"]].tolist() == [100, 4]
+    assert "flips its student, too" in " ".join(stdout)
+    code, _, stderr = main(f"run={run}", "student=astronaut_student")
+    assert code == 2
+    assert "student=astronaut_student: no such experiment or file; there are" in stderr[-1]
+    code, _, stderr = main(f"run={run}", f"student={tmp_path}/none.ckpt")
+    assert stderr == [f"error: student={tmp_path}/none.ckpt: no such file"]
+
+
+def test_the_student_of_a_run_learns_from_the_very_model_on_its_own_images(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the experiment that trains it says of its teacher, and of its world."""
+    stages: list[Any] = []
+
+    def provide(config: Any) -> None:
+        for requirement in config.requires.values():
+            stages.append(compose_stage(requirement, config)[0])
+        config.checkpoints.student = str(checkpoint(tmp_path, "student"))
+
+    decision = {
+        "experiment": "street_decision",
+        "overrides": ["data.world.seed=3", "trainer.max_epochs=1"],
+        "share": ["data.world.planted_bias"],
+    }
+    run = explained_run(
+        tmp_path,
+        Bright,
+        data={"world": {"planted_bias": 0.5, "seed": 9}, "_target_": "any"},
+        seed=4,
+        requires={"decision": decision},
+        checkpoints={"decision": str(tmp_path / "explained.ckpt")},
+    )
+    monkeypatch.setattr("cfexp.run.explained.provide_stages", provide)
+    code, _, stderr = main(f"run={run}", "student=street_student")
+    assert code == 0, stderr
+    (stage,) = stages
+    assert (stage.network.num_outputs, stage.module.exclusive, stage.seed) == (2, False, 4)
+    assert (stage.data.world.planted_bias, stage.data.world.seed) == (0.5, 3)
+    assert stage.trainer.max_epochs == 4  # the student's own
+    assert stage.module.teacher.checkpoint == str(tmp_path / "explained.ckpt")
+    assert stage.module.teacher.network._target_.endswith("Bright")
 
 
 def test_the_block_of_a_run_about_questions(main: Main, tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cfexp.data.faces.celeba_files import (
     Attributes,
     check_listed,
@@ -21,7 +24,9 @@ from cfexp.data.reading.archives import Archive, PackedFile
 from cfexp.data.reading.records import PREDICTED_REMEDY
 from cfexp.errors import InputError
 from cfexp.worlds.face_names import MIRRORED_REGIONS, REGIONS
-from cfexp.worlds.faces import FaceParameters
+from cfexp.worlds.face_people import Table
+from cfexp.worlds.face_reading import attributes_shown
+from cfexp.worlds.faces import FaceParameters, sample_world
 
 IDENTITIES = "identity_CelebA.txt"  # CelebA's, which may lie beside CelebAMask-HQ, too
 PAPER_ATTRIBUTES = ("Male", "Smiling", "Young")  # the three heads of the decision model of STEEX
@@ -128,6 +133,22 @@ class FaceDataModule(LabelMapDataModule):
         if faces is not None and image_id not in faces:
             raise InputError(f"image_id {image_id} is none of the {len(faces)} embedded faces")
         return None if faces is None else faces[image_id]
+
+    def labels_of_edit(self, key: int, picture: NDArray[np.uint8]) -> dict[str, int]:
+        """Smiling and Young of an embedded face, see `attributes_shown`; of pictures of the world's
+        own size.
+        """
+        faces, size = self._truths, self.world.image_size
+        if faces is None or picture.shape[:2] != (size, size):
+            return {}
+        row = [*faces].index(self.explained(key).image_id)
+        face = {name: values[row : row + 1] for name, values in self._table.items()}
+        shown = attributes_shown(picture, face)
+        return {name: value for name, value in shown.items() if name in self.class_names}
+
+    @cached_property
+    def _table(self) -> Table:
+        return sample_world(self.world).table
 
     @cached_property
     def _truths(self) -> dict[str, dict[str, Any]] | None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from cfexp.data.label_maps.dataset import (
     PngLabelMaps,
     make_label_map_loader,
 )
+from cfexp.data.label_maps.more import WithMore, read_more
 from cfexp.data.label_maps.plausible import Looks
 from cfexp.data.reading.loaders import ShareOf
 from cfexp.data.reading.settings import check_at_least
@@ -75,6 +77,8 @@ class LabelMapDataModule(QueryDataModule):
         predict_part: Part = "test",
         on_bad_sample: OnBadSample = "raise",
         seed: int = 0,
+        more: str | None = None,
+        more_times: int = 1,
     ) -> None:
         super().__init__()
         if isinstance(image_size, int | str) or len(image_size) != 2:
@@ -84,6 +88,7 @@ class LabelMapDataModule(QueryDataModule):
         check_at_least(1, image_size=width)
         check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_at_least(0, num_workers=num_workers, seed=seed)
+        check_at_least(1, more_times=more_times)
         if max_test_images is not None:
             check_at_least(1, max_test_images=max_test_images)
         if type(horizontal_flip) not in (int, float) or not 0 <= horizontal_flip <= 1:
@@ -101,6 +106,7 @@ class LabelMapDataModule(QueryDataModule):
         self.cache_images, self.horizontal_flip = cache_images, horizontal_flip
         self.max_test_images, self.predict_part = max_test_images, predict_part
         self.on_bad_sample, self.seed = on_bad_sample, seed
+        self.more, self.more_times = None if more is None else Path(more), more_times
         self._datasets: dict[Part, LabelMapDataset] = {}
         self._said: dict[Part, int] = {}  # how many were skipped, when it was said
         self._looked = False
@@ -178,9 +184,14 @@ class LabelMapDataModule(QueryDataModule):
                 raise InputError(
                     f"{type(self).__name__}: its {part} part has no image (README, Data sets)"
                 )
+            reader = self.reader
+            if part == "train" and self.more is not None:
+                more = read_more(self.more, self.class_names, records)
+                reader = WithMore(reader, records, more, len(self.region_names))
+                records = [*records, *more * self.more_times]
             self._datasets[part] = LabelMapDataset(
                 records,
-                self.reader,
+                reader,
                 self.image_size,
                 self.mirrored_labels,
                 self.cache_images,

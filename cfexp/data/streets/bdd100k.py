@@ -22,6 +22,7 @@ from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY, read_json
 from cfexp.data.reading.settings import check_at_least
 from cfexp.data.streets.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
+from cfexp.data.streets.edits import street_says_go
 from cfexp.data.streets.segmentation import SegmentationFolders, find_segmentation, images_by_stem
 from cfexp.errors import InputError
 from cfexp.worlds.streets import StreetParameters, cached_streets
@@ -257,6 +258,12 @@ class BDD100kDataModule(LabelMapDataModule):
             if lamp["causal"]:
                 mask.ravel()[lamp["pixels"]] = True
         return mask
+
+    def labels_of_edit(self, key: int, picture: NDArray[Any]) -> dict[str, int]:
+        """Whether one may go, by the lamps of an embedded street: see `street_says_go`."""
+        scene = self.truth(self.explained(key).image_id)
+        go = None if scene is None else street_says_go(picture, scene)
+        return {} if go is None else {"forward": int(go), "stop": int(not go)}
 
     @cached_property
     def _truths(self) -> dict[Split, dict[str, dict[str, Any]]]:

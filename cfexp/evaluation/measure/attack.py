@@ -30,7 +30,7 @@ from cfexp.metrics.functional import edit_locality
 from cfexp.pixel_attack import projected_gradient, success_margin
 
 COUNTERFACTUAL, PGD, QUERY = KINDS = ("counterfactual", "pgd", "query")
-TABLE, ASKED = "attack", "queries asked about"
+TABLE, ASKED, NON_ADVERSARIAL = "attack", "queries asked about", "non_adversarial_rate"
 BATCH = 32
 # Of the queries, so many may be decided otherwise than the run says: another machine rounds
 # otherwise.
@@ -66,6 +66,7 @@ class Attack(NamedTuple):
     blur_sigmas: Sequence[float] = (1.0,)  # pixels
     max_queries: int = 200
     no_second: str = ""  # why there is none
+    student: Decide | None = None  # distilled from the explained model; None = not asked
 
     @property
     def disturbances(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -127,6 +128,8 @@ def measures(attack: Attack) -> Family:
     attack_OF_rounding: those decided so in float that are in 8 bit, too.
     attack_OF_transfer: the second model decides so, too, where it decides the query as the
     explained one does.
+    attack_OF_non_adversarial_rate: the student of the explained model decides so, too, and not so
+    about the query; see `cfexp.evaluation.measure.student`.
     attack_OF_jpeg_Q, attack_OF_blur_S: it is still decided so after JPEG of quality Q, a Gaussian
     blur of S pixels.
     attack_OF_inside: the share of the change, as squared pixels, in the true cause (causal regions,
@@ -135,7 +138,7 @@ def measures(attack: Attack) -> Family:
     attack_query_...: the same of the untouched query, whose decision should stay what it is.
     attack_pgd_epsilon: of 255 grey levels.
 
-    Without a second model there is no `transfer`.
+    Without a second model there is no `transfer`, and without a student no `non_adversarial_rate`.
 
     Raises InputError where the explained model decides the queries otherwise than the run says.
     """
@@ -251,6 +254,11 @@ def _judge(
             f"{start}transfer",
             rate(batch.succeeds(attack.second, made.images), among=made.success & alike),
         )
+    if attack.student is not None:
+        before, after = (
+            batch.succeeds(attack.student, each) for each in (batch.query, made.images)
+        )
+        yield f"{start}{NON_ADVERSARIAL}", rate(after & ~before, among=made.success)
     for name, disturb in attack.disturbances.items():
         survives = batch.succeeds(attack.explained, disturb(made.images))
         yield f"{start}{name}", rate(survives, among=made.success)
@@ -263,6 +271,11 @@ def _judge(
 def _judge_queries(batch: _Batch, attack: Attack) -> Iterator[tuple[str, Values]]:
     if attack.second is not None:
         yield f"attack_{QUERY}_transfer", rate(batch.is_kept(attack.second, batch.query))
+    if attack.student is not None:
+        yield (
+            f"attack_{QUERY}_{NON_ADVERSARIAL}",
+            rate(batch.is_kept(attack.student, batch.query)),
+        )
     for name, disturb in attack.disturbances.items():
         yield f"attack_{QUERY}_{name}", rate(batch.is_kept(attack.explained, disturb(batch.query)))
 

@@ -12,6 +12,7 @@ LABELS = {
     "success": "succeeds, in 8 bit",
     "rounding": "... of those in float",
     "transfer": "convinces a second model",
+    "non_adversarial_rate": "flips its student, too",
     "inside": "change inside the cause",
     "mostly_inside": "... more than half of it",
 }

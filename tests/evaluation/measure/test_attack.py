@@ -14,8 +14,9 @@ from rich.console import Console
 from torch import Tensor
 
 from cfexp.errors import InputError
-from cfexp.evaluation.measure.attack import Attack, Decide, measures
+from cfexp.evaluation.measure.attack import NON_ADVERSARIAL, Attack, Decide, measures
 from cfexp.evaluation.measure.known import standard_measures
+from cfexp.evaluation.measure.student import non_adversarial_rate
 from cfexp.evaluation.report.attack_table import print_attack
 from cfexp.evaluation.report.table import Absent, Row, Scores, score_run
 from cfexp.evaluation.run_folder import RunFolder
@@ -87,6 +88,35 @@ def value(scores: Scores, metric: str) -> float:
     found = scores.find("all", f"attack_{metric}")
     assert isinstance(found, Row), found
     return found.value
+
+
+def test_a_student_that_looks_at_the_light_turns_with_what_lit_it_alone(tmp_path: Path) -> None:
+    """And not with the pixel by which the attack turned its teacher."""
+    both = bright(torch.from_numpy(LIGHT | square(31, 31, 1)).float())
+    attack = Attack(SEES_CORNER, SEES_LIGHT, [64], num_steps=5, student=SEES_LIGHT)
+    scores = attacked(search_run(tmp_path / "corner", 250), attack)
+    assert value(scores, "pgd_success") == 100
+    assert value(scores, "pgd_non_adversarial_rate") == 0
+    assert value(scores, "counterfactual_non_adversarial_rate") == 100
+    assert value(scores, "query_non_adversarial_rate") == 100
+    run = search_run(tmp_path / "whole", 250)
+    for student, expected in ((SEES_LIGHT, 100), (both, 100), (SEES_CORNER, 0)):
+        found = score_run(run, [non_adversarial_rate(student)]).find("all", NON_ADVERSARIAL)
+        assert isinstance(found, Row)
+        assert (found.value, found.n) == (expected, COUNT)
+    failed = search_run(tmp_path / "failed", 120)
+    found = score_run(failed, [non_adversarial_rate(SEES_LIGHT)]).find("all", NON_ADVERSARIAL)
+    assert not isinstance(found, Row)  # of failures nothing is asked
+
+
+def test_a_student_that_was_on_the_other_side_already_does_not_turn(tmp_path: Path) -> None:
+    def contrary(images: Tensor, records: Sequence[dict[str, Any]]) -> Tensor:
+        return torch.tensor([[0.0, 1.0]]).expand(len(images), 2)
+
+    run = search_run(tmp_path, 250)
+    found = score_run(run, [non_adversarial_rate(contrary)]).find("all", NON_ADVERSARIAL)
+    assert isinstance(found, Row)
+    assert (found.value, found.n) == (0, COUNT)
 
 
 def test_what_lights_the_light_convinces_and_survives(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ streets.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +24,8 @@ from cfexp.data.reading.settings import check_at_least
 from cfexp.data.streets.bdd_oia import ACTIONS, Frame, Split, find_actions, read_frames
 from cfexp.data.streets.segmentation import SegmentationFolders, find_segmentation, images_by_stem
 from cfexp.errors import InputError
+from cfexp.worlds import street_factors
+from cfexp.worlds.factors import Factor, Scene
 from cfexp.worlds.streets import StreetParameters, cached_streets
 
 Source = Literal["segmentation", "classification"]
@@ -257,6 +259,16 @@ class BDD100kDataModule(LabelMapDataModule):
             if lamp["causal"]:
                 mask.ravel()[lamp["pixels"]] = True
         return mask
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What can be drawn otherwise in the embedded streets."""
+        return street_factors.FACTORS if self.root is None else ()
+
+    def scene(self, image_id: str, names: Collection[str] | None = None) -> Scene:
+        """A street under interventions, see `QueryDataModule.scene`."""
+        scene = street_factors.street_scene(self.world, image_id, names)
+        return scene._replace(label_map=np.minimum(scene.label_map, UNLABELED))
 
     @cached_property
     def _truths(self) -> dict[Split, dict[str, dict[str, Any]]]:

@@ -20,7 +20,7 @@ CLASSES = ("stop", "go")
 class SeesRed(nn.Module):
     """Stops for a pixel of a lamp's bright red: of a light, or of a car that brakes in any lane."""
 
-    factors = ("light", "brake_lights")
+    factors: tuple[str, ...] = ("light", "brake_lights")
 
     def __init__(self) -> None:
         super().__init__()

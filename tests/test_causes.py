@@ -10,6 +10,7 @@ from PIL import Image
 
 from cfexp import causes
 from cfexp.evaluation.causes import interventions
+from cfexp.evaluation.run_folder import Record
 from tests.causal_runs import SeesBlue, SeesRed, write_causal_run
 from tests.commands import InProcess, Main
 
@@ -55,9 +56,12 @@ def test_a_killed_run_goes_on_and_ends_alike(
     run = write_causal_run(tmp_path / "run", SeesRed, count=3)
     arguments = (f"run={run}", "factors=[facade]", "num_threads=1")
     asked, answer = [], interventions._answer
-    monkeypatch.setattr(
-        interventions, "_answer", lambda *given: (asked.append(given[0]["key"]), answer(*given))[1]
-    )
+
+    def counted(record: Record, *given: Any) -> interventions.Answer:
+        asked.append(record["key"])
+        return answer(record, *given)
+
+    monkeypatch.setattr(interventions, "_answer", counted)
     assert main(*arguments)[0] == 0
     kept = run / "causes" / "interventions.jsonl"
     whole, table = kept.read_bytes(), (run / "causes" / "metrics.json").read_bytes()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cfexp.metrics.functional import rank_correlation
+from cfexp.metrics.functional import rank_correlation, wilson_interval
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -82,35 +82,45 @@ def rank_agreement(
     true: Floats,
     claimed: Floats,
     *,
-    tolerated: float = 0.0,
+    tolerated: float | None = None,
     n_resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Agreement:
-    """Spearman's rank correlation, over U units, of the mean true effect with the mean claim; the
-    interval is the percentile bootstrap's over the N scenes, of which both are.
+    """Spearman's rank correlation, over U units, of how often they truly do something with how
+    often that is claimed; the interval is the percentile bootstrap's over the N scenes, of which
+    both are.
 
-    Units whose mean is at most `tolerated` count as without an effect: 0, and so tied, on both
-    sides alike. Else the order of what is nothing but noise would count as much as that of causes.
+    A share that cannot be told from `tolerated`, in 0..1, counts as no effect: one whose Wilson
+    interval does not lie above it is 0, and so tied, on both sides alike. Else the order of what is
+    nothing but noise would count as much as that of causes. None = each share counts as it is.
 
-    true, claimed: (N, U), NaN where a scene says nothing of a unit; of the same scenes, so a value
-    that is NaN in one is left out of both. There is no correlation (NaN) of fewer than two units,
-    nor where all of one side are equal. Raises ValueError for other shapes.
+    true, claimed: (N, U) of 0 and 1, NaN where a scene says nothing of a unit; of the same scenes,
+    so a value that is NaN in one is left out of both. There is no correlation (NaN) of fewer than
+    two units, nor where all of one side are equal. Raises ValueError for other shapes and values.
     """
     if true.ndim != 2 or true.shape != claimed.shape:
         raise ValueError(f"effects must have one shape (N, U), got {true.shape}, {claimed.shape}")
     known = ~np.isnan(true) & ~np.isnan(claimed)
-    sums = [np.where(known, each, 0.0) for each in (true, claimed)]
+    happened = [np.where(known, each, 0.0) for each in (true, claimed)]
+    if any(not np.isin(each, (0, 1)).all() for each in happened):
+        raise ValueError("effects must be 0, 1 or NaN")
+
+    def shares(counts: Floats, sizes: Floats) -> Floats:
+        found: Floats = counts / sizes
+        if tolerated is None:
+            return found
+        pairs = zip(counts.astype(int).tolist(), sizes.astype(int).tolist(), strict=True)
+        told = [wilson_interval(count, size, confidence)[0] > tolerated for count, size in pairs]
+        return np.where(told, found, 0.0)
 
     def agreement(rows: NDArray[np.int64]) -> float:
-        counts = known[rows].sum(0)
-        units = counts > 0
-        means = [each[rows].sum(0)[units] / counts[units] for each in sums]
-        first, second = (np.where(mean <= tolerated, 0.0, mean) for mean in means)
+        sizes = known[rows].sum(0)
+        units = sizes > 0
+        first, second = (shares(each[rows].sum(0)[units], sizes[units]) for each in happened)
         if len(first) < 2 or not np.ptp(first) or not np.ptp(second):
             return float("nan")
-        pair = (torch.from_numpy(each)[None] for each in (first, second))
-        return float(rank_correlation(*pair))
+        return float(rank_correlation(*(torch.from_numpy(each)[None] for each in (first, second))))
 
     rng = np.random.default_rng(seed)
     count = len(true)

@@ -51,10 +51,15 @@ def test_a_scene_with_neither_value_counts_for_both_alone() -> None:
         probabilities_of_causation(own, np.array([True]), np.array([True]))
 
 
-def test_the_agreement_is_spearmans_over_the_means() -> None:
+def rates(*shares: float, count: int = 100) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(count, U) of 0 and 1, so many ones a unit, spread alike."""
+    return (np.arange(count)[:, None] * 37 % count < np.array(shares) * count).astype(float)
+
+
+def test_the_agreement_is_spearmans_over_the_shares() -> None:
     rng = np.random.default_rng(0)
-    true, claimed = (rng.random((30, 6)) for _ in range(2))
-    claimed += 0.5 * true
+    true = (rng.random((30, 6)) < np.linspace(0.1, 0.9, 6)).astype(float)
+    claimed = (rng.random((30, 6)) < np.array([0.3, 0.1, 0.2, 0.9, 0.5, 0.6])).astype(float)
     true[3, 2] = claimed[7, 4] = NAN
     both = ~np.isnan(true) & ~np.isnan(claimed)
     means = [np.nanmean(np.where(both, each, NAN), 0) for each in (true, claimed)]
@@ -66,25 +71,30 @@ def test_the_agreement_is_spearmans_over_the_means() -> None:
 
 
 def test_what_agrees_agrees_in_each_resample_and_its_reverse_does_not() -> None:
-    true = np.tile([0.0, 0.2, 0.5, 1.0], (20, 1))
-    assert rank_agreement(true, true**2, n_resamples=50)[:3] == pytest.approx((1, 1, 1))
+    true = rates(0, 0.2, 0.5, 1)
+    assert rank_agreement(true, true, n_resamples=50)[:3] == pytest.approx((1, 1, 1))
     assert rank_agreement(true, 1 - true, n_resamples=50)[:3] == pytest.approx((-1, -1, -1))
 
 
-def test_what_is_tolerated_is_tied_at_nothing_on_both_sides() -> None:
-    true = np.tile([0.0, 0.0, 0.0, 0.0, 0.6, 0.9], (10, 1))
-    claimed = np.tile([0.04, 0.01, 0.02, 0.03, 0.5, 0.8], (10, 1))
-    assert rank_agreement(true, claimed, n_resamples=10).value == pytest.approx(
-        spearmanr(true[0], claimed[0]).statistic
-    )
-    assert rank_agreement(true, claimed, n_resamples=10).value < 0.9
+def test_what_cannot_be_told_from_the_tolerated_is_tied_at_nothing_on_both_sides() -> None:
+    shares = (0, 0, 0, 0, 0.6, 0.9), (0.04, 0.01, 0.02, 0.07, 0.5, 0.8)
+    true, claimed = (rates(*each) for each in shares)
+    loose = rank_agreement(true, claimed, n_resamples=10)
+    assert loose.value == pytest.approx(spearmanr(*shares).statistic)
+    assert loose.value < 0.9
+    # 7 of 100 may be 5 %; 70 of 1,000 are more.
     assert rank_agreement(true, claimed, tolerated=0.05, n_resamples=10).value == pytest.approx(1)
+    true, claimed = (rates(*each, count=1000) for each in shares)
+    more = rank_agreement(true, claimed, tolerated=0.05, n_resamples=10)
+    assert loose.value < more.value < 1
 
 
 def test_there_is_no_agreement_of_what_is_all_equal() -> None:
-    true = np.tile([0.0, 0.5], (5, 1))
-    for claimed in (np.zeros((5, 2)), np.full((5, 2), NAN)):
+    true = rates(0, 0.5)
+    for claimed in (np.zeros((100, 2)), np.full((100, 2), NAN)):
         assert np.isnan(rank_agreement(true, claimed, n_resamples=10)[:3]).all()
     assert np.isnan(rank_agreement(true[:, :1], true[:, :1], n_resamples=10).value)
     with pytest.raises(ValueError, match="one shape"):
         rank_agreement(true, true[:, :1])
+    with pytest.raises(ValueError, match="must be 0, 1 or NaN"):
+        rank_agreement(true, 0.5 * true)

@@ -62,8 +62,8 @@ class Effects(NamedTuple):
     factors: list[FactorEffect]
     units: list[UnitEffect]
     tolerated: float  # percent
-    agreement: Agreement  # units of at most `tolerated` tied at nothing
-    untied: Agreement  # the same with nothing tolerated
+    agreement: Agreement  # shares that cannot be told from `tolerated` tied at nothing
+    untied: Agreement  # the same of all shares as they are
 
 
 def effects_of(
@@ -77,8 +77,8 @@ def effects_of(
 ) -> Effects:
     """Effects of N scenes.
 
-    claims: by unit, (N,) see `claims_of`. class_names: of both classes. tolerated: percent; a unit
-    that turns no more of the decisions counts as one without an effect.
+    claims: by unit, (N,) see `claims_of`. class_names: of both classes. tolerated: percent, see
+    `rank_agreement`.
     """
     sets = {frozenset(regions): name for name, regions in units.items()}
     nothing = np.full(len(records), np.nan)
@@ -111,11 +111,10 @@ def effects_of(
                 true.append(of_true)
                 claimed.append(of_claim)
     shape = (len(records), len(true))
-    pair = (np.array(each).T.reshape(shape) for each in (true, claimed))
-    first, second = pair
+    first, second = (np.array(each).T.reshape(shape) / 100 for each in (true, claimed))
     return Effects(
         *(len(records), by_factor, rows, tolerated),
-        rank_agreement(first, second, tolerated=tolerated),
+        rank_agreement(first, second, tolerated=tolerated / 100),
         rank_agreement(first, second),
     )
 

@@ -95,9 +95,9 @@ def agreement_lines(effects: Effects) -> list[str]:
         ]
     tied, untied = map(_agreement_text, (effects.agreement, effects.untied))
     return [
-        f"rank correlation of what explanations claim with the true effects: {tied}; units of at "
-        f"most {effects.tolerated:g} % tied at 0 on both sides",
-        f"with no such ties: {untied}",
+        f"rank correlation of what explanations claim with the true effects: {tied}; shares "
+        f"that cannot be told from {effects.tolerated:g} % are tied at 0 on both sides",
+        f"with each share as it is: {untied}",
     ]
 
 

@@ -33,7 +33,8 @@ def test_what_is_a_cause_is_told_from_what_is_none(main: Main, tmp_path: Path) -
     code, out, err = main(f"run={run}", FACTORS, "num_threads=1")
     assert (code, err) == (0, [])
     found = metrics(run / "causes")
-    assert found["scenes"] == 8
+    assert found["scenes"] == found["alike"]["n"] == 8
+    assert found["alike"]["value"] == 100
     factors = found["factors"]
     assert factors["facade"]["cace"]["value"] == pytest.approx(0, abs=0.01)
     assert factors["facade"]["turned"] == {**factors["facade"]["turned"], "value": 0, "n": 8}

@@ -59,6 +59,7 @@ class Effects(NamedTuple):
     """All of a run."""
 
     scenes: int
+    alike: Score  # percent of the scenes that are decided alike, drawn anew and as the run has them
     factors: list[FactorEffect]
     units: list[UnitEffect]
     tolerated: float  # percent
@@ -89,6 +90,8 @@ def effects_of(
         for factor in factors
     ]
     query = np.array([record["query_class"] for record in records])
+    drawn = np.array([answer["as_it_is"] > 0.5 for answer in answers], dtype=np.int64)
+    alike = 100.0 * (drawn == query)
     directions = {
         ALL: np.ones(len(records), dtype=bool),
         " -> ".join(class_names): query == 0,
@@ -113,7 +116,7 @@ def effects_of(
     shape = (len(records), len(true))
     first, second = (np.array(each).T.reshape(shape) / 100 for each in (true, claimed))
     return Effects(
-        *(len(records), by_factor, rows, tolerated),
+        *(len(records), share(alike), by_factor, rows, tolerated),
         rank_agreement(first, second, tolerated=tolerated / 100),
         rank_agreement(first, second),
     )
@@ -152,7 +155,8 @@ def claims_of(
             success = np.array([_swept(record, column) for record in records])
         else:
             continue
-        found[unit] = np.where(counts, 100 * success, np.nan)
+        if not np.isnan(success).all():
+            found[unit] = np.where(counts, 100 * success, np.nan)
     return found
 
 

@@ -87,14 +87,20 @@ def unit_rows(effects: Effects) -> Rows:
 
 
 def agreement_lines(effects: Effects) -> list[str]:
-    """What is said of the rank correlation."""
+    """What is said of the rank correlation, and of whether the drawings are the run's pictures."""
+    value, interval = _texts(effects.alike)
+    alike = (
+        f"decided alike, drawn anew and as in the run: {value} % {interval} (n {effects.scenes})"
+    )
     if not effects.agreement.units:
         return [
+            alike,
             "no rank correlation: the run tried no region alone (explainer.sweep_regions=true) on "
-            "enough scenes"
+            "enough scenes",
         ]
     tied, untied = map(_agreement_text, (effects.agreement, effects.untied))
     return [
+        alike,
         f"rank correlation of what explanations claim with the true effects: {tied}; shares "
         f"that cannot be told from {effects.tolerated:g} % are tied at 0 on both sides",
         f"with each share as it is: {untied}",
@@ -114,6 +120,7 @@ def to_json(effects: Effects, made_by: dict[str, Any]) -> dict[str, Any]:
     return {
         **made_by,
         "scenes": effects.scenes,
+        "alike": _score(effects.alike),
         "tolerated": effects.tolerated,
         "agreement": _agreement(effects.agreement),
         "agreement_untied": _agreement(effects.untied),

@@ -22,6 +22,7 @@ from cfexp.run.configuration import (
 
 register_resolvers()
 PROVENANCE = "provenance.json"
+WIDTH = 160  # characters of the tables
 SHOWN = 12  # scenes among which the sheet looks for those that have a factor
 
 
@@ -106,7 +107,7 @@ def _effects(run: Path, folder: Path, config: DictConfig) -> Any:
     claims = claims_of(records, units, data.region_names, declaration, groups)
     effects = effects_of(records, answers, factors, units, claims, names, config.tolerated)
     save_and_show(
-        effects, folder, title=experiment_of(run), made_by=made_by, console=Console(width=140)
+        effects, folder, title=experiment_of(run), made_by=made_by, console=Console(width=WIDTH)
     )
     shown = range(min(len(records), SHOWN))
     scenes = [
@@ -132,7 +133,7 @@ def _curve(runs: Sequence[Path], folder: Path, config: DictConfig) -> None:
         effects = _effects(run, folder / run.name, config)
         points.append(curve_point(RunFolder(run), float(settings[run]), effects.factors[0]))
     factor = effects.factors[0].factor
-    save_and_show_curve(points, factor, str(config.over), folder, Console(width=140))
+    save_and_show_curve(points, factor, str(config.over), folder, Console(width=WIDTH))
 
 
 def _data_of(run: Path) -> Any:

@@ -12,11 +12,12 @@ import numpy as np
 from rich.console import Console
 
 from cfexp.evaluation.causes.effects import FactorEffect
+from cfexp.evaluation.causes.report import texts
 from cfexp.evaluation.measure.base import Score
 from cfexp.evaluation.measure.estimate import share_among
 from cfexp.evaluation.reliance.edits import edits_of
 from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
-from cfexp.evaluation.report.table import shown, table_of
+from cfexp.evaluation.report.table import table_of
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.whole_files import whole_file, write_whole
 from cfexp.worlds.factors import Factor
@@ -96,8 +97,5 @@ _HEADERS = ("CaCE", "95 %", "turned", "95 %", "n", "explanations through it", "9
 
 
 def _cells(point: CurvePoint) -> tuple[str, ...]:
-    def texts(score: Score) -> tuple[str, str]:
-        return shown(*score[:3]) if score.n else ("—", "—")
-
     true = (*texts(point.cace), *texts(point.turned), str(point.turned.n))
     return (*true, *texts(point.through), str(point.through.n))

@@ -15,7 +15,7 @@ from cfexp.evaluation.causes.effects import ALL, Effects, FactorEffect
 from cfexp.evaluation.causes.interventions import Answer
 from cfexp.evaluation.measure.base import Score
 from cfexp.evaluation.report.plot import COLORS, DOTS, GRID
-from cfexp.evaluation.report.table import shown, table_of
+from cfexp.evaluation.report.table import table_of
 from cfexp.metrics.causation import Agreement
 from cfexp.whole_files import whole_file, write_whole
 from cfexp.worlds.factors import Scene
@@ -49,6 +49,8 @@ def save_and_show(
             _plot(effects, title).savefig(partial, dpi=DOTS, format="png")
     for name, head, rows in tables:
         table = table_of(name, *head)
+        for column in table.columns:
+            column.no_wrap = True
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -65,9 +67,9 @@ def factor_rows(effects: Effects) -> Rows:
 def _factor_row(each: FactorEffect) -> tuple[str, ...]:
     shares = (each.necessity, each.sufficiency, each.both)
     return (
-        *(each.factor.name, " / ".join(each.factor.values), str(each.cace.n), *_texts(each.cace)),
+        *(each.factor.name, " / ".join(each.factor.values), str(each.cace.n), *texts(each.cace)),
         *(_with_n(score) for score in shares),
-        *_texts(each.turned),
+        *texts(each.turned),
         _with_n(each.claimed),
     )
 
@@ -78,8 +80,8 @@ def unit_rows(effects: Effects) -> Rows:
     order = sorted(effects.units, key=lambda unit: -first[unit.name])
     return [
         (
-            *(unit.name, unit.direction, str(unit.true.n), *_texts(unit.true)),
-            *_texts(unit.claimed),
+            *(unit.name, unit.direction, str(unit.true.n), *texts(unit.true)),
+            *texts(unit.claimed),
         )
         for unit in order
         if unit.true.n
@@ -88,7 +90,7 @@ def unit_rows(effects: Effects) -> Rows:
 
 def agreement_lines(effects: Effects) -> list[str]:
     """What is said of the rank correlation, and of whether the drawings are the run's pictures."""
-    value, interval = _texts(effects.alike)
+    value, interval = texts(effects.alike)
     alike = (
         f"decided alike, drawn anew and as in the run: {value} % {interval} (n {effects.scenes})"
     )
@@ -203,12 +205,16 @@ def _plot(effects: Effects, title: str) -> Figure:
     return figure
 
 
-def _texts(score: Score) -> tuple[str, str]:
-    return shown(score.value, score.low, score.high) if score.n else ("—", "—")
+def texts(score: Score) -> tuple[str, str]:
+    """A number in percent or points, and its interval; a dash stands for none."""
+    if not score.n:
+        return "—", "—"
+    value, low, high = (f"{each:.1f}".replace("-0.0", "0.0") for each in score[:3])
+    return value, "—" if np.isnan(score.low) else f"[{low}, {high}]"
 
 
 def _with_n(score: Score) -> str:
-    return f"{_texts(score)[0]} (n {score.n})" if score.n else "—"
+    return f"{texts(score)[0]} (n {score.n})" if score.n else "—"
 
 
 def _agreement_text(agreement: Agreement) -> str:

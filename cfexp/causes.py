@@ -97,6 +97,7 @@ def _effects(run: Path, folder: Path, config: DictConfig) -> Any:
     factors = _chosen(config.factors, data.factors)
     groups = run_setting(run, "explainer.region_groups") or {}
     units = units_of(factors, groups)
+    _check_size(store, records[0], data)
     decide = explained_model(run, config)
     made_by = {"run": run.name, "data": data.fingerprint, "models": _models(run, config)}
     asked = Asked(factors, units, data.region_names, made_by)
@@ -146,6 +147,15 @@ def _data_of(run: Path) -> Any:
         known = "those of the embedded streets and faces are (data=streets, data=faces)"
         raise InputError(f"run={run}: the causes of its data are not known; {known}")
     return data
+
+
+def _check_size(store: Any, record: Any, data: Any) -> None:
+    """Raise InputError where the run shows scenes of another size than the world draws."""
+    size = store.images("query", [record["key"]]).shape[2:]
+    drawn = data.scene(record["image_id"], []).image.shape[:2]
+    if tuple(size) != drawn:
+        sizes = f"are {size[0]}x{size[1]} pixels, and the world draws {drawn[0]}x{drawn[1]}"
+        raise InputError(f"run={store.path}: its pictures {sizes}; explain them at that size")
 
 
 def _chosen(names: ListConfig | None, factors: Sequence[Any]) -> tuple[Any, ...]:

@@ -117,6 +117,16 @@ def test_what_is_wrong_is_said_in_one_line(
     assert err[0].startswith(message.replace("RUN", str(run)))
 
 
+def test_a_run_at_another_size_than_the_worlds_is_refused(main: Main, tmp_path: Path) -> None:
+    run = write_causal_run(tmp_path / "run", SeesRed, count=1)
+    path = run / "config.yaml"
+    larger = "world:\n    image_height: 80\n    image_width: 160"
+    path.write_text(path.read_text(encoding="utf-8").replace("world:", larger), encoding="utf-8")
+    code, _, err = main(f"run={run}")
+    assert (code, len(err)) == (2, 1), err
+    assert "its pictures are 64x128 pixels, and the world draws 80x160" in err[0]
+
+
 @pytest.mark.parametrize("data", ["null", "{_target_: cfexp.data.faces.celeba.CelebADataModule}"])
 def test_data_without_known_causes_are_refused(main: Main, tmp_path: Path, data: str) -> None:
     run = write_causal_run(tmp_path / "run", SeesRed, count=1)

@@ -26,7 +26,8 @@ AT_ONCE = 64  # pictures
 Draw = Callable[[str, Collection[str]], Scene]  # an image_id and factors' names
 # What the model says of a scene, as JSON takes it; each p is the probability of the second class.
 # key; as_it_is: p; own: {factor: 0, 1 or -1}; drawn: {factor: [p, p]};
-# units: {unit: [p, ...]}, with both values of each factor that shows in the unit, in it alone
+# units: {unit: [p, ...]}, of those in the picture, with both values of each factor that shows in
+# the unit, in it alone
 Answer = dict[str, Any]
 
 
@@ -96,6 +97,8 @@ def _answer(record: Record, asked: Asked, draw: Draw, decide: Decide) -> Answer:
     for unit, regions in asked.units.items():
         numbers = [asked.region_names.index(name) for name in regions]
         inside = np.isin(scene.label_map, numbers)[..., None]
+        if not inside.any():  # a face without glasses shows no skin in them
+            continue
         for factor in asked.factors:
             if factor.name not in scene.drawn or not set(regions) & set(factor.regions):
                 continue

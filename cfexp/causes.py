@@ -39,7 +39,8 @@ def main(config: DictConfig) -> None:
     from cfexp.run.folder_lock import claimed
     from cfexp.run.stages import use_threads
 
-    runs = [Path(each) for each in (config.run if _is_list(config.run) else [config.run])]
+    given = config.run if _is_list(config.run) else [config.run]
+    runs = [run for each in given for run in _runs_of(Path(each))]
     _check(config, runs)
     use_threads(config.num_threads)
     folder = _output(config, runs)
@@ -49,6 +50,13 @@ def main(config: DictConfig) -> None:
         else:
             _curve(runs, folder, config)
     print(f"everything lies in {typed(folder)}")
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    """The folder, or of a sweep's its members."""
+    is_run = any((folder / name).exists() for name in ("explanations", "explanations.parquet"))
+    members = [] if is_run else sorted(path.parent for path in folder.glob("*/explainer.json"))
+    return members or [folder]
 
 
 def _is_list(value: Any) -> bool:

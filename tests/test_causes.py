@@ -91,6 +91,9 @@ def test_of_several_runs_there_is_a_curve(main: Main, tmp_path: Path) -> None:
     assert any(line.startswith("no rank correlation: the run tried no region") for line in out)
     assert (tmp_path / "curve" / "curve.png").is_file()
     assert not (tmp_path / "curve" / "SeesRed" / "claims.png").exists()
+    # A folder of runs, as a sweep leaves one, stands for them.
+    assert main(f"run={tmp_path}", "factors=[facade]", "num_threads=1")[0] == 0
+    assert json.loads((tmp_path / "causes" / "curve.json").read_text(encoding="utf-8")) == curve
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ RULES = {
     "explainers.memory": Rule(files=True),
     "training": Rule("tensors models losses metrics data.base data.batch", lightning=True),
     "evaluation": Rule("metrics declaration pixel_attack whole_files", files=True),
+    "evaluation.causes": Rule(
+        "evaluation metrics declaration whole_files worlds.factors", files=True
+    ),
     # The machinery of a run, which knows of everything below
     "run": Rule(
         "data models losses evaluation explainers.base whole_files _moved package",
@@ -81,6 +84,7 @@ RULES = {
     # The doors: the library, and the commands
     "library": Rule("run data explainers.base", hydra=True, files=True),
     "console": Rule(files=True),
+    "causes": Rule("run evaluation evaluate data.reading models.loading", hydra=True, files=True),
     "train": Rule("run evaluate explainers.base sweep", hydra=True, files=True),
     "explain": Rule("run evaluate evaluation.run_folder sweep", hydra=True),
     "evaluate": Rule("run evaluation", hydra=True, files=True),

@@ -9,6 +9,8 @@ from typing import Any, Literal, cast
 from lightning import LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from cfexp.worlds.factors import Factor, Scene
+
 Part = Literal["train", "val", "test"]
 Palette = Mapping[str, tuple[int, int, int]]  # colour name -> RGB in 0..255
 
@@ -103,6 +105,18 @@ class QueryDataModule(LightningDataModule):
         which a cause is half turned.
         """
         return {}
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What can be drawn otherwise in an embedded world whose causes are known; () = nothing."""
+        return ()
+
+    def scene(self, image_id: str, names: Collection[str] | None = None) -> Scene:
+        """The scene of an image as it is and under each intervention, where there are `factors`.
+
+        names: of the factors that are drawn; None = all. The label map is of `region_names`.
+        """
+        raise NotImplementedError
 
     def save_vocabulary(self, folder: Path) -> None:
         """Leave in `folder` what numbers words and answers, for whoever uses a network that was

@@ -6,6 +6,7 @@ twice the resolution with hard edges and averaged, so edges are smooth in the im
 label map.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +38,22 @@ class Lamp(NamedTuple):
 
 
 class Canvas:
-    """An image and its label map at the fine resolution; (x, y) are in units."""
+    """An image and its label map at the fine resolution; (x, y) are in units.
+
+    looks: by name what an intervention draws otherwise, see `look`.
+    """
 
     def __init__(
-        self, height: int, width: int, horizon: float, vanishing: float, rng: np.random.Generator
+        self,
+        height: int,
+        width: int,
+        horizon: float,
+        vanishing: float,
+        rng: np.random.Generator,
+        looks: Mapping[str, Any] | None = None,
     ) -> None:
         self.horizon, self.vanishing, self.rng = horizon, vanishing, rng
+        self.looks = looks or {}
         self.scale = _FINE * height / 64
         rows, columns = _FINE * height, _FINE * width
         self.width = 64 * width / height
@@ -53,6 +64,12 @@ class Canvas:
         # The lamp that a fine pixel shows; -1 = none.
         self.owner = np.full((rows, columns), -1, dtype=np.int16)
         self.lamps: list[tuple[str, int, str, str]] = []
+
+    def look(self, name: str, drawn: Any) -> Any:
+        """What was drawn at random, or what an intervention says in its place. The random draw
+        comes first, so that all that is drawn later is the same.
+        """
+        return self.looks.get(name, drawn)
 
     # Where things are
 

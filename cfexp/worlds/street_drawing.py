@@ -65,6 +65,9 @@ _SKIES: tuple[tuple[RGB, RGB], ...] = (  # at the top, at the horizon
 )
 
 
+LEAVES: tuple[RGB, ...] = ((68, 90, 60), (82, 98, 66), (74, 87, 72))
+
+
 class Road(NamedTuple):
     """What lies where across the street, in metres from the ego lane's centre."""
 
@@ -90,7 +93,7 @@ def draw_background(canvas: Canvas, road: Road, facade: str, crossing: bool) -> 
 
 def _draw_sky(canvas: Canvas) -> None:
     rng = canvas.rng
-    top, low = (np.array(color) for color in _SKIES[rng.integers(len(_SKIES))])
+    top, low = (np.array(color) for color in _SKIES[canvas.look("sky", rng.integers(len(_SKIES)))])
     where = canvas.window(0, 0, canvas.width, canvas.horizon)
     share = np.clip(canvas.y[where[0]] / canvas.horizon, 0, 1)[..., None]
     clouds = np.clip(canvas.blobs(where, 14) + rng.uniform(-0.8, 0.4), 0, 1) * 5
@@ -122,7 +125,7 @@ def _draw_facades(canvas: Canvas, side: int, distance: float, color: Array) -> N
     gap = (heights[house] == 0) & (up < 4.5 + canvas.blobs(where, 4)[..., 0] * 1.1) & (depth < 70)
     if gap.any():
         shade = 1 + np.float32(0.04) * canvas.blobs(where, 1.5)
-        leaves = np.array((72, 93, 64), np.float32) * shade
+        leaves = np.array(canvas.look("leaves", (72, 93, 64)), np.float32) * shade
         canvas.paint(where, gap, leaves, VEGETATION)
 
 
@@ -134,21 +137,25 @@ def _draw_ground(canvas: Canvas, road: Road, crossing: bool) -> None:
     distance = np.maximum(across - road.right, road.left - across)  # beyond the road's edge
     grain = canvas.blobs(where, 1.2)
     asphalt = (
-        np.array((1.0, 1.0, 1.03), np.float32) * np.float32(rng.uniform(78, 112)) + 1.5 * grain
+        np.array((1.0, 1.0, 1.03), np.float32)
+        * np.float32(canvas.look("asphalt", rng.uniform(78, 112)))
+        + 1.5 * grain
     )
     asphalt += 1.5 * canvas.blobs(where, 9)
     on_road = np.broadcast_to(distance <= 0, across.shape)
     canvas.paint(where, on_road, asphalt, ROAD)
     slabs = np.where((ahead / 1.5) % 1 < 0.08, np.float32(0.95), np.float32(1))[..., None]
     paving = (
-        np.array((176, 170, 162), np.float32) * np.float32(rng.uniform(0.85, 1.05)) * slabs
+        np.array((176, 170, 162), np.float32)
+        * np.float32(canvas.look("paving", rng.uniform(0.85, 1.05)))
+        * slabs
         + 1.5 * grain
     )
     canvas.paint(where, (distance > 0) & (distance <= road.walk), paving, SIDEWALK)
     canvas.paint(where, (distance > 0) & (distance <= 0.22), paving * 0.72, SIDEWALK)  # the kerb
     grass = (
         np.array((112, 116, 66), np.float32)
-        * np.float32(rng.uniform(0.85, 1.1))
+        * np.float32(canvas.look("grass", rng.uniform(0.85, 1.1)))
         * (1 + np.float32(0.04) * grain)
     )
     canvas.paint(
@@ -180,7 +187,7 @@ def draw_tree(canvas: Canvas, x: float, z: float) -> None:
     rng, unit, base = canvas.rng, canvas.unit(z), canvas.ground(z)
     cx, top = canvas.column(x, z), base - rng.uniform(3.6, 5.0) * unit
     canvas.box(cx - 0.13 * unit, top, cx + 0.13 * unit, base, (74, 62, 50), VEGETATION)
-    green = np.array(((68, 90, 60), (82, 98, 66), (74, 87, 72))[rng.integers(3)])
+    green = np.array(canvas.look("leaves", LEAVES[rng.integers(len(LEAVES))]))
     for _ in range(5):
         dx = rng.normal(0, 0.55) * unit
         dy = rng.normal(0, 0.5) * unit
@@ -281,7 +288,7 @@ def draw_traffic_light(
 
 def draw_hood(canvas: Canvas) -> None:
     """The front of the car that the camera is in, which BDD100k leaves unlabeled."""
-    shade = canvas.rng.uniform(24, 60)
+    shade = canvas.look("hood", canvas.rng.uniform(24, 60))
     where = canvas.window(0, 55, canvas.width, 64)
     middle = canvas.width / 2
     bow = 60.5 + 5.5 * ((canvas.x[:, where[1]] - middle) / middle) ** 2

@@ -19,7 +19,7 @@ the two disagree, and a model that learns these labels loses accuracy on the val
 labels are the truth. The pictures do not depend on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -197,35 +197,52 @@ def _write_scene(
     }
 
 
-def draw_street(parameters: StreetParameters, rng: np.random.Generator) -> Street:
-    """Plan and draw one scene; everything random in it comes from `rng`."""
-    plan = _plan(rng)
+def draw_street(
+    parameters: StreetParameters,
+    rng: np.random.Generator,
+    plan: Mapping[str, Any] | None = None,
+    looks: Mapping[str, Any] | None = None,
+) -> Street:
+    """Plan and draw one scene; everything random in it comes from `rng`.
+
+    plan, looks: an intervention. What is drawn otherwise: fields of the plan, and what
+    `Canvas.look` names. All else is what the same `rng` draws without it, to the pixel; what the
+    scene lacks and an intervention puts there has a place from a generator of its own.
+    """
+    planned = _plan(rng)
+    (apart,) = rng.spawn(1)  # which draws nothing from `rng`
+    drawn = planned._replace(**(plan or {}))
     width = 64 * parameters.image_width / parameters.image_height
     horizon, vanishing = rng.uniform(28, 31), width / 2 + rng.uniform(-7, 7)
-    canvas = Canvas(parameters.image_height, parameters.image_width, horizon, vanishing, rng)
+    size = parameters.image_height, parameters.image_width
+    canvas = Canvas(*size, horizon, vanishing, rng, looks)
     lanes = ((0, 1), (1, 0), (1, 1))[rng.integers(3)]
     walk, verge = rng.uniform(1.8, 2.6), rng.uniform(1.2, 3.0) if rng.random() < 0.6 else 0.0
     road = draw.Road(-(0.5 + lanes[0]) * draw.LANE, (0.5 + lanes[1]) * draw.LANE, walk, verge)
-    draw.draw_background(canvas, road, plan.facade, crossing=bool(rng.random() < 0.4))
+    draw.draw_background(canvas, road, drawn.facade, crossing=bool(rng.random() < 0.4))
     _draw_sidewalks(canvas, road, rng)
-    paint = int(rng.integers(100))
+    paint = canvas.look("paint", int(rng.integers(100)))
     number = 1
     for side, count in ((-1, lanes[0]), (1, lanes[1])):
-        if plan.side_cars and count:
+        if planned.side_cars and count:
             draw.draw_car(
-                canvas, number, side * draw.LANE, rng.uniform(7.0, 9.5), paint, plan.braking
+                canvas, number, side * draw.LANE, rng.uniform(7.0, 9.5), paint, drawn.braking
             )
             number += 1
-    if plan.car_ahead != "none":
-        draw.draw_car(
-            canvas, AHEAD, rng.uniform(-0.2, 0.2), rng.uniform(5.6, 7.4), paint, plan.braking
-        )
-    if plan.light != "none":
-        _draw_lights(canvas, plan.light, rng)
+    places = rng if planned.car_ahead != "none" else apart
+    x, z = (places.uniform(*bounds) for bounds in ((-0.2, 0.2), (5.6, 7.4)))
+    if drawn.car_ahead != "none":
+        draw.draw_car(canvas, AHEAD, x, z, paint, drawn.car_ahead == "braking")
+    lights = _place_lights(canvas, rng if planned.light != "none" else apart)
+    if drawn.light != "none":
+        for number, center in enumerate(lights.centers):
+            draw.draw_traffic_light(
+                canvas, number, center, lights.top, lights.lens, drawn.light, lights.pole
+            )
     if rng.random() < 0.6:
         draw.draw_hood(canvas)
     image, label_map, lamps = canvas.finish()
-    return Street(plan, image, label_map, lamps, lanes)
+    return Street(drawn, image, label_map, lamps, lanes)
 
 
 def _plan(rng: np.random.Generator) -> Plan:
@@ -251,7 +268,7 @@ def _plan(rng: np.random.Generator) -> Plan:
 
 def _draw_sidewalks(canvas: Canvas, road: draw.Road, rng: np.random.Generator) -> None:
     """Trees, street lamps, signs and people, the far ones first."""
-    clothes = int(rng.integers(100))
+    clothes = canvas.look("clothes", int(rng.integers(100)))
     things: list[tuple[float, float, str]] = []
     for side, edge in ((-1, road.left), (1, road.right)):
         for kind, chance, least, most in (
@@ -272,7 +289,16 @@ def _draw_sidewalks(canvas: Canvas, road: draw.Road, rng: np.random.Generator) -
             draw.draw_person(canvas, x, z, clothes)
 
 
-def _draw_lights(canvas: Canvas, state: str, rng: np.random.Generator) -> None:
+class _Lights(NamedTuple):
+    """Where a scene's traffic lights hang."""
+
+    centers: list[float]
+    top: float
+    lens: float
+    pole: str
+
+
+def _place_lights(canvas: Canvas, rng: np.random.Generator) -> _Lights:
     """One head, or two that show the same: over the road, or on posts at its sides."""
     middle = canvas.width / 2
     if rng.random() < 0.5:
@@ -289,9 +315,7 @@ def _draw_lights(canvas: Canvas, state: str, rng: np.random.Generator) -> None:
         if rng.random() < 0.5:
             centers = [2 * middle - center for center in centers]
         top, pole = rng.uniform(3, 8), "below"
-    lens = rng.uniform(5.4, 6.4)
-    for number, center in enumerate(centers):
-        draw.draw_traffic_light(canvas, number, center, top, lens, state, pole)
+    return _Lights(centers, top, rng.uniform(5.4, 6.4), pole)
 
 
 def _reasons(street: Street) -> list[int]:

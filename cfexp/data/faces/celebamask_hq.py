@@ -1,6 +1,6 @@
 """CelebAMask-HQ (Lee et al., CVPR 2020) as batches: the real set as shipped, or embedded faces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,8 +17,10 @@ from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY
 from cfexp.data.reading.settings import check_at_least
 from cfexp.errors import InputError
+from cfexp.worlds import face_factors
 from cfexp.worlds.face_names import FIRST_TEST_NUMBER, FIRST_VALIDATION_NUMBER
-from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, cached_faces
+from cfexp.worlds.faces import IMAGES, MASKS, FaceParameters, FaceWorld, cached_faces, sample_world
+from cfexp.worlds.factors import Factor, Scene
 
 Split = Literal["paper", "celeba", "unseen"]
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -99,6 +101,21 @@ class CelebAMaskHQDataModule(FaceDataModule):
             problem = "their sides are stretched against each other"
             return f"CelebAMask-HQ's images are square, 1024x1024: {problem}"
         return super().size_problem(size)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What can be drawn otherwise in the embedded faces."""
+        return face_factors.FACTORS if self.root is None else ()
+
+    def scene(self, image_id: str, names: Collection[str] | None = None) -> Scene:
+        """A face under interventions, see `QueryDataModule.scene`."""
+        return face_factors.face_scene(
+            self._drawn.table, int(image_id), self.world.image_size, names
+        )
+
+    @cached_property
+    def _drawn(self) -> FaceWorld:
+        return sample_world(self.world)
 
     def records(self, part: Part) -> list[LabelMapRecord]:
         """The images of a part by their numbers; raises InputError for whatever is wrong with the

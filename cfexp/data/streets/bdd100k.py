@@ -4,7 +4,7 @@ streets.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +25,8 @@ from cfexp.data.streets.bdd_oia import ACTIONS, Frame, Split, find_actions, read
 from cfexp.data.streets.edits import street_says_go
 from cfexp.data.streets.segmentation import SegmentationFolders, find_segmentation, images_by_stem
 from cfexp.errors import InputError
+from cfexp.worlds import street_factors
+from cfexp.worlds.factors import Factor, Scene
 from cfexp.worlds.streets import StreetParameters, cached_streets
 
 Source = Literal["segmentation", "classification"]
@@ -264,6 +266,16 @@ class BDD100kDataModule(LabelMapDataModule):
         scene = self.truth(self.explained(key).image_id)
         go = None if scene is None else street_says_go(picture, scene)
         return {} if go is None else {"forward": int(go), "stop": int(not go)}
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What can be drawn otherwise in the embedded streets."""
+        return street_factors.FACTORS if self.root is None else ()
+
+    def scene(self, image_id: str, names: Collection[str] | None = None) -> Scene:
+        """A street under interventions, see `QueryDataModule.scene`."""
+        scene = street_factors.street_scene(self.world, image_id, names)
+        return scene._replace(label_map=np.minimum(scene.label_map, UNLABELED))
 
     @cached_property
     def _truths(self) -> dict[Split, dict[str, dict[str, Any]]]:

@@ -25,6 +25,7 @@ FACTORS = ("factor", "values", "n", "CaCE", "95 %", "PN", "PS", "PNS", "turned",
 UNITS = ("region or set", "direction", "n", "turned", "95 %", "claimed", "95 %")
 MAX_LABEL = 28  # characters of a name in the plot
 SHEET_ROW = 1.25  # inches
+TEXT_WIDTH = 2.2  # inches
 IN_A_ROW = 3  # scenes of the sheet
 INK = "#57606a"
 
@@ -154,12 +155,14 @@ def save_sheet(
     order = sorted(effects.factors, key=lambda each: -abs(each.cace.value))
     rows = [each.factor for each in order if any(each.factor.name in s.drawn for s in scenes)]
     height, width = scenes[0].image.shape[:2]
-    across, down = SHEET_ROW * width / height, SHEET_ROW + 0.35  # and two lines of text
-    figure = Figure(figsize=(2 * IN_A_ROW * across + 0.5, len(rows) * down + 0.3))
+    across = max(SHEET_ROW * width / height, TEXT_WIDTH)
+    tall = len(rows) * (SHEET_ROW + 0.35) + 0.3  # inches; each with two lines of text
+    figure = Figure(figsize=(2 * IN_A_ROW * across + 0.5, tall))
     grid = figure.subplots(len(rows), 2 * IN_A_ROW, squeeze=False)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, wspace=0.06, hspace=0.35)
+    figure.subplots_adjust(0.01, 0.3 / tall, 0.99, 1 - 0.25 / tall, wspace=0.06, hspace=0.35)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("W")
     for line, factor in zip(grid, rows, strict=True):
         pairs = zip(scenes, answers, strict=True)
         having = [(scene, answer) for scene, answer in pairs if factor.name in scene.drawn]

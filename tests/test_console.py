@@ -77,4 +77,4 @@ def test_it_says_what_the_module_says(command: list[str], tmp_path: Path) -> Non
 def test_a_command_that_there_is_not() -> None:
     done = subprocess.run([*SCRIPT, "trian"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: cfexp trian: no such command; there are doctor, ")
+    assert done.stderr.startswith("error: cfexp trian: no such command; there are causes, doctor, ")

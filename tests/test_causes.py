@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_and_ends_alike(
 
 def test_of_several_runs_there_is_a_curve(main: Main, tmp_path: Path) -> None:
     runs = [
-        write_causal_run(tmp_path / network.__name__, network, count=3, bias=bias, swept=False)
+        write_causal_run(tmp_path / network.__name__, network, count=2, bias=bias, swept=False)
         for network, bias in ((SeesBlue, 0.9), (SeesRed, 0.0))
     ]
     listed = f"run=[{runs[0]},{runs[1]}]"

@@ -23,8 +23,9 @@ from cfexp.worlds.factors import Scene
 Rows = list[tuple[str, ...]]
 FACTORS = ("factor", "values", "n", "CaCE", "95 %", "PN", "PS", "PNS", "turned", "95 %", "claimed")
 UNITS = ("region or set", "direction", "n", "turned", "95 %", "claimed", "95 %")
-MAX_LABEL = 28  # characters of a name in the plot
+MIDDLE = 60  # percent: names of points to the right of that stand to their left
 SHEET_ROW = 1.25  # inches
+TEXT_WIDTH = 2.2  # inches
 IN_A_ROW = 3  # scenes of the sheet
 INK = "#57606a"
 
@@ -154,12 +155,14 @@ def save_sheet(
     order = sorted(effects.factors, key=lambda each: -abs(each.cace.value))
     rows = [each.factor for each in order if any(each.factor.name in s.drawn for s in scenes)]
     height, width = scenes[0].image.shape[:2]
-    across, down = SHEET_ROW * width / height, SHEET_ROW + 0.35  # and two lines of text
-    figure = Figure(figsize=(2 * IN_A_ROW * across + 0.5, len(rows) * down + 0.3))
+    across = max(SHEET_ROW * width / height, TEXT_WIDTH)
+    tall = len(rows) * (SHEET_ROW + 0.35) + 0.3  # inches; each with two lines of text
+    figure = Figure(figsize=(2 * IN_A_ROW * across + 0.5, tall))
     grid = figure.subplots(len(rows), 2 * IN_A_ROW, squeeze=False)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, wspace=0.06, hspace=0.35)
+    figure.subplots_adjust(0.01, 0.3 / tall, 0.99, 1 - 0.25 / tall, wspace=0.06, hspace=0.35)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("W")
     for line, factor in zip(grid, rows, strict=True):
         pairs = zip(scenes, answers, strict=True)
         having = [(scene, answer) for scene, answer in pairs if factor.name in scene.drawn]
@@ -194,9 +197,18 @@ def _plot(effects: Effects, title: str) -> Figure:
             thin: dict[str, Any] = {"color": color, "linewidth": 0.7, "alpha": 0.5}
             axes.hlines(unit.claimed.value, unit.true.low, unit.true.high, **thin)
             axes.vlines(unit.true.value, unit.claimed.low, unit.claimed.high, **thin)
-            if max(unit.true.value, unit.claimed.value) > effects.tolerated:
-                place = (unit.true.value + 1, unit.claimed.value + 1)
-                axes.annotate(unit.name[:MAX_LABEL], place, fontsize=7)
+    names: dict[tuple[float, float], dict[str, None]] = {}
+    for unit in ranked:
+        if max(place := (unit.true.value, unit.claimed.value)) > effects.tolerated:
+            names.setdefault(place, {})[unit.name] = None
+    for (true, claimed), there in names.items():
+        is_far = true > MIDDLE
+        axes.annotate(
+            ", ".join(there),
+            (true + (-1 if is_far else 1), claimed + 1),
+            fontsize=7,
+            horizontalalignment="right" if is_far else "left",
+        )
     axes.set_xlabel("decisions that the region turns when it is drawn otherwise, %")
     axes.set_ylabel("decisions that explanations in it alone turn, %")
     axes.grid(color=GRID)

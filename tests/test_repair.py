@@ -134,13 +134,17 @@ def test_it_trains_on_and_says_what_that_gained(main: Main, streets: Path, tmp_p
 
 def test_a_person_says_what_each_is(main: Main, streets: Path, tmp_path: Path) -> None:
     verdicts = tmp_path / "verdicts.csv"
-    verdicts.write_text("key,verdict\r\n0,unusable\r\n1,go\r\n3,stop\r\n")
+    verdicts.write_text("key,verdict\r\n0,unusable\r\n1,go\r\n2,go\r\n3,stop\r\n")
     asked = [f"run={streets}", f"verdicts={verdicts}", f"output={tmp_path / 'out'}"]
     code, stdout, stderr = main(*asked, "num_threads=1", "share=0.25")
     assert code == 0, stderr
-    assert "2 of 6 counterfactuals that turned the model are used" in "\n".join(stdout)
+    said = "\n".join(stdout)
+    assert "3 of 6 counterfactuals that turned the model are used" in said
+    assert "the model is wrong about 1 of them, right about 2" in said
     lines = (tmp_path / "out" / "repaired" / "more.csv").read_text().splitlines()
-    assert [line.rpartition(",")[2] for line in lines[1:]] == ["1", "0"]
+    keys = [int(Path(line.split(",")[0]).stem) for line in lines[1:]]
+    assert keys == [1, 2, 3, 3]  # what it gets wrong is drawn as often as what it gets right
+    assert [line.rpartition(",")[2] for line in lines[1:]] == ["1", "1", "0", "0"]
     assert [*json.loads((tmp_path / "out" / "metrics.json").read_text())] == [
         *("before", "repaired", "ordinary")
     ]

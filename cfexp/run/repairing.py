@@ -3,16 +3,19 @@ to.
 
 The model that a run explained is trained on from its own weights by its own stage: on its own
 training images and, as often in all, on the counterfactuals that turned it, with the labels that
-they have by the truth of the world or by a person. The controls are trained alike: on as many
-ordinary training images, as the data set labels them; and, where the truth is known, on the queries
-of those counterfactuals with their true labels, which is what as much labelling gives without any
-explanation.
+they have by the truth of the world or by a person. Of each label those that it gets wrong are drawn
+as often as those that it gets right: an edit of a bias makes right what was wrong, too, and if that
+is more frequent, the counterfactuals themselves go by the bias. The controls are trained alike: on
+as many ordinary training images, as the data set labels them; and, where the truth is known, on the
+queries of those counterfactuals with their true labels, which is what as much labelling gives
+without any explanation.
 """
 
 import csv
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,12 +105,16 @@ def examples_of(task: Task, verdicts: Path | None) -> dict[str, list[Example]]:
         problem = f"{len(records)} counterfactuals turned the model"
         raise InputError(f"{task.run.path}: {problem}; {reason}")
     _log.info("%d of %d counterfactuals that turned the model are used", len(known), len(records))
-    same = sum(labels[record["key"]] == record["query_class"] for record in known)
-    _log.info("%d of them are still what the model said of the query", same)
+    groups: dict[tuple[bool, int], list[Record]] = {}
+    for record in known:
+        label = labels[record["key"]]
+        groups.setdefault((label == record["stored_class"], label), []).append(record)
+    wrong = sum(len(each) for (right, _), each in groups.items() if not right)
+    _log.info("the model is wrong about %d of them, right about %d", wrong, len(known) - wrong)
     found = {
         REPAIRED: [
             _example(task.run, "counterfactual", record["key"], labels[record["key"]])
-            for record in known
+            for record in _evenly(list(groups.values()))
         ],
         ORDINARY: _ordinary(task, len(known)),
     }
@@ -209,6 +216,12 @@ def judged(task: Task, images: TestImages, checkpoints: Mapping[str, Path]) -> J
         [names[value] if names else str(value) for value in images.classes],
         images.factors,
     )
+
+
+def _evenly(groups: Sequence[Sequence[Record]]) -> list[Record]:
+    """As many of each group, all of the largest, those of smaller ones several times."""
+    length = max(map(len, groups))
+    return [record for group in groups for record in islice(cycle(group), length)]
 
 
 def _explained_data(task: Task) -> Any:

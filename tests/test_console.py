@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -86,8 +87,8 @@ def help_of(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """What `--help` of a command shows; of Hydra's, what its config says."""
     config = ROOT / "conf" / f"{name}.yaml"
     if config.exists():
-        text: str = OmegaConf.to_container(OmegaConf.load(config))["hydra"]["help"]["template"]
-        return text
+        told: Any = OmegaConf.to_container(OmegaConf.load(config))
+        return str(told["hydra"]["help"]["template"])
     monkeypatch.setattr("sys.argv", [name, "--help"])
     with pytest.raises(SystemExit):
         importlib.import_module(f"cfexp.{name}").main()

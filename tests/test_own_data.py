@@ -133,7 +133,7 @@ def test_label_maps_that_are_missing_are_predicted(in_process: InProcess, root: 
     assert len(records(root)) == 2
 
 
-@pytest.mark.parametrize("asked", ["grid:2x2", "whole"])
+@pytest.mark.parametrize("asked", ["grid:2x2", pytest.param("whole", marks=pytest.mark.slow)])
 def test_regions_are_made_where_there_are_no_label_maps(
     in_process: InProcess, tmp_path: Path, asked: str
 ) -> None:

@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_package_its_weights_and_the_config_tree_and_no_test
         if path.is_file()
     }
     assert "cfexp/samples/traffic_lights/ATTRIBUTION.txt" in samples
-    pages = {f"cfexp/evaluation/templates/{name}.html" for name in ("gallery", "report")}
+    pages = {f"cfexp/evaluation/templates/{name}.html" for name in ("gallery", "report", "verdict")}
     others = {"cfexp/py.typed", "cfexp/conf/__init__.py"}
     assert names == modules | config | weights | samples | pages | others
 

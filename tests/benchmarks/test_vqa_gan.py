@@ -8,6 +8,7 @@ from cfexp.errors import InputError
 from tests.commands import VQA_SMOKE
 
 
+@pytest.mark.slow  # it trains a VQA model first
 def test_it_sets_a_step_beside_its_parts(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,9 +141,10 @@ def _by_adam(
         return torch.zeros_like(rows, dtype=torch.bool)
     steps = int(BY_ADAM * record.budget)
     found = take(rows, start[rows], min(FIRST_LOOK, steps))
-    record.add(rows, found)
     margin = losses.decision_margin(found.logits, objective.counter_class[rows], objective.head)
     going = margin >= least
+    record.stay(rows[~going], found.decision_curve.shape[1])
+    record.add(rows[going], StyleSearch(*(column[going] for column in found)))
     if going.any() and steps > FIRST_LOOK:
         record.add(rows[going], take(rows[going], found.style_codes[going], steps - FIRST_LOOK))
     return going
@@ -193,12 +194,21 @@ class _Record:
         the budget has room for.
         """
         times = torch.arange(found.decision_curve.shape[1], device=rows.device)
-        place = self.evaluations[rows, None] + times
-        room = place < self.budget
         turned = (found.flip_step[:, None] >= 0) & (times >= found.flip_step[:, None])
-        parts = torch.stack([found.decision_curve, found.proximity_curve, turned.to(self._parts)])
-        self._parts[:, rows[:, None].expand_as(place)[room], place[room]] = parts[:, room]
+        parts = [found.decision_curve, found.proximity_curve, turned.to(self._parts)]
+        self._put(rows, torch.stack(parts))
         self.codes[rows] = found.style_codes
+
+    def stay(self, rows: Tensor, count: int) -> None:
+        """Write down so many evaluations that left the queries `rows` where they stood."""
+        last = self._parts[:, rows, self.evaluations[rows] - 1]
+        self._put(rows, last[..., None].expand(-1, -1, count))
+
+    def _put(self, rows: Tensor, parts: Tensor) -> None:
+        """Write parts (3, N, T) after what the queries `rows` went through, within the budget."""
+        place = self.evaluations[rows, None] + torch.arange(parts.shape[2], device=rows.device)
+        room = place < self.budget
+        self._parts[:, rows[:, None].expand_as(place)[room], place[room]] = parts[:, room]
         self.evaluations[rows] += room.sum(1)
 
     def curve(self, part: str) -> Tensor:

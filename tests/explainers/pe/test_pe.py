@@ -86,6 +86,7 @@ def probability(image: Tensor) -> Tensor:
     return logits[:, 0].sigmoid().detach()
 
 
+@pytest.mark.slow
 def test_it_learns_to_be_lighter_from_bin_to_bin(data: EightImages, tmp_path: Path) -> None:
     made = fit(explainer(), data, tmp_path, 150)
     queries = batch_of(data)

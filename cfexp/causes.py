@@ -1,5 +1,5 @@
-"""`python -m cfexp.causes run=PATH`: is what explanations claim true to the cause? By drawing
-interventions on an embedded world.
+"""`python -m cfexp.causes run=PATH`: check whether a run's explanations name the true causes, by
+drawing its scenes again with one thing changed.
 """
 
 from collections.abc import Sequence

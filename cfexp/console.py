@@ -2,14 +2,16 @@
 
 import ast
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cfexp.command_parser import summary_of
+
 _PACKAGE = Path(__file__).parent
 _IS_COMMAND = '\nif __name__ == "__main__":\n'
-_USAGE = "usage: cfexp COMMAND [ARGUMENTS], the same as python -m cfexp.COMMAND; each has a --help"
+_USAGE = """usage: cfexp COMMAND [ARGUMENTS], the same as python -m cfexp.COMMAND [ARGUMENTS]
+cfexp COMMAND --help shows what a command does, with examples to copy."""
 
 
 def main() -> None:
@@ -21,7 +23,9 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
     known = dict(commands())
     if name in ("--help", "-h"):
-        print(_USAGE, *(f"  {command:<20} {said}" for command, said in known.items()), sep="\n")
+        width = max(map(len, known))
+        lines = (f"  {command:<{width}}  {said}" for command, said in known.items())
+        print(_USAGE, *lines, sep="\n")
     elif name not in known:
         print(
             f"error: cfexp {name}: no such command; there are {', '.join(known)}", file=sys.stderr
@@ -40,9 +44,5 @@ def commands() -> Iterator[tuple[str, str]]:
         text = path.read_text(encoding="utf-8")
         if _IS_COMMAND in text:
             # Not imported: that takes seconds.
-            first = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].replace("\n", " ")
-            said = re.sub(r"^`python -m [^`]*`: ", "", first).split(". ")[0].rstrip(".")
-            yield (
-                ".".join(path.relative_to(_PACKAGE).with_suffix("").parts),
-                said[:1].upper() + said[1:],
-            )
+            said = summary_of(ast.get_docstring(ast.parse(text))).split(". ")[0].rstrip(".")
+            yield ".".join(path.relative_to(_PACKAGE).with_suffix("").parts), said

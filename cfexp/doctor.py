@@ -1,5 +1,5 @@
-"""`python -m cfexp.doctor data=NAME data.root=PATH`: check a data set, and checkpoints, before a
-GPU hour is spent.
+"""`python -m cfexp.doctor data=NAME data.root=PATH`: check a data set or a checkpoint for errors
+before you train on it.
 """
 
 import re

@@ -1,5 +1,5 @@
-"""`python -m cfexp.embedded_weights`: train every stage of the embedded worlds, and keep them as
-what cfexp ships.
+"""`python -m cfexp.embedded_weights`: train the networks that cfexp ships again, for developers of
+cfexp.
 
 Each becomes a file in cfexp/weights/ under its experiment's name and config hash, in half
 precision, with what made it and its test figures in the file's metadata. A stage uses a shipped
@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 import cfexp
+from cfexp.command_parser import command_parser
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.explainer_stage import require_explainer
 
@@ -46,8 +47,11 @@ def main() -> None:
     """Train what is missing in the cache, the worlds side by side; write the files, delete those of
     other configs.
     """
-    parser = argparse.ArgumentParser(
-        prog="cfexp.embedded_weights", description=__doc__.split("\n\n")[0]
+    parser = command_parser(
+        *("embedded_weights", __doc__),
+        "--num-threads 1",
+        "--rename",
+        "--sample traffic_lights --data-root lights",
     )
     parser.add_argument(
         "--num-threads", type=int, help="of torch, for each world; by default half the cores"

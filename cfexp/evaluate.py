@@ -1,6 +1,4 @@
-"""`python -m cfexp.evaluate run=PATH`: score a run folder; the explainer that made it is not
-needed.
-"""
+"""`python -m cfexp.evaluate run=PATH`: score a run folder, whichever explainer made it."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

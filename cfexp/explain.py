@@ -1,5 +1,5 @@
-"""`python -m cfexp.explain +experiment=NAME`: explain a part of a data set, or `image=`, into a run
-folder.
+"""`python -m cfexp.explain +experiment=NAME`: explain a model's decisions about a data set, or
+about your own images (image=PATH).
 """
 
 from pathlib import Path

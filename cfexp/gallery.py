@@ -1,4 +1,4 @@
-"""`python -m cfexp.gallery run=PATH`: a run folder as one self-contained HTML page."""
+"""`python -m cfexp.gallery run=PATH`: show a run as one HTML page that needs no server."""
 
 from pathlib import Path
 

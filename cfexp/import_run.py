@@ -1,5 +1,5 @@
-"""`python -m cfexp.import_run OUT query=DIR counterfactual=DIR`: anybody's counterfactual images as
-a run folder.
+"""`python -m cfexp.import_run OUT query=DIR counterfactual=DIR`: make a run folder of
+counterfactual images that another system made.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""`python -m cfexp.reconstruct +experiment=NAME`: what a search's autoencoder makes of images that
-it has not seen.
+"""`python -m cfexp.reconstruct +experiment=NAME`: show how well the autoencoder of a search
+reconstructs images that it was not trained on.
 """
 
 from pathlib import Path

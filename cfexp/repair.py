@@ -1,5 +1,5 @@
-"""`python -m cfexp.repair run=PATH`: train a run's decision model on with its counterfactuals, and
-say what that gained.
+"""`python -m cfexp.repair run=PATH`: train a run's decision model further with the run's
+counterfactuals, and measure the gain.
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""`python -m cfexp.report run=PATH`: what the model relies on, by all of a run's explanations, as
-one HTML page.
+"""`python -m cfexp.report run=PATH`: summarise what a model relies on, by all explanations of a
+run, as one HTML page.
 """
 
 from pathlib import Path

@@ -1,12 +1,11 @@
-"""`python -m cfexp.reproduce NAME`: a table or figure of the papers on the embedded worlds, held
-against the paper.
+"""`python -m cfexp.reproduce NAME`: compute a table or figure of the papers on the embedded worlds,
+beside the paper's numbers.
 
 `experiments/NAME/experiment.yaml` names the runs, what is measured of each and the paper's numbers.
 Runs that are finished are not run again, one that was stopped goes on; what comes out is left in
 `experiments/NAME/results.json`.
 """
 
-import argparse
 import importlib
 import json
 import shlex
@@ -21,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.evaluation.report.table import shown, table_of
 from cfexp.run.command_line import quoted, typed
@@ -43,8 +43,11 @@ FROM_PROVENANCE = ("seed", "git_revision", "machine", "data_fingerprint", "check
 
 def main() -> None:
     """Run one experiment, or list them."""
-    parser = argparse.ArgumentParser(
-        prog="cfexp.reproduce", description=(__doc__ or "").split("\n\n")[0]
+    parser = command_parser(
+        *("reproduce", __doc__),
+        "",
+        "steex_table2",
+        "steex_table2 --queries 16 --num-threads 1",
     )
     parser.add_argument("name", nargs="?", help="of the experiment; without one they are listed")
     parser.add_argument(
@@ -53,11 +56,9 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="for each run, e.g. trainer.accelerator=cpu",
     )
-    parser.add_argument("--queries", type=int, default=64, help="of each run; 64 by default")
+    parser.add_argument("--queries", type=int, default=64, help="of each run")
     parser.add_argument("--num-threads", type=int, help="of torch; one for each core by default")
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/reproduce"), help="where runs lie; runs/reproduce"
-    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs lie")
     parser.add_argument(
         "--experiments", type=Path, default=EXPERIMENTS, help="the folder of experiments"
     )

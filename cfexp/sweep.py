@@ -1,12 +1,11 @@
-"""`python -m cfexp.sweep FOLDER`: make the table of a sweep again, which `cfexp.explain -m` or
-`cfexp.train -m` ran.
+"""`python -m cfexp.sweep FOLDER`: write the table and the plot of a sweep again, which is several
+runs made by one command with `-m`.
 
 Hydra runs the members, here or where its launcher says. A sweep's folder is named by what is swept,
 a member's by its own values: the same command again, also with further values, runs what is missing
 or has failed. A member that fails is reported, and the rest go on.
 """
 
-import argparse
 import functools
 import os
 import re
@@ -27,6 +26,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.run.command_line import quoted, takes_paths, typed
 from cfexp.run.configuration import StoppedBySigterm, is_member, one_line
@@ -318,8 +318,11 @@ def _chosen_by(argument: str) -> list[str]:
 
 def main() -> None:
     """Print and write the table and the plot of a sweep again, finished or not."""
-    parser = argparse.ArgumentParser(
-        prog="cfexp.sweep", description=(__doc__ or "").split("\n\n")[0]
+    parser = command_parser(
+        *("sweep", __doc__),
+        "runs/steex_driving/sweep_explainer.proximity_weight",
+        "runs/steex_driving/sweep_seed",
+        "runs/vqa_color/sweep_explainer.l2_weight",
     )
     parser.add_argument("folder", type=Path, help="of the sweep: runs/NAME/sweep_...")
     if _or_exit(conclude, parser.parse_args().folder):

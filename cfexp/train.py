@@ -1,5 +1,5 @@
-"""`python -m cfexp.train +experiment=NAME`: fit what the experiment is about, explain the test set,
-score it.
+"""`python -m cfexp.train +experiment=NAME`: train a network or an explainer; then explain and score
+the test set.
 """
 
 import shutil

@@ -1,12 +1,15 @@
 """The console script: what it lists, and what it becomes."""
 
+import importlib
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from cfexp import console
 
@@ -37,7 +40,7 @@ def test_every_command_of_the_readme_is_listed_with_one_line(
         sys.argv[1:] = kept
         shown = capsys.readouterr().out.splitlines()
         assert shown[0].startswith("usage: cfexp COMMAND")
-        assert [line.split()[0] for line in shown[1:]] == [*known]
+        assert [line.split()[0] for line in shown[2:]] == [*known]
 
 
 def test_a_command_is_that_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +81,29 @@ def test_a_command_that_there_is_not() -> None:
     done = subprocess.run([*SCRIPT, "trian"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: cfexp trian: no such command; there are causes, ")
+
+
+def help_of(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `--help` of a command shows; of Hydra's, what its config says."""
+    config = ROOT / "conf" / f"{name}.yaml"
+    if config.exists():
+        told: Any = OmegaConf.to_container(OmegaConf.load(config))
+        return str(told["hydra"]["help"]["template"])
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"cfexp.{name}").main()
+    return capsys.readouterr().out
+
+
+def test_every_help_begins_with_three_examples_that_can_be_copied(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiments = ROOT / "conf" / "experiment"
+    for name, _ in console.commands():
+        text = help_of(name, monkeypatch, capsys)
+        before = re.split(r"^(?:options|positional|Experiments|Often|In general)", text, flags=re.M)
+        examples = re.findall(rf"^  python -m cfexp\.{re.escape(name)}(?: .+)?$", before[0], re.M)
+        assert len(examples) >= 3, text
+        assert len(examples) == before[0].count("  python -m "), text  # none of another command
+        for experiment in re.findall(r"\+experiment=(\S+)", " ".join(examples)):
+            assert (experiments / f"{experiment}.yaml").exists(), (name, experiment)

@@ -1,4 +1,4 @@
-"""How many samples a second each data module gives, beside a plain torchvision ImageFolder of the
+"""Measure how many samples a second each data module reads, beside torchvision's ImageFolder on the
 same images.
 
 Both decode the same files and resize them to the same size, by as many worker processes, in batches
@@ -29,6 +29,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from cfexp.benchmarks.command import exit_code
+from cfexp.command_parser import command_parser
 from cfexp.data.faces.celeba import CelebADataModule
 from cfexp.data.faces.celebamask_hq import CelebAMaskHQDataModule
 from cfexp.data.questions.files import image_name
@@ -256,10 +257,11 @@ def report(given: argparse.Namespace) -> bool:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.data",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = command_parser(
+        *("benchmarks.data", __doc__),
+        "",
+        "--sets celebamask_hq bdd100k",
+        "--images 100 --repeats 1 --workers 0",
     )
     parser.add_argument(
         "--sets", nargs="+", choices=tuple(CASES), default=tuple(CASES), help="which to measure"

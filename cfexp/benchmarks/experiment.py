@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, open_dict
 
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
 from cfexp.run.building import build
@@ -16,15 +17,12 @@ from cfexp.run.stages import provide_stages
 Kind = TypeVar("Kind", bound=Explainer)
 
 
-def parser_of(name: str, description: str | None, example: str) -> argparse.ArgumentParser:
-    """The parser of `python -m cfexp.benchmarks.NAME +experiment=EXAMPLE`, for `parsed`."""
-    program = f"python -m cfexp.benchmarks.{name}"
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"example: {program} +experiment={example}",
-    )
+def parser_of(name: str, doc: str | None, example: str, *more: str) -> argparse.ArgumentParser:
+    """The parser of `python -m cfexp.benchmarks.NAME +experiment=EXAMPLE`, for `parsed`.
+
+    more: the arguments of further examples, which `--help` shows after this one.
+    """
+    parser = command_parser(f"benchmarks.{name}", doc, f"+experiment={example}", *more)
     parser.add_argument(
         "overrides", nargs="+", metavar="+experiment=NAME", help="and settings, as of cfexp.explain"
     )

@@ -1,5 +1,5 @@
-"""CPU-seconds that an experiment's explainer takes for its first test images, without reading or
-writing any.
+"""Measure the CPU-seconds that an experiment's explainer takes for its first test images, without
+reading or writing files.
 
 An explainer that is trained is timed with the weights that it starts a training from: they cost as
 much. Exit code 1 where it takes longer than wanted.
@@ -50,12 +50,16 @@ def _choose(config: DictConfig, given: argparse.Namespace) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = parser_of("explaining", __doc__, "pe_smile")
+    parser = parser_of(
+        *("explaining", __doc__, "pe_smile"),
+        "+experiment=steex_driving --queries 32",
+        "+experiment=dive_smile --queries 32",
+    )
     add = parser.add_argument
-    add("--queries", type=int, default=440, help="the first so many test images (440)")
-    add("--batch", type=int, default=32, help="explained at a time (32)")
-    add("--threads", type=int, default=1, help="of torch (1)")
-    add("--seconds", type=float, default=90.0, help="of CPU that all may take (90)")
+    add("--queries", type=int, default=440, help="the first so many test images")
+    add("--batch", type=int, default=32, help="explained at a time")
+    add("--threads", type=int, default=1, help="of torch")
+    add("--seconds", type=float, default=90.0, help="of CPU that all may take")
     return parsed(parser, arguments, "queries", "batch", "threads")
 
 

@@ -1,5 +1,5 @@
-"""What DiVE's search costs beside the sum of its parts: decoder and decision model, forward and
-backward.
+"""Measure what DiVE's search costs beside the sum of its parts: decoder and decision model, forward
+and backward.
 
 Search and parts take turns on the same images, so that both see the same machine; medians of the
 repeats, in CPU-seconds. Weights are untrained: they cost as much. Exit code 1 where the search
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cfexp.benchmarks.command import exit_code
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.explainers.dive.search import search_latents
 from cfexp.models.classifiers import SmoothClassifier
@@ -106,10 +107,11 @@ def _seconds(*runs: Callable[[], None]) -> list[float]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.latent_search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        *("benchmarks.latent_search", __doc__),
+        "",
+        "--size 128 --code-dim 128",
+        "--queries 1 --copies 1 --repeats 3",
     )
     numbers = {
         "size": (64, "pixels a side"),
@@ -122,7 +124,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "threads": (1, "of torch"),
     }
     for name, (default, meaning) in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} ({default})")
+        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
     given = parser.parse_args(arguments)
     if min(vars(given).values()) < 1:
         raise InputError("all numbers must be above 0")

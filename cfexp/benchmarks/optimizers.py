@@ -1,4 +1,4 @@
-"""STEEX's search by each optimizer, side by side on the same queries.
+"""Compare the optimizers of STEEX's search on the same queries.
 
 Every optimizer explains the same images, a few at a time and in turn, so that what else the machine
 does counts for all alike. CPU seconds are those of all that `explain` does: encoding, preparing the
@@ -171,17 +171,21 @@ def _print_figures(name: str, each: Searched, first: Searched, given: argparse.N
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = parser_of("optimizers", __doc__, "steex_driving")
+    parser = parser_of(
+        *("optimizers", __doc__, "steex_driving"),
+        "+experiment=steex_smile --queries 16",
+        "+experiment=steex_driving --optimizers adam lbfgs",
+    )
     add = parser.add_argument
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
-    add("--queries", type=int, default=64, help="the first so many test images (64)")
-    add("--batch", type=int, default=32, help="explained at a time (32)")
-    add("--world-seed", type=int, default=7, help="of an embedded world (7)")
-    add("--threads", type=int, default=1, help="of torch (1)")
-    add("--device", default="cpu", help="cpu or cuda (cpu)")
-    add("--ratio", type=float, default=4.0, help="how many times fewer CPU seconds to reach (4)")
-    add("--as-good", type=float, default=97.0, help="percent of the queries to be as good (97)")
-    add("--success", type=float, default=99.5, help="percent to reach in each direction (99.5)")
+    add("--queries", type=int, default=64, help="the first so many test images")
+    add("--batch", type=int, default=32, help="explained at a time")
+    add("--world-seed", type=int, default=7, help="of an embedded world")
+    add("--threads", type=int, default=1, help="of torch")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--ratio", type=float, default=4.0, help="how many times fewer CPU seconds to reach")
+    add("--as-good", type=float, default=97.0, help="percent of the queries to be as good")
+    add("--success", type=float, default=99.5, help="percent to reach in each direction")
     return parsed(parser, arguments, "queries", "batch", "threads")
 
 

@@ -1,5 +1,5 @@
-"""How many queries a second the STEEX search answers with one and with several processes of one
-thread each.
+"""Measure how many queries a second STEEX's search answers with one process and with several, of
+one thread each.
 
 The real command, `python -m cfexp.explain +experiment=steex_driving trainer=ddp trainer.devices=N`,
 explains the same queries with each number of processes in turn, the one that is first changing each
@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from cfexp.benchmarks.command import exit_code
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 
 TO_REACH = 0.9  # of a process's rate, by each of several: 1.8 by two
@@ -112,10 +113,11 @@ def report(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.scaling",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = command_parser(
+        *("benchmarks.scaling", __doc__),
+        "",
+        "--processes 4",
+        "--queries 8 --steps 10 --repeats 1",
     )
     parser.add_argument("--processes", type=int, default=2, help="to set beside one")
     parser.add_argument("--queries", type=int, default=48, help="explained in each run")

@@ -1,5 +1,4 @@
-"""`python -m cfexp.benchmarks.scoring`: what all measures of a run cost beside the networks that
-they ask.
+"""Measure what it costs to score a run, without the networks that the measures ask.
 
 A run of so many explanations is written into a folder that is removed at the end, and scored by
 every measure of images. In place of the networks stand projections of the pixels to as many
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cfexp.benchmarks.command import exit_code
+from cfexp.command_parser import command_parser
 from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.measure import networks, oracle, sets
@@ -115,13 +115,16 @@ def all_measures(asked: StandIns) -> list[Measures]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns 1 where it takes longer, or more memory, than is wanted."""
-    parser = argparse.ArgumentParser(
-        prog="cfexp.benchmarks.scoring", description=(__doc__ or "").split("\n\n")[0]
+    parser = command_parser(
+        *("benchmarks.scoring", __doc__),
+        "",
+        "--explanations 100",
+        "--explanations 100 --side 128 --threads 2",
     )
-    parser.add_argument("--explanations", type=int, default=1000)
-    parser.add_argument("--side", type=int, default=64, help="pixels")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="wanted at most")
+    parser.add_argument("--explanations", type=int, default=1000, help="of the run")
+    parser.add_argument("--side", type=int, default=64, help="of an image, in pixels")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of CPU, wanted at most")
     given = parser.parse_args(arguments)
     return exit_code(lambda: _run(given))
 

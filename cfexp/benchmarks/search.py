@@ -1,4 +1,4 @@
-"""How fast a step of the STEEX search is, in three forms that compute the same numbers on the same
+"""Measure a step of STEEX's search in three forms that compute the same numbers with the same
 weights.
 
 published: as the released code goes about it: no parameter frozen, the label map's branch in every
@@ -27,6 +27,7 @@ from cfexp.benchmarks.measure import (
     measure_training,
     relative,
 )
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.run.memory import keep_freed_memory
 
@@ -165,10 +166,11 @@ def _error(measured: Measured, exact: Measured) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    description = __doc__.split("\n\n", 1)[0] if __doc__ else None
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.benchmarks.search", description=description, formatter_class=formatter
+    parser = command_parser(
+        *("benchmarks.search", __doc__),
+        "",
+        "--size 64 --base-channels 8 --num-regions 5 --style-dim 16 --repeats 1",
+        "--forms fast --bf16",
     )
     full = Size()
     add = parser.add_argument

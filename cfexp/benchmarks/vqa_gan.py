@@ -1,5 +1,5 @@
-"""What a training step of the VQA GAN costs beside its parts: each network that it trains or asks,
-forward and backward, and each optimizer's step, on the same batch.
+"""Measure what a training step of the VQA GAN costs beside its parts: each network that it trains
+or asks, forward and backward, and each optimizer's step, on the same batch.
 
 Parts and step alternate, so that what else the machine does counts for both alike. CPU seconds are
 medians. Exit code 1 where the step costs more than the parts by more than the wanted ratio.
@@ -149,17 +149,21 @@ def _without_warm_up(config: DictConfig) -> None:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises InputError for numbers out of range."""
-    parser = parser_of("vqa_gan", __doc__, "vqa_color")
+    parser = parser_of(
+        *("vqa_gan", __doc__, "vqa_color"),
+        "+experiment=vqa_color --steps 10 --warm-up 2",
+        "+experiment=vqa_all",
+    )
     add = parser.add_argument
-    add("--steps", type=int, default=30, help="to measure (30)")
-    add("--warm-up", type=int, default=5, help="steps before (5)")
-    add("--threads", type=int, default=1, help="of torch (1)")
-    add("--device", default="cpu", help="cpu or cuda (cpu)")
+    add("--steps", type=int, default=30, help="to measure")
+    add("--warm-up", type=int, default=5, help="steps before")
+    add("--threads", type=int, default=1, help="of torch")
+    add("--device", default="cpu", help="cpu or cuda")
     add(
         "--ratio",
         type=float,
         default=1.15,
-        help="the most that a step may cost of its parts (1.15)",
+        help="the most that a step may cost of its parts",
     )
     given = parsed(parser, arguments, "steps", "threads")
     if given.warm_up < 0:

@@ -1,18 +1,12 @@
 """`python -m cfexp.data.convert DATA_SET [IN] OUT`: write other data sets in the layouts that cfexp
 reads.
-
-Examples:
-  python -m cfexp.data.convert easy_vqa easy
-  python -m cfexp.data.convert csv_vqa questions.csv my_vqa
-  python -m cfexp.data.convert traffic_lights cinTA_v2 lights
-
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cfexp.command_parser import command_parser
 from cfexp.data.converters.ccp import convert_ccp
 from cfexp.data.converters.csv_vqa import convert_csv_vqa
 from cfexp.data.converters.easy_vqa import convert_easy_vqa
@@ -31,12 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code: 2 after one line about what was wrong with the
     input.
     """
-    usage, examples = (__doc__ or "").split("\nExamples:")
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.data.convert",
-        description=usage,
-        epilog=f"examples:{examples.rstrip()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        *("data.convert", __doc__),
+        "easy_vqa easy",
+        "csv_vqa questions.csv my_vqa",
+        "traffic_lights cinTA_v2 lights",
     )
     commands = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     for name in ("easy_vqa", *CONVERTERS):

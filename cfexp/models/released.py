@@ -1,11 +1,9 @@
-"""Checkpoints and vocabularies released by others, converted to ours; what does not fit exactly is
-refused.
+"""`python -m cfexp.models.released KIND CHECKPOINT OUT`: convert a checkpoint that others released;
+one that does not fit exactly is refused.
 
-On the command line, `python -m cfexp.models.released mlb best_model.pth.tar mlb.safetensors` writes
-a file that `cfexp.models.loading.pretrained.load_network` reads.
+The command line writes a file that `cfexp.models.loading.pretrained.load_network` reads.
 """
 
-import argparse
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import read_state_dict
 from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
@@ -338,8 +337,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Convert a released checkpoint into a .safetensors file; returns the exit code, 2 where the
     input is wrong.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m cfexp.models.released", description=main.__doc__
+    parser = command_parser(
+        *("models.released", __doc__),
+        "mlb best_model.pth.tar mlb.safetensors",
+        "sean latest_net_G.pth sean.safetensors",
+        "tcvae checkpoint.pth tcvae.safetensors",
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind, conversion in CONVERSIONS.items():

@@ -5,6 +5,7 @@ slash in it is written with %2F. huggingface_hub fetches each file once and keep
 """
 
 import re
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -78,8 +79,6 @@ def hub_file(address: str, setting: str) -> str:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{given}: {reason}") from None
-    try:
+    with suppress(errors.EntryNotFoundError, OSError):  # other networks have none
         fetched(str(PurePosixPath(file).with_name(_BESIDE)))
-    except (errors.EntryNotFoundError, OSError):  # other networks have none
-        pass
     return path

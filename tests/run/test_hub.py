@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub, by huggingface_hub's own cache as it lies on a disk: no network."""
+"""Files of the Hugging Face Hub, from its cache as huggingface_hub lays it out: no network."""
 
 import os
 import re

@@ -145,7 +145,8 @@ def test_shipped_weights_with_the_config_that_they_were_made_by(
     load_network(build(run_config(tmp_path / "out").network, "network"), model)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| test/accuracy/forward | 100 |" in card
-    assert "checkpoints.decision=hf://owner/name/model.safetensors" in card
+    command = "python -m cfexp.explain +experiment=steex_driving checkpoints.decision="
+    assert f"{command}hf://owner/name/model.safetensors\n" in card
 
 
 def test_bad_input_is_one_line_and_leaves_no_folder(main: Main, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 # The folders of a path from the root or from home, wherever it stands; of an address none.
 _FOLDERS = re.compile(r"(?:file://|~|(?<![\w.~:)/-]))/(?:[^/,'\"\]\s]+/)*")
+_CACHE = "~/.cache/cfexp"  # whose it was is nobody's affair; readers of the config have their own
 _SHIPPED = "the weights that cfexp ships, in half precision"
 
 
@@ -215,7 +216,10 @@ def _command(arguments: list[str]) -> Iterator[str]:
 def _placeless(content: Any) -> Any:
     """Plain values without the folders of this machine: of each path there is the last part."""
     if isinstance(content, dict):
-        return {key: _placeless(value) for key, value in content.items()}
+        return {
+            key: _CACHE if key == "cache_dir" else _placeless(value)
+            for key, value in content.items()
+        }
     if isinstance(content, list):
         return [_placeless(value) for value in content]
     if not isinstance(content, str):
@@ -291,7 +295,8 @@ def _used_as(experiment: str, config: DictConfig) -> tuple[str | None, str | Non
     """
     if config.get("explainer") is not None:
         return "explainer", experiment
-    for name, text in _experiments():
+    # Of STEEX's first: the networks that they need beside this one are shipped.
+    for name, text in sorted(_experiments(), key=lambda each: not each[0].startswith("steex")):
         content: Any = OmegaConf.to_container(OmegaConf.create(text))
         if not isinstance(content, dict):
             continue

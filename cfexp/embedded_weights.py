@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 import cfexp
 from cfexp.command_parser import command_parser
+from cfexp.run.composing import composing
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.explainer_stage import require_explainer
 
@@ -92,16 +93,18 @@ def main() -> None:
     print(f"{len(made)} stages, {size:.1f} MiB, in {WEIGHTS}")
 
 
-def wanted_stages() -> set[str]:
-    """The names of the stages that the commands of `WORLDS` need."""
+def wanted_stages() -> dict[str, DictConfig]:
+    """The stages that the commands of `WORLDS` need: their configs, by name."""
     from cfexp.run.stage_names import compose_stage
 
     register_resolvers()
-    wanted: set[str] = set()
-    with initialize_config_module("cfexp.conf", version_base="1.3"):
+    wanted: dict[str, DictConfig] = {}
+    with composing():
         for command, *overrides in chain(*WORLDS):
             config = _composed(command, overrides)
-            wanted |= {compose_stage(each, config)[1] for each in config.requires.values()}
+            for each in config.requires.values():
+                stage, name = compose_stage(each, config)
+                wanted[name] = stage
     return wanted
 
 

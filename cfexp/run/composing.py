@@ -10,6 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cfexp.run.hub import with_hub_files
+
 _SEARCH_PATH = "hydra.searchpath="
 
 
@@ -29,7 +31,10 @@ def search_path() -> list[str]:
 
 
 def compose(command: str, overrides: Sequence[str]) -> DictConfig:
-    """The config of a command, found where the running one finds its own; raises as Hydra does."""
+    """The config of a command, found where the running one finds its own.
+
+    Raises as Hydra does, and InputError for a file of the Hub that cannot be had.
+    """
     if not any(each.startswith(_SEARCH_PATH) for each in overrides):
         overrides = [*search_path(), *overrides]
-    return hydra.compose(command, overrides=list(overrides))
+    return with_hub_files(hydra.compose(command, overrides=list(overrides)))

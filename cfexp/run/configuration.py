@@ -26,6 +26,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from cfexp._moved import with_present_names
 from cfexp.errors import InputError
 from cfexp.run.folder_names import folder_name, folders, under_one_name
+from cfexp.run.hub import with_hub_files
 from cfexp.run.lengths import at_most, epochs, seldom
 from cfexp.run.memory import keep_freed_memory
 from cfexp.run.same_run import why_neutral
@@ -90,7 +91,7 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
         keep_freed_memory()
         try:
             _keep_run_dir()
-            return main(config)
+            return main(with_hub_files(config))
         except (InputError, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise

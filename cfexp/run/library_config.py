@@ -58,6 +58,8 @@ def config_of(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictCo
     try:
         asked = [f"+experiment={run_or_experiment}", *map(with_explainer_chosen, overrides)]
         return compose("explain", asked)
+    except InputError:  # a file of the Hub
+        raise
     # ValueError: data=1 for a choice.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = str(error).strip().split("\n")[0]

@@ -109,7 +109,7 @@ def test_a_stage_of_the_cache_becomes_a_folder_that_loads_again(main: Main, tmp_
         "checkpoints.NAME=hf://owner/name/model.safetensors",
     ):
         assert said in card
-    config = OmegaConf.create(made["config.yaml"].decode())
+    config = run_config(a)
     assert config["data"] == {"root": "vqa", "world": None}
     assert config["checkpoints"] == {"features": "model.ckpt"}
     assert all(b"somebody" not in content for content in made.values())

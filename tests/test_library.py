@@ -360,6 +360,7 @@ COMMANDS = [
     if kind == ""
     for line in block.replace("\\\n", "").splitlines()
     if line.startswith("python -m cfexp.")
+    and not line.startswith("python -m cfexp.publish ")  # of a folder, see test_publish
 ]
 
 

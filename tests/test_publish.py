@@ -179,9 +179,3 @@ def test_bad_input_is_one_line_and_leaves_no_folder(main: Main, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
-
-
-def test_help_begins_with_three_commands(main: Main) -> None:
-    code, stdout, _ = main("--help")
-    assert code == 0
-    assert all(line.startswith("python -m cfexp.publish ") for line in stdout[:3])

@@ -126,8 +126,8 @@ def _by_adam(
     learning_rate: float,
     stop_margin: float | None,
 ) -> Tensor:
-    """The same by Adam, of which those go on after its first steps whose margin then is at least
-    `least` (N,); returns (N,) bool, which these are.
+    """The same by Adam, of which those go on after its first steps, if more are left, whose margin
+    then is at least `least` (N,); returns (N,) bool, which these are.
     """
 
     def take(rows: Tensor, codes: Tensor, num_steps: int) -> StyleSearch:
@@ -142,7 +142,7 @@ def _by_adam(
     steps = int(BY_ADAM * record.budget)
     found = take(rows, start[rows], min(FIRST_LOOK, steps))
     margin = losses.decision_margin(found.logits, objective.counter_class[rows], objective.head)
-    going = margin >= least
+    going = (margin >= least) | (steps <= FIRST_LOOK)
     record.stay(rows[~going], found.decision_curve.shape[1])
     record.add(rows[going], StyleSearch(*(column[going] for column in found)))
     if going.any() and steps > FIRST_LOOK:

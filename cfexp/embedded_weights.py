@@ -18,13 +18,13 @@ from itertools import chain
 from pathlib import Path
 from threading import Thread
 
-import safetensors.torch
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 import cfexp
 from cfexp.command_parser import command_parser
+from cfexp.models.loading.weights import save_weights
 from cfexp.run.composing import composing
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.explainer_stage import require_explainer
@@ -206,10 +206,7 @@ def _ship(
         "machine": provenance["machine"],
         "test_figures": json.dumps(figures),
     }
-    safetensors.torch.save_file(
-        {name: value.contiguous() for name, value in halved.items()}, path, metadata
-    )
-    path.chmod(0o644)  # safetensors makes files that only their owner can read
+    save_weights(halved, path, metadata)
     vocabulary = checkpoint.parent / VOCABULARY
     if vocabulary.is_file():
         shutil.copyfile(vocabulary, folder / f"{path.stem}.{VOCABULARY}")

@@ -26,8 +26,8 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     if type(config.verdict) is not bool:
         raise InputError(f"verdict must be true or false, got {config.verdict!r}")
-    write, name = (write_verdict_page, "verdict") if config.verdict else (write_page, "gallery")
-    path = folder / f"{name}.html" if config.output is None else Path(config.output)
+    write, page = (write_verdict_page, "verdict") if config.verdict else (write_page, "gallery")
+    path = folder / f"{page}.html" if config.output is None else Path(config.output)
     if config.output is not None and not path.parent.is_dir():
         raise InputError(f"output={path}: there is no folder {path.parent}")
     for name in ("max_explanations", "max_width"):

@@ -98,7 +98,7 @@ RULES = {
     "reproduce": Rule("run evaluation.report", hydra=True, files=True),
     "doctor": Rule("run data models", hydra=True, files=True),
     "publish": Rule("run data.converters.folder embedded_weights", hydra=True, files=True),
-    "embedded_weights": Rule("run package", hydra=True, files=True),
+    "embedded_weights": Rule("run models.loading package", hydra=True, files=True),
 }
 LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}
 HYDRA = {"hydra", "omegaconf"}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, cast
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from cfexp.command_parser import command_parser
 from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import read_state_dict
 from cfexp.models.loading.state_dicts import fill_places, parameters_of, shape_of
+from cfexp.models.loading.weights import save_weights
 from cfexp.models.released_dive import size_for, tcvae_from_released
 from cfexp.models.released_pe import pe_from_released
 from cfexp.models.released_steex import (
@@ -363,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    safetensors.torch.save_file(converted, given.output)
+    save_weights(converted, given.output)
     numbers = sum(t.numel() for t in converted.values())
     print(f"wrote {given.output}: {len(converted)} tensors, {numbers:,} numbers")
     return 0

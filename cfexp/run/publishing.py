@@ -11,13 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
+import safetensors
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from cfexp.errors import InputError
 from cfexp.models.loading.pretrained import read_state_dict
+from cfexp.models.loading.weights import save_weights
 from cfexp.run.building import build
 from cfexp.run.composing import composing
 from cfexp.run.configuration import run_config
@@ -100,10 +101,7 @@ def write_stage(stage: Stage, card: Card, folder: Path) -> None:
         raise InputError(f"repository={card.repository}: expected OWNER/NAME")
     metadata = {"stage": stage.name, "test_figures": json.dumps(stage.figures)}
     metadata |= {key: value for key, value in stage.made.items() if value}
-    # A copy: safetensors stores no tensor that shares its memory with another.
-    tensors = {name: value.clone().contiguous() for name, value in stage.state_dict.items()}
-    safetensors.torch.save_file(tensors, folder / FILE, metadata)
-    (folder / FILE).chmod(0o644)  # safetensors makes files that only their owner can read
+    save_weights(stage.state_dict, folder / FILE, metadata)
     config = OmegaConf.to_yaml(OmegaConf.create(_placeless(_plain(stage.config))))
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     if stage.vocabulary is not None:

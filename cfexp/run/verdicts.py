@@ -2,10 +2,10 @@
 saves it.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from cfexp.data.reading.rows import read_rows
 from cfexp.errors import InputError
 from cfexp.evaluation.report.verdict import UNUSABLE
 
@@ -18,15 +18,8 @@ def read_verdicts(path: Path, class_names: Sequence[str]) -> dict[int, int]:
     Raises InputError for a file that is not so.
     """
     given = f"verdicts={path}"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [*csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{given} is no readable CSV file in UTF-8 ({error})") from None
-    if not rows:
-        raise InputError(f"{given} has no row below its first line")
     found: dict[int, int] = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(read_rows(path, given), 2):
         key, verdict = (row.get(name) or "" for name in COLUMNS)
         at = f"{given}, line {line}"
         if not key.isdecimal():

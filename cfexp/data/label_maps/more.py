@@ -2,7 +2,6 @@
 labelled.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cfexp.data.label_maps.dataset import NO_REGION, LabelMapRecord, PngLabelMaps
+from cfexp.data.reading.rows import read_rows
 from cfexp.errors import InputError
 
 COLUMNS = ("image", "label_map")
@@ -27,14 +27,9 @@ def read_more(
     InputError for a file that is not so.
     """
     given = f"data.more={path}"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [*csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{given} is no readable CSV file in UTF-8 ({error})") from None
     known = {record.image.absolute(): record for record in own}
     records = []
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(read_rows(path, given), 2):
         values = [row.get(name, "") for name in class_names]
         if None in row or None in row.values() or not row.get("image"):
             raise InputError(f"{given}, line {line}: expected {', '.join(COLUMNS)}, and labels")
@@ -45,8 +40,6 @@ def read_more(
         labels = tuple(_LABELS[value] for value in values)
         record = known.get(image, LabelMapRecord(image.stem, image, label_map, labels))
         records.append(record._replace(labels=labels))
-    if not records:
-        raise InputError(f"{given} has no row below its first line")
     return records
 
 

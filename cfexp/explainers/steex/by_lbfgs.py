@@ -66,6 +66,8 @@ def by_lbfgs(
             again[rows] = _by_adam(
                 objective, rows, codes, record, least[rows], learning_rate, stop_margin
             )
+        if not again.any():
+            break
         rows = (again & (record.evaluations < budget)).nonzero()[:, 0]
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
         _search(asked, rows, record.codes.clone(), record, at_once, stop_margin)

@@ -43,8 +43,8 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
 
 demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
-	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS)
-	$(BIN)/python -m cfexp.explain +experiment=steex_driving data.max_test_images=24 data.eval_batch_size=8 num_threads=$(THREADS) 'regions=[traffic_light]'
+	$(BIN)/python -m cfexp.explain --multirun +experiment=steex_driving 'regions=null,[traffic_light]' \
+	  data.max_test_images=24 data.eval_batch_size=24 num_threads=$(THREADS)
 
 # As for report-vqa, each run is kept, and goes on where it was stopped. So many queries give each direction 200. The images
 # are drawn from several seeds of the world; the networks have seen none of them.

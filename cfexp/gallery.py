@@ -17,6 +17,8 @@ register_resolvers()
 def main(config: DictConfig) -> None:
     """Write the page, and say where it is and how large."""
     # Imported late: --help and a mistyped override answer at once.
+    import torch
+
     from cfexp.errors import InputError
     from cfexp.evaluate import experiment_of
     from cfexp.evaluation.report.gallery import write_page
@@ -33,6 +35,7 @@ def main(config: DictConfig) -> None:
     for name in ("max_explanations", "max_width"):
         if type(config[name]) is not int or config[name] < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {config[name]!r}")
+    torch.set_num_threads(1)  # on single pictures further threads only wait, at full load
     count = write(
         RunFolder(folder),
         path,

@@ -106,7 +106,7 @@ class RunFolder:
 
     def keys(self) -> set[int]:
         """The keys of the explanations that are there: none of a run that has not begun."""
-        return set(self._rows())
+        return set(self._rows(["key"]))
 
     def records(self) -> list[Record]:
         """One record an explanation, in the order of the keys, of a finished run or of one that was
@@ -127,11 +127,16 @@ class RunFolder:
 
     def images(self, name: str, keys: Sequence[int]) -> Tensor:
         """The pictures `name` ("query", "reconstruction", "counterfactual") of B keys: (B, 3, H, W)
-        in [-1, 1].
+        in [-1, 1]; raises as `pixels`.
+        """
+        return from_pixels(self.pixels(name, keys))
+
+    def pixels(self, name: str, keys: Sequence[int]) -> NDArray[np.uint8]:
+        """The same as they are stored: (B, H, W, 3).
 
         Raises InputError for a missing or damaged file, and for one of another size than the first.
         """
-        return from_pixels(self._pictures(name, keys, "RGB"))
+        return self._pictures(name, keys, "RGB")
 
     def masks(self, keys: Sequence[int]) -> Tensor:
         """The truth masks of B keys whose record says has_truth_mask: (B, 1, H, W) bool; raises as
@@ -190,8 +195,9 @@ class RunFolder:
     def _lines(self) -> list[Path]:
         return sorted(self.explanations.glob("records-*.jsonl"))
 
-    def _rows(self) -> dict[int, Record]:
-        rows = [*_read_table(self.table)] if self.table.exists() else []
+    def _rows(self, columns: list[str] | None = None) -> dict[int, Record]:
+        """The records by key. columns: all that need be read of a finished run's."""
+        rows = [*_read_table(self.table, columns)] if self.table.exists() else []
         for path in self._lines():
             rows += _read_lines(path)
         return {row["key"]: row for row in rows}
@@ -302,9 +308,9 @@ def _read_lines(path: Path) -> list[Record]:
     return rows
 
 
-def _read_table(path: Path) -> list[Record]:
+def _read_table(path: Path, columns: list[str] | None) -> list[Record]:
     try:
-        content = pq.read_table(path)
+        content = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: damaged Parquet ({str(error).splitlines()[0]})") from None
     version = (content.schema.metadata or {}).get(VERSION_KEY, b"").decode()

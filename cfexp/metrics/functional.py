@@ -10,6 +10,7 @@ NaN and infinity; see `cfexp.tensors`.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -57,6 +58,7 @@ MIN_SPECTRUM = 16
 # Scores are computed in float32, which keeps seven digits: such that differ by less are equal.
 ROUNDING = 1e-6
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+DRAWS = 2**16  # of a bootstrap, held at a time: half a megabyte each of numbers and of counts
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -165,9 +167,7 @@ def ssim(query: Tensor, counterfactual: Tensor) -> Tensor:
 def _similarity(images: Tensor) -> Tensor:
     """The mean SSIM of two images (2, C, H, W) in [0, 1]."""
     reach = SSIM_WINDOW // 2
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    gaussian = (-((offsets / SSIM_SIGMA) ** 2) / 2).exp()
-    weights = (gaussian / gaussian.sum()).tolist()
+    weights = _gaussian_window()
     one, other = F.pad(images, (reach, reach, reach, reach), mode="reflect")
     sums = torch.stack([one, other, one * one, other * other, one * other])
     for dim in (2, 3):
@@ -186,6 +186,14 @@ def _similarity(images: Tensor) -> Tensor:
     )
     score: Tensor = (likeness / size_of).mean()
     return score
+
+
+@cache
+def _gaussian_window() -> list[float]:
+    reach = SSIM_WINDOW // 2
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    gaussian = (-((offsets / SSIM_SIGMA) ** 2) / 2).exp()
+    return [*(gaussian / gaussian.sum()).tolist()]
 
 
 def edit_locality(query: Tensor, counterfactual: Tensor, mask: Tensor) -> Tensor:
@@ -345,11 +353,12 @@ def bootstrap_interval(
         return _interval_of_equals(float(sums[0] / counts[0]), len(counts), confidence, bounds)
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
-    for resample in range(
-        n_resamples
-    ):  # one at a time: all draws of a validation set would take gigabytes
-        drawn = rng.integers(len(counts), size=len(counts))
-        means[resample] = sums[drawn].sum() / counts[drawn].sum()
+    # A few at a time: all draws of a validation set would take gigabytes.
+    at_once = max(1, DRAWS // len(counts))
+    for first in range(0, n_resamples, at_once):
+        resamples = means[first : first + at_once]
+        drawn = rng.integers(len(counts), size=(len(resamples), len(counts)))
+        resamples[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

@@ -33,7 +33,7 @@ from cfexp.evaluation.report.sheet import (
     region_moves,
     region_names,
 )
-from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
+from cfexp.evaluation.run_folder import Record, RunFolder
 
 Color = tuple[int, int, int]
 Json = dict[str, Any]
@@ -203,7 +203,7 @@ class Album:
 
     def add(self, name: str, key: int) -> int:
         """The place of a picture of the run among the page's."""
-        pixels = to_pixels(self.run.images(name, [key])[0])
+        pixels = self.run.pixels(name, [key])[0]
         place = self._places.get(pixels.tobytes())
         return self.embed(Image.fromarray(pixels), pixels.tobytes()) if place is None else place
 

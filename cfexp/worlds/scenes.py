@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from cfexp.errors import InputError
-from cfexp.worlds.cache import cached_world, check_types, dump_json, parameters_key
+from cfexp.worlds.cache import cached_world, check_types, draw_all, dump_json, parameters_key
 from cfexp.worlds.scene_questions import (
     COLORS,
     SHAPES,
@@ -97,39 +96,56 @@ def write_scenes(parameters: SceneParameters, folder: Path) -> None:
     first_id = 1
     for split, (subset, count) in enumerate(counts.items()):
         (folder / subset).mkdir(parents=True, exist_ok=True)
-        questions: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        scenes: list[dict[str, Any]] = []
-        asked: dict[str, list[int]] = {}
-        for index in track(range(count), description=f"drawing {subset}"):
-            # A scene depends on its own number only, so more scenes never change the earlier ones.
-            rng = np.random.default_rng([parameters.seed, split, index])
-            scene = draw_scene(parameters, rng)
-            image_id = first_id + index
-            name = _COCO_NAME.format(subset=subset, image_id=image_id)
-            Image.fromarray(scene.image).save(folder / subset / name, quality=95, subsampling=0)
-            scenes.append({"image_id": image_id, "objects": list(_described(scene))})
-            for k, question in enumerate(ask(scene.objects, rng)):
-                question_id = image_id * 10 + k  # as in VQAv1
-                questions.append(
-                    {"image_id": image_id, "question": question.text, "question_id": question_id}
-                )
-                annotations.append(_annotation(question, question_id, image_id, parameters, rng))
-                asked[str(question_id)] = question.asked
+        write = partial(_write_scene, parameters, split, folder / subset, first_id)
+        written = list(draw_all(write, count, f"drawing {subset}"))
         first_id += count
         header = {"data_type": "mscoco", "data_subtype": subset, **_HEADER}
+        questions = [question for each in written for question in each.questions]
         dump_json(
             folder / f"OpenEnded_mscoco_{subset}_questions.json",
             {**header, "task_type": "Open-Ended", "questions": questions},
         )
+        annotations = [annotation for each in written for annotation in each.annotations]
         dump_json(
             folder / f"mscoco_{subset}_annotations.json", {**header, "annotations": annotations}
         )
         info = {"palette": COLORS, "parameters": asdict(parameters)}
+        scenes = [each.scene for each in written]
+        asked = {name: objects for each in written for name, objects in each.asked.items()}
         dump_json(
             folder / f"scene_graphs_{subset}.json",
             {"info": info, "scenes": scenes, "questions": asked},
         )
+
+
+class _Written(NamedTuple):
+    """What the files say of one scene, beside its picture."""
+
+    scene: dict[str, Any]
+    questions: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    asked: dict[str, list[int]]  # by question id, the objects that it asks about
+
+
+def _write_scene(
+    parameters: SceneParameters, split: int, folder: Path, first_id: int, index: int
+) -> _Written:
+    """Draw a scene, write its picture into `folder` (the subset's) and ask about it."""
+    # A scene depends on its own number only, so more scenes never change the earlier ones.
+    rng = np.random.default_rng([parameters.seed, split, index])
+    scene = draw_scene(parameters, rng)
+    image_id = first_id + index
+    name = _COCO_NAME.format(subset=folder.name, image_id=image_id)
+    Image.fromarray(scene.image).save(folder / name, quality=95, subsampling=0)
+    written = _Written({"image_id": image_id, "objects": list(_described(scene))}, [], [], {})
+    for k, question in enumerate(ask(scene.objects, rng)):
+        question_id = image_id * 10 + k  # as in VQAv1
+        written.questions.append(
+            {"image_id": image_id, "question": question.text, "question_id": question_id}
+        )
+        written.annotations.append(_annotation(question, question_id, image_id, parameters, rng))
+        written.asked[str(question_id)] = question.asked
+    return written
 
 
 _HEADER = {

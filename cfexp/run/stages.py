@@ -133,9 +133,11 @@ def assemble(config: DictConfig, folder: Path, stage: str) -> Fitted:
 
 
 def use_threads(count: int | None, processes: int = 1) -> None:
-    """Let torch compute on so many threads; None = one for each core that one of so many processes
-    may use.
+    """Let torch compute on so many threads; None = on as many as OMP_NUM_THREADS says, or where it
+    is not set, one for each core that one of so many processes may use.
     """
+    if count is None and os.environ.get("OMP_NUM_THREADS"):
+        return  # torch read it when it was loaded
     torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // processes))
 
 

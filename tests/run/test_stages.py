@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from cfexp.errors import InputError
 from cfexp.run.configuration import register_resolvers, resume_from
 from cfexp.run.stage_names import compose_stage, config_hash
-from cfexp.run.stages import fit, provide_stages
+from cfexp.run.stages import fit, provide_stages, use_threads
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "logger=none", "callbacks=none", "num_threads=1"]
 
@@ -173,3 +174,20 @@ def test_every_stage_reads_the_data_set_as_the_run_that_needs_it(
                 left.append(stage)
                 seen.append(name)
     assert len(seen) == stages
+
+
+def test_threads_are_as_many_as_asked_for_or_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        use_threads(3)
+        assert torch.get_num_threads() == 3
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        use_threads(None)
+        assert torch.get_num_threads() == 3
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        use_threads(None)
+        assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+    finally:
+        torch.set_num_threads(before)

@@ -57,7 +57,9 @@ def main() -> None:
         help="for each run, e.g. trainer.accelerator=cpu",
     )
     parser.add_argument("--queries", type=int, default=64, help="of each run")
-    parser.add_argument("--num-threads", type=int, help="of torch; by default OMP_NUM_THREADS, or one for each core")
+    parser.add_argument(
+        "--num-threads", type=int, help="of torch; by default OMP_NUM_THREADS, or one for each core"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs lie")
     parser.add_argument(
         "--experiments", type=Path, default=EXPERIMENTS, help="the folder of experiments"

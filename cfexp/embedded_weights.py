@@ -37,6 +37,7 @@ WORLDS = (
         ("evaluate", "+experiment=steex_faces_report"),
         ("explain", "+experiment=dive_smile"),
         ("explain", "+experiment=pe_smile"),
+        ("explain", "+experiment=pe_young"),
     ),
     (("explain", "+experiment=vqa_color"),),
 )

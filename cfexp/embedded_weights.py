@@ -31,7 +31,10 @@ from cfexp.run.explainer_stage import require_explainer
 
 # The commands of each world whose stages are shipped; image= needs predicted label maps.
 WORLDS = (
-    (("explain", "+experiment=steex_driving", "+layouts=predicted"),),
+    (
+        ("explain", "+experiment=steex_driving", "+layouts=predicted"),
+        ("explain", "+experiment=pe_driving"),
+    ),
     (
         ("explain", "+experiment=steex_smile", "+layouts=predicted"),
         ("evaluate", "+experiment=steex_faces_report"),

@@ -37,6 +37,7 @@ class Left(NamedTuple):
 
     many: int
     what: str
+    wrong: bool = False  # the doctor has an error for it
 
 
 class OwnDataSet(LabelMapDataModule):
@@ -118,9 +119,7 @@ class OwnDataSet(LabelMapDataModule):
             try:
                 with Image.open(images[place].path) as picture:
                     sizes.append(picture.size)
-            except (
-                Exception
-            ):  # a damaged file makes Pillow raise nearly anything; who reads it says so
+            except Exception:  # of whatever kind; who reads it says so
                 continue
         if not sizes:
             return self.side, self.side
@@ -293,13 +292,15 @@ class OwnDataSet(LabelMapDataModule):
                 what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
                 lines.append(Left(sum(gone.values()), what))
         if contents.table is not None:
-            lines.append(Left(len(contents.without_image), "rows without an image"))
+            lines.append(Left(len(contents.without_image), "rows without an image", True))
             lines.append(Left(len(contents.images) - len(contents.rows), "images without a row"))
         if raw is not None:
-            known = raw.unknown - (
-                len(contents.images) - len(contents.rows) if contents.table else 0
-            )
-            lines.append(Left(known, f"images whose {raw.name!r} is not known"))
+            rowless = len(contents.images) - len(contents.rows) if contents.table else 0
+            lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
+        if others := contents.folder.others:
+            lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
+        if self.maps.listed is not None and (strays := self.maps.strays):
+            lines.append(Left(len(strays), f"label maps of no image, such as {strays[0]}", True))
         return [each for each in lines if each.many > 0]
 
     @cached_property

@@ -231,10 +231,15 @@ def _card(
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))
     room = (right - 26 - PAD) / 2 - draw.textlength("before: ", _font(SMALL)) - 50
-    x = _answer(card, PAD, line, "before:", answers_of(record)[0], room, palette)
+    before, after = answers_of(record)
+    # Each has what the other leaves.
+    first, second = (
+        max(room, 2 * room - draw.textlength(other, _font(TEXT))) for other in (after, before)
+    )
+    x = _answer(card, PAD, line, "before:", before, first, palette)
     draw.line((x + 2, line, x + 18, line), GREY, 2)
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
-    _answer(card, x + 34, line, "after:", answers_of(record)[1], room, palette)
+    _answer(card, x + 34, line, "after:", after, second, palette)
     return card
 
 

@@ -1,5 +1,6 @@
 """What a data set of one's own holds, in a table, and what may be wrong with it."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -196,11 +197,11 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
             sides = " or ".join(map(repr, data.column.classes[:MOST_CLASSES_SHOWN]))
             taken = f"{kind}; the decision: {sides}"
             if data.labels:
-                taken = f"{kind}; decision.label={name} explains it"
+                taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         elif column.is_constant:
             taken = f"{kind}; but all images that have one have the same"
         elif data.labels:
-            taken = f"{kind}; decision.label={name} explains it"
+            taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         yield Row(f"  {name}", _shares(column), taken)
 
 

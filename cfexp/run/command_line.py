@@ -3,6 +3,7 @@ experiment's.
 """
 
 import functools
+import os
 import re
 import shlex
 import sys
@@ -55,7 +56,11 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
         sys.argv[1:] = [
             with_names_quoted(with_path_quoted(with_text_quoted(argument))) for argument in given
         ]
-        main()
+        try:
+            main()
+        except BrokenPipeError:  # what reads the output has seen enough: `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
 
     return wrapped
 

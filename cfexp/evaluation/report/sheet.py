@@ -232,9 +232,10 @@ def _card(
     _paste(card, _mark(flipped), (right - 26, line))
     room = (right - 26 - PAD) / 2 - draw.textlength("before: ", _font(SMALL)) - 50
     before, after = answers_of(record)
-    # Each has what the other leaves.
+    # Each has what the other leaves, and the dots that no answer has.
+    both = 2 * room + sum(_DOT for answer in (before, after) if answer not in palette)
     first, second = (
-        max(room, 2 * room - draw.textlength(other, _font(TEXT))) for other in (after, before)
+        max(room, both - draw.textlength(other, _font(TEXT))) for other in (after, before)
     )
     x = _answer(card, PAD, line, "before:", before, first, palette)
     draw.line((x + 2, line, x + 18, line), GREY, 2)
@@ -317,7 +318,7 @@ def _answer(
     x += draw.textlength(f"{label} ", _font(SMALL)) + 2
     if answer in palette:
         _paste(card, _disc(palette[answer]), (x, line))
-        x += 20
+        x += _DOT
     text = _fitted(answer, TEXT, room)
     draw.text((x, line), text, INK, _font(TEXT), anchor="lm")
     return x + draw.textlength(text, _font(TEXT)) + 10
@@ -338,6 +339,7 @@ def _picture(image: Tensor) -> Image.Image:
     return enlarged.resize(size, Image.Resampling.BOX)
 
 
+_DOT = 20  # the width of the dot before an answer, in pixels
 # Dots and ticks are drawn four times as large, and reduced: Pillow's ellipses have no soft edges.
 _FINE = 4
 

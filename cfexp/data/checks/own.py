@@ -124,7 +124,7 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
         if not data.records(part):
             findings.error(f"{where}: its {part} part has no image; name some in the table")
     for left in data.left_out():
-        if not left.wrong:
+        if not left.shown:
             findings.note(f"{where}: {left.what}", left.many)
     if (elsewhere := data.contents.folder.label_maps_elsewhere()) is not None:
         findings.note(f"{elsewhere}: if these are label maps, call the folder label_maps")

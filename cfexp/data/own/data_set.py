@@ -37,7 +37,7 @@ class Left(NamedTuple):
 
     many: int
     what: str
-    wrong: bool = False  # the doctor has an error for it
+    shown: bool = False  # the doctor names the first of them in a line of its own
 
 
 class OwnDataSet(LabelMapDataModule):
@@ -261,8 +261,7 @@ class OwnDataSet(LabelMapDataModule):
             "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
         }
         if column is not None:
-            told["decision.label"] = column.name
-            told["data.label"] = column.name
+            told["decision.label"] = told["data.label"] = column.name
             told["decision.output"] = None if self.exclusive else 0
             told["decision.class_names"] = [*column.classes]
             if not self.exclusive:
@@ -271,8 +270,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def told(self) -> list[str]:
         """What a user should know before anything is trained, in lines."""
-        counts = {part: len(self.records(part)) for part in PARTS}
-        parts = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+        parts = ", ".join(f"{len(self.records(part)):,} {part}" for part in PARTS)
         drawn = self.contents.parts is None
         source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
         lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
@@ -293,10 +291,12 @@ class OwnDataSet(LabelMapDataModule):
                 lines.append(Left(sum(gone.values()), what))
         if contents.table is not None:
             lines.append(Left(len(contents.without_image), "rows without an image", True))
-            lines.append(Left(len(contents.images) - len(contents.rows), "images without a row"))
+            lines.append(
+                Left(len(contents.images) - len(contents.rows), "images without a row", True)
+            )
         if raw is not None:
-            rowless = len(contents.images) - len(contents.rows) if contents.table else 0
-            lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
+            unknown = raw.unknown - (0 if contents.table is None else lines[-1].many)
+            lines.append(Left(unknown, f"images whose {raw.name!r} is not known"))
         if others := contents.folder.others:
             lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
         if self.maps.listed is not None and (strays := self.maps.strays):
@@ -330,8 +330,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def _record(self, image: FoundImage) -> LabelMapRecord:
         path = self.maps.path_of(image, self.image_size)
-        labels, identity = self._labels[image.image_id]
-        return LabelMapRecord(image.image_id, image.path, path, labels, identity)
+        return LabelMapRecord(image.image_id, image.path, path, *self._labels[image.image_id])
 
     @cached_property
     def _labels(self) -> dict[str, tuple[tuple[float, ...], int]]:

@@ -50,7 +50,8 @@ class FoundImage(NamedTuple):
 
 
 class OwnFolder:
-    """The files of `root`: its images lie in `images/`, or where there is no such folder in itself.
+    """The files of `root`: its images lie in `images/`, in whatever case, or where there is no such
+    folder in itself.
 
     Raises InputError where there is no folder or no image, and for two images of one name.
     """
@@ -62,9 +63,9 @@ class OwnFolder:
                 f"data.root={root} {problem}; give the folder that holds images/ and labels.csv"
             )
         self.root = root
-        inside = root / IMAGES
+        inside = _folder_called(root, IMAGES)
         self.images_folder = inside if inside.is_dir() else root
-        self.label_maps_folder = root / LABEL_MAPS
+        self.label_maps_folder = _folder_called(root, LABEL_MAPS)
         files = list(_files(self.images_folder, skip=self.label_maps_folder))
         found = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not found:
@@ -236,6 +237,15 @@ def _only(images: Mapping[Key, list[FoundImage]], key: Key) -> FoundImage | None
     if len(found) > 1:
         raise ValueError(" and ".join(str(image.place) for image in found[:2]))
     return found[0] if found else None
+
+
+def _folder_called(root: Path, name: str) -> Path:
+    """The folder of this name, or the only one of this name in another case."""
+    path = root / name
+    if path.is_dir():
+        return path
+    found = [each for each in root.iterdir() if each.name.lower() == name and each.is_dir()]
+    return found[0] if len(found) == 1 else path
 
 
 def _files(folder: Path, skip: Path | None = None) -> list[Path]:

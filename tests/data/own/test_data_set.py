@@ -265,5 +265,9 @@ def test_what_is_not_read_is_said(root: Path) -> None:
     said = "\n".join(opened(root).told())
     assert "1 files that are no image, such as" in said
     assert "1 label maps of no image, such as" in said
-    (root / "label_maps").rename(root / "masks")
+    (root / "images").rename(root / "Images")
+    (root / "label_maps").rename(root / "Label_Maps")
+    assert len(ids(opened(root))) == COUNT
+    assert len(opened(root).maps.files) == COUNT
+    (root / "Label_Maps").rename(root / "masks")
     assert opened(root).contents.folder.label_maps_elsewhere() == root / "masks"

@@ -19,7 +19,7 @@ from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
 from cfexp.data.own.contents import Chosen, Contents
 from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
 from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
-from cfexp.data.own.parts import PARTS, draw_parts, keep_parts, kept_parts, same_bytes
+from cfexp.data.own.parts import PARTS, dealt_out, draw_parts, keep_parts, kept_parts, same_bytes
 from cfexp.data.own.reader import OwnReader
 from cfexp.data.own.table import listed
 from cfexp.data.reading.settings import check_at_least
@@ -213,6 +213,8 @@ class OwnDataSet(LabelMapDataModule):
                 record = self._record(image)
                 if record.label_map is not None or not self.mapped_only:
                     made[self.parts[image.image_id]].append(record)
+            if self.mapped_only and not (made["train"] and made["test"]):
+                made = dealt_out([record for part in PARTS for record in made[part]])
             self._records = made
         return self._records[part]
 
@@ -252,13 +254,13 @@ class OwnDataSet(LabelMapDataModule):
 
     def settings(self) -> dict[str, Any]:
         """What the files say of a config that uses them, by full name."""
-        column = self.column
+        column, records = self.column, self.records("train")
         told: dict[str, Any] = {
             "data.image_size": [*self.image_size],
             "data.fingerprint": self.fingerprint,
             "facts.num_regions": len(self.region_names),
-            "train_images": len(self.records("train")),
-            "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
+            "train_images": len(records),
+            "mapped_images": sum(r.image_id in self.maps.files for r in records),
         }
         if column is not None:
             told["decision.label"] = told["data.label"] = column.name
@@ -282,21 +284,18 @@ class OwnDataSet(LabelMapDataModule):
     def left_out(self) -> list[Left]:
         """What of the folder is not used, with counts."""
         contents, lines = self.contents, []
-        raw = None if self.column is None else self.contents.columns[self.column.name]
-        if raw is not None and self.column is not None:
+        raw = None if self.column is None else contents.columns[self.column.name]
+        if raw is not None:
             counts = enumerate(raw.counts().items())
             gone = {name: n for place, (name, n) in counts if n and not self._is_kept(raw, place)}
-            if gone:
-                what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
-                lines.append(Left(sum(gone.values()), what))
+            what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
+            lines.append(Left(sum(gone.values()), what))  # or none, which is not told
+        rowless = 0 if contents.table is None else len(contents.images) - len(contents.rows)
         if contents.table is not None:
             lines.append(Left(len(contents.without_image), "rows without an image", True))
-            lines.append(
-                Left(len(contents.images) - len(contents.rows), "images without a row", True)
-            )
+            lines.append(Left(rowless, "images without a row", True))
         if raw is not None:
-            unknown = raw.unknown - (0 if contents.table is None else lines[-1].many)
-            lines.append(Left(unknown, f"images whose {raw.name!r} is not known"))
+            lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
         if others := contents.folder.others:
             lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
         if self.maps.listed is not None and (strays := self.maps.strays):
@@ -354,7 +353,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def _drawn_parts(self) -> dict[str, Part]:
         path, used = self.split_file, self._used
-        places = {image.image_id: place for place, image in enumerate(self.contents.images)}
+        places = {each.image_id: place for place, each in enumerate(self.contents.images)}
         values = None if self.column is None else self.column.values
         classes = [
             UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used

@@ -271,3 +271,13 @@ def test_what_is_not_read_is_said(root: Path) -> None:
     assert len(opened(root).maps.files) == COUNT
     (root / "Label_Maps").rename(root / "masks")
     assert opened(root).contents.folder.label_maps_elsewhere() == root / "masks"
+
+
+def test_a_segmenter_is_tested_where_only_training_images_have_label_maps(root: Path) -> None:
+    rows = [f"{k:03}.png,{'ab'[k % 2]},{'train' if k < 30 else 'test'}" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["file,state,part", *rows])
+    for k in range(30, COUNT):
+        (root / f"label_maps/{k:03}.png").unlink()
+    counts = Counter(ids(opened(root, mapped_only=True)).values())
+    assert counts == {"train": 21, "val": 3, "test": 6}
+    assert Counter(ids(opened(root)).values()) == {"train": 30, "test": 10}

@@ -172,8 +172,9 @@ class OwnDataSet(LabelMapDataModule):
 
     @property
     def unmapped(self) -> list[FoundImage]:
-        """The images without a label map, where label maps in files are used."""
-        if self.maps.listed is None:
+        """The images that lack a label map, where those in files are used; none with a folder given."""
+        given = self.layouts is not None and self.label_maps not in ("auto", "own")
+        if self.maps.listed is None or given:
             return []
         return [each for each in self._used if each.image_id not in self.maps.files]
 

@@ -186,6 +186,8 @@ def test_maps_that_were_predicted_take_the_place_of_missing_ones(root: Path) -> 
     Image.new("L", (32, 32), 1).save(root.parent / "predicted/000.png")
     data = opened(root, layouts=str(root.parent / "predicted"))
     assert [image.image_id for image in data.unmapped] == ["000"]
+    given = opened(root, label_maps=str(root.parent / "predicted"))
+    assert given.unmapped == []  # nothing is left to predict
     record = next(r for part in PARTS for r in data.records(part) if r.image_id == "000")
     assert np.asarray(data.reader.label_map(record)).min() == 1
     assert len(ids(opened(root, mapped_only=True))) == COUNT - 1

@@ -172,7 +172,7 @@ class OwnDataSet(LabelMapDataModule):
 
     @property
     def unmapped(self) -> list[FoundImage]:
-        """The images that lack a label map, where those in files are used; none with a folder given."""
+        """The images that lack a label map in a file, where no folder gives all."""
         given = self.layouts is not None and self.label_maps not in ("auto", "own")
         if self.maps.listed is None or given:
             return []

@@ -3,6 +3,7 @@ experiment's.
 """
 
 import functools
+import os
 import re
 import shlex
 import sys
@@ -23,6 +24,12 @@ _READ = re.compile(
 _WRITTEN = ("hydra.run.dir", "hydra.sweep.dir", "output", "cache_dir", "data.cache_dir")
 # Settings that are text, whatever it means in Hydra's grammar; the first may be several.
 _QUESTION, _TEXTS = "question", ("question", "counter_answer", "explainer.counter_answer")
+# Settings that hold names out of a user's data, and what a name in a list of such may not have.
+_NAMES = re.compile(
+    r"\+{0,2}(decision\.(label|below|above)|counter_class"
+    r"|data\.(label|labels_file|file_column|group|part))"
+)
+_WORD = re.compile(r"[^\[\]{},:]+")
 _NO_MEANING = object()
 
 
@@ -46,8 +53,13 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapped() -> None:
         given = map(with_explainer_chosen, sys.argv[1:])
-        sys.argv[1:] = [with_path_quoted(with_text_quoted(argument)) for argument in given]
-        main()
+        sys.argv[1:] = [
+            with_names_quoted(with_path_quoted(with_text_quoted(argument))) for argument in given
+        ]
+        try:
+            main()
+        except BrokenPipeError:  # what reads the output has seen enough: `--help | head`
+            os._exit(0)  # without a last flush, which would fail as well
 
     return wrapped
 
@@ -110,6 +122,25 @@ def with_path_quoted(argument: str) -> str:
     if key in _LISTS and value[0] == "[" and value[-1] == "]":
         return f"{key}=[{','.join(map(_quoted_path, _paths_in(value[1:-1])))}]"
     return f"{key}={_quoted_path(value)}"
+
+
+def with_names_quoted(argument: str) -> str:
+    """`KEY=NAME`, or names in a list or a mapping, as Hydra's grammar has them, which knows no
+    letter beyond ASCII; what it can read, and what has quotation marks, as it is.
+    """
+    key, _, value = argument.partition("=")
+    if not value or set("'\"$") & set(value) or _meaning(argument) is not _NO_MEANING:
+        return argument
+    if _NAMES.fullmatch(key):
+        return f"{key}={quoted(value)}"
+    if value.isascii() or argument.startswith("-"):
+        return argument
+    return f"{key}={_WORD.sub(_with_word_quoted, value)}"
+
+
+def _with_word_quoted(found: re.Match[str]) -> str:
+    word = found[0]
+    return word if word.isascii() else quoted(word.strip())
 
 
 def _paths_in(listed: str) -> list[str]:

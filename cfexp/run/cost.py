@@ -77,7 +77,8 @@ def cost(seconds: float, each: float, of: str) -> str:
         memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU"
     else:
         memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
-    return f"about {_duration(seconds)} ({each:.3g} s a {of}), {memory}"
+    article = "an" if of[0] in "aeiou" else "a"
+    return f"about {_duration(seconds)} ({each:.3g} s {article} {of}), {memory}"
 
 
 def _duration(seconds: float) -> str:

@@ -219,7 +219,8 @@ def _second_model(
     if given is None and requirement is None:
         return (
             None,
-            "the run names no stage that trains a second model: give checkpoints.second_model=PATH",
+            "the run names no stage that trains a second model: give "
+            "+checkpoints.second_model=PATH",
         )
     changed = [*(requirement or {}).get("overrides", []), *config.attack.second_model]
     stages = with_stage(

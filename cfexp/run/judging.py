@@ -65,7 +65,7 @@ def judges_asked_for(folder: Path, config: DictConfig) -> dict[str, Any]:
 def _measure(known: Known, config: DictConfig, built: dict[str, Any]) -> Measures:
     lacking = next((need for need in known.needs if not OmegaConf.select(config, need)), None)
     if lacking is not None:
-        reason = f"no {lacking}=PATH" if _is_file(lacking) else f"needs {lacking}=true"
+        reason = f"no +{lacking}=PATH" if _is_file(lacking) else f"needs {lacking}=true"
         return Measure(
             known.name,
             None,

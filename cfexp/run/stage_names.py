@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -97,9 +98,14 @@ def _shared_by(config: DictConfig) -> tuple[str, ...]:
 @cache
 def _composed(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictConfig:
     """A stage's config as it is by itself; composed once, as `${stage:NAME}` is looked up many
-    times.
+    times. Raises InputError for overrides that do not fit it.
     """
-    return compose("train", [*search_path, *overrides])
+    try:
+        return compose("train", [*search_path, *overrides])
+    except HydraException as error:
+        stage, given = overrides[0].removeprefix("+experiment="), " ".join(overrides[2:])
+        problem = " ".join(str(error).split())
+        raise InputError(f"the stage {stage} does not take {given!r}: {problem}") from None
 
 
 def config_hash(config: DictConfig) -> str:

@@ -8,7 +8,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cfexp.run.command_line import quoted, typed, with_path_quoted, with_text_quoted
+from cfexp.run.command_line import (
+    quoted,
+    typed,
+    with_names_quoted,
+    with_path_quoted,
+    with_text_quoted,
+)
 
 ODD = [
     "a=b",
@@ -98,6 +104,25 @@ def test_a_question_is_taken_as_it_is(text: str) -> None:
         if text[0] not in "'\"":  # which is how a text is quoted
             assert value_of(with_text_quoted(f"{key}={text}")) == text
         assert value_of(with_text_quoted(f"{key}={quoted(text)}")) == text
+
+
+@pytest.mark.parametrize("name", ["Läsion", "size (mm)", "Größe [cm]", "état: réel"])
+def test_a_name_out_of_the_data_is_taken_as_it_is(name: str) -> None:
+    for key in ("decision.label", "+data.group", "counter_class"):
+        if value_of(f"{key}=x") == "x":
+            assert value_of(with_names_quoted(f"{key}={name}")) == name
+
+
+def test_names_in_lists_and_mappings_may_have_any_letters() -> None:
+    named = with_names_quoted("data.classes=[Kätzchen, Hunde,größe 2]")
+    assert value_of(named) == ["Kätzchen", "Hunde", "größe 2"]
+    assert value_of(with_names_quoted("data.classes={1:Kätzchen,2:Hund}")) == {
+        1: "Kätzchen",
+        2: "Hund",
+    }
+    assert value_of(with_names_quoted("name=größe")) == "größe"
+    for argument in ("decision.label=a", "decision.label=a,b", "-m", "data.classes=['ä',b]"):
+        assert with_names_quoted(argument) == argument
 
 
 def test_several_questions_are_told_apart_by_their_marks() -> None:

@@ -302,7 +302,7 @@ def test_a_run_of_ones_own_classifier_is_asked_as_any(
     assert found["attack_pgd_success"] == found["attack_counterfactual_jpeg_50"] == 100
     assert "attack_query_transfer" not in found
     said = " ".join(" ".join(stdout).split())
-    why = "the run names no stage that trains a second model: give checkpoints.second"
+    why = "the run names no stage that trains a second model: give +checkpoints.second"
     assert f"attack_query_transfer ({why}" in said
 
 

@@ -3,7 +3,7 @@ first of them.
 """
 
 import re
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from cfexp.data.reading.records import OFFICIAL_REMEDY
@@ -31,13 +31,15 @@ class Findings:
         self._found: dict[tuple[Severity, str], Finding] = {}
         self._lines: set[str] = set()
 
-    def error(self, line: str, count: int = 1) -> None:
-        """Something that training or explaining stops at, or that makes a figure wrong."""
-        self._add("error", line, count)
+    def error(self, line: str, count: int = 1, *, of: Sequence[str] = ()) -> None:
+        """Something that training or explaining stops at, or that makes a figure wrong. of: the
+        paths in the line, which are no part of the kind, whatever characters they have.
+        """
+        self._add("error", line, count, of)
 
-    def note(self, line: str, count: int = 1) -> None:
-        """Something to know."""
-        self._add("note", line, count)
+    def note(self, line: str, count: int = 1, *, of: Sequence[str] = ()) -> None:
+        """Something to know; as `error`."""
+        self._add("note", line, count, of)
 
     def attempt(self, read: Callable[[], T]) -> T | None:
         """What `read` gives; None where it raises InputError, which is an error found."""
@@ -99,12 +101,15 @@ class Findings:
         """Errors first, in the order in which they were found."""
         return iter(sorted(self._found.values(), key=lambda finding: finding.severity != "error"))
 
-    def _add(self, severity: Severity, line: str, count: int) -> None:
+    def _add(self, severity: Severity, line: str, count: int, of: Sequence[str] = ()) -> None:
         line = line.removesuffix(f"; {OFFICIAL_REMEDY}").removesuffix(f": {OFFICIAL_REMEDY}")
         if line in self._lines:  # met again by another way
             return
         self._lines.add(line)
-        kind = severity, _PARTICULAR.sub("#", line)
+        plain = line
+        for path in of:
+            plain = plain.replace(path, "#")
+        kind = severity, _PARTICULAR.sub("#", plain)
         known = self._found.get(kind)
         self._found[kind] = (
             Finding(severity, count, line)

@@ -125,18 +125,20 @@ def inspect_all(
         )
         for found in bar:
             for problem in found.problems:
-                findings.error(problem)
+                findings.error(problem, of=[found.path])
             if found.mode != "RGB":
-                findings.note(f"{found.path}: mode {found.mode} is made RGB")
+                findings.note(f"{found.path}: mode {found.mode} is made RGB", of=[found.path])
             if found.turned:
                 findings.note(
-                    f"{found.path}: EXIF says that it is to be turned; it is read as it is stored"
+                    f"{found.path}: EXIF says that it is to be turned; it is read as it is stored",
+                    of=[found.path],
                 )
             seen.append(found)
     usual = []
     for found in seen:
         if found.size is not None and (problem := size_problem(found.size)) is not None:
-            findings.note(f"{found.path}: is {found.size[0]}x{found.size[1]}; {problem}")
+            line = f"{found.path}: is {found.size[0]}x{found.size[1]}; {problem}"
+            findings.note(line, of=[found.path])
         else:
             usual.append(found)
     if one_size:
@@ -173,6 +175,7 @@ def _find_copies(findings: Findings, seen: Iterable[Inspected]) -> None:
             if other.part != found.part:
                 parts = f"{found.part} and {other.part}"
                 line = f"{found.path}: is in two parts, {parts}: the same bytes as {other.path}"
-                findings.error(line)
+                findings.error(line, of=[found.path, other.path])
             elif other is not found:
-                findings.note(f"{found.path}: the same bytes as {other.path}")
+                line = f"{found.path}: the same bytes as {other.path}"
+                findings.note(line, of=[found.path, other.path])

@@ -1,5 +1,6 @@
 """What a data set of one's own holds, in a table, and what may be wrong with it."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -80,7 +81,9 @@ def _check_label(data: OwnDataSet, findings: Findings) -> None:
     rest.
     """
     columns = Findings().attempt(lambda: data.contents.columns) or {}
-    data.labels = [each.name for each in columns.values() if each.kind != "other"]
+    labels = [each for each in columns.values() if each.kind != "other"]
+    labels = [each for each in labels if not each.is_constant] or labels
+    data.labels = [each.name for each in labels]
     given, count = data.label is not None, findings.count
     if not given and len(data.labels) > 1:
         data.label = data.labels[0]
@@ -97,14 +100,15 @@ def _check_table(data: OwnDataSet, findings: Findings) -> None:
     if table is None or findings.attempt(lambda: contents.rows) is None:
         return
     for line in contents.without_image:
-        findings.error(line)
+        findings.error(f"{line}; data.on_bad_sample=skip goes on without such rows")
     names, missing = contents.names, len(contents.images) - len(contents.rows)
-    if names.by_number and names.example is not None:
-        shown = " is ".join(names.example)
-        findings.note(f"{table.path}: names are matched by their number: {shown}", names.by_number)
-    if names.by_case and names.example is not None:
-        shown = " is ".join(names.example)
-        findings.note(f"{table.path}: names differ in upper and lower case: {shown}", names.by_case)
+    for how, count, what in (
+        ("number", names.by_number, "names are matched by their number"),
+        ("case", names.by_case, "names differ in upper and lower case, or in their accents' code"),
+        ("place", names.by_place, "names are matched without their folders or suffix"),
+    ):
+        if count:
+            findings.note(f"{table.path}: {what}: {' is '.join(names.examples[how])}", count)
     if missing:
         first = next(
             image for place, image in enumerate(contents.images) if place not in contents.rows
@@ -120,13 +124,13 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
         if not data.records(part):
             findings.error(f"{where}: its {part} part has no image; name some in the table")
     for left in data.left_out():
-        findings.note(f"{where}: {left.what}", left.many)
+        if not left.shown:
+            findings.note(f"{where}: {left.what}", left.many)
+    if (elsewhere := data.contents.folder.label_maps_elsewhere()) is not None:
+        findings.note(f"{elsewhere}: if these are label maps, call the folder label_maps")
     for name, many in ({} if data.column is None else data.column.counts()).items():
         if many < FEW_OF_A_CLASS:
             findings.note(f"{where}: class {name!r} has {many} images: its figures say little")
-    if data.contents.folder.others:
-        first = data.contents.folder.others[0]
-        findings.note(f"{first}: is no image; it is not read", len(data.contents.folder.others))
 
 
 def _check_maps(data: OwnDataSet, findings: Findings) -> None:
@@ -193,9 +197,11 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
             sides = " or ".join(map(repr, data.column.classes[:MOST_CLASSES_SHOWN]))
             taken = f"{kind}; the decision: {sides}"
             if data.labels:
-                taken = f"{kind}; decision.label={name} explains it"
+                taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
+        elif column.is_constant:
+            taken = f"{kind}; but all images that have one have the same"
         elif data.labels:
-            taken = f"{kind}; decision.label={name} explains it"
+            taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         yield Row(f"  {name}", _shares(column), taken)
 
 
@@ -222,6 +228,8 @@ def _regions(data: OwnDataSet) -> Iterator[Row]:
         yield Row(
             "label maps", said, "one region: the whole image" if data.maps.made is None else "made"
         )
+        if data.maps.made is None:
+            return  # the one region is all
     swaps = data.mirrored_regions
     for place, (name, share) in enumerate(zip(data.region_names, region_shares(data), strict=True)):
         other = None if swaps is None or swaps[place] == place else data.region_names[swaps[place]]
@@ -246,12 +254,17 @@ def _shares(column: Column) -> str:
     counts = column.counts()
     known = max(sum(counts.values()), 1)
     shown = [
-        f"{name} {100 * count / known:.0f} %"
+        f"{name} {_percent(count / known)}"
         for name, count in list(counts.items())[:MOST_CLASSES_SHOWN]
     ]
     if column.unknown:
         shown.append(f"not known of {column.unknown:,}")
     return ", ".join(shown) + (", ..." if len(counts) > MOST_CLASSES_SHOWN else "")
+
+
+def _percent(share: float) -> str:
+    """In whole numbers, where that does not say that something there is nothing."""
+    return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _examples(values: tuple[str, ...] | list[str]) -> str:

@@ -40,6 +40,11 @@ class Column(NamedTuple):
         return {name: found[number] for number, name in enumerate(self.classes)}
 
     @property
+    def is_constant(self) -> bool:
+        """Whether no two images differ in it."""
+        return sum(count > 0 for count in self.counts().values()) < 2
+
+    @property
     def unknown(self) -> int:
         """How many rows have none."""
         return sum(value == UNKNOWN_CLASS for value in self.values)
@@ -56,7 +61,7 @@ def label_column(
     """
     known = [cell for cell in cells if not is_unknown(cell)]
     folded = {cell.casefold() for cell in known}
-    if folded <= YES | NO and not (folded & _MINUS and folded & _ZERO):
+    if folded and folded <= YES | NO and not (folded & _MINUS and folded & _ZERO):
         values = [
             UNKNOWN_CLASS if is_unknown(cell) else int(cell.casefold() in YES) for cell in cells
         ]
@@ -153,14 +158,20 @@ def part_column(table: Table, name: str) -> list[Part]:
 
 
 def is_part_column(table: Table, name: str) -> bool:
-    """Whether a column of that name says the parts."""
-    words = {cell.casefold() for cell in table.values(name)}
-    return name.casefold() in PART_COLUMNS and words <= {*PART_NAMES, *_PART_NUMBERS}
+    """Whether a column of that name says the parts: of most rows, so that another word among them
+    is found to be wrong and not taken for a class.
+    """
+    if name.casefold() not in PART_COLUMNS:
+        return False
+    words = [cell.casefold() for cell in table.values(name)]
+    named = sum(word in PART_NAMES for word in words)
+    return 2 * named > len(words) or {*words} <= {*PART_NAMES, *_PART_NUMBERS}
 
 
 def is_group_column(name: str) -> bool:
     """Whether a column is called as groups are: `patient`, `patient_id`, `video id`."""
-    word = name.casefold().replace(" ", "_").removesuffix("_id").removesuffix("id")
+    word = name.casefold().replace(" ", "_").replace("-", "_")
+    word = word.removesuffix("_id").removesuffix("id")
     return word in GROUP_NAMES
 
 

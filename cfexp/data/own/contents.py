@@ -1,5 +1,6 @@
 """What a folder of one's own holds, read and taken for something: images, labels, groups, parts."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -20,7 +21,13 @@ from cfexp.data.own.table import Table, is_unknown, listed, read_table
 from cfexp.errors import InputError
 
 FOLDERS = "class"  # what the column is called that folders are
-_FILE_NAMES = ("file", "file_name", "filename", "image", "image_id", "id", "name", "path", "img")
+# The surer names first: `id` and `name` may be those of a person.
+_FILE_NAMES = (
+    *("file", "file_name", "filename", "file_path", "filepath", "path", "image", "image_name"),
+    *("image_path", "image_file", "img", "img_name", "img_path", "image_id", "img_id"),
+    *("id", "name"),
+)
+_ROWS_LOOKED_AT = 1000  # to tell which column names the files
 
 
 class Chosen(NamedTuple):
@@ -73,10 +80,31 @@ class Contents:
         if self.chosen.file is not None:
             self.table.column(self.chosen.file)
             return self.chosen.file
-        for name in self.table.columns:
-            if name.casefold().replace(" ", "_") in _FILE_NAMES:
-                return name
-        return self.table.columns[0]
+        called = {re.sub(r"[\s-]", "_", each.casefold()): each for each in self.table.columns}
+        named = [called[name] for name in _FILE_NAMES if name in called]
+        candidates = list(dict.fromkeys([*named, *self.table.columns]))
+        # A number that only counts the rows may stand beside the files' names, and may be the name
+        # of another row's file: whole names come first.
+        whole, first = self._naming(candidates, whole=True), candidates[0]
+        if whole is not None:
+            return whole
+        return self._naming([first], most=0) or self._naming(candidates) or first
+
+    def _naming(
+        self, candidates: Sequence[str], whole: bool = False, most: float = 0.5
+    ) -> str | None:
+        """The column that names most images, of those that do so in more than a share `most` of
+        the rows; whole: with their suffixes.
+        """
+        assert self.table is not None
+        names = Names(self.images)
+        step = -(-len(self.table.rows) // _ROWS_LOOKED_AT)
+        found: dict[str, int] = {}
+        for name in candidates:
+            cells = self.table.values(name)[::step]
+            if (count := names.count(cells, whole)) > most * len(cells):
+                found[name] = count
+        return max(found, key=found.__getitem__, default=None)
 
     @cached_property
     def rows(self) -> dict[int, int]:
@@ -143,6 +171,7 @@ class Contents:
         """The column of a label; the only one where none is named. Raises InputError."""
         columns = self.columns
         labels = [each for each in columns.values() if each.kind != "other"]
+        labels = [each for each in labels if not each.is_constant] or labels
         if name is None:
             if len(labels) == 1:
                 return labels[0]

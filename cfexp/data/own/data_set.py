@@ -19,7 +19,7 @@ from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
 from cfexp.data.own.contents import Chosen, Contents
 from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
 from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
-from cfexp.data.own.parts import PARTS, draw_parts, keep_parts, kept_parts, same_bytes
+from cfexp.data.own.parts import PARTS, dealt_out, draw_parts, keep_parts, kept_parts, same_bytes
 from cfexp.data.own.reader import OwnReader
 from cfexp.data.own.table import listed
 from cfexp.data.reading.settings import check_at_least
@@ -37,6 +37,7 @@ class Left(NamedTuple):
 
     many: int
     what: str
+    shown: bool = False  # the doctor names the first of them in a line of its own
 
 
 class OwnDataSet(LabelMapDataModule):
@@ -118,9 +119,7 @@ class OwnDataSet(LabelMapDataModule):
             try:
                 with Image.open(images[place].path) as picture:
                     sizes.append(picture.size)
-            except (
-                Exception
-            ):  # a damaged file makes Pillow raise nearly anything; who reads it says so
+            except Exception:  # of whatever kind; who reads it says so
                 continue
         if not sizes:
             return self.side, self.side
@@ -173,8 +172,9 @@ class OwnDataSet(LabelMapDataModule):
 
     @property
     def unmapped(self) -> list[FoundImage]:
-        """The images without a label map, where label maps in files are used."""
-        if self.maps.listed is None:
+        """The images that lack a label map in a file, where no folder gives all."""
+        given = self.layouts is not None and self.label_maps not in ("auto", "own")
+        if self.maps.listed is None or given:
             return []
         return [each for each in self._used if each.image_id not in self.maps.files]
 
@@ -214,6 +214,8 @@ class OwnDataSet(LabelMapDataModule):
                 record = self._record(image)
                 if record.label_map is not None or not self.mapped_only:
                     made[self.parts[image.image_id]].append(record)
+            if self.mapped_only and not (made["train"] and made["test"]):
+                made = dealt_out([record for part in PARTS for record in made[part]])
             self._records = made
         return self._records[part]
 
@@ -253,17 +255,16 @@ class OwnDataSet(LabelMapDataModule):
 
     def settings(self) -> dict[str, Any]:
         """What the files say of a config that uses them, by full name."""
-        column = self.column
+        column, records = self.column, self.records("train")
         told: dict[str, Any] = {
             "data.image_size": [*self.image_size],
             "data.fingerprint": self.fingerprint,
             "facts.num_regions": len(self.region_names),
-            "train_images": len(self.records("train")),
-            "mapped_images": sum(r.image_id in self.maps.files for r in self.records("train")),
+            "train_images": len(records),
+            "mapped_images": sum(r.image_id in self.maps.files for r in records),
         }
         if column is not None:
-            told["decision.label"] = column.name
-            told["data.label"] = column.name
+            told["decision.label"] = told["data.label"] = column.name
             told["decision.output"] = None if self.exclusive else 0
             told["decision.class_names"] = [*column.classes]
             if not self.exclusive:
@@ -272,8 +273,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def told(self) -> list[str]:
         """What a user should know before anything is trained, in lines."""
-        counts = {part: len(self.records(part)) for part in PARTS}
-        parts = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+        parts = ", ".join(f"{len(self.records(part)):,} {part}" for part in PARTS)
         drawn = self.contents.parts is None
         source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
         lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
@@ -285,21 +285,22 @@ class OwnDataSet(LabelMapDataModule):
     def left_out(self) -> list[Left]:
         """What of the folder is not used, with counts."""
         contents, lines = self.contents, []
-        raw = None if self.column is None else self.contents.columns[self.column.name]
-        if raw is not None and self.column is not None:
+        raw = None if self.column is None else contents.columns[self.column.name]
+        if raw is not None:
             counts = enumerate(raw.counts().items())
             gone = {name: n for place, (name, n) in counts if n and not self._is_kept(raw, place)}
-            if gone:
-                what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
-                lines.append(Left(sum(gone.values()), what))
+            what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
+            lines.append(Left(sum(gone.values()), what))  # or none, which is not told
+        rowless = 0 if contents.table is None else len(contents.images) - len(contents.rows)
         if contents.table is not None:
-            lines.append(Left(len(contents.without_image), "rows without an image"))
-            lines.append(Left(len(contents.images) - len(contents.rows), "images without a row"))
+            lines.append(Left(len(contents.without_image), "rows without an image", True))
+            lines.append(Left(rowless, "images without a row", True))
         if raw is not None:
-            known = raw.unknown - (
-                len(contents.images) - len(contents.rows) if contents.table else 0
-            )
-            lines.append(Left(known, f"images whose {raw.name!r} is not known"))
+            lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
+        if others := contents.folder.others:
+            lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
+        if self.maps.listed is not None and (strays := self.maps.strays):
+            lines.append(Left(len(strays), f"label maps of no image, such as {strays[0]}", True))
         return [each for each in lines if each.many > 0]
 
     @cached_property
@@ -329,8 +330,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def _record(self, image: FoundImage) -> LabelMapRecord:
         path = self.maps.path_of(image, self.image_size)
-        labels, identity = self._labels[image.image_id]
-        return LabelMapRecord(image.image_id, image.path, path, labels, identity)
+        return LabelMapRecord(image.image_id, image.path, path, *self._labels[image.image_id])
 
     @cached_property
     def _labels(self) -> dict[str, tuple[tuple[float, ...], int]]:
@@ -354,7 +354,7 @@ class OwnDataSet(LabelMapDataModule):
 
     def _drawn_parts(self) -> dict[str, Part]:
         path, used = self.split_file, self._used
-        places = {image.image_id: place for place, image in enumerate(self.contents.images)}
+        places = {each.image_id: place for place, each in enumerate(self.contents.images)}
         values = None if self.column is None else self.column.values
         classes = [
             UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used

@@ -3,8 +3,9 @@ a table is about.
 """
 
 import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,10 @@ TABLES = (".csv", ".tsv", ".txt")
 # In which no region's number is changed by the file's format.
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 REMEDY = "see docs/own_data.md"
+# Which of the root are about the images, or about nothing that is read.
+_TEXTS = (*TABLES, ".md", ".rst", ".json", ".yaml", ".yml", ".pdf", ".html", "")
+# What others call the folder of label maps.
+_MAPS_ELSEWHERE = ("mask", "label", "seg", "annot", "trimap", "ground_truth", "groundtruth", "gt")
 # What Lightning's and torchvision's users call the folders of parts.
 PART_NAMES = {
     "train": "train",
@@ -45,7 +50,8 @@ class FoundImage(NamedTuple):
 
 
 class OwnFolder:
-    """The files of `root`: its images lie in `images/`, or where there is no such folder in itself.
+    """The files of `root`: its images lie in `images/`, in whatever case, or where there is no such
+    folder in itself.
 
     Raises InputError where there is no folder or no image, and for two images of one name.
     """
@@ -57,9 +63,9 @@ class OwnFolder:
                 f"data.root={root} {problem}; give the folder that holds images/ and labels.csv"
             )
         self.root = root
-        inside = root / IMAGES
+        inside = _folder_called(root, IMAGES)
         self.images_folder = inside if inside.is_dir() else root
-        self.label_maps_folder = root / LABEL_MAPS
+        self.label_maps_folder = _folder_called(root, LABEL_MAPS)
         files = list(_files(self.images_folder, skip=self.label_maps_folder))
         found = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not found:
@@ -69,7 +75,8 @@ class OwnFolder:
         self.others = [
             path
             for path in files
-            if path.suffix.lower() not in SUFFIXES and path.parent != self.root
+            if path.suffix.lower() not in SUFFIXES
+            and not (path.parent == self.root and path.suffix.lower() in _TEXTS)
         ]
         self.images = self._named(found)
 
@@ -79,6 +86,17 @@ class OwnFolder:
             path
             for path in self.root.iterdir()
             if path.suffix.lower() in TABLES and path.is_file() and not _is_beside(path)
+        )
+
+    def label_maps_elsewhere(self) -> Path | None:
+        """A folder that looks like one of label maps by its name, where `label_maps` is not
+        there.
+        """
+        if self.label_maps_folder.is_dir():
+            return None
+        folders = sorted(path for path in self.root.iterdir() if path.is_dir())
+        return next(
+            (path for path in folders if path.name.casefold().startswith(_MAPS_ELSEWHERE)), None
         )
 
     def label_map_files(self) -> dict[str, Path]:
@@ -122,7 +140,8 @@ class OwnFolder:
             image_id = place.stem if len(stems[place.stem]) == 1 else flat
             if image_id in images:
                 other = images[image_id].path
-                raise InputError(f"{path}: {other.name} has the same name; rename one of the two")
+                remedy = f"rename one of the two, or move label maps to {LABEL_MAPS}/"
+                raise InputError(f"{path}: {other.name} has the same name; {remedy}")
             images[image_id] = FoundImage(path, place, image_id)
         return sorted(images.values(), key=lambda image: str(image.place))
 
@@ -130,14 +149,16 @@ class OwnFolder:
 class Names:
     """Finds the image that a cell of a table, or a label map, names.
 
-    With its suffix or without, with the folders before it or without, in upper or lower case, and a
-    number with its leading zeros or without; what is matched loosely is counted.
+    With its suffix, another or none, with the folders before it, others or none, in upper or lower
+    case, letters with accents in one code or two, and a number with its leading zeros or without;
+    what is matched loosely is counted.
     """
 
     def __init__(self, images: Collection[FoundImage]) -> None:
         self.by_number = 0  # how many names were found by their number alone
         self.by_case = 0
-        self.example: tuple[str, str] | None = None  # of those, the first
+        self.by_place = 0  # by the name alone, its folders or its suffix being others
+        self.examples: dict[str, tuple[str, str]] = {}  # the first of each of these
         self._exact: dict[str, list[FoundImage]] = defaultdict(list)
         self._folded: dict[str, list[FoundImage]] = defaultdict(list)
         self._numbers: dict[int, list[FoundImage]] = defaultdict(list)
@@ -146,7 +167,7 @@ class Names:
             keys = {place, image.stem, image.place.name, image.place.stem, image.image_id}
             for key in keys:
                 self._exact[key].append(image)
-            for key in {key.casefold() for key in keys}:
+            for key in {_folded(key) for key in keys}:
                 self._folded[key].append(image)
             if image.place.stem.isdecimal() and len(image.place.stem) < _DIGITS:
                 self._numbers[int(image.place.stem)].append(image)
@@ -156,23 +177,59 @@ class Names:
         name = name.strip().replace("\\", "/").removeprefix("./").removeprefix(f"{IMAGES}/")
         if (image := _only(self._exact, name)) is not None:
             return image
-        if (image := _only(self._folded, name.casefold())) is not None:
+        if (image := _only(self._folded, _folded(name))) is not None:
             self.by_case += 1
-            self.example = self.example or (name, image.place.name)
+            self.examples.setdefault("case", (name, image.place.name))
             return image
         # Spreadsheets make 1 or 1.0 of 001.
         stem = PurePosixPath(name).stem if PurePosixPath(name).suffix.lower() in SUFFIXES else name
         stem = stem.removesuffix(".0")
-        if not stem.isdecimal() or len(stem) >= _DIGITS:
-            return None
-        image = _only(self._numbers, int(stem))
+        if stem.isdecimal() and len(stem) < _DIGITS:
+            image = _only(self._numbers, int(stem))
+            if image is not None:
+                self.by_number += 1
+                self.examples.setdefault("number", (name, image.place.name))
+            return image
+        image = self._elsewhere(PurePosixPath(name))
         if image is not None:
-            self.by_number += 1
-            self.example = self.example or (name, image.place.name)
+            self.by_place += 1
+            self.examples.setdefault("place", (name, str(image.place)))
         return image
+
+    def count(self, names: Sequence[str], whole: bool) -> int:
+        """How many images are named, in whatever case; whole: with their suffixes."""
+        found = set()
+        for name in names:
+            path = PurePosixPath(name.replace("\\", "/"))
+            has_suffix = path.suffix.lower() in SUFFIXES
+            if whole and not has_suffix:
+                continue
+            keys = [path.name, *([path.stem] if has_suffix else [])]
+            known = any(_folded(key) in self._folded for key in keys)
+            number = keys[-1].removesuffix(".0")
+            if not known and number.isdecimal() and len(number) < _DIGITS:
+                known = int(number) in self._numbers
+            if known:
+                found.add(str(path))
+        return len(found)
+
+    def _elsewhere(self, name: PurePosixPath) -> FoundImage | None:
+        """One in less folders than the name has, or of another suffix."""
+        bare = name.with_suffix("") if name.suffix.lower() in SUFFIXES else name
+        for start in range(len(name.parts)):
+            for each in dict.fromkeys((name, bare)):
+                key = str(PurePosixPath(*each.parts[start:]))
+                if (image := _only(self._folded, _folded(key))) is not None:
+                    return image
+        return None
 
 
 _DIGITS = 19  # of a number that is more than a name
+
+
+def _folded(name: str) -> str:
+    """A name without its case, an accented letter in one code: some systems store two."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _only(images: Mapping[Key, list[FoundImage]], key: Key) -> FoundImage | None:
@@ -180,6 +237,15 @@ def _only(images: Mapping[Key, list[FoundImage]], key: Key) -> FoundImage | None
     if len(found) > 1:
         raise ValueError(" and ".join(str(image.place) for image in found[:2]))
     return found[0] if found else None
+
+
+def _folder_called(root: Path, name: str) -> Path:
+    """The folder of this name, or the only one of this name in another case."""
+    path = root / name
+    if path.is_dir():
+        return path
+    found = [each for each in root.iterdir() if each.name.lower() == name and each.is_dir()]
+    return found[0] if len(found) == 1 else path
 
 
 def _files(folder: Path, skip: Path | None = None) -> list[Path]:

@@ -79,7 +79,10 @@ class OwnLabelMaps:
             return None
         if not self.files and self.layouts is None:
             lacks = "holds no label map of an image"
-            raise InputError(f"{folder.label_maps_folder}: {lacks}; give {{stem}}.png, or {_WAYS}")
+            if self.strays:
+                lacks += f", but {self.strays[0].name} and the like"
+            stem = self.contents.images[0].stem
+            raise InputError(f"{folder.label_maps_folder}: {lacks}; give {stem}.png, or {_WAYS}")
         if path.is_file():
             return read_regions(path)
         if not self.files and self.layouts is not None:

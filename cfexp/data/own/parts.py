@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from cfexp.data.base import Part
 from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+T = TypeVar("T")
 
 
 def draw_parts(
@@ -86,3 +88,15 @@ def keep_parts(path: Path, parts: Mapping[str, Part]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [f"{place},{part}" for place, part in parts.items()]
         write_whole(path, "\n".join(["file,part", *rows]) + "\n")
+
+
+def dealt_out(things: Sequence[T]) -> dict[Part, list[T]]:
+    """All parts of some things, of ten seven to train on, one to validate and two to test.
+
+    A segmenter learns from images with a label map, and often only those of one part have one.
+    """
+    dealt: dict[Part, list[T]] = {part: [] for part in PARTS}
+    tenth: tuple[Part, ...] = (*(("train",) * 4), "test", *(("train",) * 3), "val", "test")
+    for place, thing in enumerate(things):
+        dealt[tenth[place % len(tenth)]].append(thing)
+    return dealt

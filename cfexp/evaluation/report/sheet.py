@@ -231,10 +231,16 @@ def _card(
     draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))
     room = (right - 26 - PAD) / 2 - draw.textlength("before: ", _font(SMALL)) - 50
-    x = _answer(card, PAD, line, "before:", answers_of(record)[0], room, palette)
+    before, after = answers_of(record)
+    # Each has what the other leaves, and the dots that no answer has.
+    both = 2 * room + sum(_DOT for answer in (before, after) if answer not in palette)
+    first, second = (
+        max(room, both - draw.textlength(other, _font(TEXT))) for other in (after, before)
+    )
+    x = _answer(card, PAD, line, "before:", before, first, palette)
     draw.line((x + 2, line, x + 18, line), GREY, 2)
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
-    _answer(card, x + 34, line, "after:", answers_of(record)[1], room, palette)
+    _answer(card, x + 34, line, "after:", after, second, palette)
     return card
 
 
@@ -312,7 +318,7 @@ def _answer(
     x += draw.textlength(f"{label} ", _font(SMALL)) + 2
     if answer in palette:
         _paste(card, _disc(palette[answer]), (x, line))
-        x += 20
+        x += _DOT
     text = _fitted(answer, TEXT, room)
     draw.text((x, line), text, INK, _font(TEXT), anchor="lm")
     return x + draw.textlength(text, _font(TEXT)) + 10
@@ -333,6 +339,7 @@ def _picture(image: Tensor) -> Image.Image:
     return enlarged.resize(size, Image.Resampling.BOX)
 
 
+_DOT = 20  # the width of the dot before an answer, in pixels
 # Dots and ticks are drawn four times as large, and reduced: Pillow's ellipses have no soft edges.
 _FINE = 4
 

@@ -97,7 +97,7 @@ def test_delimiters_and_names_without_zeros_and_suffix(root: Path, delimiter: st
     data = opened(root, label=None)
     assert len(data.contents.rows) == COUNT
     assert data.contents.names.by_number == 100 if COUNT > 100 else COUNT
-    assert data.contents.names.example == ("0", "000.png")
+    assert data.contents.names.examples["number"] == ("0", "000.png")
 
 
 def test_one_folder_a_class_and_parts_by_folders(tmp_path: Path) -> None:
@@ -186,6 +186,8 @@ def test_maps_that_were_predicted_take_the_place_of_missing_ones(root: Path) -> 
     Image.new("L", (32, 32), 1).save(root.parent / "predicted/000.png")
     data = opened(root, layouts=str(root.parent / "predicted"))
     assert [image.image_id for image in data.unmapped] == ["000"]
+    given = opened(root, label_maps=str(root.parent / "predicted"))
+    assert given.unmapped == []  # nothing is left to predict
     record = next(r for part in PARTS for r in data.records(part) if r.image_id == "000")
     assert np.asarray(data.reader.label_map(record)).min() == 1
     assert len(ids(opened(root, mapped_only=True))) == COUNT - 1
@@ -219,3 +221,65 @@ def test_the_fingerprint_follows_the_files(root: Path) -> None:
     assert opened(root).fingerprint == first
     edit(root / "labels.csv", "000.png,red", "000.png,green")
     assert opened(root).fingerprint != first
+
+
+def test_the_file_column_is_the_one_that_names_the_files(root: Path) -> None:
+    for folder in ("images", "label_maps"):
+        for path in (root / folder).iterdir():
+            path.rename(path.with_stem(f"x{path.stem}"))
+    rows = [f"x{k + 1:03},{['red', 'green'][k % 2]},old/x{k:03}.JPG" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["id,state,photo", *rows])  # each id is another file's number
+    data = opened(root)
+    assert data.contents.file_column == "photo"
+    assert len(data.contents.rows) == COUNT
+    assert data.contents.names.by_place == COUNT
+    assert data.contents.names.examples["place"] == ("old/x000.JPG", "x000.png")
+    assert {r.image_id: r.labels[0] for r in data.records("train")}.items() <= {
+        f"x{k:03}": float(k % 2 == 0) for k in range(COUNT)
+    }.items()
+
+
+def test_accents_in_two_codes_and_upper_case_are_the_same_name(root: Path) -> None:
+    rows = ["file,state"] + [f"gr\u00f6\u00dfe {k:03}.png,{'ab'[k % 2]}" for k in range(COUNT)]
+    write_text(root / "labels.csv", rows)
+    for folder in ("images", "label_maps"):
+        for path in (root / folder).iterdir():
+            path.rename(path.with_name(f"GRo\u0308\u00dfE {path.stem}.PNG"))
+    data = opened(root)
+    assert len(data.contents.rows) == COUNT
+    assert data.contents.names.by_case == COUNT
+    assert len(data.maps.files) == COUNT
+
+
+def test_columns_that_tell_no_two_images_apart_are_not_asked_for(root: Path) -> None:
+    rows = [f"{k:03}.png,{'ab'[k % 2]},1,,p{k // 2}" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["file,state,valid,remark,patient-id", *rows])
+    data = opened(root, label=None)
+    assert data.column is not None
+    assert data.column.name == "state"
+    assert data.contents.columns["remark"].kind == "other"
+    assert data.contents.group_column == "patient-id"
+
+
+def test_what_is_not_read_is_said(root: Path) -> None:
+    (root / "images/scan.heic").write_bytes(b"x")
+    (root / "label_maps/strange.png").write_bytes((root / "label_maps/000.png").read_bytes())
+    said = "\n".join(opened(root).told())
+    assert "1 files that are no image, such as" in said
+    assert "1 label maps of no image, such as" in said
+    (root / "images").rename(root / "Images")
+    (root / "label_maps").rename(root / "Label_Maps")
+    assert len(ids(opened(root))) == COUNT
+    assert len(opened(root).maps.files) == COUNT
+    (root / "Label_Maps").rename(root / "masks")
+    assert opened(root).contents.folder.label_maps_elsewhere() == root / "masks"
+
+
+def test_a_segmenter_is_tested_where_only_training_images_have_label_maps(root: Path) -> None:
+    rows = [f"{k:03}.png,{'ab'[k % 2]},{'train' if k < 30 else 'test'}" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["file,state,part", *rows])
+    for k in range(30, COUNT):
+        (root / f"label_maps/{k:03}.png").unlink()
+    counts = Counter(ids(opened(root, mapped_only=True)).values())
+    assert counts == {"train": 21, "val": 3, "test": 6}
+    assert Counter(ids(opened(root)).values()) == {"train": 30, "test": 10}

@@ -139,6 +139,14 @@ def test_any_text_and_any_size(tmp_path: Path, written: list[str]) -> None:
     assert width == 2 * MARGIN + 2 * PAD + 3 * TILE + 2 * GAP
 
 
+def test_an_answer_has_the_room_that_the_other_leaves(tmp_path: Path, written: list[str]) -> None:
+    wide = np.zeros((64, 64, 3), np.uint8)
+    rows = [record(1, "neutrophil", "lymphocyte", truth="red")]
+    run = write_run(tmp_path, [(each, wide, wide, None) for each in rows])
+    counterfactual_sheet(run, tmp_path / "sheet.png")
+    assert {"neutrophil", "lymphocyte"} <= {*written}
+
+
 def test_grid() -> None:
     query = torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, 3, 32, 64)
     grid = np.asarray(explanation_grid(query, torch.zeros_like(query)))

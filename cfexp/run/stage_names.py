@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -102,6 +102,8 @@ def _composed(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictC
     """
     try:
         return compose("train", [*search_path, *overrides])
+    except MissingConfigException:
+        raise  # no such experiment
     except HydraException as error:
         stage, given = overrides[0].removeprefix("+experiment="), " ".join(overrides[2:])
         problem = " ".join(str(error).split())

@@ -1,5 +1,6 @@
 """cfexp: what would have to be different in this image for the model to decide otherwise?"""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,17 @@ try:
 except PackageNotFoundError:  # a checkout on sys.path that was never installed
     __version__ = "0+unknown"
 
+__all__ = ["Explained", "InputError", "LoadedExplainer", "RunFolder", "load_explainer"]
+
 if TYPE_CHECKING:
-    from cfexp.library import load_explainer as load_explainer
+    from cfexp.errors import InputError
+    from cfexp.evaluation.run_folder import RunFolder
+    from cfexp.library import Explained, LoadedExplainer, load_explainer
 else:
+    _PLACES = {"InputError": "cfexp.errors", "RunFolder": "cfexp.evaluation.run_folder"}
 
     def __getattr__(name: str) -> Any:
         """What needs torch is imported when it is first asked for."""
-        if name == "load_explainer":
-            from cfexp.library import load_explainer
-
-            return load_explainer
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_PLACES.get(name, "cfexp.library")), name)

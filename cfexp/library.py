@@ -35,6 +35,10 @@ _OF_THE_RUN_FOLDER = (
 class Explained(NamedTuple):
     """What became of B queries, of the size of the networks: float tensors on the CPU.
 
+    >>> explained = load_explainer("pe_smile").explain(torch.full((2, 3, 64, 64), -0.1))
+    >>> explained.counterfactual.shape, len(explained.after), explained.success.dtype
+    (torch.Size([2, 3, 64, 64]), 2, torch.bool)
+
     `extras` are what the explainer tells beside that, each (B, ...), by the names of the run
     folder's columns (docs/run_folder.md). Those of a search have names of their own here, too:
     `label_map`, `codes` ...
@@ -90,6 +94,12 @@ class LoadedExplainer:
     region_names: R names, of data sets that have label maps. class_names: of the decision, None
     where they have none; of a VQA model its answers. image_size: (H, W) of the networks.
     asks_questions: whether a query has a question.
+
+    >>> explainer = load_explainer("pe_smile")
+    >>> explainer.image_size, explainer.asks_questions
+    ((64, 64), False)
+    >>> len(explainer.explain(torch.full((3, 64, 64), -0.1)).after)
+    1
     """
 
     def __init__(self, config: DictConfig, data_set: Any, explainer: Explainer) -> None:
@@ -119,20 +129,28 @@ class LoadedExplainer:
     ) -> Explained:
         """A counterfactual for each image, or for each question about one.
 
-        images: a float tensor (B, 3, H, W) or (3, H, W) in [-1, 1], a uint8 array (B, H, W, 3) or
-        (H, W, 3), or one or several of PIL images, paths, tensors (3, H, W) and arrays (H, W, 3),
-        of any size: they are resized to `image_size`; of a VQA model the centred square. questions:
-        one for each image, or one for all of them, or several about a single image; only of a model
-        that is asked some. label_maps: for each image the region of its pixels, as a tensor or
-        array (B, H, W) or (H, W) of integers, PIL images or paths; None = predicted by the
-        experiment's segmenter, which is trained first if it is not there, where the explainer needs
-        any. regions, counter_class: as in the config, which they replace; of an explainer that can
-        be told.
-
         Warns of tensors without any value below 0, which are likely in [0, 1], and of words that
         the model lacks.
 
-        Raises InputError for what cannot be used.
+        Args:
+            images: A float tensor (B, 3, H, W) or (3, H, W) in [-1, 1], a uint8 array (B, H, W, 3)
+                or (H, W, 3), or one or several of PIL images, paths, tensors (3, H, W) and arrays
+                (H, W, 3), of any size: they are resized to `image_size`; of a VQA model the centred
+                square.
+            label_maps: For each image the region of its pixels, as a tensor or array (B, H, W) or
+                (H, W) of integers, PIL images or paths; None = predicted by the experiment's
+                segmenter, which is trained first if it is not there, where the explainer needs any.
+            regions: The names of those that may change, in place of the config's; of an explainer
+                that can be told.
+            counter_class: What to ask for, by name or number, in place of the config's; likewise.
+            questions: One for each image, or one for all of them, or several about a single image;
+                only of a model that is asked some.
+
+        Returns:
+            What became of the B queries.
+
+        Raises:
+            InputError: For what cannot be used.
         """
         given = [
             as_picture(image, f"images[{k}]")
@@ -252,19 +270,29 @@ class LoadedExplainer:
 def load_explainer(
     run_or_experiment: str | Path, overrides: Sequence[str] = (), device: str | torch.device = "cpu"
 ) -> LoadedExplainer:
-    """The explainer of an experiment ("steex_driving") or of the run in a folder, with its networks
-    loaded.
+    """The explainer of an experiment or of a run, with its networks loaded.
 
-    overrides: of an experiment's settings, as on the command line: ["explainer.num_steps=50",
-    "+decision=torchscript", "decision.path=model.pt", ...]. Stages whose weights are neither
-    shipped nor in the cache are trained first; so is an explainer that is trained ("vqa_color"),
-    unless its run is given, or its weights (checkpoints.explainer=).
+    Stages whose weights are neither shipped nor in the cache are trained first; so is an explainer
+    that is trained ("vqa_color"), unless it is shipped, its run is given, or its weights
+    (checkpoints.explainer=). Warns of settings that have no effect, and of what `cfexp.doctor`
+    notes about a model of a user's own.
 
-    Warns of settings that have no effect, and of what `cfexp.doctor` notes about a model of a
-    user's own.
+    Args:
+        run_or_experiment: An experiment's name, such as "steex_driving", or the folder of a run.
+        overrides: Of an experiment's settings, as on the command line: ["explainer.num_steps=50",
+            "+decision=torchscript", "decision.path=model.pt"].
+        device: Where it computes, such as "cuda".
 
-    Raises InputError for an experiment that there is not or that has no explainer, for a device
-    that is not there, and for whatever does not fit.
+    Returns:
+        The explainer, whose `explain` takes images.
+
+    Raises:
+        InputError: For an experiment that there is not or that has no explainer, for a device that
+            is not there, and for whatever does not fit.
+
+    >>> explainer = load_explainer("steex_driving")
+    >>> explainer.image_size, explainer.class_names
+    ((64, 128), ['stop', 'go'])
     """
     place = _device(device)
     with composing_for_user():

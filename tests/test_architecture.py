@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 # The longest name that fits a module rules it. `package` is cfexp itself: its version, and where it
 # lies.
 RULES = {
-    "__init__": Rule("_torchvision _moved library"),
+    "__init__": Rule("_torchvision _moved library evaluation.run_folder"),
     "_moved": Rule(),
     "_torchvision": Rule(),
     "errors": Rule(),

@@ -48,6 +48,10 @@ VERSION_KEY = b"cfexp.format_version"  # in the Parquet file's metadata
 class RunFolder:
     """The explanations under `path`, which need not be there yet; every method that reads raises
     InputError.
+
+    >>> run = RunFolder("runs/steex_driving/default")
+    >>> run.name, run.keys()
+    ('default', set())
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -58,7 +58,7 @@ class TCVAE(nn.Module):
 
     Args:
         height, width: of the images; see `halvings_of`.
-        channels_width: times the numbers of `PLANS`.
+        channels_width: times the numbers of `PLANS`; a fraction such as 0.5, too.
         code_dim: D.
         mlp_width: the hidden layers' size, in channels of the bottleneck.
         mlp_depth: hidden layers between the code and the decoder's first grid; the encoder has one.
@@ -77,7 +77,7 @@ class TCVAE(nn.Module):
         self,
         height: int,
         width: int,
-        channels_width: int = 4,
+        channels_width: float = 4,
         code_dim: int = 128,
         mlp_width: int = 4,
         mlp_depth: int = 2,
@@ -90,7 +90,7 @@ class TCVAE(nn.Module):
         plan = PLANS[halvings]
         self.code_dim = code_dim
         self.grid = (
-            plan.encoder_channels[-1] * channels_width,
+            round(plan.encoder_channels[-1] * channels_width),
             height >> halvings,
             width >> halvings,
         )
@@ -100,7 +100,7 @@ class TCVAE(nn.Module):
         channels, encoder = 3, list[nn.Module]()
         for times, blocks in zip(plan.encoder_channels, plan.encoder_blocks, strict=True):
             for number in range(blocks):
-                more = times * channels_width
+                more = round(times * channels_width)
                 encoder.append(DownBlock(channels, more, halves=number == 0, dropout=dropout))
                 channels = more
         self.encoder = nn.ModuleList(encoder)
@@ -111,7 +111,7 @@ class TCVAE(nn.Module):
         decoder = list[nn.Module]()
         for times, blocks in zip(plan.decoder_channels, plan.decoder_blocks, strict=True):
             for number in range(blocks):
-                fewer = times * channels_width
+                fewer = round(times * channels_width)
                 decoder.append(
                     UpBlock(channels, fewer, code_dim, doubles=number == 0, unit_gain=unit_gain)
                 )

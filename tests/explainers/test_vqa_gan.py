@@ -76,7 +76,7 @@ def test_it_learns_to_aim_at_an_answer(trained_model: VQAModel, tmp_path: Path) 
     torch.manual_seed(0)
     # With a mask: without one, pixels that were pushed out of range are clipped and lose their
     # gradient.
-    generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=8, text_channels=4)
+    generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=16, text_channels=8)
     gan = counterfactual_gan(
         trained_model, counter_answer="blue", discriminator=None, generator=generator
     )

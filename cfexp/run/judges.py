@@ -76,21 +76,11 @@ def lpips(checkpoint: str) -> Callable[[Tensor, Tensor], Tensor]:
 def inception(checkpoint: str | Path) -> See:
     """torch-fidelity's Inception: images -> its 2048 features, of the 8-bit images.
 
-    checkpoint: its file, weights-inception-2015-12-05-6726825d.pth. Raises InputError for one that
-    is missing, holds anything but numbers or does not fit.
+    checkpoint, errors: see `inception_from_file`.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from cfexp.models.judges.inception import inception_from_file  # late: it takes a second
 
-    read_state_dict(checkpoint)  # torch-fidelity would run whatever code is in the file
-    try:
-        network = FeatureExtractorInceptionV3(
-            "inception", ["2048"], feature_extractor_weights_path=str(checkpoint)
-        )
-    except RuntimeError as error:
-        problem = str(error).splitlines()[0]
-        raise InputError(
-            f"{checkpoint} does not fit torch-fidelity's Inception ({problem})"
-        ) from None
+    network = inception_from_file(checkpoint)
 
     def features(images: Tensor) -> Tensor:
         (seen,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3).to(images.device))

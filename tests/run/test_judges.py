@@ -94,6 +94,59 @@ def test_inceptions_file_is_no_program(tmp_path: Path) -> None:
         inception(tmp_path / "other.pth")
 
 
+class Convolution(torch.nn.Module):
+    """One of the TorchScript's: its four tensors by their names there."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+def test_another_torchscript_is_refused(tmp_path: Path) -> None:
+    other = torch.nn.Sequential(Convolution({"weight": torch.zeros(1), "beta": torch.zeros(1)}))
+    torch.jit.script(other).save(tmp_path / "other.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match=r"other\.pt does not fit torch-fidelity's Inception"):
+        inception(tmp_path / "other.pt")
+
+
+@pytest.mark.slow
+def test_inception_from_torchscript_sees_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *arguments, **settings: {})
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state_dict: None
+        )
+        network = theirs.FeatureExtractorInceptionV3("random", ["2048"])
+    units = [each for each in network.modules() if isinstance(each, theirs.BasicConv2d)]
+    for unit in units:
+        torch.nn.init.normal_(unit.bn.bias)
+        unit.bn.running_mean.normal_()
+        unit.bn.running_var.uniform_(0.5, 2)
+    convolutions = torch.nn.Sequential(
+        *(
+            Convolution(
+                {
+                    "weight": unit.conv.weight.detach(),
+                    "beta": unit.bn.bias.detach(),
+                    "mean": unit.bn.running_mean,
+                    "var": unit.bn.running_var,
+                }
+            )
+            for unit in units
+        )
+    )
+    torch.jit.script(convolutions).save(tmp_path / "inception.pt")  # type: ignore[no-untyped-call]
+    images = 2 * torch.rand(2, 3, 40, 32) - 1
+    (expected,) = network(torch.from_numpy(to_pixels(images)).movedim(-1, -3))
+    assert torch.allclose(inception(tmp_path / "inception.pt")(images), expected, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_features_are_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = theirs.FeatureExtractorInceptionV3.load_state_dict

@@ -146,17 +146,22 @@ def region_weighted_l1(
         reconstruction=(reconstruction, "B C H W"),
         label_map=(label_map, "B H W int64"),
     )
-    area = torch.zeros(len(query), num_regions, device=query.device)
-    area.scatter_add_(
-        1, label_map.flatten(1), torch.ones_like(label_map, dtype=area.dtype).flatten(1)
-    )
-    weight = (
-        area.clamp(min=1)
-        .rsqrt()
-        .gather(1, label_map.flatten(1))
-        .view(len(query), 1, *label_map.shape[1:])
-    )
-    return ((reconstruction - query).abs() * weight / weight.mean((2, 3), keepdim=True)).mean()
+    weights = region_weights(label_map, num_regions, power=0.5)
+    return ((reconstruction - query).abs() * weights).mean()
+
+
+def region_weights(label_map: Tensor, num_regions: int, power: float) -> Tensor:
+    """(B, 1, H, W), what each pixel counts, 1 on average over its image, so that a region counts by
+    its area to the power of 1 - `power`: 1 has all regions count alike.
+
+    label_map: (B, H, W) int64 in 0..num_regions - 1.
+    """
+    check_shapes(label_map=(label_map, "B H W int64"))
+    flat = label_map.flatten(1)
+    area = torch.zeros(len(flat), num_regions, device=flat.device)
+    area.scatter_add_(1, flat, torch.ones_like(flat, dtype=area.dtype))
+    weights = area.clamp(min=1).pow(-power).gather(1, flat).view(len(flat), 1, *label_map.shape[1:])
+    return weights / weights.mean((2, 3), keepdim=True)
 
 
 def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:

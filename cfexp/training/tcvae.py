@@ -29,8 +29,8 @@ class TCVAEStage(LookedOnStage):
 
     feature_network: see `LookedOnStage`, with `perceptual_layers` the weight of each map (the
     defaults are VGG16's). pixel_weight: of the mean absolute difference of pixels beside the
-    features (published: 0). by_region: in that difference each region of the label map counts by
-    the square root of its area: else a lamp of twenty pixels is lost. beta, cycles: see `annealed`.
+    features (published: 0). by_region: of the squared difference in its place, in which all regions
+    of a label map count alike: else a lamp of twenty pixels is lost. beta, cycles: see `annealed`.
     tc_weight: published 1, though the paper wants it above. published_kl: estimate the parts of the
     KL as the published code does, see `kl_parts`.
     """
@@ -91,7 +91,8 @@ class TCVAEStage(LookedOnStage):
 
         images: (B, 3, H, W) in [-1, 1]. codes: (B, D), of their q(z | x), whose mean and
         log_variance (B, D) are. beta: of this epoch. dataset_size: of the images to train on.
-        label_map: (B, H, W) int64, by which pixels are weighed; None: all count alike.
+        label_map: (B, H, W) int64, by whose regions pixels are weighed; None: all count
+        alike.
         """
         found = self._reconstruction_terms(images, self.network.decode(codes), label_map)
         if self.tc_weight == 0 or self.beta == 0:
@@ -122,16 +123,15 @@ class TCVAEStage(LookedOnStage):
         self, images: Tensor, found: Tensor, label_map: Tensor | None
     ) -> dict[str, Tensor]:
         terms = {}
-        weight = 1.0 if self.feature_network is None else self.pixel_weight
+        alone = self.feature_network is None and self.pixel_weight == 0
+        weight = 1.0 if alone else self.pixel_weight
         if self.feature_network is not None:
             terms["perceptual"] = losses.perceptual(
                 self.feature_network, found, images, self.perceptual_layers
             )
         if weight > 0 and label_map is not None:
-            regions = int(label_map.max()) + 1
-            terms["pixel_l1"] = weight * losses.region_weighted_l1(
-                images, found, label_map, regions
-            )
+            weights = losses.region_weights(label_map, int(label_map.max()) + 1, power=1)
+            terms["pixel_l2"] = weight * ((found - images).square() * weights).mean()
         elif weight > 0:
             terms["pixel_l1"] = weight * (found - images).abs().mean()
         return terms

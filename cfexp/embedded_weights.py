@@ -34,6 +34,7 @@ WORLDS = (
     (
         ("explain", "+experiment=steex_driving", "+layouts=predicted"),
         ("explain", "+experiment=pe_driving"),
+        ("explain", "+experiment=dive_driving"),
     ),
     (
         ("explain", "+experiment=steex_smile", "+layouts=predicted"),

@@ -143,6 +143,8 @@ def _check_maps(data: OwnDataSet, findings: Findings) -> None:
             f"{data.unmapped[0].path}: has no label map: a segmenter predicts it",
             len(data.unmapped),
         )
+    if data.in_one_group:
+        findings.note(f"{data.contents.folder.label_maps_folder}: {data.in_one_group}")
     shares = region_shares(data)
     for name, share in zip(data.region_names, shares, strict=True):
         if share == 0:

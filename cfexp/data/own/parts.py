@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from cfexp.data.base import Part
 from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-T = TypeVar("T")
 
 
 def draw_parts(
@@ -59,6 +57,37 @@ def draw_parts(
     return parts
 
 
+def deal_parts(
+    classes: Sequence[int],
+    groups: Sequence[Hashable],
+    shares: Sequence[float],
+    seed: int,
+) -> list[Part]:
+    """As `draw_parts`; and where that leaves none to train or to test on, as few groups may, the
+    groups without a validation part, and then without regard to their classes.
+    """
+    of_two, one_class = (shares[0], 0.0, shares[2]), [0] * len(classes)
+    for told, wanted in ((classes, shares), (classes, of_two), (one_class, of_two)):
+        parts = draw_parts(told, groups, wanted, seed)
+        if {"train", "test"} <= {*parts}:
+            break
+    return parts
+
+
+def deal_mapped(
+    classes: Sequence[int],
+    groups: Sequence[Hashable],
+    shares: Sequence[float],
+    seed: int,
+) -> tuple[list[Part], bool]:
+    """Parts for a segmenter, of the images that have a label map: often those of one part alone
+    have one. Also whether a group had to be divided, as there is one only.
+    """
+    alone = len({*groups}) < 2
+    dealt = range(len(classes)) if alone else groups
+    return deal_parts(classes, dealt, shares, seed), alone and len(classes) > 1
+
+
 def same_bytes(paths: Sequence[Path]) -> list[str]:
     """A name of each file that those alone share which hold the same bytes: as groups, so that no
     image is in two parts.
@@ -88,16 +117,3 @@ def keep_parts(path: Path, parts: Mapping[str, Part]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [f"{place},{part}" for place, part in parts.items()]
         write_whole(path, "\n".join(["file,part", *rows]) + "\n")
-
-
-def dealt_out(things: Sequence[T]) -> dict[Part, list[T]]:
-    """All parts of some things, of ten seven to train on, one to validate and two to test.
-
-    A segmenter learns from images with a label map, and often only those of one part have one.
-    """
-    dealt: dict[Part, list[T]] = {part: [] for part in PARTS}
-    # Two things are enough to train and to test on.
-    tenth: tuple[Part, ...] = ("train", "test", *(("train",) * 4), "test", "train", "val", "train")
-    for place, thing in enumerate(things):
-        dealt[tenth[place % len(tenth)]].append(thing)
-    return dealt

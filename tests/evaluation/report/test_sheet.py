@@ -133,7 +133,7 @@ def test_any_text_and_any_size(tmp_path: Path, written: list[str]) -> None:
     long = record(1, "red", "x" * 300, truth="red", question="Où est\nle café 中? " + "very " * 100)
     run = write_run(tmp_path, [(long, tall, tall, None)])
     counterfactual_sheet(run, tmp_path / "sheet.png")
-    question = next(text for text in written if text.startswith("Ou est le cafe ?? very"))
+    question = next(text for text in written if text.startswith("Où est le café U+4E2D ? very"))
     assert question.endswith("very...")
     width, _ = Image.open(tmp_path / "sheet.png").size
     assert width == 2 * MARGIN + 2 * PAD + 3 * TILE + 2 * GAP

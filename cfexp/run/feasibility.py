@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
 from cfexp.run.building import build
+from cfexp.run.given_checkpoints import refuse_what_does_not_fit, with_facts
 from cfexp.run.stage_networks import LOAD_NETWORK
 from cfexp.run.stages import check_given, missing_stages
 
@@ -39,7 +40,7 @@ def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> No
     networks in vain.
 
     That is settings of the trainer, sizes of the data, and where a stage comes first, what is wrong
-    with the data.
+    with the data, and a checkpoint that fits no network.
     """
     if all(config.get(key) is None for key in ("explainer", "module", "predicts")):
         return  # no experiment: who builds its parts says so
@@ -48,8 +49,10 @@ def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> No
     missing = list(missing_stages(config))
     for stage in missing:
         refuse_what_cannot_work(stage, is_stage=True)
-    if missing or is_stage:  # else the data are read first anyway
+    if missing or is_stage:  # else the data are read, and the networks loaded, first anyway
         _read(config)
+        if (whole := with_facts(config)) is not None:
+            refuse_what_does_not_fit(whole, _on_meta(whole))
 
 
 def refuse_sizes(config: DictConfig) -> LightningModule | None:

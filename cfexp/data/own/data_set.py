@@ -17,11 +17,13 @@ from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
 from cfexp.data.own.contents import Chosen, Contents
+from cfexp.data.own.digests import digests
 from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
 from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
 from cfexp.data.own.left_out import Left, left_out
 from cfexp.data.own.parts import (
     PARTS,
+    check_shares,
     deal_mapped,
     deal_parts,
     keep_parts,
@@ -86,7 +88,7 @@ class OwnDataSet(LabelMapDataModule):
         super().__init__(image_size or (side, side), **loading)
         self.side, self.label, self.classes = side, label, classes
         self.chosen = Chosen(labels_file, file_column, group, part)
-        self.split, self.split_seed = _shares(split), split_seed
+        self.split, self.split_seed = check_shares(split), split_seed
         self.label_maps, self.layouts = check_label_maps(label_maps, layouts)
         self.mapped_only = mapped_only
         self.cache_dir = Path(cache_dir).expanduser() / "own"
@@ -218,18 +220,27 @@ class OwnDataSet(LabelMapDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash over the lists, and the names and sizes of images and label maps."""
+        """A short hash over the lists, and the names and contents of images and label maps."""
         if self._fingerprint is not None:
             return self._fingerprint
-        digest, folder = hashlib.sha256(), self.contents.folder
+        digest, folder, held = hashlib.sha256(), self.contents.folder, self._digests
         for image in folder.images:
-            digest.update(f"{image.place} {image.path.stat().st_size}\n".encode())
+            digest.update(f"{image.place} {held[image.path]}\n".encode())
         for stem, path in folder.label_map_files().items():
-            digest.update(f"{stem} {path.stat().st_size}\n".encode())
+            digest.update(f"{stem} {held[path]}\n".encode())
         table = self.contents.table
         for path in (folder.root / REGIONS, *([table.path] if table else [])):
             digest.update(path.read_bytes() if path.is_file() else b"-")
         return digest.hexdigest()[:12]
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        """What each image and label map holds, read once."""
+        folder = self.contents.folder
+        paths = [*(image.path for image in folder.images), *folder.label_map_files().values()]
+        place = hashlib.sha256(str(folder.root.resolve()).encode()).hexdigest()[:12]
+        kept = self.cache_dir / f"contents-{place}.json"
+        return dict(zip(paths, digests(paths, kept), strict=True))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -360,7 +371,8 @@ class OwnDataSet(LabelMapDataModule):
         own = [places[image.image_id] for image in images]
         classes = [UNKNOWN_CLASS if values is None else values[place] for place in own]
         if self.contents.group_column is None:
-            return classes, same_bytes([image.path for image in images])
+            paths = [image.path for image in images]
+            return classes, same_bytes(paths, [self._digests[path] for path in paths])
         return classes, [self.contents.groups[place] for place in own]
 
     @cached_property
@@ -384,16 +396,3 @@ class OwnDataSet(LabelMapDataModule):
 
 def _stepped(length: float) -> int:
     return -(-int(length) // STEP) * STEP
-
-
-def _shares(split: Sequence[float]) -> tuple[float, ...]:
-    numbers = not isinstance(split, str) and all(
-        isinstance(each, int | float) and each >= 0 for each in split
-    )
-    if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
-        shown = [*split] if numbers else split
-        example = "such as [0.7,0.1,0.2]"
-        raise InputError(
-            f"data.split must be shares of train, val and test, {example}, got {shown}"
-        )
-    return tuple(float(each) for each in split)

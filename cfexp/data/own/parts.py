@@ -2,7 +2,6 @@
 time, each class in the same shares.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cfexp.data.base import Part
+from cfexp.data.own.digests import UNREADABLE
+from cfexp.errors import InputError
 from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -88,15 +89,13 @@ def deal_mapped(
     return deal_parts(classes, dealt, shares, seed), alone and len(classes) > 1
 
 
-def same_bytes(paths: Sequence[Path]) -> list[str]:
-    """A name of each file that those alone share which hold the same bytes: as groups, so that no
-    image is in two parts.
+def same_bytes(paths: Sequence[Path], digests: Sequence[str]) -> list[str]:
+    """A name of each file that those alone share which hold the same bytes, by their digests: as
+    groups, so that no image is in two parts.
     """
-    sizes = [path.stat().st_size for path in paths]
-    several = Counter(sizes)
     return [
-        f"{path}" if several[size] == 1 else hashlib.sha256(path.read_bytes()).hexdigest()
-        for path, size in zip(paths, sizes, strict=True)
+        f"{path}" if digest == UNREADABLE else digest
+        for path, digest in zip(paths, digests, strict=True)
     ]
 
 
@@ -117,3 +116,17 @@ def keep_parts(path: Path, parts: Mapping[str, Part]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [f"{place},{part}" for place, part in parts.items()]
         write_whole(path, "\n".join(["file,part", *rows]) + "\n")
+
+
+def check_shares(split: Sequence[float]) -> tuple[float, ...]:
+    """Of train, val and test; raises InputError for what is none."""
+    numbers = not isinstance(split, str) and all(
+        isinstance(each, int | float) and each >= 0 for each in split
+    )
+    if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
+        shown = [*split] if numbers else split
+        example = "such as [0.7,0.1,0.2]"
+        raise InputError(
+            f"data.split must be shares of train, val and test, {example}, got {shown}"
+        )
+    return tuple(float(each) for each in split)

@@ -1,5 +1,7 @@
 """`data=own`: what a folder of images, labels and label maps is taken for."""
 
+import os
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,19 @@ def test_images_without_a_row_or_a_label_are_kept_and_counted(root: Path) -> Non
     labels = {r.image_id: r.labels[0] for part in PARTS for r in data.records(part)}
     assert np.isnan(labels["000"])
     assert np.isnan(labels["001"])
+
+
+def test_the_fingerprint_follows_what_the_files_hold(root: Path, tmp_path: Path) -> None:
+    first = opened(root).fingerprint
+    for path in (root / "images/003.png", root / "label_maps/004.png"):
+        content, times = path.read_bytes(), path.stat()
+        path.write_bytes(content[:-1] + b"?")  # of the same size
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # and time
+        assert opened(root).fingerprint != first
+        path.write_bytes(content)
+        assert opened(root).fingerprint == first
+    # A copy elsewhere, with other times, is the same data set.
+    assert opened(shutil.copytree(root, tmp_path / "moved/set")).fingerprint == first
 
 
 def test_the_fingerprint_follows_the_files(root: Path) -> None:

@@ -20,7 +20,7 @@ from cfexp.data.own.contents import Chosen, Contents
 from cfexp.data.own.digests import digests
 from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
 from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
-from cfexp.data.own.left_out import Left, left_out
+from cfexp.data.own.left_out import TESTS_ON_VAL, Left, left_out
 from cfexp.data.own.parts import (
     PARTS,
     check_shares,
@@ -285,6 +285,8 @@ class OwnDataSet(LabelMapDataModule):
         drawn = self.contents.parts is None
         source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
         lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
+        if self.contents.tests_on_val:
+            lines.append(f"note: {TESTS_ON_VAL}")
         lines += [f"note: {each.many:,} {each.what}" for each in self.left_out()]
         if self.unmapped:
             lines.append(f"note: {len(self.unmapped):,} images have no label map: it is predicted")

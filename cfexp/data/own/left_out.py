@@ -7,6 +7,8 @@ from cfexp.data.own.contents import Contents
 from cfexp.data.own.label_maps import OwnLabelMaps
 from cfexp.data.own.table import listed
 
+TESTS_ON_VAL = "no part is called test: val is tested and explained, and nothing is validated"
+
 
 class Left(NamedTuple):
     """What is not used, with how many."""
@@ -41,6 +43,9 @@ def left_out(contents: Contents, column: Column | None, maps: OwnLabelMaps) -> l
         lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
     if others := contents.folder.others:
         lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
+    if (elsewhere := contents.folder.label_maps_elsewhere()) is not None:
+        what = f"folder that is not looked at, {elsewhere}: call it label_maps if it holds such"
+        lines.append(Left(1, what, True))
     if maps.listed is not None and (strays := maps.strays):
         lines.append(Left(len(strays), f"label maps of no image, such as {strays[0]}", True))
     return [each for each in lines if each.many > 0]

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cfexp.declaration import Declaration
-from cfexp.evaluation.directions import is_kept
+from cfexp.evaluation.directions import is_kept, true_class
 from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.report.candidates import candidates_of, tile_size
 from cfexp.evaluation.report.letters import fitted, font, in_letters
@@ -218,7 +218,11 @@ def _card(
     line = PAD + height + 14 + TEXT // 2
     draw.text(
         (PAD, line),
-        fitted(caption_of(run, declaration, record), TEXT, width - 2 * PAD),
+        fitted(
+            caption_of(run, declaration, record) or image_of(declaration, record),
+            TEXT,
+            width - 2 * PAD,
+        ),
         INK,
         font(TEXT),
         anchor="lm",
@@ -306,6 +310,13 @@ def caption_of(run: RunFolder, declaration: Declaration, record: Record) -> str:
         most = region_names(run, len(moves))[moves.index(max(moves))]
         return f"changed most: {most.replace('_', ' ')}"
     return record.get("question") or ""
+
+
+def image_of(declaration: Declaration, record: Record) -> str:
+    """Which image it is, and what by the data set's label, where one is known."""
+    known, names = true_class(record, declaration), declaration.class_names
+    label = f", labelled {names[known]}" if known is not None and known < len(names) else ""
+    return f"image {record['image_id']}{label}"
 
 
 def _answer(

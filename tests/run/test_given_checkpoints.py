@@ -64,3 +64,13 @@ def test_one_that_fits_is_taken(in_process: InProcess, root: Path) -> None:
     given = f"checkpoints.decision={saved(root, 1)}"
     code, _, stderr = in_process(explain.main, *command(root, "own_steex", given))
     assert (code, stderr[-1]) == (2, "error: a stage was trained")
+
+
+def test_a_region_and_a_counter_class_are_looked_at_first(
+    in_process: InProcess, root: Path
+) -> None:
+    code, _, stderr = in_process(explain.main, *command(root, "own_steex", "regions=[disk]"))
+    assert (code, "'disk'" in stderr[-1], "disc" in stderr[-1]) == (2, True, True), stderr
+    code, _, stderr = in_process(explain.main, *command(root, "own_pe", "decision.label=size"))
+    line = "error: explainer.counter_class must be given: of 3 classes PE is trained for one"
+    assert (code, stderr[-1]) == (2, line)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from cfexp import doctor, evaluate, explain, load_explainer, repair, train
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.errors import InputError
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run.command_line import quoted
 from cfexp.run.composing import compose
 from cfexp.run.library_config import composing_for_user
 from cfexp.run.own_data import fill_in_from_data
@@ -131,6 +132,33 @@ def test_label_maps_that_are_missing_are_predicted(in_process: InProcess, root: 
     said = "\n".join([*stdout, *stderr])
     assert "20 images have no label map: it is predicted" in said
     assert len(records(root)) == 2
+    # The autoencoder's label maps are these, too, by the same short training.
+    for stage in ("own_segmenter", "own_layouts"):
+        assert len([*(root.parent / "cache/stages").glob(f"{stage}-*")]) == 1
+
+
+def test_what_is_said_of_label_maps_reaches_the_autoencoder_that_needs_them_too(
+    root: Path,
+) -> None:
+    (root / "label_maps/000.png").unlink()
+    where = [f"data.root={root}", f"cache_dir={root.parent}/cache", "decision.label=state"]
+    more = "requires.layouts.overrides"
+
+    def layouts(*given: str) -> DictConfig:
+        with composing_for_user():
+            config = compose("explain", ["+experiment=own_steex", *where, *given])
+            fill_in_from_data(config, say=False)
+            stage, _ = compose_stage(config.requires.autoencoder, config)
+        return stage
+
+    assert more not in OmegaConf.to_yaml(layouts().requires)
+    short = "+requires.segmenter.overrides=['steps=4']"
+    told = layouts(f"+{more}=[{quoted(short)}]")
+    assert told.requires.layouts.overrides == [short]
+    assert layouts(f"checkpoints.layouts={root}/a.json").checkpoints.layouts == f"{root}/a.json"
+    itself = quoted(f"+{more}=['seed=3']")
+    own = layouts(f"+{more}=[{quoted(short)}]", f"+requires.autoencoder.overrides=[{itself}]")
+    assert own.requires.layouts.overrides == ["seed=3"]  # what is said of itself counts
 
 
 @pytest.mark.parametrize("asked", ["grid:2x2", pytest.param("whole", marks=pytest.mark.slow)])

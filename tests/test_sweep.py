@@ -187,8 +187,8 @@ def test_a_mistyped_setting_is_said_before_any_member_runs(
     main: Main, few: list[str], tmp_path: Path
 ) -> None:
     code, _, stderr = main(*few, "explainer.proximity_wait=1,2")
-    assert code == 1
-    assert "Key 'proximity_wait' is not in struct" in "\n".join(stderr)
+    assert code == 2
+    assert "is explainer.proximity_weight meant?" in "\n".join(stderr)
     assert not any("Traceback" in line for line in stderr)
     assert list(only_sweep(tmp_path).iterdir()) == [only_sweep(tmp_path) / "multirun.yaml"]
 

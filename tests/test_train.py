@@ -235,15 +235,18 @@ def test_what_the_user_has_wrong_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*CSV, "explainer.foo=1"], "Key 'foo' is not in struct"),
-        (["+experiment=vqa_colour"], "Could not find 'experiment/vqa_colour'"),
+        ([*CSV, "explainer.foo=1"], "explainer.foo=1: there is no setting of this name"),
+        (
+            ["+experiment=vqa_colour"],
+            "find 'conf/experiment/vqa_colour.yaml'; is vqa_color",
+        ),
     ],
 )
 def test_what_hydra_does_not_know_is_said_without_a_traceback(
     main: Main, arguments: list[str], message: str
 ) -> None:
     code, _, stderr = main("train", *arguments)
-    assert code == 1
+    assert code == 2
     assert message in "\n".join(stderr)
     assert "Traceback" not in "\n".join(stderr)
 

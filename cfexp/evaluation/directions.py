@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.declaration import Declaration
 from cfexp.evaluation.run_folder import Record
 
 # More pairs of classes than that are a list nobody reads: of two classes there are 2, of four 12.
@@ -55,3 +56,23 @@ def is_kept(record: Record) -> bool:
 def has_something_to_explain(record: Record) -> bool:
     """Whether the reconstruction keeps the decision, and another class is asked for."""
     return is_kept(record) and record["query_class"] != record["counter_class"]
+
+
+def true_class(record: Record, declaration: Declaration) -> int | None:
+    """The class that the decision should be by the data set's labels; None where none is known.
+
+    Of a decision between two classes that is about one binary label, the label. Of several classes
+    the one that alone is labelled; their labels must have the names that the decision's classes
+    have, as the numbers of other classes mean other things.
+    """
+    labels, names = record.get("labels") or {}, declaration.class_names
+    if declaration.label is None:
+        return None
+    of_two = len(record.get("query_logits") or (0, 1)) == 2 and "query_top_logits" not in record
+    if of_two and declaration.label in labels:
+        known = labels[declaration.label]
+        return None if known is None else int(known)
+    if len(names) < 2 or not labels.keys() >= {*names}:
+        return None
+    having = [place for place, name in enumerate(names) if labels[name] == 1]
+    return having[0] if len(having) == 1 else None

@@ -1,5 +1,6 @@
 """The objects that a config describes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cfexp.errors import InputError
+from cfexp.run.mistyped import nearest
+
+_UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
@@ -27,6 +31,15 @@ def build(config: DictConfig | None, name: str, **arguments: Any) -> Any:
         if cause is not None:
             raise cause from None
         reason = " ".join(str(error).split())
+        unknown = _UNKNOWN.search(reason)
+        if unknown is not None and (key := unknown[1]) in config:
+            names = [str(each) for each in config if each not in (key, "_target_")]
+            near = nearest(key, names)
+            meant = f"is {name}.{near} meant?" if near else f"it has {', '.join(names)}"
+            owner = str(config["_target_"]).rpartition(".")[2]
+            raise InputError(
+                f"{name}.{key}=: {owner} has no setting of this name; {meant}"
+            ) from None
         raise InputError(f"{name}: {reason} (HYDRA_FULL_ERROR=1 shows more)") from error
 
 

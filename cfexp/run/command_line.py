@@ -3,6 +3,7 @@ experiment's.
 """
 
 import functools
+import inspect
 import os
 import re
 import shlex
@@ -14,6 +15,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
+
+from cfexp.run.mistyped import said_in_one_line
 
 # Settings that name files or folders, which are there; the first three may name several.
 _LISTS = ("run", "image", "label_map", "further")
@@ -47,7 +50,7 @@ def quoted(text: str | Path) -> str:
 
 def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
     """Let a command of Hydra's take paths and questions as they are, with `=`, commas, spaces and
-    brackets in them.
+    brackets in them, and say in one line which setting there is not.
     """
 
     @functools.wraps(main)
@@ -57,7 +60,7 @@ def takes_paths(main: Callable[[], None]) -> Callable[[], None]:
             with_names_quoted(with_path_quoted(with_text_quoted(argument))) for argument in given
         ]
         try:
-            main()
+            said_in_one_line(main, Path(inspect.unwrap(main).__code__.co_filename).stem)
         except BrokenPipeError:  # what reads the output has seen enough: `--help | head`
             os._exit(0)  # without a last flush, which would fail as well
 

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from lightning import LightningModule
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
 
 from cfexp.errors import InputError
 from cfexp.explainers.base import Explainer
@@ -119,14 +120,18 @@ def load_trained(explainer: Explainer, path: str | Path) -> None:
 
     Raises InputError for a file that is missing, damaged or of another explainer.
     """
-    checkpoint = {"state_dict": read_state_dict(path)}
+    explainer.load_state_dict(trained_weights(explainer, path))
+    explainer.eval()
+
+
+def trained_weights(explainer: Explainer, path: str | Path) -> dict[str, Tensor]:
+    """All weights of an explainer, as a training left them; raises as `load_trained`."""
+    checkpoint: dict[str, Any] = {"state_dict": read_state_dict(path)}
     explainer.on_load_checkpoint(checkpoint)
     shapes = {name: tensor.shape for name, tensor in explainer.state_dict().items()}
-    check_fit(
-        shapes, checkpoint["state_dict"], f"checkpoints.explainer={path}", type(explainer).__name__
-    )
-    explainer.load_state_dict(checkpoint["state_dict"])
-    explainer.eval()
+    weights: dict[str, Tensor] = checkpoint["state_dict"]
+    check_fit(shapes, weights, f"checkpoints.explainer={path}", type(explainer).__name__)
+    return weights
 
 
 def trained_against_others(config: DictConfig) -> Iterator[str]:

@@ -20,7 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
+from cfexp.explainers.base import Explainer
 from cfexp.run.building import build
+from cfexp.run.given_checkpoints import refuse_what_does_not_fit, with_facts
 from cfexp.run.stage_networks import LOAD_NETWORK
 from cfexp.run.stages import check_given, missing_stages
 
@@ -39,17 +41,22 @@ def refuse_what_cannot_work(config: DictConfig, *, is_stage: bool = False) -> No
     networks in vain.
 
     That is settings of the trainer, sizes of the data, and where a stage comes first, what is wrong
-    with the data.
+    with the data, and a checkpoint that fits no network.
     """
     if all(config.get(key) is None for key in ("explainer", "module", "predicts")):
         return  # no experiment: who builds its parts says so
     check_given(config)
-    _check_trainer(config, refuse_sizes(config))
+    module = refuse_sizes(config)
+    _check_trainer(config, module)
     missing = list(missing_stages(config))
+    if missing:
+        _check_regions(config, module)
     for stage in missing:
         refuse_what_cannot_work(stage, is_stage=True)
-    if missing or is_stage:  # else the data are read first anyway
+    if missing or is_stage:  # else the data are read, and the networks loaded, first anyway
         _read(config)
+        if (whole := with_facts(config)) is not None:
+            refuse_what_does_not_fit(whole, _on_meta(whole))
 
 
 def refuse_sizes(config: DictConfig) -> LightningModule | None:
@@ -268,6 +275,13 @@ def _read(config: DictConfig) -> None:
     data.setup("fit" if trains else "predict")
     if trains:
         data.train_dataloader()
+
+
+def _check_regions(config: DictConfig, module: LightningModule | None) -> None:
+    """Raise InputError for a region that the data do not have; those of image= are found later."""
+    regions = getattr(module, "regions", None)
+    if isinstance(module, Explainer) and regions is not None and config.get("image") is None:
+        module.let_change(regions, build(config.data, "data").region_names)
 
 
 def _images(batch: int, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ from cfexp.run.command_line import with_explainer_chosen
 from cfexp.run.composing import compose, composing
 from cfexp.run.configuration import one_line, register_resolvers, run_config
 from cfexp.run.explainer_stage import NAME, is_trained, require_explainer
+from cfexp.run.mistyped import what_is_wrong
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def config_of(run_or_experiment: str | Path, overrides: Sequence[str]) -> DictCo
         raise
     # ValueError: data=1 for a choice.
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = what_is_wrong(error, "explain", asked)
         what = "is no run (a folder with config.yaml), and as an experiment"
         raise InputError(f"{run_or_experiment} {what}: {reason}") from None
 

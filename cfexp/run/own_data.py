@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.data.own.made_maps import made_by
 from cfexp.errors import InputError
 from cfexp.run.building import build
+from cfexp.run.command_line import quoted
 from cfexp.run.stage_names import stage_config
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def fill_in_from_data(config: DictConfig, *, say: bool = True) -> None:
         _without(config, "features", "module.feature_network")
     if not data.unmapped or not _needs_label_maps(config):
         _without(config, "layouts", "data.layouts")
+    _share_with_stages(config)
     if say:
         for line in data.told():
             _log.info("%s", line)
@@ -105,3 +107,30 @@ def _without(config: DictConfig, stage: str, setting: str) -> None:
             if stage in (stage_config(requirement, config, complete=False).get("requires") or {}):
                 left = [f"requires.{stage}=null", f"{setting}=null"]
                 requirement.overrides = [*requirement.get("overrides", []), *left]
+
+
+def _share_with_stages(config: DictConfig) -> None:
+    """Let a stage that another stage requires, too, be the same there: `requires.layouts.overrides`
+    and `checkpoints.layouts` of this config are of the autoencoder's label maps as well.
+    """
+    required = {name: each for name, each in (config.get("requires") or {}).items() if each}
+    for name, own in required.items():
+        checkpoint, overrides = config.checkpoints.get(name), own.get("overrides")
+        if (checkpoint is None and not overrides) or "experiment" not in own:
+            continue
+        for requirement in required.values():
+            if requirement is own or "experiment" not in requirement:
+                continue
+            stage = stage_config(requirement, config, complete=False)
+            same = (stage.get("requires") or {}).get(name) or {}
+            said = [each.lstrip("+") for each in requirement.get("overrides", [])]
+            itself = (f"requires.{name}.", f"checkpoints.{name}=")
+            if same.get("experiment") != own.experiment or any(
+                each.startswith(itself) for each in said
+            ):
+                continue
+            shared = f"++requires.{name}.overrides=[{','.join(map(quoted, overrides or []))}]"
+            if checkpoint is not None:
+                shared = f"checkpoints.{name}={quoted(checkpoint)}"
+            with open_dict(config):
+                requirement.overrides = [*requirement.get("overrides", []), shared]

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cfexp.errors import InputError
 from cfexp.run.building import build
 from cfexp.run.composing import compose, search_path
+from cfexp.run.mistyped import what_is_wrong
 from cfexp.run.same_run import PLACES, counted, data_set_places, is_path, moved, real_path
 
 # Of how stages are trained. Raise it with a change of the code that changes a trained network's
@@ -106,7 +107,7 @@ def _composed(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictC
         raise  # no such experiment
     except HydraException as error:
         stage, given = overrides[0].removeprefix("+experiment="), " ".join(overrides[2:])
-        problem = " ".join(str(error).split())
+        problem = what_is_wrong(error, "train", overrides)
         raise InputError(f"the stage {stage} does not take {given!r}: {problem}") from None
 
 

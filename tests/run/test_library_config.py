@@ -24,9 +24,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (("steex_driving", [3]), r"overrides must be a list of settings, .*, got \[3\]"),
         (
             ("steex_driving", ["nothing=1"]),
-            "steex_driving is no run .*: Could not override 'nothing'",
+            "steex_driving is no run .*: nothing=1: there is no setting of this name",
         ),
-        (("steex_driving", ["seed=1,2"]), "steex_driving is no run .*: Ambiguous value"),
+        (("steex_driving", ["seed=1,2"]), "steex_driving is no run .*: seed=1,2: is ambiguous"),
         (
             ("steex_driving", ["explainer=null"]),
             "steex_driving is no run .*: Config group override must be",

@@ -18,6 +18,7 @@ from cfexp.data.own.columns import Column
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.data.own.folder import FoundImage
 from cfexp.data.own.images import OwnImageReader
+from cfexp.data.own.left_out import TESTS_ON_VAL
 from cfexp.data.own.parts import PARTS
 from cfexp.data.own.table import DELIMITERS, listed
 from cfexp.errors import InputError
@@ -120,6 +121,8 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
     where, count = data.contents.folder.root, sum(len(data.records(part)) for part in PARTS)
     if count < FEW:
         findings.note(f"{where}: {count} images; networks learn so few by heart")
+    if data.contents.tests_on_val:
+        findings.note(f"{where}: {TESTS_ON_VAL}")
     for part in ("train", "test"):
         if not data.records(part):
             findings.error(f"{where}: its {part} part has no image; name some in the table")
@@ -136,13 +139,19 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
 def _check_maps(data: OwnDataSet, findings: Findings) -> None:
     if data.maps.listed is None:
         return
-    for path in data.maps.strays:
+    strays = data.maps.strays
+    if by := data.maps.by_suffix:
+        path, image = by[0]
+        findings.note(f"{path}: is taken for the label map of {image}", len(by))
+    for path in strays:
         findings.error(f"{path}: is the label map of no image; name it as its image")
     if data.unmapped:
         findings.note(
             f"{data.unmapped[0].path}: has no label map: a segmenter predicts it",
             len(data.unmapped),
         )
+    if data.in_one_group:
+        findings.note(f"{data.contents.folder.label_maps_folder}: {data.in_one_group}")
     shares = region_shares(data)
     for name, share in zip(data.region_names, shares, strict=True):
         if share == 0:

@@ -2,6 +2,7 @@
 part.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,14 @@ _MINUS, _ZERO = frozenset(("-1", "-1.0")), frozenset(("0", "0.0"))
 MOST_CLASSES = 50
 # Of fewer images of a class none may be left to train on, or to test.
 LEAST = 5
-GROUP_NAMES = ("group", "patient", "person", "subject", "identity", "video", "source", "slide")
+GROUP_NAMES = (
+    *("group", "patient", "person", "subject", "participant", "individual", "donor", "identity"),
+    *("video", "clip", "source", "slide", "writer"),
+)
 PART_COLUMNS = ("part", "split", "partition", "subset", "set")
 _PART_NUMBERS = {"0": "train", "1": "val", "2": "test"}  # CelebA's
 UNKNOWN_CLASS = -1
+_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 class Column(NamedTuple):
@@ -59,6 +64,7 @@ def label_column(
     names. `classes`: several names or whole numbers. Anything else is `other`. Raises InputError
     for a class that is spelled in two ways.
     """
+    cells = [_whole(cell) for cell in cells]
     known = [cell for cell in cells if not is_unknown(cell)]
     folded = {cell.casefold() for cell in known}
     if folded and folded <= YES | NO and not (folded & _MINUS and folded & _ZERO):
@@ -90,6 +96,11 @@ def chosen_classes(column: Column, classes: Any, where: Path) -> Column:
     Raises InputError for a class that there is not, for one class, and for a class of too few
     images.
     """
+    if (column.is_constant and column.unknown < len(column.values)) or len(column.classes) == 1:
+        raise InputError(
+            f"{where}: column {column.name!r} is the same for all images that have it; "
+            "a decision needs two classes"
+        )
     if column.kind == "other":
         raise InputError(
             f"{where}: column {column.name!r} is no label: it has {len(column.classes)} different "
@@ -173,6 +184,11 @@ def is_group_column(name: str) -> bool:
     word = name.casefold().replace(" ", "_").replace("-", "_")
     word = word.removesuffix("_id").removesuffix("id")
     return word in GROUP_NAMES
+
+
+def _whole(cell: str) -> str:
+    """A whole number without its fraction, as spreadsheets and pandas write 1 as 1.0."""
+    return cell.partition(".")[0] if _WHOLE.fullmatch(cell) else cell
 
 
 def _in_order(classes: Any) -> list[str]:

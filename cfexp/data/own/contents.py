@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from cfexp.data.base import Part
@@ -17,7 +17,9 @@ from cfexp.data.own.columns import (
     part_column,
 )
 from cfexp.data.own.folder import REMEDY, FoundImage, Names, OwnFolder
+from cfexp.data.own.images import SUFFIXES
 from cfexp.data.own.table import Table, is_unknown, listed, read_table
+from cfexp.data.reading.records import shown
 from cfexp.errors import InputError
 
 FOLDERS = "class"  # what the column is called that folders are
@@ -48,6 +50,7 @@ class Contents:
 
     def __init__(self, folder: OwnFolder, chosen: Chosen) -> None:
         self.folder, self.chosen = folder, chosen
+        self.tests_on_val = False  # whether the val part is taken for the test part, as none is
 
     @property
     def images(self) -> list[FoundImage]:
@@ -69,7 +72,8 @@ class Contents:
         if len(tables) > 1:
             names = listed([path.name for path in tables])
             raise InputError(
-                f"{self.folder.root}: several tables, {names}; data.labels_file=NAME says which"
+                f"{self.folder.root}: several tables, {names}; data.labels_file=NAME says which, "
+                "or join them, with a column `part`"
             )
         return read_table(tables[0]) if tables else None
 
@@ -132,6 +136,11 @@ class Contents:
                 first = self.table.rows[other].line
                 problem = f"{cell!r} is {image.place}, of which line {first} is already"
                 raise InputError(f"{where}: {problem}; keep one row for an image")
+        if len(self.table.columns) == 1:
+            problem = f"has one column only, {self.file_column!r}"
+            remedy = "put commas, semicolons or tabs between the columns, and a label in one"
+            raise InputError(f"{self.table.path}: {problem}; {remedy}")
+        self._check_header(names)
         if not rows:
             example = self.images[0].place
             raise InputError(
@@ -140,6 +149,19 @@ class Contents:
                 "data.file_column=NAME says which column names the files"
             )
         return rows
+
+    def _check_header(self, names: Names) -> None:
+        """Raise InputError for a first line that is an image's."""
+        if PurePath(self.file_column).suffix.lower() not in SUFFIXES:
+            return
+        try:
+            found = names.find(self.file_column)
+        except ValueError:  # of several images
+            return
+        if found is not None:
+            problem = f"line 1 is of an image, {shown(','.join(self._table.columns))}"
+            remedy = "name the columns in a line before it, such as file,label"
+            raise InputError(f"{self._table.path}: {problem}; {remedy}")
 
     @cached_property
     def names(self) -> Names:
@@ -235,16 +257,21 @@ class Contents:
         """Of each image, where the table or the folders say; None in it = left to nobody, None
         alone = to be drawn.
         """
+        named: list[Any]
         if self.table is not None and self.part_name is not None:
             of_rows = part_column(self.table, self.part_name)
-            return [
+            named = [
                 of_rows[self.rows[place]] if place in self.rows else None
                 for place in range(len(self.images))
             ]
-        named = [self.folder.folder_of(image)[0] for image in self.images]
-        if not all(named) or set(named) == {"train"}:
-            return None
-        return list(named)  # type: ignore[arg-type]  # the folders' names are of parts
+        else:
+            named = [self.folder.folder_of(image)[0] for image in self.images]
+            if not all(named) or set(named) == {"train"}:
+                return None
+        if "val" in named and "test" not in named:  # as many have them: what is left is tested on
+            self.tests_on_val = True
+            named = ["test" if part == "val" else part for part in named]
+        return named
 
     def group_in_two_parts(self) -> str | None:
         """What to say of a group whose members are in several given parts; None = there is none."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,11 +17,20 @@ from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.data.own.columns import UNKNOWN_CLASS, Column, chosen_classes
 from cfexp.data.own.contents import Chosen, Contents
+from cfexp.data.own.digests import digests
 from cfexp.data.own.folder import REGIONS, FoundImage, OwnFolder
 from cfexp.data.own.label_maps import OwnLabelMaps, check_label_maps
-from cfexp.data.own.parts import PARTS, dealt_out, draw_parts, keep_parts, kept_parts, same_bytes
+from cfexp.data.own.left_out import TESTS_ON_VAL, Left, left_out
+from cfexp.data.own.parts import (
+    PARTS,
+    check_shares,
+    deal_mapped,
+    deal_parts,
+    keep_parts,
+    kept_parts,
+    same_bytes,
+)
 from cfexp.data.own.reader import OwnReader
-from cfexp.data.own.table import listed
 from cfexp.data.reading.settings import check_at_least
 from cfexp.errors import InputError
 
@@ -30,14 +39,6 @@ STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
 LONGEST = 2.0  # one side against the other
 STRETCHED = 1.5  # more is worth a word
 NAN = float("nan")
-
-
-class Left(NamedTuple):
-    """What is not used, with how many."""
-
-    many: int
-    what: str
-    shown: bool = False  # the doctor names the first of them in a line of its own
 
 
 class OwnDataSet(LabelMapDataModule):
@@ -87,7 +88,7 @@ class OwnDataSet(LabelMapDataModule):
         super().__init__(image_size or (side, side), **loading)
         self.side, self.label, self.classes = side, label, classes
         self.chosen = Chosen(labels_file, file_column, group, part)
-        self.split, self.split_seed = _shares(split), split_seed
+        self.split, self.split_seed = check_shares(split), split_seed
         self.label_maps, self.layouts = check_label_maps(label_maps, layouts)
         self.mapped_only = mapped_only
         self.cache_dir = Path(cache_dir).expanduser() / "own"
@@ -210,29 +211,36 @@ class OwnDataSet(LabelMapDataModule):
         if not self._records:
             self._check_rows()
             made = {each: list[LabelMapRecord]() for each in PARTS}
+            parts = self._mapped_parts[0] if self.mapped_only else self.parts
             for image in self._used:
-                record = self._record(image)
-                if record.label_map is not None or not self.mapped_only:
-                    made[self.parts[image.image_id]].append(record)
-            if self.mapped_only and not (made["train"] and made["test"]):
-                made = dealt_out([record for part in PARTS for record in made[part]])
+                if image.image_id in parts:
+                    made[parts[image.image_id]].append(self._record(image))
             self._records = made
         return self._records[part]
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash over the lists, and the names and sizes of images and label maps."""
+        """A short hash over the lists, and the names and contents of images and label maps."""
         if self._fingerprint is not None:
             return self._fingerprint
-        digest, folder = hashlib.sha256(), self.contents.folder
+        digest, folder, held = hashlib.sha256(), self.contents.folder, self._digests
         for image in folder.images:
-            digest.update(f"{image.place} {image.path.stat().st_size}\n".encode())
+            digest.update(f"{image.place} {held[image.path]}\n".encode())
         for stem, path in folder.label_map_files().items():
-            digest.update(f"{stem} {path.stat().st_size}\n".encode())
+            digest.update(f"{stem} {held[path]}\n".encode())
         table = self.contents.table
         for path in (folder.root / REGIONS, *([table.path] if table else [])):
             digest.update(path.read_bytes() if path.is_file() else b"-")
         return digest.hexdigest()[:12]
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        """What each image and label map holds, read once."""
+        folder = self.contents.folder
+        paths = [*(image.path for image in folder.images), *folder.label_map_files().values()]
+        place = hashlib.sha256(str(folder.root.resolve()).encode()).hexdigest()[:12]
+        kept = self.cache_dir / f"contents-{place}.json"
+        return dict(zip(paths, digests(paths, kept), strict=True))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -277,31 +285,25 @@ class OwnDataSet(LabelMapDataModule):
         drawn = self.contents.parts is None
         source = f"drawn by data.split_seed={self.split_seed}, kept in {self.split_file}"
         lines = [f"data: {parts} ({source if drawn else 'as the data say'})"]
+        if self.contents.tests_on_val:
+            lines.append(f"note: {TESTS_ON_VAL}")
         lines += [f"note: {each.many:,} {each.what}" for each in self.left_out()]
         if self.unmapped:
             lines.append(f"note: {len(self.unmapped):,} images have no label map: it is predicted")
+            lines += [f"note: {each}" for each in (self.in_one_group,) if each]
         return lines
 
     def left_out(self) -> list[Left]:
         """What of the folder is not used, with counts."""
-        contents, lines = self.contents, []
-        raw = None if self.column is None else contents.columns[self.column.name]
-        if raw is not None:
-            counts = enumerate(raw.counts().items())
-            gone = {name: n for place, (name, n) in counts if n and not self._is_kept(raw, place)}
-            what = f"images of {raw.name} {listed([*gone])}: data.classes leaves them out"
-            lines.append(Left(sum(gone.values()), what))  # or none, which is not told
-        rowless = 0 if contents.table is None else len(contents.images) - len(contents.rows)
-        if contents.table is not None:
-            lines.append(Left(len(contents.without_image), "rows without an image", True))
-            lines.append(Left(rowless, "images without a row", True))
-        if raw is not None:
-            lines.append(Left(raw.unknown - rowless, f"images whose {raw.name!r} is not known"))
-        if others := contents.folder.others:
-            lines.append(Left(len(others), f"files that are no image, such as {others[0]}"))
-        if self.maps.listed is not None and (strays := self.maps.strays):
-            lines.append(Left(len(strays), f"label maps of no image, such as {strays[0]}", True))
-        return [each for each in lines if each.many > 0]
+        return left_out(self.contents, self.column, self.maps)
+
+    @property
+    def in_one_group(self) -> str:
+        """What to say where label maps are of one group alone; "" where they are not."""
+        if not self.unmapped or not self._mapped_parts[1]:
+            return ""
+        of = f"all label maps are of one {self.contents.group_column or 'image and its copies'}"
+        return f"{of}: the segmenter is tested on what it nearly knows; give some of another"
 
     @cached_property
     def _used(self) -> list[FoundImage]:
@@ -315,11 +317,6 @@ class OwnDataSet(LabelMapDataModule):
             for image, value, kept in zip(images, raw, self.column.values, strict=True)
             if value == UNKNOWN_CLASS or kept != UNKNOWN_CLASS
         ]
-
-    def _is_kept(self, raw: Column, value: int) -> bool:
-        assert self.column is not None
-        pairs = zip(raw.values, self.column.values, strict=True)
-        return any(own == value and kept != UNKNOWN_CLASS for own, kept in pairs)
 
     def _check_rows(self) -> None:
         """Raise InputError for rows without an image, unless such are skipped."""
@@ -354,18 +351,11 @@ class OwnDataSet(LabelMapDataModule):
 
     def _drawn_parts(self) -> dict[str, Part]:
         path, used = self.split_file, self._used
-        places = {each.image_id: place for place, each in enumerate(self.contents.images)}
-        values = None if self.column is None else self.column.values
-        classes = [
-            UNKNOWN_CLASS if values is None else values[places[image.image_id]] for image in used
-        ]
-        groups = [self.contents.groups[places[image.image_id]] for image in used]
         kept = kept_parts(path)
         if all(str(image.place) in kept for image in used):
             return {image.image_id: kept[str(image.place)] for image in used}
-        if self.contents.group_column is None:
-            groups = same_bytes([image.path for image in used])
-        parts = draw_parts(classes, groups, self.split, self.split_seed)
+        classes, groups = self._classes_and_groups(used)
+        parts = deal_parts(classes, groups, self.split, self.split_seed)
         if (counts := Counter(parts))["train"] == 0 or counts["test"] == 0:
             lacks = "train on" if counts["train"] == 0 else "test on"
             of = f"{len(used)} images in {len(set(groups))} groups"
@@ -376,6 +366,30 @@ class OwnDataSet(LabelMapDataModule):
         keep_parts(path, {str(image.place): part for image, part in zip(used, parts, strict=True)})
         return {image.image_id: part for image, part in zip(used, parts, strict=True)}
 
+    def _classes_and_groups(self, images: Sequence[FoundImage]) -> tuple[list[int], list[str]]:
+        """The class of each, and what shares a part: a group's, or what is the same to the byte."""
+        places = {each.image_id: place for place, each in enumerate(self.contents.images)}
+        values = None if self.column is None else self.column.values
+        own = [places[image.image_id] for image in images]
+        classes = [UNKNOWN_CLASS if values is None else values[place] for place in own]
+        if self.contents.group_column is None:
+            paths = [image.path for image in images]
+            return classes, same_bytes(paths, [self._digests[path] for path in paths])
+        return classes, [self.contents.groups[place] for place in own]
+
+    @cached_property
+    def _mapped_parts(self) -> tuple[dict[str, Part], bool]:
+        """Of the images with a label map, by id, the part for a segmenter; and whether a group had
+        to be divided.
+        """
+        mapped = [image for image in self._used if self.maps.path_of(image, self.image_size)]
+        given = {image.image_id: self.parts[image.image_id] for image in mapped}
+        if {"train", "test"} <= {*given.values()}:
+            return given, False
+        classes, groups = self._classes_and_groups(mapped)
+        parts, divided = deal_mapped(classes, groups, self.split, self.split_seed)
+        return dict(zip(given, parts, strict=True)), divided
+
     @property
     def _plain_classes(self) -> Any:
         classes = self.classes
@@ -384,16 +398,3 @@ class OwnDataSet(LabelMapDataModule):
 
 def _stepped(length: float) -> int:
     return -(-int(length) // STEP) * STEP
-
-
-def _shares(split: Sequence[float]) -> tuple[float, ...]:
-    numbers = not isinstance(split, str) and all(
-        isinstance(each, int | float) and each >= 0 for each in split
-    )
-    if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
-        shown = [*split] if numbers else split
-        example = "such as [0.7,0.1,0.2]"
-        raise InputError(
-            f"data.split must be shares of train, val and test, {example}, got {shown}"
-        )
-    return tuple(float(each) for each in split)

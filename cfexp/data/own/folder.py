@@ -3,6 +3,7 @@ a table is about.
 """
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -32,6 +33,11 @@ PART_NAMES = {
     "test": "test",
     "testing": "test",
 }
+
+# What others add to an image's name for that of its label map.
+_OF_A_MAP = re.compile(
+    r"[_\-. ]*(masks?|seg|segmentation|labels?|labelids|gt|groundtruth|annotation|trimap)$", re.I
+)
 
 Key = TypeVar("Key", str, int)
 
@@ -79,6 +85,7 @@ class OwnFolder:
             and not (path.parent == self.root and path.suffix.lower() in _TEXTS)
         ]
         self.images = self._named(found)
+        self._refuse_maps_among()
 
     def tables(self) -> list[Path]:
         """The files of the root that may say what the images show."""
@@ -128,6 +135,17 @@ class OwnFolder:
         if part is not None:
             folders = folders[1:]
         return part, folders[0] if folders else None
+
+    def _refuse_maps_among(self) -> None:
+        """Raise InputError where most images have a companion that is called as its label map."""
+        stems = {image.stem: image for image in self.images}
+        pairs = [(image, stems.get(image_of_map(image.stem), image)) for image in self.images]
+        maps = [(companion, image) for companion, image in pairs if companion is not image]
+        if len(maps) > len(stems) // 3:
+            companion, image = maps[0]
+            one = f"{companion.path}: looks like the label map of {image.place}"
+            many = f"and so {len(maps)} of {len(stems)} images"
+            raise InputError(f"{one}, {many}; move label maps to {self.label_maps_folder}")
 
     def _named(self, found: list[Path]) -> list[FoundImage]:
         places = {path: PurePosixPath(path.relative_to(self.images_folder)) for path in found}
@@ -222,6 +240,11 @@ class Names:
                 if (image := _only(self._folded, _folded(key))) is not None:
                     return image
         return None
+
+
+def image_of_map(stem: str) -> str:
+    """The name of the image that a label map is called after, as in `001_mask`; else the same."""
+    return _OF_A_MAP.sub("", stem) or stem
 
 
 _DIGITS = 19  # of a number that is more than a name

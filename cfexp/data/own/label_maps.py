@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.own.contents import Contents
-from cfexp.data.own.folder import REGIONS, FoundImage
+from cfexp.data.own.folder import REGIONS, FoundImage, image_of_map
 from cfexp.data.own.images import OwnImageReader
 from cfexp.data.own.made_maps import WHOLE, Grid, Superpixels, made_by, write_superpixels
 from cfexp.data.own.reader import OwnReader
@@ -38,6 +38,8 @@ class OwnLabelMaps:
         self.contents, self.setting, self.layouts = contents, label_maps, layouts
         self.cache_dir, self.fingerprint = cache_dir, fingerprint
         self.made = made_by(label_maps)
+        # The label maps that are found by their names without `_mask` and the like, of which image.
+        self.by_suffix: list[tuple[Path, str]] = []
 
     @cached_property
     def _matched(self) -> tuple[dict[str, Path], list[Path]]:
@@ -46,6 +48,10 @@ class OwnLabelMaps:
         for stem, path in self.contents.folder.label_map_files().items():
             try:
                 image = self.contents.names.find(stem)
+                if image is None and (bare := image_of_map(stem)) != stem:
+                    image = self.contents.names.find(bare)
+                    if image is not None:
+                        self.by_suffix.append((path, image.place.name))
             except ValueError as error:
                 remedy = "lay it in the same folders"
                 raise InputError(f"{path}: {stem!r} is {error}; {remedy}") from None

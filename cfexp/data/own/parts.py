@@ -2,20 +2,19 @@
 time, each class in the same shares.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from cfexp.data.base import Part
+from cfexp.data.own.digests import UNREADABLE
+from cfexp.errors import InputError
 from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-T = TypeVar("T")
 
 
 def draw_parts(
@@ -59,15 +58,44 @@ def draw_parts(
     return parts
 
 
-def same_bytes(paths: Sequence[Path]) -> list[str]:
-    """A name of each file that those alone share which hold the same bytes: as groups, so that no
-    image is in two parts.
+def deal_parts(
+    classes: Sequence[int],
+    groups: Sequence[Hashable],
+    shares: Sequence[float],
+    seed: int,
+) -> list[Part]:
+    """As `draw_parts`; and where that leaves none to train or to test on, as few groups may, the
+    groups without a validation part, and then without regard to their classes.
     """
-    sizes = [path.stat().st_size for path in paths]
-    several = Counter(sizes)
+    of_two, one_class = (shares[0], 0.0, shares[2]), [0] * len(classes)
+    for told, wanted in ((classes, shares), (classes, of_two), (one_class, of_two)):
+        parts = draw_parts(told, groups, wanted, seed)
+        if {"train", "test"} <= {*parts}:
+            break
+    return parts
+
+
+def deal_mapped(
+    classes: Sequence[int],
+    groups: Sequence[Hashable],
+    shares: Sequence[float],
+    seed: int,
+) -> tuple[list[Part], bool]:
+    """Parts for a segmenter, of the images that have a label map: often those of one part alone
+    have one. Also whether a group had to be divided, as there is one only.
+    """
+    alone = len({*groups}) < 2
+    dealt = range(len(classes)) if alone else groups
+    return deal_parts(classes, dealt, shares, seed), alone and len(classes) > 1
+
+
+def same_bytes(paths: Sequence[Path], digests: Sequence[str]) -> list[str]:
+    """A name of each file that those alone share which hold the same bytes, by their digests: as
+    groups, so that no image is in two parts.
+    """
     return [
-        f"{path}" if several[size] == 1 else hashlib.sha256(path.read_bytes()).hexdigest()
-        for path, size in zip(paths, sizes, strict=True)
+        f"{path}" if digest == UNREADABLE else digest
+        for path, digest in zip(paths, digests, strict=True)
     ]
 
 
@@ -90,14 +118,15 @@ def keep_parts(path: Path, parts: Mapping[str, Part]) -> None:
         write_whole(path, "\n".join(["file,part", *rows]) + "\n")
 
 
-def dealt_out(things: Sequence[T]) -> dict[Part, list[T]]:
-    """All parts of some things, of ten seven to train on, one to validate and two to test.
-
-    A segmenter learns from images with a label map, and often only those of one part have one.
-    """
-    dealt: dict[Part, list[T]] = {part: [] for part in PARTS}
-    # Two things are enough to train and to test on.
-    tenth: tuple[Part, ...] = ("train", "test", *(("train",) * 4), "test", "train", "val", "train")
-    for place, thing in enumerate(things):
-        dealt[tenth[place % len(tenth)]].append(thing)
-    return dealt
+def check_shares(split: Sequence[float]) -> tuple[float, ...]:
+    """Of train, val and test; raises InputError for what is none."""
+    numbers = not isinstance(split, str) and all(
+        isinstance(each, int | float) and each >= 0 for each in split
+    )
+    if not numbers or len(split) != 3 or split[0] <= 0 or split[2] <= 0:
+        shown = [*split] if numbers else split
+        example = "such as [0.7,0.1,0.2]"
+        raise InputError(
+            f"data.split must be shares of train, val and test, {example}, got {shown}"
+        )
+    return tuple(float(each) for each in split)

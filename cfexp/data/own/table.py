@@ -9,7 +9,8 @@ from typing import NamedTuple
 from cfexp.data.reading.records import shown
 from cfexp.errors import InputError
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+INDEX = "Unnamed: 0"  # a first column without a name, as pandas writes and calls the row's number
 UNKNOWN = frozenset(("", "?", "na", "n/a", "nan", "none", "null", "unknown"))  # no value is known
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -44,7 +45,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """A CSV in UTF-8, between commas, semicolons or tabs, the first line its header.
+    """A CSV in UTF-8, between commas, semicolons, tabs or bars, the first line its header.
 
     Raises InputError, which names the line, for anything else.
     """
@@ -107,6 +108,8 @@ def _delimiter(header: str) -> str:
 
 def _header(path: Path, header: Row) -> tuple[str, ...]:
     columns = header.cells
+    if len(columns) > 1 and not columns[0] and all(columns[1:]):
+        columns = (INDEX, *columns[1:])
     for place, name in enumerate(columns):
         if not name:
             problem = f"line {header.line}: column {place + 1} has no name"

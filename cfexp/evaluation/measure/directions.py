@@ -5,9 +5,8 @@ reconstruction.
 import numpy as np
 
 from cfexp.declaration import Shown
-from cfexp.evaluation.directions import has_something_to_explain, is_kept
+from cfexp.evaluation.directions import has_something_to_explain, is_kept, true_class
 from cfexp.evaluation.measure.base import Chunk, Facts, Measure, Members, Values, rate
-from cfexp.evaluation.run_folder import Record
 from cfexp.metrics.functional import psnr
 
 
@@ -87,15 +86,11 @@ def _kept(chunk: Chunk) -> Values:
 
 
 def _right(chunk: Chunk) -> Values:
-    return np.array([_is_right(record, chunk.facts.declaration.label) for record in chunk.records])
-
-
-def _is_right(record: Record, label: str | None) -> float:
-    """100 or 0, whether the decision is the data set's label, which is 0 or 1; NaN where none is
-    known.
-
-    Nor is it told of a decision between other than two classes, whose numbers mean other things.
-    """
-    of_two = len(record.get("query_logits") or (0, 1)) == 2 and "query_top_logits" not in record
-    known = (record.get("labels") or {}).get(label) if label is not None and of_two else None
-    return float("nan") if known is None else 100.0 * (record["query_class"] == known)
+    declaration = chunk.facts.declaration
+    truth = [true_class(record, declaration) for record in chunk.records]
+    return np.array(
+        [
+            float("nan") if known is None else 100.0 * (record["query_class"] == known)
+            for record, known in zip(chunk.records, truth, strict=True)
+        ]
+    )

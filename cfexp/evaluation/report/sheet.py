@@ -3,18 +3,17 @@ leaves each epoch.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cfexp.declaration import Declaration
-from cfexp.evaluation.directions import is_kept
+from cfexp.evaluation.directions import is_kept, true_class
 from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.report.candidates import candidates_of, tile_size
+from cfexp.evaluation.report.letters import fitted, font, in_letters
 from cfexp.evaluation.report.table import Scores, counted_apart
 from cfexp.evaluation.run_folder import Palette, Record, RunFolder, to_pixels
 
@@ -181,14 +180,14 @@ def _sheet(
     size = 2 * MARGIN + columns * (width + PAD) - PAD, top + down * (height + PAD) - PAD + MARGIN
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), _fitted(title, TITLE, size[0] - 2 * MARGIN), INK, _font(TITLE))
+    draw.text((MARGIN, MARGIN), fitted(title, TITLE, size[0] - 2 * MARGIN), INK, font(TITLE))
     for number, line in enumerate(lines):
         place = MARGIN, MARGIN + TITLE + 16 + number * line_height
-        draw.text(place, _fitted(line, TEXT, size[0] - 2 * MARGIN), GREY, _font(TEXT))
+        draw.text(place, fitted(line, TEXT, size[0] - 2 * MARGIN), GREY, font(TEXT))
     for column in range(columns):
         for tile, heading in enumerate(headings):
             center = MARGIN + column * (width + PAD) + PAD + tile * (TILE + GAP) + TILE // 2
-            draw.text((center, top - 10), heading, GREY, _font(SMALL), anchor="ms")
+            draw.text((center, top - 10), heading, GREY, font(SMALL), anchor="ms")
     for number, card in enumerate(cards):
         row, column = divmod(number, columns)
         sheet.paste(card, (MARGIN + column * (width + PAD), top + row * (height + PAD)))
@@ -219,23 +218,27 @@ def _card(
     line = PAD + height + 14 + TEXT // 2
     draw.text(
         (PAD, line),
-        _fitted(caption_of(run, declaration, record), TEXT, width - 2 * PAD),
+        fitted(
+            caption_of(run, declaration, record) or image_of(declaration, record),
+            TEXT,
+            width - 2 * PAD,
+        ),
         INK,
-        _font(TEXT),
+        font(TEXT),
         anchor="lm",
     )
     line += TEXT + 12
     label = outcome_of(declaration, record)
     flipped = label == "flipped"
-    right = width - PAD - draw.textlength(label, _font(SMALL))
-    draw.text((right, line), label, FLIPPED if flipped else GREY, _font(SMALL), anchor="lm")
+    right = width - PAD - draw.textlength(label, font(SMALL))
+    draw.text((right, line), label, FLIPPED if flipped else GREY, font(SMALL), anchor="lm")
     _paste(card, _mark(flipped), (right - 26, line))
-    room = (right - 26 - PAD) / 2 - draw.textlength("before: ", _font(SMALL)) - 50
+    room = (right - 26 - PAD) / 2 - draw.textlength("before: ", font(SMALL)) - 50
     before, after = answers_of(record)
     # Each has what the other leaves, and the dots that no answer has.
     both = 2 * room + sum(_DOT for answer in (before, after) if answer not in palette)
     first, second = (
-        max(room, both - draw.textlength(other, _font(TEXT))) for other in (after, before)
+        max(room, both - font(TEXT).getlength(in_letters(other))) for other in (after, before)
     )
     x = _answer(card, PAD, line, "before:", before, first, palette)
     draw.line((x + 2, line, x + 18, line), GREY, 2)
@@ -262,7 +265,7 @@ def _strip(run: RunFolder, record: Record, width: int) -> Image.Image | None:
         color = FLIPPED if each.success else GREY
         for line, text in enumerate((each.answer, f"{100 * each.probability:.0f} %")):
             place = left + size[0] // 2, size[1] + 2 + line * (TINY + 3)
-            draw.text(place, _fitted(text, TINY, size[0] + GAP), color, _font(TINY), anchor="ma")
+            draw.text(place, fitted(text, TINY, size[0] + GAP), color, font(TINY), anchor="ma")
     return strip
 
 
@@ -309,19 +312,26 @@ def caption_of(run: RunFolder, declaration: Declaration, record: Record) -> str:
     return record.get("question") or ""
 
 
+def image_of(declaration: Declaration, record: Record) -> str:
+    """Which image it is, and what by the data set's label, where one is known."""
+    known, names = true_class(record, declaration), declaration.class_names
+    label = f", labelled {names[known]}" if known is not None and known < len(names) else ""
+    return f"image {record['image_id']}{label}"
+
+
 def _answer(
     card: Image.Image, x: float, line: float, label: str, answer: str, room: float, palette: Palette
 ) -> float:
     """Write an answer with a dot of its colour, if it names one; returns where it ends."""
     draw = ImageDraw.Draw(card)
-    draw.text((x, line), label, GREY, _font(SMALL), anchor="lm")
-    x += draw.textlength(f"{label} ", _font(SMALL)) + 2
+    draw.text((x, line), label, GREY, font(SMALL), anchor="lm")
+    x += draw.textlength(f"{label} ", font(SMALL)) + 2
     if answer in palette:
         _paste(card, _disc(palette[answer]), (x, line))
         x += _DOT
-    text = _fitted(answer, TEXT, room)
-    draw.text((x, line), text, INK, _font(TEXT), anchor="lm")
-    return x + draw.textlength(text, _font(TEXT)) + 10
+    text = fitted(answer, TEXT, room)
+    draw.text((x, line), text, INK, font(TEXT), anchor="lm")
+    return x + draw.textlength(text, font(TEXT)) + 10
 
 
 def _picture(image: Tensor) -> Image.Image:
@@ -361,25 +371,3 @@ def _mark(flipped: bool) -> Image.Image:
 def _paste(card: Image.Image, mark: Image.Image, place: tuple[float, float]) -> None:
     """Put a mark on the card, its left edge and its middle at `place`."""
     card.paste(mark, (round(place[0]), round(place[1] - mark.height / 2)), mark)
-
-
-@cache
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
-def _fitted(text: str, size: int, room: float) -> str:
-    """The text as one line in the letters that Pillow's font has, cut where it is wider than `room`
-    pixels.
-    """
-    letters = unicodedata.normalize("NFKD", " ".join(text.split()))
-    text = "".join(
-        letter if letter.isascii() or letter == "·" else "?"
-        for letter in letters
-        if not unicodedata.combining(letter)
-    )
-    if _font(size).getlength(text) <= room:
-        return text
-    while text and _font(size).getlength(text + "...") > room:
-        text = text[:-1]
-    return text.rstrip() + "..."

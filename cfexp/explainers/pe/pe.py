@@ -136,6 +136,8 @@ class ProgressiveExaggeration(AdversarialExplainer, ClassifierExplainer):
         self.choose, self.max_repeats = choose, max_repeats
         self.cache_dir = cache_dir
         self.num_bins = generator.num_bins
+        if self.head is None and len(self.class_names or ()) > 2:
+            self._binned(len(self.class_names or ()))  # which is said before it is trained
 
     @property
     def declaration(self) -> Declaration:

@@ -1,5 +1,7 @@
 """`data=own`: what a folder of images, labels and label maps is taken for."""
 
+import os
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,19 @@ def test_images_without_a_row_or_a_label_are_kept_and_counted(root: Path) -> Non
     assert np.isnan(labels["001"])
 
 
+def test_the_fingerprint_follows_what_the_files_hold(root: Path, tmp_path: Path) -> None:
+    first = opened(root).fingerprint
+    for path in (root / "images/003.png", root / "label_maps/004.png"):
+        content, times = path.read_bytes(), path.stat()
+        path.write_bytes(content[:-1] + b"?")  # of the same size
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # and time
+        assert opened(root).fingerprint != first
+        path.write_bytes(content)
+        assert opened(root).fingerprint == first
+    # A copy elsewhere, with other times, is the same data set.
+    assert opened(shutil.copytree(root, tmp_path / "moved/set")).fingerprint == first
+
+
 def test_the_fingerprint_follows_the_files(root: Path) -> None:
     first = opened(root).fingerprint
     assert opened(root).fingerprint == first
@@ -281,5 +296,37 @@ def test_a_segmenter_is_tested_where_only_training_images_have_label_maps(root: 
     for k in range(30, COUNT):
         (root / f"label_maps/{k:03}.png").unlink()
     counts = Counter(ids(opened(root, mapped_only=True)).values())
-    assert counts == {"train": 21, "val": 3, "test": 6}
+    assert counts == {"train": 20, "val": 4, "test": 6}
     assert Counter(ids(opened(root)).values()) == {"train": 30, "test": 10}
+
+
+def test_label_maps_of_one_part_are_dealt_out_by_group(root: Path) -> None:
+    rows = [f"{k:03},{k % 2},{'test' if k < 8 else 'train'},s{k // 4}" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["file,state,part,patient", *rows])
+    for k in range(8):
+        (root / f"label_maps/{k:03}.png").unlink()
+    parts = ids(opened(root, mapped_only=True))
+    of_patient = [{parts[f"{k + j:03}"] for j in range(4)} for k in range(8, COUNT, 4)]
+    assert all(len(each) == 1 for each in of_patient)
+    assert Counter(parts.values()) == {"train": 20, "test": 8, "val": 4}
+    others = [ids(opened(root, mapped_only=True, split_seed=seed)) for seed in (0, 1)]
+    assert others[0] == parts
+    assert others[1] != parts
+    # Of two patients, of one class each, one is tested on; one alone must be divided.
+    rows = [f"{k:03},{1 < k < 36:d},{'test' if k < 8 else 'train'},s{k // 4}" for k in range(COUNT)]
+    write_text(root / "labels.csv", ["file,state,part,patient", *rows])
+    for k in range(8, 32):
+        (root / f"label_maps/{k:03}.png").unlink()
+    parts = ids(opened(root, mapped_only=True))
+    assert Counter(parts.values()) == {"train": 4, "test": 4}
+    assert len({parts[f"{k:03}"] for k in range(32, 36)}) == 1
+    assert opened(root).in_one_group == ""
+    for k in range(32, 36):
+        (root / f"label_maps/{k:03}.png").unlink()
+    data = opened(root)
+    assert Counter(ids(opened(root, mapped_only=True)).values()) == {
+        "train": 2,
+        "val": 1,
+        "test": 1,
+    }
+    assert "all label maps are of one patient" in " ".join(data.told())

@@ -16,6 +16,7 @@ from cfexp.evaluation.report.sheet import (
     counterfactual_sheet,
     difference,
     explanation_grid,
+    image_of,
     one_an_image,
 )
 from cfexp.evaluation.report.table import score_run
@@ -133,7 +134,7 @@ def test_any_text_and_any_size(tmp_path: Path, written: list[str]) -> None:
     long = record(1, "red", "x" * 300, truth="red", question="Où est\nle café 中? " + "very " * 100)
     run = write_run(tmp_path, [(long, tall, tall, None)])
     counterfactual_sheet(run, tmp_path / "sheet.png")
-    question = next(text for text in written if text.startswith("Ou est le cafe ?? very"))
+    question = next(text for text in written if text.startswith("Où est le café U+4E2D ? very"))
     assert question.endswith("very...")
     width, _ = Image.open(tmp_path / "sheet.png").size
     assert width == 2 * MARGIN + 2 * PAD + 3 * TILE + 2 * GAP
@@ -213,3 +214,17 @@ def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(
     for tile, expected in enumerate((PALETTE["red"], PALETTE["blue"], PALETTE["blue"], (0, 0, 0))):
         x = left + tile * (TILE + GAP)
         assert (sheet[top + 5 : top + 35, x + 5 : x + 35] == expected).all(), tile
+
+
+def test_what_asks_no_question_is_called_by_its_image_and_label(
+    tmp_path: Path, written: list[str]
+) -> None:
+    declared = Declaration("PGD", class_names=("cat", "dog", "cow"), label="animal")
+    known: dict[str, Any] = {"image_id": "a1", "query_logits": [0.0, 1.0, 2.0]}
+    labels = {"cat": 0, "dog": 1, "cow": 0}
+    assert image_of(declared, {**known, "labels": labels}) == "image a1, labelled dog"
+    assert image_of(declared, {**known, "labels": {"cat": None}}) == "image a1"
+    found = {**record(1, "cat", "dog", truth="", image_id=7), "question": None}
+    run = write_run(tmp_path, [(found, QUERY, REPAINTED, None)])
+    counterfactual_sheet(run, tmp_path / "sheet.png")
+    assert "image 7" in written

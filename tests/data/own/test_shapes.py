@@ -1,0 +1,122 @@
+"""Data sets as people have them, whose own tools wrote them: what is read is what is there."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfexp.data.own.data_set import OwnDataSet
+from cfexp.data.own.parts import PARTS
+from cfexp.errors import InputError
+from tests.data.own.own_writer import COUNT, write_own, write_text
+
+NAMES = [f"{k:03}.png" for k in range(COUNT)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_own(tmp_path / "set")
+
+
+def opened(root: Path, **settings: Any) -> OwnDataSet:
+    return OwnDataSet(str(root), **{"cache_dir": str(root.parent / "cache"), **settings})
+
+
+def labels(data: OwnDataSet) -> list[float]:
+    found = {r.image_id: r.labels[0] for part in PARTS for r in data.records(part)}
+    return [found[name.removesuffix(".png")] for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (",image,label", "{k},{name},{yes}"),  # as pandas writes its index
+        ("image|label", "{name}|{yes}"),
+        ("image\tlabel", "images\\{name}\t{yes}.0"),
+        ("label;path", "{yes};C:\\Users\\me\\set\\images\\{name}"),
+    ],
+)
+def test_a_table_of_whatever_tool(root: Path, header: str, row: str) -> None:
+    rows = [row.format(k=k, name=name, yes=k % 2) for k, name in enumerate(NAMES)]
+    write_text(root / "labels.csv", [header, *rows])
+    data = opened(root)
+    assert data.class_names == ("label",)
+    assert labels(data) == [k % 2 for k in range(COUNT)]
+
+
+def test_whole_numbers_with_a_fraction_are_whole(root: Path) -> None:
+    rows = [f"{name},{k % 3}{'.0' if k % 2 else ''}" for k, name in enumerate(NAMES)]
+    write_text(root / "labels.csv", ["image,label", *rows])
+    data = opened(root, classes=[0, 2])
+    assert data.class_names == ("label",)
+    assert data.column is not None
+    assert data.column.counts() == {"0": 14, "2": 13}
+
+
+def test_where_no_part_is_called_test_val_is_tested_on(root: Path) -> None:
+    rows = [f"{name},{k % 2},{'valid' if k % 4 == 0 else 'Train'}" for k, name in enumerate(NAMES)]
+    write_text(root / "labels.csv", ["image,label,split", *rows])
+    data = opened(root)
+    assert {part: len(data.records(part)) for part in PARTS} == {"train": 30, "val": 0, "test": 10}
+    assert "no part is called test" in " ".join(data.told())
+
+
+def test_label_maps_that_are_called_as_masks_are(root: Path) -> None:
+    for path in (root / "label_maps").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    data = opened(root, label="state")
+    assert (len(data.maps.files), data.unmapped, len(data.maps.by_suffix)) == (COUNT, [], COUNT)
+    assert data.maps.files["003"].name == "003_mask.png"
+
+
+def test_a_folder_of_another_name_is_said(root: Path) -> None:
+    (root / "label_maps").rename(root / "masks")
+    (root / "regions.csv").unlink()
+    assert "masks: call it label_maps" in " ".join(opened(root, label="state").told())
+
+
+def test_writers_are_groups(root: Path) -> None:
+    rows = [f"{name},{k % 2},w{k // 4}" for k, name in enumerate(NAMES)]
+    write_text(root / "labels.csv", ["image,label,writer", *rows])
+    data = opened(root)
+    assert data.contents.group_column == "writer"
+    parts = {r.image_id: part for part in PARTS for r in data.records(part)}
+    assert Counter(len({parts[f"{k + j:03}"] for j in range(4)}) for k in range(0, COUNT, 4)) == {
+        1: 10
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            [f"{name},{'ab'[k % 2]}" for k, name in enumerate(NAMES)],
+            "labels.csv: line 1 is of an image, '000.png,a'; name the columns in a line before it",
+        ),
+        (
+            ["image label", *(f"{name} 1" for name in NAMES)],
+            "labels.csv: has one column only, 'image label'; put commas, semicolons or tabs",
+        ),
+        (
+            ["image,label", *(f"{name},1" for name in NAMES)],
+            "labels.csv: column 'label' is the same for all images that have it; a decision needs",
+        ),
+        (
+            ["image,label,site", *(f"{name},{k % 2},x" for k, name in enumerate(NAMES))],
+            "labels.csv: column 'site' is the same for all images that have it",
+        ),
+    ],
+)
+def test_what_is_no_table_of_labels_is_said(root: Path, lines: list[str], said: str) -> None:
+    write_text(root / "labels.csv", lines)
+    with pytest.raises(InputError) as caught:
+        opened(root, label="site" if "site" in lines[0] else None).settings()
+    assert said in str(caught.value)
+
+
+def test_masks_among_the_images_are_not_taken_for_images(root: Path) -> None:
+    for path in (root / "label_maps").iterdir():
+        path.rename(root / f"images/{path.stem}_mask.png")
+    with pytest.raises(InputError, match=r"000_mask\.png: looks like the label map of 000\.png"):
+        opened(root, label="state").settings()

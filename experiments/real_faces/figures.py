@@ -42,7 +42,7 @@ FIGURES = (
     *("decision_right", "reconstruction_psnr", "reconstruction_kept", "success_kept", "flip_rate"),
     *("l1", "l1_reconstruction", "evaluations", "epsilon"),
 )
-OPEN = 0.002  # of the picture; 8 pixels of 64x64
+OPEN = 0.004  # of the picture; 16 pixels of 64x64
 Figure = dict[str, Any]
 Judge = Callable[[Tensor], Tensor]
 
@@ -172,19 +172,22 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     stages = {
-        path.parent.name.rpartition("-")[0]: path
+        path.parent.name: path
         for name in ("metrics.json", "label_maps.json")
         for path in sorted(given.stages.glob(f"real_faces_*/{name}"))
     }
+
+    def made(experiment: str) -> Path:
+        (found,) = (path.parent for name, path in stages.items() if name.startswith(experiment))
+        return found
+
     judge: Judge = torch.jit.load(str(given.judge)).eval()  # type: ignore[no-untyped-call]
     results: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "stages": {name: json.loads(path.read_text()) for name, path in stages.items()},
-        "segmenter": of_segmenter(
-            given.pairs, stages["real_faces_segmenter"].with_name("model.ckpt")
-        ),
+        "segmenter": of_segmenter(given.pairs, made("real_faces_segmenter") / "model.ckpt"),
         "an inner mouth is predicted of": inner_mouths(
-            given.celeba, stages["real_faces_layouts"].with_name("label_maps")
+            given.celeba, made("real_faces_layouts") / "label_maps"
         ),
         "runs": {},
     }

@@ -43,6 +43,7 @@ FIGURES = (
     *("l1", "l1_reconstruction", "evaluations", "epsilon"),
 )
 OPEN = 0.004  # of the picture; 16 pixels of 64x64
+FROM_PROVENANCE = ("seed", "git_revision", "machine", "data_fingerprint", "versions")
 Figure = dict[str, Any]
 Judge = Callable[[Tensor], Tensor]
 
@@ -194,7 +195,11 @@ def main() -> None:
     for path in given.runs:
         run = RunFolder(path)
         results["runs"][path.name] = {
-            "provenance": json.loads((path / "provenance.json").read_text()),
+            "provenance": {
+                name: value
+                for name, value in json.loads((path / "provenance.json").read_text()).items()
+                if name in FROM_PROVENANCE
+            },
             "figures": {
                 group: {name: each for name, each in of.items() if name in FIGURES}
                 for group, of in json.loads((path / "metrics.json").read_text())["groups"].items()

@@ -5,9 +5,9 @@ RESULTS: the results.json to write. --stages: the cache's folder of that name. G
 `python -m cfexp.explain` and its stages left, and what only faces can be asked:
 
 - of the segmenter, by the held-out pairs of PAIRS: 19 regions and 17, and the two framings;
-- of each run, by a network that nobody here trained (FILE, TorchScript, two logits: not happy,
-  happy): does an edit move it the asked way? Beside the edit's own start, and of an attack in the
-  pixels (a run by explainer=pgd) likewise.
+- of each run about smiles, by a network that nobody here trained (FILE, TorchScript, two logits:
+  not happy, happy): does an edit move it the asked way? Beside the edit's own start, and of an
+  attack in the pixels (a run by explainer=pgd) likewise.
 
 Only numbers are written, no picture.
 """
@@ -179,8 +179,8 @@ def main() -> None:
     }
 
     def made(experiment: str) -> Path:
-        (found,) = (path.parent for name, path in stages.items() if name.startswith(experiment))
-        return found
+        found: list[Path] = [stages[name].parent for name in stages if name.startswith(experiment)]
+        return found[0]
 
     judge: Judge = torch.jit.load(str(given.judge)).eval()  # type: ignore[no-untyped-call]
     results: dict[str, Any] = {
@@ -204,8 +204,9 @@ def main() -> None:
                 group: {name: each for name, each in of.items() if name in FIGURES}
                 for group, of in json.loads((path / "metrics.json").read_text())["groups"].items()
             },
-            "judge": of_judge(run, judge),
         }
+        if run.declaration.label == "Smiling":
+            results["runs"][path.name]["judge"] = of_judge(run, judge)
     given.results.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 

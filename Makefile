@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex demo-real real-traffic-lights embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
+.PHONY: help install demo demo-steex demo-real real-traffic-lights real-faces embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -87,6 +87,11 @@ demo-real: install ## explain twelve photographs of traffic lights by weights th
 # DATA: what `python -m cfexp.data.convert traffic_lights IN OUT` leaves in OUT.
 real-traffic-lights: install ## train the networks of demo-real again, on all the photographs: DATA=FOLDER (about 40 minutes)
 	$(BIN)/python -m cfexp.embedded_weights --sample traffic_lights --data-root $(DATA) --num-threads $(THREADS)
+
+# DATA: a folder of celeba_15k (CelebA as shipped, or a part of it), celebamask_hq_600_256 (pairs) and judges; none of them,
+# and nothing trained on them, is in the repository. See experiments/real_faces/README.md.
+real-faces: install ## everything of experiments/real_faces: train on photographs of faces, explain, measure: DATA=FOLDER (about two hours)
+	PYTHON=$(BIN)/python THREADS=$(THREADS) sh experiments/real_faces/run.sh $(DATA)/celeba_15k $(DATA)/celebamask_hq_600_256 $(DATA)/judges runs/real-faces
 
 embedded-weights: install ## train every stage of STEEX on the embedded worlds again, and keep them in cfexp/weights
 	$(BIN)/python -m cfexp.embedded_weights

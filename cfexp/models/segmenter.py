@@ -85,6 +85,65 @@ class ResizingSegmenter(nn.Module):
         )
 
 
+class FramedSegmenter(nn.Module):
+    """A segmenter of images that show another part of the same picture than those it was trained
+    on: it segments in its own framing, and the label map is cut to the other.
+
+    image_size: (H, W) at which it segments. of: (H, W) in whose pixels the boxes are given; what
+    the images that come stand for, whatever their size. frame: the box (left, top, right, bottom)
+    that it was trained to see. shown: the box that label maps are wanted of, at its size in these
+    pixels; None = of the images as they come, at their size. regions: see `ResizingSegmenter`.
+    Where a box reaches beyond, what lies at the edge goes on.
+    """
+
+    def __init__(
+        self,
+        segmenter: nn.Module,
+        image_size: Sequence[int],
+        of: Sequence[int],
+        frame: Sequence[float],
+        shown: Sequence[float] | None = None,
+        regions: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.segmenter = ResizingSegmenter(segmenter, regions=regions)
+        self.image_size, self.of = tuple(image_size), tuple(of)
+        self.frame, self.shown = tuple(frame), None if shown is None else tuple(shown)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, R, H, W) of `shown`, of images (B, 3, H, W) in [-1, 1]."""
+        (height, width), (left, top, right, bottom) = self.of, self.frame
+        inside = _cut(images, self.frame, self.of, self.image_size, "bicubic").clamp(-1, 1)
+        logits = self.segmenter(inside)
+        size: Sequence[int] = images.shape[2:]
+        wanted: Sequence[float] = (0, 0, width, height)
+        if self.shown is not None:
+            wanted = self.shown
+            size = (round(wanted[3] - wanted[1]), round(wanted[2] - wanted[0]))
+        # The same box in the frame's own pixels.
+        moved = (wanted[0] - left, wanted[1] - top, wanted[2] - left, wanted[3] - top)
+        return _cut(logits, moved, (bottom - top, right - left), size, "nearest")
+
+
+def _cut(
+    images: Tensor,
+    box: Sequence[float],
+    of: Sequence[float],
+    size: Sequence[int],
+    mode: Literal["bicubic", "nearest"],
+) -> Tensor:
+    """The box of images (B, C, H, W) that stand for `of` = (H, W) pixels, resized to `size`."""
+    (height, width), (left, top, right, bottom) = of, box
+    theta = images.new_tensor(
+        [
+            [(right - left) / width, 0, (left + right) / width - 1],
+            [0, (bottom - top) / height, (top + bottom) / height - 1],
+        ]
+    ).expand(len(images), 2, 3)
+    grid = F.affine_grid(theta, [*images.shape[:2], *size], align_corners=False)
+    return F.grid_sample(images, grid, mode, "border", align_corners=False)
+
+
 class SmallSegmenter(nn.Module):
     """The same idea for the embedded worlds' small images, on a backbone of four convolutions.
 

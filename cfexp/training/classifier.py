@@ -44,6 +44,8 @@ class ClassifierStage(ScoredStage):
     model that tells the faintest lamp has a gradient where a lamp is off. faded: names of those
     others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a yes
     is left, so that a search from a green lamp turns it down first, and finds red there.
+    adversary: how far, of the range [-1, 1], every pixel of a training image moves against the
+    decision, likewise (published: 0): what still decides then is seen by others, too.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -58,6 +60,7 @@ class ClassifierStage(ScoredStage):
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
         faded: Sequence[str] = (),
+        adversary: float = 0.0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -66,6 +69,7 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
+        self.adversary = adversary
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -120,8 +124,11 @@ class ClassifierStage(ScoredStage):
             losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
             return (losses * known).sum() / known.sum().clamp(min=1)
 
-        if recolored is not None and self._grown > 0:
-            image = _against(loss, image, ADVERSARY * self._grown * recolored)
+        reach = torch.full_like(image[:, :1], self.adversary)
+        if recolored is not None:
+            reach = torch.where(recolored, reach.clamp(min=ADVERSARY), reach)
+        if (recolored is not None or self.adversary > 0) and self._grown > 0:
+            image = _against(loss, image, self._grown * reach)
         return self.log_loss(loss(image), len(labels))
 
     def score(self, batch: ImageBatch) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,20 +27,25 @@ class SegmenterStage(ScoredStage):
         network: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         ignore_region: int | None = None,
+        jitter: float = 0.0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
         super().__init__(network, optimizer, warmup, cooldown)
         self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
+        self.jitter = jitter
         self.scores: dict[str, Any] = {}
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
+        image, label_map = batch.image, batch.label_map
+        if self.jitter > 0:
+            image, label_map = jittered(image, label_map, self.jitter)
         losses = F.cross_entropy(
-            self.network(batch.image), batch.label_map, ignore_index=self.ignored, reduction="sum"
+            self.network(image), label_map, ignore_index=self.ignored, reduction="sum"
         )
         # torch's own mean is NaN for a batch of which nothing counts.
-        loss = losses / (batch.label_map != self.ignored).sum().clamp(min=1)
+        loss = losses / (label_map != self.ignored).sum().clamp(min=1)
         return self.log_loss(loss, len(batch.image))
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
@@ -71,3 +77,21 @@ class SegmenterStage(ScoredStage):
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
         self.log(f"{part}/pixel_majority", 100 * self.majority.compute()[-1])
         self.scores = {}
+
+
+def jittered(image: Tensor, label_map: Tensor, by: float) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, H, W) and label maps (B, H, W) int64, each pair moved by up to the share `by`
+    of its sides and scaled by up to 1 + `by`, smaller or larger, drawn anew; its edge goes on
+    outwards.
+    """
+    draws = 2 * torch.rand(3, len(image), device=image.device) - 1
+    scale, zero = (1 + by) ** draws[0], torch.zeros_like(draws[0])
+    # The grid's coordinates run from -1 to 1.
+    rows = [[scale, zero, 2 * by * draws[1]], [zero, scale, 2 * by * draws[2]]]
+    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    moved = F.grid_sample(image, grid, "bilinear", "border", align_corners=False)
+    regions = F.grid_sample(
+        label_map[:, None].to(image.dtype), grid, "nearest", "border", align_corners=False
+    )
+    return moved, regions[:, 0].long()

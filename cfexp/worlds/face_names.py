@@ -33,15 +33,21 @@ PARTS = (
     *("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear"),
     *("mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth"),
 )
-# What takes the place of each region in a mirrored picture.
-MIRRORED_REGIONS = tuple(
-    REGIONS.index(
-        name.replace("left_", "right_")
-        if name.startswith("left_")
-        else name.replace("right_", "left_")
+MOUTH, LIPS = "mouth", ("upper_lip", "lower_lip")
+# The same with mouth and lips as one region.
+ONE_MOUTH_REGIONS = tuple(name for name in REGIONS if name not in LIPS)
+
+
+def mirrored(regions: tuple[str, ...]) -> tuple[int, ...]:
+    """What takes the place of each region in a mirrored picture: left and right swap."""
+    swapped = {"left": "right", "right": "left"}
+    sides = (name.partition("_") for name in regions)
+    return tuple(
+        regions.index(f"{swapped.get(side, side)}{dash}{rest}") for side, dash, rest in sides
     )
-    for name in REGIONS
-)
+
+
+MIRRORED_REGIONS = mirrored(REGIONS)
 # The columns of list_attr_celeba.txt and of CelebAMask-HQ-attribute-anno.txt.
 CELEBA_ATTRIBUTES = (
     *(

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cfexp.data.faces.celeba import CelebADataModule
-from cfexp.models.segmenter import ResizingSegmenter, SmallSegmenter
+from cfexp.models.segmenter import FramedSegmenter, ResizingSegmenter, SmallSegmenter
 from cfexp.run.configuration import register_resolvers
 from cfexp.run.label_maps import write_label_maps
 from cfexp.run.stages import provide_stages
@@ -89,6 +89,21 @@ def test_a_segmenter_of_another_size_and_order() -> None:
         for each in whole
     ]
     assert np.array_equal(larger.numpy(), np.stack(expected))
+
+
+def test_a_segmenter_of_another_framing_is_cut_to_the_images() -> None:
+    torch.manual_seed(0)
+    images, segmenter = torch.rand(2, 3, 20, 16) * 2 - 1, ByBrightness()
+    # Its own framing at its own size, so that no pixel is mixed with another.
+    in_its_own = segmenter(images[:, :, 6:18, 2:14]).argmax(1)
+    framed = FramedSegmenter(segmenter, [12, 12], [20, 16], [2, 6, 14, 18], [4, 3, 12, 15])
+    found = framed(images).argmax(1)
+    assert found.shape == (2, 12, 8)
+    assert torch.equal(found[:, 3:], in_its_own[:, :9, 2:10])
+    # Above the frame nothing is known: its first row goes on.
+    assert torch.equal(found[:, :3], in_its_own[:, :1, 2:10].expand(2, 3, 8))
+    as_they_come = FramedSegmenter(segmenter, [12, 12], [20, 16], [2, 6, 14, 18])(images).argmax(1)
+    assert torch.equal(as_they_come[:, 6:18, 2:14], in_its_own)
 
 
 def test_the_stage_predicts_once_and_its_folder_is_read(root: Path, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ COUNTS = {
     "data.labels_file": "likewise",
     "data.file_column": "which image a label is of",
     "data.label_maps": "which region each pixel is of",
+    "data.one_mouth": "likewise",
     "data.side": "how large images are, where nobody says",
     "data.fingerprint": "which files",
     "data.first_test_id": "likewise",
@@ -153,7 +154,14 @@ def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
 ) -> None:
     real = experiment.startswith(("paper/", "own_", "real_"))
     given = ["data.root=/data"] if real else []
-    given += ["data.label=state"] if experiment.startswith(("own_", "real_")) else []
+    of_celeba = experiment.startswith("real_faces_")
+    own = experiment.startswith(("own_", "real_")) and not of_celeba
+    given += ["data.label=state"] if own else []
+    given += (
+        ["pairs_root=/pairs"]
+        if of_celeba and experiment.endswith(("_layouts", "_autoencoder"))
+        else []
+    )
     given += (
         ["vggface2_weights=x"] if experiment.startswith("paper/") and "oracle" in experiment else []
     )

@@ -297,6 +297,22 @@ def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
     assert (harder > 0).float().mean() > 0.8
 
 
+def test_an_adversary_of_the_whole_image_needs_no_regions(
+    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, reaches = stage(adversary=0.02), list[Tensor]()
+    against = classifier._against
+
+    def spied(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
+        reaches.append(reach)
+        return against(loss, image, reach)
+
+    monkeypatch.setattr(classifier, "_against", spied)
+    trainer(tmp_path, epochs=20).fit(module, datamodule=data)
+    assert all(float(reach.min()) == float(reach.max()) for reach in reaches)
+    assert float(reaches[-1].max()) == pytest.approx(0.02)
+
+
 class Reader(nn.Module):
     """Logits of the first pixel's value, as a probability."""
 

@@ -12,7 +12,7 @@ from cfexp.data.faces.celeba_files import check_listed, read_mapping
 from cfexp.data.faces.module import IDENTITIES, PAPER_ATTRIBUTES, FaceDataModule
 from cfexp.data.label_maps.cache import LabelMapCache
 from cfexp.data.label_maps.dataset import LabelMapRecord, PngLabelMaps
-from cfexp.data.label_maps.part_masks import REGION_OF_VALUE, PartMasks
+from cfexp.data.label_maps.part_masks import PartMasks
 from cfexp.data.reading.archives import list_files
 from cfexp.data.reading.records import OFFICIAL_REMEDY, PREDICTED_REMEDY
 from cfexp.data.reading.settings import check_at_least
@@ -77,8 +77,8 @@ class CelebAMaskHQDataModule(FaceDataModule):
     def reader(self) -> PngLabelMaps:
         """Composes the parts, or reads predicted label maps."""
         if self.layouts is None:
-            return PartMasks(self._cache)
-        reader = PngLabelMaps(REGION_OF_VALUE, 0, self._cache)
+            return PartMasks(self._cache, self.region_of_value)
+        reader = PngLabelMaps(self.region_of_value, 0, self._cache)
         reader.remedy = PREDICTED_REMEDY
         return reader
 
@@ -91,7 +91,7 @@ class CelebAMaskHQDataModule(FaceDataModule):
         masks = self.place(MASKS)
         if self.layouts is None or not masks.is_dir():
             return None
-        return PartMasks(self._cache).label_map(
+        return PartMasks(self._cache, self.region_of_value).label_map(
             record._replace(label_map=_stem(masks, int(record.image_id)))
         )
 

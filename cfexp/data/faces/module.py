@@ -19,11 +19,12 @@ from cfexp.data.faces.celeba_files import (
     read_identities,
 )
 from cfexp.data.label_maps.module import LabelMapDataModule
-from cfexp.data.label_maps.plausible import FACES
+from cfexp.data.label_maps.part_masks import REGION_OF_VALUE, region_of_value
+from cfexp.data.label_maps.plausible import FACES, Looks
 from cfexp.data.reading.archives import Archive, PackedFile
 from cfexp.data.reading.records import PREDICTED_REMEDY
 from cfexp.errors import InputError
-from cfexp.worlds.face_names import MIRRORED_REGIONS, REGIONS
+from cfexp.worlds.face_names import MIRRORED_REGIONS, ONE_MOUTH_REGIONS, REGIONS, mirrored
 from cfexp.worlds.face_people import Table
 from cfexp.worlds.face_reading import attributes_shown
 from cfexp.worlds.faces import FaceParameters, sample_world
@@ -38,12 +39,14 @@ class FaceDataModule(LabelMapDataModule):
     `root`: a folder in the data set's layout; None = the embedded faces of the parameters `world`,
     kept in `cache_dir`. `attributes`: the labels, by CelebA's names. `layouts`: a folder of label
     maps `{image's stem}.png`, 0..18, such as a segmenter predicts; other values are the subclass's.
+    `one_mouth`: mouth and lips are one region, `mouth`, of the 17 that are left: label maps that
+    hold an open mouth give a smile away, and no style opens a mouth that they hold closed.
     Everything else is as in `LabelMapDataModule`.
     """
 
-    region_names = REGIONS
-    mirrored_regions = MIRRORED_REGIONS
-    looks = FACES
+    region_names: tuple[str, ...] = REGIONS
+    mirrored_regions: tuple[int, ...] | None = MIRRORED_REGIONS
+    looks: Looks | None = FACES
     trains_all_labels = True
     data_set: str  # its name in messages
     attribute_file: str
@@ -59,9 +62,18 @@ class FaceDataModule(LabelMapDataModule):
         layouts: Path | None,
         attributes: Sequence[str],
         write_world: Callable[[FaceParameters, Path], Path],
+        one_mouth: bool = False,
         **loading: Any,
     ) -> None:
         super().__init__(image_size=image_size, **loading)
+        self.region_of_value = REGION_OF_VALUE
+        if one_mouth:
+            self.region_names, self.mirrored_regions = (
+                ONE_MOUTH_REGIONS,
+                mirrored(ONE_MOUTH_REGIONS),
+            )
+            self.region_of_value = region_of_value(ONE_MOUTH_REGIONS)
+            self.looks = None  # it knows the 19
         if isinstance(attributes, str) or not attributes or len(set(attributes)) < len(attributes):
             problem = f"must be a list of different names, at least one, got {attributes!r}"
             raise InputError(f"data.attributes {problem}")

@@ -12,12 +12,21 @@ from cfexp.data.label_maps.dataset import NO_REGION, MaskFile, PngLabelMaps
 from cfexp.data.reading.images import read_picture
 from cfexp.data.reading.records import OFFICIAL_REMEDY
 from cfexp.errors import InputError
-from cfexp.worlds.face_names import PARTS, REGIONS
+from cfexp.worlds.face_names import MOUTH, PARTS, REGIONS
 
-# For `PngLabelMaps`: a label map's values are the regions themselves, and there are no others.
-REGION_OF_VALUE: NDArray[np.uint8] = np.where(
-    np.arange(256) < len(REGIONS), np.arange(256), NO_REGION
-).astype(np.uint8)
+
+def region_of_value(regions: Sequence[str]) -> NDArray[np.uint8]:
+    """(256,), for `PngLabelMaps`: which of `regions` each value of a label map stands for. The
+    values are CelebAMask-HQ's; a lip that is no region of its own is the mouth.
+    """
+    table = np.full(256, NO_REGION, np.uint8)
+    for value, name in enumerate(REGIONS):
+        known = name if name in regions else MOUTH
+        table[value] = regions.index(known)
+    return table
+
+
+REGION_OF_VALUE = region_of_value(REGIONS)  # the values themselves
 
 
 class PartMasks(PngLabelMaps):
@@ -28,8 +37,8 @@ class PartMasks(PngLabelMaps):
     covers is background.
     """
 
-    def __init__(self, cache: LabelMapCache) -> None:
-        super().__init__(REGION_OF_VALUE, unlabeled=0, cache=cache)
+    def __init__(self, cache: LabelMapCache, regions: NDArray[np.uint8] = REGION_OF_VALUE) -> None:
+        super().__init__(regions, unlabeled=0, cache=cache)
 
     def mask_files(self, path: Path) -> list[MaskFile]:
         """The files of the parts that there are; raises InputError where there is none, or one

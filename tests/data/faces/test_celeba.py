@@ -87,6 +87,12 @@ def test_the_centred_square_is_cropped_and_resized_bicubically(world: Path) -> N
         np.testing.assert_allclose(
             (batch.image[row].permute(1, 2, 0) + 1) * 127.5, np.asarray(expected), atol=1e-3
         )
+    framed = next(iter(module(world, crop="celeba_hq").test_dataloader()))
+    square = Image.open(world / "img_align_celeba" / f"{framed.image_id[0]}.jpg")
+    expected = square.crop((12, 39, 166, 193)).resize((128, 128), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(
+        (framed.image[0].permute(1, 2, 0) + 1) * 127.5, np.asarray(expected), atol=1e-3
+    )
     whole = next(iter(module(world, crop=None, image_size=(218, 178)).test_dataloader()))
     assert whole.image.shape[2:] == (218, 178)
 
@@ -111,6 +117,13 @@ def test_predicted_label_maps_are_read(world: Path, tmp_path: Path) -> None:
     batch = next(iter(data.test_dataloader()))
     assert batch.label_map[:, :64].eq(0).all()
     assert batch.label_map[:, 64:].eq(13).all()
+    # With mouth and lips as one region, the 17 that are left are numbered without a gap.
+    merged = module(world, layouts=str(tmp_path), one_mouth=True, horizontal_flip=0)
+    assert (merged.facts["num_regions"], merged.region_names[11]) == (17, "hair")
+    assert next(iter(merged.test_dataloader())).label_map[:, 64:].eq(11).all()
+    for lip in (10, 11, 12):
+        Image.new("L", (128, 128), lip).save(tmp_path / f"{batch.image_id[0]}.png")
+        assert next(iter(merged.test_dataloader())).label_map[0].eq(10).all()
     Image.new("L", (128, 128), 19).save(tmp_path / f"{batch.image_id[0]}.png")
     with pytest.raises(InputError, match=r"label id 19 is none of 0\.\.18"):
         next(iter(data.test_dataloader()))
@@ -216,6 +229,7 @@ def test_damage_to_the_zip_is_one_line_that_says_where(
     [
         ({"crop": 0}, "data.crop"),
         ({"crop": 200}, "is 178x218, too small for data.crop=200"),
+        ({"crop": "centre"}, "data.crop=centre is neither a side in pixels nor one of celeba_hq"),
         ({"layouts": "/nowhere"}, "data.layouts=/nowhere is no folder"),
         ({"attributes": ["Happy"]}, "has no attribute 'Happy'"),
     ],

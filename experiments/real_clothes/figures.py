@@ -59,6 +59,9 @@ def figures(run: RunFolder) -> dict[str, Any]:
         "accuracy after, clear colours": _share(after[clear]),
         "flips whose garment is read otherwise than before": _share(changed[flips]),
     }
+    asked, others = _energy(run, records)
+    found["edit energy inside the asked garment"] = _mean(asked)
+    found["edit energy inside other garments that can be asked about"] = _mean(others)
     for color in palette:
         of_color = np.array([answer == color for answer in answers])
         if of_color.any():
@@ -69,6 +72,33 @@ def figures(run: RunFolder) -> dict[str, Any]:
     )
     found["most frequent turns"] = dict(turned.most_common(8))
     return found
+
+
+def _energy(run: RunFolder, records: list[Record]) -> tuple[list[float], list[float]]:
+    """Of each edit, its share in percent inside the asked garment, and inside the others that are
+    asked about on the same photograph; of edits that changed no pixel nothing.
+    """
+    masks = {record["key"]: run.masks([record["key"]])[0, 0].numpy() for record in records}
+    of_image: dict[Any, NDArray[np.bool_]] = {}
+    for record in records:
+        known = of_image.get(record["image_id"], np.zeros_like(masks[record["key"]]))
+        of_image[record["image_id"]] = known | masks[record["key"]]
+    asked, others = [], []
+    for record in records:
+        key = record["key"]
+        before, after = (
+            run.pixels(name, [key])[0].astype(float) for name in ("query", "counterfactual")
+        )
+        energy = np.square(after - before).sum(-1)
+        if energy.sum() > 0:
+            asked.append(float(100 * energy[masks[key]].sum() / energy.sum()))
+            other = of_image[record["image_id"]] & ~masks[key]
+            others.append(float(100 * energy[other].sum() / energy.sum()))
+    return asked, others
+
+
+def _mean(values: list[float]) -> dict[str, float]:
+    return {"value": round(float(np.mean(values)), 1), "n": len(values)}
 
 
 def _median(run: RunFolder, name: str, record: Record) -> NDArray[np.float64]:

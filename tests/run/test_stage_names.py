@@ -151,7 +151,7 @@ def another(value: Any) -> Any:
 def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
     experiment: str,
 ) -> None:
-    real = experiment.startswith(("paper/", "own_", "real_"))
+    real = experiment.startswith(("paper/", "own_", "real_", "vqa_clothes"))
     given = ["data.root=/data"] if real else []
     given += ["data.label=state"] if experiment.startswith(("own_", "real_")) else []
     given += (

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 comma := ,
 space := $() $()
 
-.PHONY: help install demo demo-steex demo-real real-traffic-lights real-faces embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa report-streets report-faces clean
+.PHONY: help install demo demo-steex demo-real real-traffic-lights real-faces embedded-weights test test-slow test-browser lint format docs dist report-vqa easy-vqa clothes report-streets report-faces clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,18 @@ report-vqa: install ## vqa_color and its blind control by three seeds, two more 
 easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	test -d runs/easy_vqa_data || $(BIN)/python -m cfexp.data.convert easy_vqa runs/easy_vqa_data
 	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
+
+# DATA: what `python -m cfexp.data.convert ccp IN OUT` leaves in OUT. Runs are kept, as by report-vqa.
+CLOTHES_SEEDS := 0
+CLOTHES_RUNS := $(foreach seed,$(CLOTHES_SEEDS),vqa_clothes-$(seed) vqa_clothes_blind-$(seed))
+clothes: install ## the same on 1,004 photographs of people, with a blind control and a second VQA model: DATA=FOLDER (about an hour)
+	for run in $(CLOTHES_RUNS); do \
+	  test -f runs/clothes/$$run/metrics.json || \
+	  $(BIN)/python -m cfexp.train +experiment=$${run%-*} data.root=$(DATA) seed=$${run##*-} hydra.run.dir=runs/clothes/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
+	done
+	$(BIN)/python -m cfexp.evaluate +experiment=vqa_clothes_report data.root=$(DATA) num_threads=$(THREADS) \
+	  'run=[$(subst $(space),$(comma),$(addprefix runs/clothes/,$(CLOTHES_RUNS)))]'
+	$(BIN)/python experiments/real_clothes/figures.py $(addprefix runs/clothes/,$(CLOTHES_RUNS))
 
 demo-steex: install ## explain go and stop on the embedded streets, with and without a region to keep to; pictures and a table
 	$(BIN)/python -m cfexp.explain --multirun +experiment=steex_driving 'regions=null,[traffic_light]' \

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cfexp import losses
-from cfexp.data.base import QueryDataModule
+from cfexp.data.base import QueryDataModule, data_of
 from cfexp.data.batch import VQABatch
 from cfexp.declaration import Column
 from cfexp.errors import InputError
@@ -55,6 +55,8 @@ class VQACounterfactualGAN(AdversarialExplainer):
     without one. perturbation: what the VQA model's input goes through in training. counter_answer:
     aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
     memory_budget: explain so many queries of a batch at once as fit into it; see `Explainer`.
+    augmentation: makes another batch of each training batch first, see `Recoloring`; its second
+    result, where the questions' objects are, is not looked at.
     """
 
     called = "VQA counterfactual GAN"
@@ -84,10 +86,11 @@ class VQACounterfactualGAN(AdversarialExplainer):
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
         memory_budget: str | int | None = None,
+        augmentation: Callable[[VQABatch, QueryDataModule], tuple[VQABatch, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         check_budget(memory_budget)
-        self.memory_budget = memory_budget
+        self.memory_budget, self.augmentation = memory_budget, augmentation
         self.automatic_optimization = False
         self.decision_model = freeze(decision_model)
         self.generator = generator(
@@ -171,6 +174,8 @@ class VQACounterfactualGAN(AdversarialExplainer):
         """One step of the generator, then one of the discriminator (1:1)."""
         optimizers = self.optimizers()
         generator_optimizer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
+        if self.augmentation is not None:
+            batch, _ = self.augmentation(batch, data_of(self))
         with torch.no_grad():
             question = self.decision_model.ask(batch.question, batch.question_length, batch.text)
         # Training questions without a known answer are dropped by the data module: batch.answer >=

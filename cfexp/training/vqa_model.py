@@ -1,7 +1,7 @@
 """The stage that trains the VQA model which is explained later."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,8 @@ from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
-from cfexp.models.vqa.mlb import VQAModel
+from cfexp.models.vqa.mlb import MLBAttention, VQAModel
+from cfexp.training.recoloring import Recoloring, TruthMasks
 from cfexp.training.stage import ScoredStage
 
 
@@ -25,8 +26,13 @@ class VQAModelStage(ScoredStage):
     over the last `cooldown` share (both 0: constant, as published), and gradients are clipped by
     the trainer.
 
-    perturbation: what training images go through first; None = nothing.
+    perturbation: what training images go through first; None = nothing. augmentation: gives the
+    objects asked about other colours before that. attention_weight: of a further loss, how little
+    of each glimpse's attention is where the question's object truly is (-log of the share): few
+    photographs do not teach where a garment is. Both need data with truth masks.
     """
+
+    network: VQAModel
 
     def __init__(
         self,
@@ -35,9 +41,16 @@ class VQAModelStage(ScoredStage):
         perturbation: nn.Module | None = None,
         warmup: float = 0.0,
         cooldown: float = 0.0,
+        augmentation: Recoloring | None = None,
+        attention_weight: float = 0.0,
     ) -> None:
         super().__init__(network, optimizer, warmup, cooldown)
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
+        self.augmentation, self.attention_weight = augmentation, attention_weight
+        self.truth_masks = TruthMasks()
+        if attention_weight > 0 and not isinstance(network.fusion, MLBAttention):
+            needed = "a network whose fusion has attention (MLBAttention)"
+            raise InputError(f"attention_weight={attention_weight} needs {needed}")
         self.accuracy: VQAAccuracy | None = None
 
     def setup(self, stage: str) -> None:
@@ -53,9 +66,20 @@ class VQAModelStage(ScoredStage):
 
     def training_step(self, batch: VQABatch, batch_idx: int) -> Tensor:
         """Loss of a batch of questions; the backbone sees each distinct image once."""
+        mask: Tensor | None = None
+        if self.augmentation is not None:
+            batch, mask = self.augmentation(batch, data_of(self))
+        elif self.attention_weight > 0:
+            mask = self.truth_masks(batch, data_of(self))
         image = self.perturbation(batch.image)
-        logits = self.network(image, batch.question, batch.question_length, batch.image_id)
+        question = self.network.encode_question(batch.question, batch.question_length)
+        features, picture = self.network.see(image, batch.image_id)
+        logits = self.network.answer(features, question, picture)
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
+        if self.attention_weight > 0 and mask is not None:
+            fusion = cast(MLBAttention, self.network.fusion)
+            attention = fusion.attention(features, question, picture)
+            loss = loss + self.attention_weight * _looking_away(attention, mask, features)
         return self.log_loss(loss, len(batch.answer))
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
@@ -100,3 +124,13 @@ class VQAModelStage(ScoredStage):
         for name, score in scores.per_question_type.items():
             self.log(f"{part}/accuracy/{name}", score.accuracy)
             self.log(f"{part}/majority/{name}", majorities[name])
+
+
+def _looking_away(attention: Tensor, mask: Tensor, features: Tensor) -> Tensor:
+    """-log of the share of attention (B, glimpses, h * w) inside masks (B, S, S), mean over the
+    glimpses; a cell counts by how much of the fullest one's share it has.
+    """
+    cells = F.adaptive_avg_pool2d(mask[:, None], (features.shape[2], features.shape[3])).flatten(2)
+    cells = cells / cells.amax(2, keepdim=True).clamp(min=1e-3)
+    inside: Tensor = ((attention * cells).sum(2) + 1e-4).log()
+    return -inside.mean()

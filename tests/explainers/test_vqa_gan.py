@@ -87,6 +87,24 @@ def test_it_learns_to_aim_at_an_answer(trained_model: VQAModel, tmp_path: Path) 
     assert explanation.counter_class.tolist() == [2] * 8
 
 
+def test_training_batches_are_augmented_first(trained_model: VQAModel, tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def darkened(questions: VQABatch, data: object) -> tuple[VQABatch, Tensor]:
+        assert isinstance(data, EightQuestions)
+        seen.append(questions.image)
+        return questions._replace(image=questions.image / 2), questions.image
+
+    torch.manual_seed(0)
+    gan = counterfactual_gan(trained_model, discriminator=None, augmentation=darkened)
+    brightest: list[float] = []
+    gan.generator.register_forward_pre_hook(lambda _, given: brightest.append(given[0].max()))
+    settings = {"limit_val_batches": 0, "limit_train_batches": 2}
+    trainer(1, tmp_path, **settings).fit(gan, datamodule=EightQuestions())
+    assert len(seen) == 2
+    assert max(brightest) <= 0.5
+
+
 def test_an_unknown_counter_answer_is_named(trained_model: VQAModel, tmp_path: Path) -> None:
     gan = counterfactual_gan(trained_model, counter_answer="mauve")
     with pytest.raises(InputError, match="counter_answer='mauve' is no answer"):

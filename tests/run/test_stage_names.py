@@ -152,7 +152,7 @@ def another(value: Any) -> Any:
 def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
     experiment: str,
 ) -> None:
-    real = experiment.startswith(("paper/", "own_", "real_"))
+    real = experiment.startswith(("paper/", "own_", "real_", "vqa_clothes"))
     given = ["data.root=/data"] if real else []
     of_celeba = experiment.startswith("real_faces_")
     own = experiment.startswith(("own_", "real_")) and not of_celeba

@@ -1,14 +1,24 @@
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from lightning import Trainer
 
 from cfexp.data.questions.vqa import VQADataModule
-from cfexp.models.vqa.mlb import ConvBackbone, MLBAttention, QuestionEncoder, VQAModel
+from cfexp.errors import InputError
+from cfexp.models.vqa.mlb import (
+    ConvBackbone,
+    MLBAttention,
+    MLBNoAttention,
+    QuestionEncoder,
+    VQAModel,
+)
+from cfexp.training.recoloring import Recoloring
 from cfexp.training.vqa_model import VQAModelStage
 from cfexp.worlds.scenes import SceneParameters
+from tests.image_parts import trainer as quiet_trainer
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +39,14 @@ def eight_images(tmp_path_factory: pytest.TempPathFactory) -> VQADataModule:
     return data
 
 
-def stage(data: VQADataModule) -> VQAModelStage:
+def stage(data: VQADataModule, **settings: Any) -> VQAModelStage:
     torch.manual_seed(0)
     backbone = ConvBackbone((16, 16, 16, 16))
     words, answers = data.facts["num_words"], data.facts["num_answers"]
     fusion = MLBAttention(backbone.feature_dim, 24, 24, answers, glimpses=2, dropout=0.0)
     network = VQAModel(backbone, QuestionEncoder(words, 16, 24, dropout=0.0), fusion)
-    return VQAModelStage(network, partial(torch.optim.Adam, lr=1e-2), warmup=0.1, cooldown=0.5)
+    adam = partial(torch.optim.Adam, lr=1e-2)
+    return VQAModelStage(network, adam, warmup=0.1, cooldown=0.5, **settings)
 
 
 def test_it_overfits_eight_images(eight_images: VQADataModule, tmp_path: Path) -> None:
@@ -58,6 +69,33 @@ def test_it_overfits_eight_images(eight_images: VQADataModule, tmp_path: Path) -
     assert (logits.argmax(1) == batch.answer).float().mean() >= 0.95
     # The schedule: from nothing, up, and down to nothing.
     assert trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
+
+
+def test_attention_is_taught_where_the_objects_are(
+    eight_images: VQADataModule, tmp_path: Path
+) -> None:
+    shares = []
+    for weight in (0.0, 1.0):
+        module = stage(eight_images, augmentation=Recoloring(), attention_weight=weight)
+        quiet_trainer(tmp_path, 40).fit(module, datamodule=eight_images)
+        (batch,) = list(eight_images.train_dataloader())
+        network, masks = module.network.eval(), module.truth_masks(batch, eight_images)
+        with torch.no_grad():
+            question = network.encode_question(batch.question, batch.question_length)
+            fusion = cast(MLBAttention, network.fusion)
+            attention = fusion.attention(network.backbone(batch.image), question)
+        asked = masks.flatten(1).any(1)
+        cells = torch.nn.functional.adaptive_max_pool2d(masks[:, None], 4).flatten(2)
+        shares.append(float((attention * cells).sum(2)[asked].mean()))
+    assert shares[1] > shares[0] + 0.1
+
+
+def test_attention_can_only_be_taught_where_there_is_some() -> None:
+    backbone = ConvBackbone((8, 8, 8, 8))
+    fusion = MLBNoAttention(backbone.feature_dim, 8, 8, 3, dropout=0.0)
+    network = VQAModel(backbone, QuestionEncoder(9, 8, 8, dropout=0.0), fusion)
+    with pytest.raises(InputError, match=r"attention_weight=0\.5 needs a network whose fusion has"):
+        VQAModelStage(network, torch.optim.Adam, attention_weight=0.5)
 
 
 def test_validation_logs_the_official_accuracy_by_question_type(

@@ -237,14 +237,21 @@ class VQAModel(nn.Module):
         summed, at the first row. Leave it out for edited images.
         """
         question_vectors = self.encode_question(question, question_length)
+        features, picture = self.see(image, image_id)
+        return self.answer(features, question_vectors, picture)
+
+    def see(self, image: Tensor, image_id: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The backbone's feature maps (N, C, h, w), and (B,) int64, which of them is each row's;
+        None = row for row. Arguments as for a call.
+        """
         if image_id is None:
-            return self.answer(self.backbone(image), question_vectors)
+            return self.backbone(image), None
         distinct, picture = torch.unique(image_id, return_inverse=True)
         rows = torch.arange(len(image_id), device=image_id.device)
         first_row = torch.zeros_like(distinct).scatter_reduce(
             0, picture, rows, "amin", include_self=False
         )
-        return self.answer(self.backbone(image[first_row]), question_vectors, picture)
+        return self.backbone(image[first_row]), picture
 
 
 class ConvBackbone(nn.Module):

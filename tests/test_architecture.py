@@ -42,6 +42,7 @@ RULES = {
     "worlds": Rule(files=True),
     "models": Rule(),
     "models.loading": Rule(files=True),
+    "models.judges.inception": Rule("models.loading", files=True),
     "models.own": Rule("models.loading"),
     "models.own.hugging_face_vqa": Rule("models.loading", files=True),
     "models.released": Rule("models", files=True),

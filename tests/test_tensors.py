@@ -51,6 +51,7 @@ LOSSES: list[tuple[Callable[..., Tensor], tuple[Any, ...], list[tuple[int, Any]]
         (IMAGE, IMAGE, LABELS, 3),
         [(1, IMAGE[:1]), (2, LABELS[:1]), (2, LABELS.float())],
     ),
+    (losses.region_weights, (LABELS, 3, 1.0), [(0, LABELS[0]), (0, LABELS.float())]),
     (
         losses.hinge_discriminator,
         ([LOGITS], [LOGITS]),

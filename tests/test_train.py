@@ -210,7 +210,10 @@ def test_evaluate_gives_the_same_numbers_again(
             ["train", *CSV, "data.image_size=50"],
             "data.image_size=50: sides must be multiples of 16 for the generator",
         ),
-        (["train", *CSV, "+explainer.foo=1"], "got an unexpected keyword argument 'foo'"),
+        (
+            ["train", *CSV, "+explainer.foo=1"],
+            "explainer.foo=: VQACounterfactualGAN has no setting of this name",
+        ),
         (["train", *CSV, "trainer.accelerator=gpux"], "trainer: Error in call to target"),
         (
             ["train", *CSV, "trainer.max_epochs=???"],

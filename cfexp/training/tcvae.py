@@ -29,10 +29,10 @@ class TCVAEStage(LookedOnStage):
 
     feature_network: see `LookedOnStage`, with `perceptual_layers` the weight of each map (the
     defaults are VGG16's). pixel_weight: of the mean absolute difference of pixels beside the
-    features (published: 0). by_region: of the squared difference in its place, in which all regions
-    of a label map count alike: else a lamp of twenty pixels is lost. beta, cycles: see `annealed`.
-    tc_weight: published 1, though the paper wants it above. published_kl: estimate the parts of the
-    KL as the published code does, see `kl_parts`.
+    features (published: 0); where there are none, 0 counts as 1. by_region: of the squared
+    difference in its place, in which all regions of a label map count alike: else a lamp of twenty
+    pixels is lost. beta, cycles: see `annealed`. tc_weight: published 1, though the paper wants it
+    above. published_kl: estimate the parts of the KL as the published code does, see `kl_parts`.
     """
 
     network: TCVAE

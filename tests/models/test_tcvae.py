@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import Conv2d
 
 from cfexp.errors import InputError
 from cfexp.models.tcvae import TCVAE, ConditionalInstanceNorm, halvings_of
@@ -35,6 +36,14 @@ def test_images_are_halved_as_published(size: tuple[int, int], halvings: int) ->
 def test_a_size_that_cannot_be_halved_is_refused(size: tuple[int, int], needed: int) -> None:
     with pytest.raises(InputError, match=f"sides must be multiples of {needed}, the longer"):
         TCVAE(*size, channels_width=1, code_dim=2)
+
+
+def test_half_the_channels_are_a_quarter_of_the_convolutions() -> None:
+    whole, half = (
+        sum(each.weight.numel() for each in network.encoder.modules() if isinstance(each, Conv2d))
+        for network in (TCVAE(32, 32, channels_width=width, code_dim=2) for width in (1, 0.5))
+    )
+    assert 0.24 < half / whole < 0.27  # the first sees three channels in either
 
 
 def test_a_folded_network_computes_the_same() -> None:

@@ -69,6 +69,21 @@ def test_the_published_loss_and_its_gradient_are_as_published(vgg: VGG16Features
     close(found, expected["training_gradient_norms"])
 
 
+def test_by_region_a_lamp_counts_as_much_as_the_road() -> None:
+    module = stage(pixel_weight=2.0, by_region=True).eval()
+    label_map = torch.zeros(2, *SIZE, dtype=torch.int64)
+    label_map[:, :2, :2] = 1
+    images = torch.rand(2, 3, *SIZE) * 2 - 1
+    mean, log_variance = module.network.encode(images)
+    given = (images, mean, mean, log_variance, 0.0, 8)
+    squares = (module.network.decode(mean) - images).square().mean(1)
+    lamp, road = squares[label_map == 1].mean(), squares[label_map == 0].mean()
+    found = module.terms(*given, label_map)
+    torch.testing.assert_close(found["pixel_l2"], 2 * (lamp + road) / 2)
+    assert "pixel_l1" not in found
+    assert "pixel_l2" not in module.terms(*given)  # without a label map
+
+
 def test_it_overfits_eight_images(data: EightImages, tmp_path: Path) -> None:
     module = stage()
     (before,) = trainer(tmp_path).test(module, datamodule=data, verbose=False)

@@ -179,7 +179,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     add("--queries", type=int, default=64, help="the first so many test images")
-    add("--batch", type=int, default=32, help="explained at a time")
+    add("--batch", type=int, default=64, help="explained at a time")
     add("--world-seed", type=int, default=7, help="of an embedded world")
     add("--threads", type=int, default=1, help="of torch")
     add("--device", default="cpu", help="cpu or cuda")

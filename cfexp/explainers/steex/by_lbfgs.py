@@ -23,9 +23,10 @@ from cfexp.explainers.steex.objective import (
 # Of the queries that are computed at once so many have to be done before room is made.
 MAKE_ROOM = 0.1
 # Where a query ends with a decision that turned, but not of the image as it is stored, the decision
-# is asked for by so many logits more, in turn. Where it did not turn, the query starts again with
-# Adam, for this share of the evaluations that it may take.
-MARGINS, BY_ADAM = (0.5, 2.0), 0.5
+# is asked for by so many logits more, in turn. Where it did not turn, the query starts again, asked
+# for by LOST more; where that, too, does not turn it, with Adam, for this share of the evaluations
+# that it may take.
+MARGINS, LOST, BY_ADAM = (0.5, 2.0, 8.0), 2.0, 0.5
 # Of some queries, what may change (a region alone) has no say in the decision. Adam goes on only
 # where it, in its first so many steps, or the search before it brought the decision nearer by this
 # share of what was missing.
@@ -60,6 +61,7 @@ def by_lbfgs(
         if not (again := failed & turned | lost).any():
             break
         before = record.codes.clone()
+        lost &= ~_asked_for_more(objective, lost, codes, record, at_once, stop_margin)
         least = (1 - NEARER) * record.margins()[:, 0].clamp(max=0)
         least = torch.where(objective.margin(logits) >= least, -torch.inf, least)
         for rows in torch.split(lost.nonzero()[:, 0], at_once):
@@ -93,14 +95,15 @@ def _search(
     """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
     if len(rows) == 0:
         return
+    least_curvature = 2 * objective.proximity_weight
     if objective.narrowed is None:  # all are computed to the end, but only those are searched
         working, waiting, some = torch.arange(len(start), device=rows.device), rows[:0], objective
-        problems = lbfgs.begin(start.flatten(1))
+        problems = lbfgs.begin(start.flatten(1), least_curvature)
         problems = problems._replace(settled=~torch.isin(working, rows))
     else:
         working, waiting = rows[:at_once], rows[at_once:]
         some = objective if len(working) == len(start) else objective.of(working)
-        problems = lbfgs.begin(start[working].flatten(1))
+        problems = lbfgs.begin(start[working].flatten(1), least_curvature)
     for evaluation in count():
         if evaluation % ASK_EVERY == 0:
             going = (~problems.settled).nonzero()[:, 0]
@@ -110,13 +113,38 @@ def _search(
             if objective.narrowed is not None and free >= max(1, MAKE_ROOM * len(working)):
                 new, waiting = waiting.tensor_split([at_once - len(going)])
                 working = torch.cat([working[going], new])
-                problems = problems.of(going).beside(lbfgs.begin(start[new].flatten(1)))
+                begun = lbfgs.begin(start[new].flatten(1), least_curvature)
+                problems = problems.of(going).beside(begun)
                 some = objective.of(working)
         value = some(problems.trial.view(-1, *start.shape[1:]))
-        gradient = torch.where(some.movable, value.gradient, 0).flatten(1)
-        after = lbfgs.update(problems, value.total, gradient)
+        slopes = (
+            torch.where(some.movable, slope, 0).flatten(1)
+            for slope in (value.decision_gradient, value.rest_gradient)
+        )
+        loss, rest = value.decision, value.total - value.decision
+        after = lbfgs.update(problems, loss, next(slopes), rest, next(slopes))
         done = record.write(working, problems.settled, after, value, stop_margin)
         problems = after._replace(settled=after.settled | done)
+
+
+def _asked_for_more(
+    objective: Objective,
+    lost: Tensor,
+    start: Tensor,
+    record: "_Record",
+    at_once: int,
+    stop_margin: float | None,
+) -> Tensor:
+    """Search the queries `lost` (B,) bool from start (B, R, D) with the decision asked for by a
+    margin; returns (B,) bool, of which the decision turned.
+    """
+    rows = lost.nonzero()[:, 0]
+    if len(rows) == 0:
+        return lost
+    more = replace(objective, asked_margin=LOST * lost.to(start.dtype))
+    _search(more, rows, start, record, at_once, stop_margin)
+    _, logits = objective.look(record.codes)
+    return lost & (objective.margin(logits) > 0)
 
 
 def _by_adam(

@@ -33,8 +33,14 @@ class Value(NamedTuple):
     decision: Tensor  # (N,) the decision loss
     proximity: Tensor  # (N,) the squared distance of the codes
     margin: Tensor  # (N,) by how much the decision is the counter class
-    total: Tensor  # (N,) what is minimised
-    gradient: Tensor  # (N, R, D), of that, by the codes
+    total: Tensor  # (N,) what is minimised: the decision loss and the rest
+    decision_gradient: Tensor  # (N, R, D), of the decision loss, by the codes
+    rest_gradient: Tensor  # (N, R, D), of the rest
+
+    @property
+    def gradient(self) -> Tensor:
+        """(N, R, D), of what is minimised."""
+        return self.decision_gradient + self.rest_gradient
 
 
 @dataclass(frozen=True)
@@ -81,16 +87,17 @@ class Objective:
             asked = logits if self.asked_margin is None else self._lowered(logits)
             decision = self.decision_loss(asked, self.counter_class, self.head)
             proximity = losses.proximity_loss(codes, self.query_codes)
-            total = decision + self.proximity_weight * proximity
+            rest = self.proximity_weight * proximity
             if self.repel:
                 edit = codes - self.query_codes
-                total = total + self.repulsion * _alignment(edit, self.repel, self.query_codes)
+                rest = rest + self.repulsion * _alignment(edit, self.repel, self.query_codes)
             # Autocast is for the way there: on the way back it would cast what the generator has
             # kept.
             with torch.autocast(codes.device.type, enabled=False):
-                (gradient,) = torch.autograd.grad(total.sum(), [codes])
+                slopes = [torch.autograd.grad(part.sum(), codes)[0] for part in (decision, rest)]
         margin = self.margin(logits.detach())
-        return Value(decision.detach(), proximity.detach(), margin, total.detach(), gradient)
+        parts = decision.detach(), proximity.detach(), margin, (decision + rest).detach()
+        return Value(*parts, *slopes)
 
     def margin(self, logits: Tensor) -> Tensor:
         """(N,) by how much logits (N, K) decide for the counter class."""

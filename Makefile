@@ -66,7 +66,7 @@ SOME := 64
 WORLDS := 0 7 8
 BACKGROUND := regions=[sky,vegetation,terrain]
 R := runs/report-steex
-EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS) data.eval_batch_size=16
+EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS)
 # 1: the run's name, 2: its settings; $$world is the shell's
 explain_as = test -f $(R)/$(1)-$$world/metrics.json || $(EXPLAIN) $(2) name=$(1) hydra.run.dir=$(R)/$(1)-$$world data.world.seed=$$world +overlay=other_world
 runs_of = 'run=[$(subst $(space),$(comma),$(foreach name,$(1),$(WORLDS:%=$(R)/$(name)-%)))]'

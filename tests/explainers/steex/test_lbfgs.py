@@ -85,7 +85,7 @@ def test_a_decision_loss_that_is_bent_sharply_takes_few_evaluations() -> None:
     """softplus(-m) + ||x||^2 / 20, of a margin m that is bent a little."""
     slope = torch.logspace(-1, 1, SIZE).double()
     problems = lbfgs.begin(torch.zeros(1, SIZE).double(), least_curvature=0.1)
-    for evaluations in range(1, 40):
+    for evaluation in range(1, 40):
         trial = problems.trial
         margin = -8 + trial @ slope + 0.1 * trial.sin().sum(1)
         pull = torch.sigmoid(-margin)[:, None]
@@ -95,5 +95,5 @@ def test_a_decision_loss_that_is_bent_sharply_takes_few_evaluations() -> None:
         problems = lbfgs.update(problems, loss, loss_slope, rest, rest_slope)
         if problems.settled.all():
             break
-    assert evaluations <= 8
+    assert evaluation <= 8
     assert (loss_slope + rest_slope).norm() < 0.05

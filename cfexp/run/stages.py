@@ -152,7 +152,7 @@ def provide_stages(config: DictConfig) -> None:
         for name, each in (config.requires or {}).items()
     ):
         _try_decision_model(config)
-    for name, requirement in (config.requires or {}).items():
+    for name, requirement in _in_order(config):
         given = config.checkpoints.get(name)
         # requires.NAME=null: what the config does without.
         if requirement is None and given is None:
@@ -163,6 +163,17 @@ def provide_stages(config: DictConfig) -> None:
             continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
+
+
+def _in_order(config: DictConfig) -> list[tuple[str, DictConfig | None]]:
+    """The required stages by name, one that shares the checkpoint of another one after that."""
+    stages = [(str(name), each) for name, each in (config.requires or {}).items()]
+
+    def shares(stage: tuple[str, DictConfig | None]) -> bool:
+        given = (stage[1] or {}).get("share") or []
+        return any(isinstance(each, str) and each.startswith("checkpoints.") for each in given)
+
+    return sorted(stages, key=shares)
 
 
 def check_given(config: DictConfig) -> None:
@@ -235,11 +246,15 @@ def _stage_of(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, 
 
 def missing_stages(config: DictConfig) -> Iterator[DictConfig]:
     """The configs of the stages that `provide_stages` would train, or predict, now."""
-    for name, requirement in (config.requires or {}).items():
+    config = config.copy()
+    for name, requirement in _in_order(config):
         if requirement is not None and config.checkpoints.get(name) is None:
             stage, checkpoint = _stage_of(requirement, config)
             if not checkpoint.is_file():
                 yield stage
+                continue
+            with open_dict(config):
+                config.checkpoints[name] = str(checkpoint)
 
 
 def _make_stage(stage: DictConfig, folder: Path) -> None:

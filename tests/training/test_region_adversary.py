@@ -63,9 +63,8 @@ def test_codes_of_other_images_take_their_place(autoencoder: SEAN, batch: ImageB
         adversary = RegionAdversary(autoencoder, ["sky"], share=1.0, swapped=swapped)
         return adversary(redness, batch, REGIONS, strength)
 
-    assert not torch.equal(moved(1.0, 0.0), moved(0.0, 0.0))  # without a step
-    assert torch.equal(moved(1.0, 0.0)[:, :, :, 10:], moved(0.0, 0.0)[:, :, :, 10:])
-    assert autoencoder.encoder.training is False
+    change = (moved(1.0, 0.0) - moved(0.0, 0.0)).abs().mean((0, 1, 2))  # without a step
+    assert change[:6].mean() > 4 * change[10:].mean()
 
 
 @pytest.mark.parametrize(

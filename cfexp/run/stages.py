@@ -153,13 +153,11 @@ def provide_stages(config: DictConfig) -> None:
     ):
         _try_decision_model(config)
     for name, requirement in _in_order(config):
-        given = config.checkpoints.get(name)
-        # requires.NAME=null: what the config does without.
-        if requirement is None and given is None:
+        if config.checkpoints.get(name) is not None:
+            continue
+        if requirement is None:  # requires.NAME=null: what the config does without
             with open_dict(config):
                 config.checkpoints.pop(name, None)
-            continue
-        if given is not None:
             continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
@@ -170,7 +168,7 @@ def _in_order(config: DictConfig) -> list[tuple[str, DictConfig | None]]:
     stages = [(str(name), each) for name, each in (config.requires or {}).items()]
 
     def shares(stage: tuple[str, DictConfig | None]) -> bool:
-        given = (stage[1] or {}).get("share") or []
+        given: Any = [] if stage[1] is None else stage[1].get("share") or []
         return any(isinstance(each, str) and each.startswith("checkpoints.") for each in given)
 
     return sorted(stages, key=shares)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -182,17 +183,31 @@ class ClassifierStage(ScoredStage):
         """
         own = self._labels(batch)[: adversary.count(batch)]
         self.network.eval()  # as a search finds it
-        names = data_of(self).region_names
-        moved = adversary(partial(self._loss, labels=own), batch, names, self._grown)
+        names, done = data_of(self).region_names, self._done
+        moved = adversary(partial(self._loss, labels=own), batch, names, done)
         self.network.train()
         return moved, own
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep where the region adversary stood, too."""
+        if self.region_adversary is not None:
+            checkpoint["region_adversary"] = self.region_adversary.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the region adversary go on from there."""
+        if self.region_adversary is not None and "region_adversary" in checkpoint:
+            self.region_adversary.load_state(checkpoint["region_adversary"])
+
+    @property
+    def _done(self) -> float:
+        """The share of the training that is done."""
+        return self.trainer.global_step / whole_length(self.trainer)
 
     @property
     def _grown(self) -> float:
         """The adversary's share of its strength, at this step."""
-        done = self.trainer.global_step / whole_length(self.trainer)
         first, last = ADVERSARY_GROWS
-        return min(max((done - first) / (last - first), 0.0), 1.0)
+        return min(max((self._done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The images, some of the regions in `recolored` covered with a colour, and some of the

@@ -3,6 +3,7 @@ codes, as a search in them would move them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,41 +13,54 @@ from cfexp.errors import InputError
 from cfexp.models.sean.fast import FastSEAN
 from cfexp.models.sean.sean import SEAN
 
+# Of its way an image goes at least this share: a search stops where the decision turns.
+LEAST_OF_REACH = 0.5
+# From where to where in the training the reach grows: an adversary from the start on leaves nothing
+# to be learnt.
+GROWS = (0.1, 0.35)
+
 
 class RegionAdversary:
     """Moves the codes of regions that hold no cause, so that their labels stay; adversarial
     training (Madry et al. 2018) in the codes that STEEX searches, in place of pixels.
 
-    Of an image the codes of these regions, or those of another image in their place, take `steps`
-    steps along the gradient of the loss; each image goes as far as is drawn for it, at most
-    `reach`.
+    Of an image the codes of these regions take some steps along the gradient of the loss, and go on
+    in the next epoch where they then stood (ATTA, Zheng et al. 2020: few steps a time find what
+    many would); or they are those of another image, and take these steps from there.
 
     autoencoder: frozen; it must not have seen the model that is trained. regions: names of those
-    that hold no cause. share: of the images of a batch, which are moved. reach: the l2 norm of the
-    whole way. swapped: of these, which start from the codes of another image.
+    that hold no cause. share: of the images of a batch, which are moved. steps, step: how many, and
+    the l2 norm of each. reach: the l2 norm of the whole way, at most. swapped: of these images,
+    which start from the codes of another one. anew: of the others, which start from their own.
     """
 
     def __init__(
         self,
         autoencoder: SEAN,
         regions: Sequence[str],
-        share: float = 0.5,
-        steps: int = 4,
-        reach: float = 8.0,
-        swapped: float = 0.5,
+        share: float = 0.75,
+        steps: int = 2,
+        step: float = 2.5,
+        reach: float = 12.0,
+        swapped: float = 0.25,
+        anew: float = 0.1,
     ) -> None:
         """Raises InputError for a setting out of range."""
-        for name, value in {"share": share, "swapped": swapped}.items():
+        for name, value in {"share": share, "swapped": swapped, "anew": anew}.items():
             if not 0 <= value <= 1:
                 raise InputError(f"region_adversary.{name} must be in 0..1, got {value}")
         if type(steps) is not int or steps < 0:
             problem = "must be a whole number of at least 0"
             raise InputError(f"region_adversary.steps {problem}, got {steps!r}")
-        if not reach >= 0:
-            raise InputError(f"region_adversary.reach must be at least 0, got {reach}")
+        for name, value in {"step": step, "reach": reach}.items():
+            if not value >= 0:
+                raise InputError(f"region_adversary.{name} must be at least 0, got {value}")
         self.autoencoder, self.regions = autoencoder, list(regions)
-        self.share, self.steps, self.reach, self.swapped = share, steps, reach, swapped
+        self.share, self.steps, self.step, self.reach = share, steps, step, reach
+        self.swapped, self.anew = swapped, anew
         self.generator: FastSEAN | None = None
+        # How far the codes that may move (N, D) of an image went, by its key and side.
+        self.ways: dict[tuple[int, bool], Tensor] = {}
 
     def count(self, batch: ImageBatch) -> int:
         """How many images of a batch are moved: its first ones."""
@@ -57,12 +71,12 @@ class RegionAdversary:
         loss: Callable[[Tensor], Tensor],
         batch: ImageBatch,
         region_names: Sequence[str],
-        strength: float = 1.0,
+        done: float = 1.0,
     ) -> Tensor:
         """The first `count` images (N, 3, H, W) of a batch, moved.
 
-        loss: images (N, 3, H, W) -> a loss, the sum or mean of those of the images. strength: in
-        0..1, what they go of `reach`. Raises InputError for a region that is none of the data's.
+        loss: images (N, 3, H, W) -> a loss, the sum or mean of those of the images. done: the
+        share of the training that is. Raises InputError for a region that is none of the data's.
         """
         if unknown := [name for name in self.regions if name not in region_names]:
             known = ", ".join(region_names)
@@ -71,25 +85,70 @@ class RegionAdversary:
         if self.generator is None:
             self.autoencoder.to(device)
             self.generator = FastSEAN(self.autoencoder)
-        label_map = batch.label_map[:count]
+        named = torch.tensor([name in self.regions for name in region_names], device=device)
+        movable = self.autoencoder.codes_of(named)
         with torch.no_grad():
             codes = self.autoencoder.encode(batch.image, batch.label_map)
-        named = torch.tensor([name in self.regions for name in region_names], device=device)
         present = (codes != 0).any(2, keepdim=True)  # an absent region has no influence
-        movable = self.autoencoder.codes_of(named)[None, :, None] & present[:count]
-        other = torch.randint(1, len(codes), (count,), device=device)
+        other = torch.randint(1, max(len(codes), 2), (count,), device=device)
         other = (other + torch.arange(count, device=device)) % len(codes)
-        swap = (torch.rand(count, 1, 1, device=device) < self.swapped) & present[other]
-        codes = torch.where(movable & swap, codes[other], codes[:count])
-        seeds = torch.randint(2**31, (count,)).tolist()
-        prepared = self.generator.prepare(label_map, seeds)
-        steps = self.steps if strength > 0 else 0
-        step = strength * self.reach * torch.rand(count, 1, 1, device=device) / max(steps, 1)
-        for _ in range(steps):
-            codes.requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(self.generator.decode(codes, prepared)), [codes])
-            gradient = torch.where(movable, gradient, 0)
-            length = gradient.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-12)
-            codes = codes.detach() + step * gradient / length
+        swap = torch.rand(count, 1, 1, device=device) < self.swapped
+        taken = swap & present[other] & present[:count] & movable[:, None]
+        start = torch.where(taken, codes[other], codes[:count])
+        may_move = movable[:, None] & present[:count]
+        places = _places(batch)[:count]
+        way = torch.zeros_like(start)
+        again = ~swap[:, 0, 0] & (torch.rand(count, device=device) >= self.anew)
+        for row in again.nonzero()[:, 0].tolist():
+            if (kept := self.ways.get(places[row])) is not None:
+                way[row, movable] = kept.to(way)
+        first, last = GROWS
+        reach = self.reach * min(max((done - first) / (last - first), 0.0), 1.0)
+        way = _within(torch.where(may_move, way, 0), reach)
+        prepared = self.generator.prepare(
+            batch.label_map[:count], torch.randint(2**31, (count,)).tolist()
+        )
+        for _ in range(self.steps if reach > 0 else 0):
+            moving = (start + way).requires_grad_()
+            (gradient,) = torch.autograd.grad(
+                loss(self.generator.decode(moving, prepared)), [moving]
+            )
+            gradient = torch.where(may_move, gradient, 0)
+            way = way + self.step * gradient / _norm(gradient).clamp(min=1e-12)
+            way = _within(way, reach)
+        for row in (~swap[:, 0, 0]).nonzero()[:, 0].tolist():
+            self.ways[places[row]] = way[row, movable].cpu()
+        gone = torch.empty(count, 1, 1, device=device).uniform_(LEAST_OF_REACH, 1)
         with torch.no_grad():
-            return self.generator.decode(codes, prepared)
+            return self.generator.decode(start + gone * way, prepared)
+
+    def state(self) -> dict[str, Any]:
+        """What a training that goes on needs: where the images stood."""
+        return {
+            "places": [[key, int(side)] for key, side in self.ways],
+            "ways": [*self.ways.values()],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        pairs = zip(state["places"], state["ways"], strict=True)
+        self.ways = {(key, bool(side)): way for (key, side), way in pairs}
+
+
+def _places(batch: ImageBatch) -> list[tuple[int, bool]]:
+    """Of each image its key, and which of its sides is the brighter one: that of a mirrored image
+    is the other.
+    """
+    half = batch.image.shape[3] // 2
+    left, right = batch.image[..., :half], batch.image[..., -half:]
+    side = (left.sum((1, 2, 3)) > right.sum((1, 2, 3))).tolist()
+    return list(zip(batch.key.tolist(), side, strict=True))
+
+
+def _within(way: Tensor, reach: float) -> Tensor:
+    """Ways (N, R, D), shortened to an l2 norm of at most `reach`."""
+    return way * (reach / _norm(way).clamp(min=1e-12)).clamp(max=1)
+
+
+def _norm(way: Tensor) -> Tensor:
+    return way.flatten(1).norm(dim=1)[:, None, None]

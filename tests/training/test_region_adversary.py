@@ -50,7 +50,7 @@ def test_codes_of_the_named_regions_alone_go_up_the_loss(
         adversary = RegionAdversary(autoencoder, ["sky"], share=0.75, swapped=0.0, **settings)  # type: ignore[arg-type]
         return adversary(redness, batch, REGIONS)
 
-    still, far = moved(steps=0), moved(steps=4, reach=8.0)
+    still, far = moved(steps=0), moved(steps=4)
     assert far.shape == (3, 3, 16, 16)  # so many of the batch
     assert (far[:, 0].mean((1, 2)) > still[:, 0].mean((1, 2))).all()
     change = (far - still).abs().mean((0, 1, 2))
@@ -58,10 +58,10 @@ def test_codes_of_the_named_regions_alone_go_up_the_loss(
 
 
 def test_codes_of_other_images_take_their_place(autoencoder: SEAN, batch: ImageBatch) -> None:
-    def moved(swapped: float, strength: float) -> Tensor:
+    def moved(swapped: float, done: float) -> Tensor:
         torch.manual_seed(1)
         adversary = RegionAdversary(autoencoder, ["sky"], share=1.0, swapped=swapped)
-        return adversary(redness, batch, REGIONS, strength)
+        return adversary(redness, batch, REGIONS, done)
 
     change = (moved(1.0, 0.0) - moved(0.0, 0.0)).abs().mean((0, 1, 2))  # without a step
     assert change[:6].mean() > 4 * change[10:].mean()

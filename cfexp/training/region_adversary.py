@@ -151,4 +151,5 @@ def _within(way: Tensor, reach: float) -> Tensor:
 
 
 def _norm(way: Tensor) -> Tensor:
-    return way.flatten(1).norm(dim=1)[:, None, None]
+    norm: Tensor = way.flatten(1).norm(dim=1)
+    return norm[:, None, None]

@@ -67,6 +67,22 @@ def test_codes_of_other_images_take_their_place(autoencoder: SEAN, batch: ImageB
     assert change[:6].mean() > 4 * change[10:].mean()
 
 
+def test_an_image_goes_on_where_it_stood(autoencoder: SEAN, batch: ImageBatch) -> None:
+    known = batch._replace(key=torch.arange(4))
+    adversary = RegionAdversary(autoencoder, ["sky"], share=1.0, swapped=0.0, anew=0.0, step=1.0)
+    adversary(redness, known, REGIONS)
+    (first, *_), once = adversary.ways, [way.norm() for way in adversary.ways.values()]
+    resumed = RegionAdversary(autoencoder, ["sky"], share=1.0, swapped=0.0, anew=0.0, step=1.0)
+    resumed.load_state(adversary.state())
+    resumed(redness, known, REGIONS)
+    twice = [way.norm() for way in resumed.ways.values()]
+    assert all(2 * before > after > 1.2 * before for before, after in zip(once, twice, strict=True))
+    mirrored = known._replace(image=known.image.flip(3), label_map=known.label_map.flip(2))
+    resumed(redness, mirrored, REGIONS)
+    assert resumed.ways.keys() == {(key, side) for key in range(4) for side in (False, True)}
+    assert resumed.ways[first].norm() == twice[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

@@ -2,6 +2,7 @@
 codes, as a search in them would move them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,7 +47,9 @@ class RegionAdversary:
         anew: float = 0.1,
     ) -> None:
         """Raises InputError for a setting out of range."""
-        for name, value in {"share": share, "swapped": swapped, "anew": anew}.items():
+        if not 0 < share <= 1:
+            raise InputError(f"region_adversary.share must be above 0 and at most 1, got {share}")
+        for name, value in {"swapped": swapped, "anew": anew}.items():
             if not 0 <= value <= 1:
                 raise InputError(f"region_adversary.{name} must be in 0..1, got {value}")
         if type(steps) is not int or steps < 0:
@@ -64,7 +67,7 @@ class RegionAdversary:
 
     def count(self, batch: ImageBatch) -> int:
         """How many images of a batch are moved: its first ones."""
-        return round(self.share * len(batch.image))
+        return math.ceil(self.share * len(batch.image))
 
     def __call__(
         self,

@@ -86,7 +86,8 @@ def test_an_image_goes_on_where_it_stood(autoencoder: SEAN, batch: ImageBatch) -
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"share": 1.5}, "region_adversary.share must be in 0..1, got 1.5"),
+        ({"share": 0.0}, "region_adversary.share must be above 0 and at most 1, got 0.0"),
+        ({"anew": 1.5}, "region_adversary.anew must be in 0..1, got 1.5"),
         ({"steps": -1}, "steps must be a whole number of at least 0, got -1"),
         ({"reach": -1.0}, "reach must be at least 0, got -1.0"),
     ],

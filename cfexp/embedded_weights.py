@@ -186,7 +186,10 @@ def _ship_sample(sample: str, arguments: argparse.Namespace) -> None:
         again = arguments.stages or [*config.checkpoints]
         if unknown := [name for name in again if name not in config.checkpoints]:
             raise SystemExit(f"--stages: {unknown[0]} is none of {', '.join(config.checkpoints)}")
-        config.checkpoints.update(dict.fromkeys(again))
+        for name in config.checkpoints:
+            shipped = folder / f"{name}.safetensors"
+            kept = name not in again and shipped.is_file()
+            config.checkpoints[name] = str(shipped) if kept else None
         fill_in_from_data(config)
         provide_stages(config)
     for name, checkpoint in config.checkpoints.items():

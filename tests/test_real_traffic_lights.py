@@ -67,7 +67,7 @@ def test_a_photograph_is_explained_by_its_regions() -> None:
     assert change[outside].mean() < change[~outside].mean()
 
 
-def test_the_decision_model_is_trained_with_the_autoencoder_that_explains(
+def test_the_guarded_decision_model_is_trained_with_the_autoencoder_that_explains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
@@ -78,8 +78,9 @@ def test_the_decision_model_is_trained_with_the_autoencoder_that_explains(
 
     monkeypatch.setattr(stages, "_trained_stage", made)
     with initialize_config_module("cfexp.conf", version_base="1.3"):
-        overrides = ["+experiment=real_traffic_lights", "checkpoints.autoencoder=null"]
-        config = compose("explain", overrides=[*overrides, "checkpoints.decision=null"])
+        again = ["checkpoints.autoencoder=null", "checkpoints.decision=null"]
+        guarded = "requires.decision.experiment=real_guarded_decision"
+        config = compose("explain", overrides=["+experiment=real_traffic_lights", *again, guarded])
         fill_in_from_data(config, say=False)
         stages.provide_stages(config)
     assert list(asked) == ["autoencoder", "decision"]  # one that shares a checkpoint after it

@@ -30,7 +30,7 @@ demo: install ## train the VQA counterfactual GAN on the embedded world; a table
 # control are trained from three seeds, since one seed's figures are one draw.
 SEEDS := 0 1 2
 REPORT_RUNS := $(foreach seed,$(SEEDS),vqa_color-$(seed) vqa_color_blind-$(seed)) vqa_color_paper-0 vqa_color_deconv-0
-report-vqa: install ## vqa_color and its blind control by three seeds, two more controls, and a second VQA model as judge (about 40 minutes)
+report-vqa: install ## vqa_color and its blind control by three seeds, two more controls, and a second VQA model as judge (about an hour)
 	for run in $(REPORT_RUNS); do \
 	  test -f runs/report-vqa/$$run/metrics.json || \
 	  $(BIN)/python -m cfexp.train +experiment=$${run%-*} seed=$${run##*-} hydra.run.dir=runs/report-vqa/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
@@ -98,7 +98,7 @@ demo-real: install ## explain twelve photographs of traffic lights by weights th
 
 # DATA: what `python -m cfexp.data.convert traffic_lights IN OUT` leaves in OUT.
 # STAGES=decision: that alone; the others stay as they are.
-real-traffic-lights: install ## train the networks of demo-real again, on all the photographs: DATA=FOLDER (about an hour)
+real-traffic-lights: install ## train the networks of demo-real again, on all the photographs: DATA=FOLDER (about 40 minutes)
 	$(BIN)/python -m cfexp.embedded_weights --sample traffic_lights --data-root $(DATA) --num-threads $(THREADS) \
 	  $(if $(STAGES),--stages $(STAGES))
 

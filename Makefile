@@ -97,8 +97,10 @@ demo-real: install ## explain twelve photographs of traffic lights by weights th
 	$(BIN)/python -m cfexp.explain +experiment=real_traffic_lights num_threads=$(THREADS)
 
 # DATA: what `python -m cfexp.data.convert traffic_lights IN OUT` leaves in OUT.
+# STAGES=decision: that alone; the others stay as they are.
 real-traffic-lights: install ## train the networks of demo-real again, on all the photographs: DATA=FOLDER (about 40 minutes)
-	$(BIN)/python -m cfexp.embedded_weights --sample traffic_lights --data-root $(DATA) --num-threads $(THREADS)
+	$(BIN)/python -m cfexp.embedded_weights --sample traffic_lights --data-root $(DATA) --num-threads $(THREADS) \
+	  $(if $(STAGES),--stages $(STAGES))
 
 # DATA: a folder of celeba_15k (CelebA as shipped, or a part of it), celebamask_hq_600_256 (pairs) and judges; none of them,
 # and nothing trained on them, is in the repository. See experiments/real_faces/README.md.

@@ -57,7 +57,7 @@ def main() -> None:
         *("embedded_weights", __doc__),
         "--num-threads 1",
         "--rename",
-        "--sample traffic_lights --data-root lights",
+        "--sample traffic_lights --data-root lights --stages decision",
     )
     parser.add_argument(
         "--num-threads", type=int, help="of torch, for each world; by default half the cores"
@@ -73,9 +73,17 @@ def main() -> None:
         help="the stages of a data set of photographs instead, into its samples; needs --data-root",
     )
     parser.add_argument("--data-root", help="the whole data set, as cfexp.data.convert leaves it")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        metavar="STAGE",
+        help="of --sample: those that are trained again; all of them where none is named",
+    )
     arguments = parser.parse_args()
     if (arguments.sample is None) != (arguments.data_root is None):
         parser.error("--sample and --data-root go together")
+    if arguments.stages is not None and arguments.sample is None:
+        parser.error("--stages are those of a --sample")
     from cfexp.run.stages import WEIGHTS  # late: --help answers at once
 
     if arguments.rename:
@@ -162,7 +170,7 @@ def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str |
 
 def _ship_sample(sample: str, arguments: argparse.Namespace) -> None:
     """Write the stages of a sample's experiment beside its photographs, trained where they are
-    missing.
+    missing; the others of them stay as they are shipped.
     """
     from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.stages import provide_stages
@@ -175,11 +183,17 @@ def _ship_sample(sample: str, arguments: argparse.Namespace) -> None:
         overrides.append(f"cache_dir={arguments.cache_dir}")
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         config = compose("explain", overrides=overrides)
-        config.checkpoints = dict.fromkeys(config.checkpoints)
+        again = arguments.stages or [*config.checkpoints]
+        if unknown := [name for name in again if name not in config.checkpoints]:
+            raise SystemExit(f"--stages: {unknown[0]} is none of {', '.join(config.checkpoints)}")
+        for name in config.checkpoints:
+            shipped = folder / f"{name}.safetensors"
+            kept = name not in again and shipped.is_file()
+            config.checkpoints[name] = str(shipped) if kept else None
         fill_in_from_data(config)
         provide_stages(config)
     for name, checkpoint in config.checkpoints.items():
-        if checkpoint is not None:
+        if checkpoint is not None and name in again:
             _ship(Path(checkpoint), folder, name, command="make real-traffic-lights")
 
 

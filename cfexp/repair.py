@@ -1,8 +1,9 @@
-"""`python -m cfexp.repair run=PATH`: train a run's decision model further with the run's
-counterfactuals, and measure the gain.
+"""`python -m cfexp.repair run=PATH`: train a run's decision model further with the counterfactuals
+of the run, or of several rounds, and measure the gain.
 """
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, ListConfig
@@ -28,27 +29,28 @@ def main(config: DictConfig) -> None:
     from cfexp.run.folder_lock import claimed
 
     _check(config)
-    run = Path(config.run)
-    folder = run / "repair" if config.output is None else Path(config.output)
+    given = config.run if isinstance(config.run, ListConfig) else [config.run]
+    runs = [Path(each) for each in given]
+    folder = runs[-1] / "repair" if config.output is None else Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder):
-        _repair(config, run, folder)
+        _repair(config, runs, folder)
 
 
-def _repair(config: DictConfig, run: Path, folder: Path) -> None:
+def _repair(config: DictConfig, runs: list[Path], folder: Path) -> None:
     from cfexp.evaluation.report.gain import check_groups, gains, show_gains
     from cfexp.run import repairing
     from cfexp.run.stages import use_threads
 
     use_threads(config.num_threads)
-    task = repairing.task_of(run, config)
+    task = repairing.task_of(runs, config)
     images = repairing.images_to_test_on(task)
     check_groups(images.factors, config.groups)
     verdicts = None if config.verdicts is None else Path(config.verdicts).expanduser()
     settings = {"epochs": config.epochs, "share": config.share, "rate": config.rate}
     checkpoints = {
         name: repairing.train_on(task, name, examples, folder / name, **settings)
-        for name, examples in repairing.examples_of(task, verdicts).items()
+        for name, examples in repairing.examples_of(task, _labels(config), verdicts).items()
     }
     rows = gains(repairing.judged(task, images, checkpoints), config.groups)
     show_gains(rows, repairing.SAID, folder)
@@ -57,10 +59,24 @@ def _repair(config: DictConfig, run: Path, folder: Path) -> None:
     print(f"everything lies in {typed(folder)}: table.md, metrics.json, and a folder a training")
 
 
+def _labels(config: DictConfig) -> Any:
+    """Who says what a counterfactual is."""
+    if config.labels is not None:
+        return config.labels
+    return "truth" if config.verdicts is None else "verdicts"
+
+
 def _check(config: DictConfig) -> None:
     """Raise InputError for a setting out of range."""
     from cfexp.errors import InputError
 
+    if isinstance(config.run, ListConfig) and not config.run:
+        raise InputError("run names no run folder")
+    labels = _labels(config)
+    if labels not in (known := ("truth", "verdicts", "query")):
+        raise InputError(f"labels must be {', '.join(known)} or null, got {labels!r}")
+    if (labels == "verdicts") != (config.verdicts is not None):
+        raise InputError(f"labels={labels} and verdicts={config.verdicts} do not go together")
     if type(config.epochs) is not int or config.epochs < 1:
         raise InputError(f"epochs must be a whole number of at least 1, got {config.epochs!r}")
     if type(config.share) not in (int, float) or not 0 < config.share < 1:

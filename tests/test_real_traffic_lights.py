@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
 from PIL import Image
 
 import cfexp
 from cfexp import explain, load_explainer
 from cfexp.data.converters.traffic_lights import REGIONS
 from cfexp.evaluation.run_folder import RunFolder
+from cfexp.run import stages
+from cfexp.run.own_data import fill_in_from_data
+from cfexp.run.stage_names import stage_config
 from tests.commands import InProcess
 
 SAMPLE = Path(cfexp.__file__).parent / "samples" / "traffic_lights"
@@ -60,6 +65,29 @@ def test_a_photograph_is_explained_by_its_regions() -> None:
     outside = np.asarray(Image.open(label_map)) == 0
     change = (explained.counterfactual - explained.reconstruction)[0].abs().mean(0).numpy()
     assert change[outside].mean() < change[~outside].mean()
+
+
+def test_the_guarded_decision_model_is_trained_with_the_autoencoder_that_explains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def made(name: str, requirement: DictConfig, config: DictConfig) -> Path:
+        asked[name] = stage_config(requirement, config)
+        return tmp_path / name
+
+    monkeypatch.setattr(stages, "_trained_stage", made)
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        again = ["checkpoints.autoencoder=null", "checkpoints.decision=null"]
+        guarded = "requires.decision.experiment=real_guarded_decision"
+        config = compose("explain", overrides=["+experiment=real_traffic_lights", *again, guarded])
+        fill_in_from_data(config, say=False)
+        stages.provide_stages(config)
+    assert list(asked) == ["autoencoder", "decision"]  # one that shares a checkpoint after it
+    assert asked["decision"].checkpoints.autoencoder == str(tmp_path / "autoencoder")
+    adversary = asked["decision"].module.region_adversary
+    assert adversary.autoencoder.checkpoint == str(tmp_path / "autoencoder")
+    assert adversary.autoencoder.network.cells == ["4x4", "4x2", "1x1"]
 
 
 @pytest.mark.slow

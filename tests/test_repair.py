@@ -3,6 +3,7 @@ on.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,32 @@ def test_a_person_says_what_each_is(main: Main, streets: Path, tmp_path: Path) -
     ]
 
 
+def test_the_query_says_what_each_is_of_all_rounds(
+    main: Main, streets: Path, tmp_path: Path
+) -> None:
+    rounds = [tmp_path / "one", tmp_path / "two"]
+    for each in rounds:
+        shutil.copytree(streets, each, ignore=shutil.ignore_patterns("repair"))
+    arguments = [f"run=[{rounds[0]},{rounds[1]}]", "labels=query", "num_threads=1", "share=0.25"]
+    code, _, stderr = main(*arguments)
+    assert code == 2
+    assert "labels=query: in " in stderr[-1]
+    assert "every region could change" in stderr[-1]
+    for each in rounds:
+        run = RunFolder(each)
+        run.declare(run.declaration._replace(regions=("sky",)))
+    code, stdout, stderr = main(*arguments)
+    assert code == 0, stderr
+    truths = {row["key"]: row["truth"]["go"] for row in RunFolder(streets).records()}
+    stops = [key for key, go in truths.items() if not go]  # it says go of all: right of the others
+    assert f"{2 * len(stops)} of 12 counterfactuals that turned" in "\n".join(stdout)
+    lines = (rounds[1] / "repair" / "repaired" / "more.csv").read_text().splitlines()[1:]
+    places = [(Path(row.split(",")[0]).parents[2].name, row.rpartition(",")[2]) for row in lines]
+    assert sorted(places) == sorted((name, "0") for name in ("one", "two") for _ in stops)
+    metrics = json.loads((rounds[1] / "repair" / "metrics.json").read_text())
+    assert [*metrics] == ["before", "repaired", "ordinary"]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -178,6 +205,8 @@ def test_a_file_of_verdicts_that_is_none_is_one_line(
         (["rate=no"], "rate must be positive, got 'no'"),
         (["groups=facade"], "groups must be a list, as groups=[facade], got 'facade'"),
         (["groups=[weather]"], "groups: 'weather' is nothing that is known of test images; there"),
+        (["labels=mine"], "labels must be truth, verdicts, query or null, got 'mine'"),
+        (["labels=query", "verdicts=a.csv"], "labels=query and verdicts=a.csv do not go together"),
         (["verdicts=none.csv"], "verdicts=none.csv is no readable CSV file"),
     ],
 )

@@ -75,6 +75,8 @@ class SmoothClassifier(nn.Module):
         counts wherever it is, and one pooling alone could not say that something is nowhere.
     with_coordinates: the network is also given where each pixel is: a braking car matters in one
     lane only.
+    window: images fade to grey outside of an ellipse that is learnt with the rest: of pictures that
+    are cropped around what they are about, what lies beside it is no part of it.
     """
 
     def __init__(
@@ -84,12 +86,14 @@ class SmoothClassifier(nn.Module):
         pooling: Literal["mean", "logsumexp"] = "logsumexp",
         sharpness: float = 2.0,
         with_coordinates: bool = True,
+        window: bool = False,
     ) -> None:
         """Raises InputError for another pooling."""
         super().__init__()
         if pooling not in ("mean", "logsumexp"):
             raise InputError(f"pooling must be mean or logsumexp, got {pooling}")
         self.pooling, self.sharpness, self.with_coordinates = pooling, sharpness, with_coordinates
+        self.window = Window() if window else None
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=1 if depth == 0 else 2, padding=1, bias=False),
@@ -111,6 +115,8 @@ class SmoothClassifier(nn.Module):
         """What each block makes of images (B, 3, H, W) in [-1, 1]: (B, widths[k], H / 2 ** k, W / 2
         ** k).
         """
+        if self.window is not None:
+            images = self.window(images)
         if self.with_coordinates:
             images = torch.cat([images, coordinates(images)], dim=1)
         maps = [images.contiguous(memory_format=torch.channels_last)]  # faster on a CPU
@@ -126,6 +132,27 @@ class SmoothClassifier(nn.Module):
         # The logarithms of the number of positions cancel.
         in_favour, against = (self.sharpness * evidence).logsumexp(2).chunk(2, dim=1)
         return (in_favour - against) / self.sharpness
+
+
+class Window(nn.Module):
+    """Lets images fade to grey outside of an ellipse: each pixel times sigmoid(4 (1 - d^2)), where
+    d is 1 on the ellipse. It starts as wide as the image, and half of it is left at its rim.
+    """
+
+    # Of how far an ellipse goes by a step of the optimizer: as fast as the rest learns.
+    SPEED = 4.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Parameter(torch.zeros(2))  # of y and x, over SPEED
+        self.narrowness = nn.Parameter(torch.zeros(2))  # 1 / the half axes, less 1, over SPEED
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1]."""
+        middle, narrow = self.SPEED * self.middle, 1 + self.SPEED * self.narrowness
+        places = coordinates(images[:1]) - middle.view(1, 2, 1, 1)
+        squares = (places * narrow.view(1, 2, 1, 1)).square().sum(1, keepdim=True)
+        return images * torch.sigmoid(4 * (1 - squares))
 
 
 def coordinates(images: Tensor) -> Tensor:

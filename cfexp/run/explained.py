@@ -266,7 +266,9 @@ def with_stage(
         stages.update(
             {key: config[key] for key in ("cache_dir", "num_threads", "use_shipped_weights")}
         )
-        stages.checkpoints, stages.requires = {name: None}, {name: dict(requirement)}
+        # A stage may share another one's checkpoint.
+        stages.checkpoints = {**(stages.get("checkpoints") or {}), name: None}
+        stages.requires = {name: dict(requirement)}
     return stages
 
 

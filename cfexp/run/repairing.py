@@ -3,9 +3,11 @@ to.
 
 The model that a run explained is trained on from its own weights by its own stage: on its own
 training images and, as often in all, on the counterfactuals that turned it, with the labels that
-they have by the truth of the world or by a person. Of each label those that it gets wrong are drawn
-as often as those that it gets right: an edit of a bias makes right what was wrong, too, and if that
-is more frequent, the counterfactuals themselves go by the bias. The controls are trained alike: on
+they have by the truth of the world, by a person, or by their queries where only regions without a
+cause could change. Of each label those that it gets wrong are drawn as often as those that it gets
+right: an edit of a bias makes right what was wrong, too, and if that is more frequent, the
+counterfactuals themselves go by the bias. Of several runs, rounds of explaining and repairing, the
+last one's model is trained on, with the counterfactuals of all. The controls are trained alike: on
 as many ordinary training images, as the data set labels them; and, where the truth is known, on the
 queries of those counterfactuals with their true labels, which is what as much labelling gives
 without any explanation.
@@ -17,7 +19,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from cfexp.errors import InputError
 from cfexp.evaluation.report.gain import Judged
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.run.building import build
+from cfexp.run.configuration import run_config
 from cfexp.run.explained import (
     Explained,
     data_of_run,
@@ -51,6 +54,12 @@ SAID = {  # what each model was trained on
     ORDINARY: "... and as many of them again",
     QUERIES: "... and the queries, truly labelled",
 }
+Labels = Literal["truth", "verdicts", "query"]  # who says what a counterfactual is
+_NO_LABEL = {  # why none is known
+    "truth": "the truth of the world says of none what it is: give verdicts=FILE (see --help)",
+    "verdicts": "verdicts={verdicts} says of none what it is",
+    "query": "of none that it gets wrong the query has a label",
+}
 SEED = 0  # of which ordinary images are drawn
 _log = logging.getLogger(__name__)
 
@@ -66,15 +75,26 @@ class Example(NamedTuple):
 class Task(NamedTuple):
     """What is repaired, and with what."""
 
-    explained: Explained
+    explained: Explained  # by the last run
     stage: DictConfig  # that trains the model
-    run: RunFolder
+    runs: tuple[RunFolder, ...]
     label: str | None  # of the data set that the decision is about; None = its classes are decided
 
+    @property
+    def run(self) -> RunFolder:
+        """The last one, whose model is trained on."""
+        return self.runs[-1]
 
-def task_of(folder: Path, config: DictConfig) -> Task:
-    """What there is to repair of the run in `folder`; raises InputError where nothing can be."""
-    explained, run = find_explained(folder, config), RunFolder(folder)
+
+def task_of(folders: Sequence[Path], config: DictConfig) -> Task:
+    """What there is to repair of the runs in `folders`; raises InputError where nothing can be, and
+    for runs about different decisions.
+    """
+    folder, runs = folders[-1], tuple(map(RunFolder, folders))
+    explained = find_explained(folder, config)
+    asked = {(run.declaration.label, run.declaration.class_names) for run in runs}
+    if len(asked) > 1:
+        raise InputError(f"run: {len(runs)} runs about different decisions: repair each by itself")
     requirement, data = training_stage(explained), data_of_run(explained.run)
     if data is None or data.get("max_question_length") is not None:
         raise InputError(f"{folder}: the model of a run about questions is not repaired here")
@@ -82,45 +102,58 @@ def task_of(folder: Path, config: DictConfig) -> Task:
         problem = "names no stage that trains the model it explained, so it cannot be trained on"
         raise InputError(f"{folder} {problem}: explain one that cfexp trains, e.g. own_decision")
     stage, _ = compose_stage(requirement, with_stage(explained, config, "decision", requirement))
-    return Task(explained, stage, run, run.declaration.label)
+    return Task(explained, stage, runs, runs[-1].declaration.label)
 
 
-def examples_of(task: Task, verdicts: Path | None) -> dict[str, list[Example]]:
+def examples_of(task: Task, labels: Labels, verdicts: Path | None) -> dict[str, list[Example]]:
     """What each training has beside the model's own images, by its name; as many in each.
 
-    verdicts: a person's, of the counterfactuals; None = the truth of the world says. Of the run's
-    explanations those are taken that turned the model and of which the label is known. Raises
-    InputError where there is none.
+    labels: who says what a counterfactual is. verdicts: the file of "verdicts". Of the runs'
+    explanations those are taken that turned the model and of which the label is known. By "query",
+    those that it gets right are left out: it got their queries wrong. Raises InputError where there
+    is none, for verdicts of several runs, and by "query" for a run in which all might change.
     """
-    records = [record for record in task.run.records() if record["stored_success"]]
-    data = _explained_data(task)
-    if verdicts is None:
-        labels = dict(_by_truth(task, data, records, "counterfactual"))
-        reason = "the truth of the world says of none what it is: give verdicts=FILE (see --help)"
-    else:
-        labels = read_verdicts(verdicts, task.run.declaration.class_names)
-        reason = f"verdicts={verdicts} says of none what it is"
-    known = [record for record in records if record["key"] in labels]
+    if labels == "verdicts" and len(task.runs) > 1:
+        raise InputError("verdicts= are of the counterfactuals of one run: give run=PATH, one")
+    known: list[_Known] = []
+    queries: list[Example] = []
+    turned = 0
+    for run in task.runs:
+        records = [record for record in run.records() if record["stored_success"]]
+        turned += len(records)
+        data = _explained_data(run)
+        if labels == "verdicts":
+            assert verdicts is not None
+            said = read_verdicts(verdicts, run.declaration.class_names)
+        elif labels == "query":
+            said = dict(_by_query(task, run, data, records))
+        else:
+            said = dict(_by_truth(task, run, data, records, "counterfactual"))
+        used = [record for record in records if record["key"] in said]
+        known += [_Known(run, record, said[record["key"]]) for record in used]
+        if labels == "truth":
+            for key, value in _by_truth(task, run, data, used, "query"):
+                queries.append(_example(run, "query", key, value))
+    if labels == "query":
+        known = [each for each in known if not each.right]
     if not known:
-        problem = f"{len(records)} counterfactuals turned the model"
-        raise InputError(f"{task.run.path}: {problem}; {reason}")
-    _log.info("%d of %d counterfactuals that turned the model are used", len(known), len(records))
-    groups: dict[tuple[bool, int], list[Record]] = {}
-    for record in known:
-        label = labels[record["key"]]
-        groups.setdefault((label == record["stored_class"], label), []).append(record)
-    wrong = sum(len(each) for (right, _), each in groups.items() if not right)
+        where = ", ".join(str(run.path) for run in task.runs)
+        reason = _NO_LABEL[labels].format(verdicts=verdicts)
+        raise InputError(f"{where}: {turned} counterfactuals turned the model; {reason}")
+    _log.info("%d of %d counterfactuals that turned the model are used", len(known), turned)
+    groups: dict[tuple[bool, int], list[_Known]] = {}
+    for each in known:
+        groups.setdefault((each.right, each.label), []).append(each)
+    wrong = sum(not each.right for each in known)
     _log.info("the model is wrong about %d of them, right about %d", wrong, len(known) - wrong)
     found = {
         REPAIRED: [
-            _example(task.run, "counterfactual", record["key"], labels[record["key"]])
-            for record in _evenly(list(groups.values()))
+            _example(each.run, "counterfactual", each.record["key"], each.label)
+            for each in _evenly(list(groups.values()))
         ],
         ORDINARY: _ordinary(task, len(known)),
+        QUERIES: queries,
     }
-    if verdicts is None:
-        true = dict(_by_truth(task, data, known, "query"))
-        found[QUERIES] = [_example(task.run, "query", key, value) for key, value in true.items()]
     return {name: examples for name, examples in found.items() if examples}
 
 
@@ -184,7 +217,7 @@ def images_to_test_on(task: Task) -> TestImages:
     data: LabelMapDataModule = build(stage.data, "data")
     data.prepare_data()
     data.setup("test")
-    explained = {str(record["image_id"]) for record in task.run.records()}
+    explained = {str(record["image_id"]) for run in task.runs for record in run.records()}
     dataset = data.dataset("test")
     classes = _classes(data, task.label, dataset.labels.numpy())
     rows = [
@@ -218,14 +251,27 @@ def judged(task: Task, images: TestImages, checkpoints: Mapping[str, Path]) -> J
     )
 
 
-def _evenly(groups: Sequence[Sequence[Record]]) -> list[Record]:
+class _Known(NamedTuple):
+    """A counterfactual of which it is known what it is."""
+
+    run: RunFolder
+    record: Record
+    label: int  # the class that it is of
+
+    @property
+    def right(self) -> bool:
+        """Whether the model says so, too."""
+        return bool(self.label == self.record["stored_class"])
+
+
+def _evenly(groups: Sequence[Sequence[_Known]]) -> list[_Known]:
     """As many of each group, all of the largest, those of smaller ones several times."""
     length = max(map(len, groups))
     return [record for group in groups for record in islice(cycle(group), length)]
 
 
-def _explained_data(task: Task) -> Any:
-    config = task.explained.run.data.copy()
+def _explained_data(run: RunFolder) -> Any:
+    config = run_config(run.path).data.copy()
     with open_dict(config):
         config.cache_images = False  # what it knows of them is asked, not their pictures
     data: Any = build(config, "data")
@@ -235,13 +281,27 @@ def _explained_data(task: Task) -> Any:
 
 
 def _by_truth(
-    task: Task, data: Any, records: Sequence[Record], name: str
+    task: Task, run: RunFolder, data: Any, records: Sequence[Record], name: str
 ) -> Iterator[tuple[int, int]]:
     """The key and the class of each whose picture `name` has one by the truth of the world."""
     for record in records:
-        (picture,) = to_pixels(task.run.images(name, [record["key"]]))
+        (picture,) = to_pixels(run.images(name, [record["key"]]))
         value = data.labels_of_edit(record["key"], picture).get(task.label)
         if value is not None:
+            yield record["key"], value
+
+
+def _by_query(
+    task: Task, run: RunFolder, data: Any, records: Sequence[Record]
+) -> Iterator[tuple[int, int]]:
+    """The key and the class of each whose query has a label in the data set."""
+    if run.declaration.regions is None:
+        problem = "every region could change, and so the cause"
+        remedy = "explain with regions=[...], those that hold no cause"
+        raise InputError(f"labels=query: in {run.path} {problem}: {remedy}")
+    for record in records:
+        labels = np.array([data.explained(record["key"]).labels], dtype=np.float32)
+        if (value := int(_classes(data, task.label, labels)[0])) >= 0:
             yield record["key"], value
 
 

@@ -152,17 +152,26 @@ def provide_stages(config: DictConfig) -> None:
         for name, each in (config.requires or {}).items()
     ):
         _try_decision_model(config)
-    for name, requirement in (config.requires or {}).items():
-        given = config.checkpoints.get(name)
-        # requires.NAME=null: what the config does without.
-        if requirement is None and given is None:
+    for name, requirement in _in_order(config):
+        if config.checkpoints.get(name) is not None:
+            continue
+        if requirement is None:  # requires.NAME=null: what the config does without
             with open_dict(config):
                 config.checkpoints.pop(name, None)
             continue
-        if given is not None:
-            continue
         with open_dict(config):
             config.checkpoints[name] = str(_trained_stage(str(name), requirement, config))
+
+
+def _in_order(config: DictConfig) -> list[tuple[str, DictConfig | None]]:
+    """The required stages by name, one that shares the checkpoint of another one after that."""
+    stages = [(str(name), each) for name, each in (config.requires or {}).items()]
+
+    def shares(stage: tuple[str, DictConfig | None]) -> bool:
+        given: Any = [] if stage[1] is None else stage[1].get("share") or []
+        return any(isinstance(each, str) and each.startswith("checkpoints.") for each in given)
+
+    return sorted(stages, key=shares)
 
 
 def check_given(config: DictConfig) -> None:
@@ -235,11 +244,15 @@ def _stage_of(requirement: DictConfig, config: DictConfig) -> tuple[DictConfig, 
 
 def missing_stages(config: DictConfig) -> Iterator[DictConfig]:
     """The configs of the stages that `provide_stages` would train, or predict, now."""
-    for name, requirement in (config.requires or {}).items():
+    config = config.copy()
+    for name, requirement in _in_order(config):
         if requirement is not None and config.checkpoints.get(name) is None:
             stage, checkpoint = _stage_of(requirement, config)
             if not checkpoint.is_file():
                 yield stage
+                continue
+            with open_dict(config):
+                config.checkpoints[name] = str(checkpoint)
 
 
 def _make_stage(stage: DictConfig, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torchmetrics import MeanMetric
 from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
+from cfexp.training.region_adversary import RegionAdversary
 from cfexp.training.schedule import whole_length
 from cfexp.training.stage import ScoredStage
 
@@ -46,6 +49,8 @@ class ClassifierStage(ScoredStage):
     is left, so that a search from a green lamp turns it down first, and finds red there.
     adversary: how far, of the range [-1, 1], every pixel of a training image moves against the
     decision, likewise (published: 0): what still decides then is seen by others, too.
+    region_adversary: moves regions that the decision must not hang on through the codes of an
+    autoencoder (published: None); such images are trained on beside the others.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -61,6 +66,7 @@ class ClassifierStage(ScoredStage):
         recolored: Sequence[str] = (),
         faded: Sequence[str] = (),
         adversary: float = 0.0,
+        region_adversary: RegionAdversary | None = None,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -69,7 +75,7 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
-        self.adversary = adversary
+        self.adversary, self.region_adversary = adversary, region_adversary
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -113,23 +119,16 @@ class ClassifierStage(ScoredStage):
             image = torch.lerp(image.roll(1, 0), image, share[..., None, None])
             labels = torch.lerp(labels.roll(1, 0), labels, share)  # unknown where either is
             recolored = None if recolored is None else recolored & recolored.roll(1, 0)
-        known = ~labels.isnan()
-        aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
-
-        def loss(image: Tensor) -> Tensor:
-            if self.exclusive:  # the classes of an image add up to 1, mixed or smoothed
-                share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
-                each = F.cross_entropy(self.network(image), share, reduction="none")
-                return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
-            losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
-            return (losses * known).sum() / known.sum().clamp(min=1)
-
+        loss = partial(self._loss, labels=labels)
         reach = torch.full_like(image[:, :1], self.adversary)
         if recolored is not None:
             reach = torch.where(recolored, reach.clamp(min=ADVERSARY), reach)
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
-        return self.log_loss(loss(image), len(labels))
+        if self.region_adversary is not None:
+            moved, own = self._moved(self.region_adversary, batch)
+            image, labels = torch.cat([image, moved]), torch.cat([labels, own])
+        return self.log_loss(self._loss(image, labels), len(batch.image))
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
@@ -167,12 +166,48 @@ class ClassifierStage(ScoredStage):
             self.log(f"{part}/majority", majorities.nanmean())
         self.scores = []
 
+    def _loss(self, image: Tensor, labels: Tensor) -> Tensor:
+        """The mean over what is known of images (B, 3, H, W) with labels (B, K) in [0, 1]."""
+        known = ~labels.isnan()
+        aim = self.label_smoothing + (1 - 2 * self.label_smoothing) * labels.nan_to_num()
+        if self.exclusive:  # the classes of an image add up to 1, mixed or smoothed
+            share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
+            each = F.cross_entropy(self.network(image), share, reduction="none")
+            return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
+        losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+    def _moved(self, adversary: RegionAdversary, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Some images of a batch, of which regions were moved against the decision, and their
+        labels.
+        """
+        own = self._labels(batch)[: adversary.count(batch)]
+        self.network.eval()  # as a search finds it
+        names, done = data_of(self).region_names, self._done
+        moved = adversary(partial(self._loss, labels=own), batch, names, done)
+        self.network.train()
+        return moved, own
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep where the region adversary stood, too."""
+        if self.region_adversary is not None:
+            checkpoint["region_adversary"] = self.region_adversary.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the region adversary go on from there."""
+        if self.region_adversary is not None and "region_adversary" in checkpoint:
+            self.region_adversary.load_state(checkpoint["region_adversary"])
+
+    @property
+    def _done(self) -> float:
+        """The share of the training that is done."""
+        return self.trainer.global_step / whole_length(self.trainer)
+
     @property
     def _grown(self) -> float:
         """The adversary's share of its strength, at this step."""
-        done = self.trainer.global_step / whole_length(self.trainer)
         first, last = ADVERSARY_GROWS
-        return min(max((done - first) / (last - first), 0.0), 1.0)
+        return min(max((self._done - first) / (last - first), 0.0), 1.0)
 
     def _recolor(self, batch: ImageBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The images, some of the regions in `recolored` covered with a colour, and some of the

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cfexp.data.converters.traffic_lights import REGIONS, has_hue, lamp_of
 from cfexp.evaluation.directions import has_something_to_explain
@@ -27,12 +28,17 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
             found.setdefault(key, []).append(bool(value))
 
     for record in run.records():
-        if not has_something_to_explain(record) or not record["stored_success"]:
+        if not has_something_to_explain(record):
             continue
         keys = [record["key"]]
-        before, after = (run.images(name, keys) for name in ("reconstruction", "counterfactual"))
         label_map = run.label_map(record["key"])
         assert label_map is not None
+        place = "amid the crop" if is_amid(label_map) else "not amid the crop"
+        for figure in ("turned", f"turned: the light {place}"):
+            found.setdefault(figure, []).append(bool(record["stored_success"]))
+        if not record["stored_success"]:
+            continue
+        before, after = (run.images(name, keys) for name in ("reconstruction", "counterfactual"))
         by_codes = REGIONS[int(np.argmax(record["region_change"]))]
         rms = region_rms(before, after, torch.from_numpy(label_map)[None], len(REGIONS))[0]
         by_pixels = REGIONS[int(rms.nan_to_num(-1).argmax())]
@@ -57,6 +63,14 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
                 more = (lit[asked] & lamp).sum() > (lit[was] & lamp).sum()
                 note(f"likewise where the lamp was: {name}", record, more)
     return found
+
+
+def is_amid(label_map: NDArray[np.uint8]) -> bool:
+    """Whether the light is: near a photograph's rim the crop is moved, and the light lies aside."""
+    sides = [np.flatnonzero((label_map > 0).any(axis)) for axis in (0, 1)]
+    middles = [(each[0] + each[-1] + 1) / 2 for each in sides]
+    away = [abs(middle - size / 2) for middle, size in zip(middles, label_map.shape, strict=True)]
+    return max(away) <= label_map.shape[0] / 8
 
 
 def main() -> None:

@@ -3,7 +3,13 @@ import torch
 import torch.nn.functional as F
 
 from cfexp.errors import InputError
-from cfexp.models.classifiers import DecisionModel, IdentityNetwork, SmallResNet, SmoothClassifier
+from cfexp.models.classifiers import (
+    DecisionModel,
+    IdentityNetwork,
+    SmallResNet,
+    SmoothClassifier,
+    Window,
+)
 from cfexp.models.discriminators import MultiscaleDiscriminator
 from cfexp.models.segmenter import Segmenter, SmallSegmenter
 
@@ -137,3 +143,15 @@ def test_features_of_the_identity_network_are_directions() -> None:
     torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
     assert torch.equal(model(images), features)
     torch.testing.assert_close(features, F.normalize(model.backbone(images)))
+
+
+def test_a_window_fades_what_lies_outside_and_is_learnt() -> None:
+    window = Window()
+    seen = window(torch.ones(1, 3, 9, 9))[0, 0]
+    assert seen[4, 4] > 0.98
+    torch.testing.assert_close(seen[4, [0, 8]], torch.full((2,), 0.5))  # on the ellipse
+    assert seen[0, 0] < 0.02
+    network = SmoothClassifier(1, widths=(4, 8), window=True)
+    network(torch.rand(2, 3, 16, 16)).sum().backward()
+    assert network.window is not None
+    assert all(part.grad is not None and part.grad.any() for part in network.window.parameters())

@@ -38,6 +38,7 @@ class EfficientNetLite0(nn.Module):
 
     CHANNELS = (24, 40, 112, 320)
     _SHOWN = (2, 4, 10, 15)  # the last blocks of the four strides
+    _COARSE = 5  # the first block of stride 16
 
     def __init__(self, weights: str | None = None) -> None:
         """Raises InputError for weights that are missing or do not fit."""
@@ -65,6 +66,10 @@ class EfficientNetLite0(nn.Module):
             if index in self._SHOWN:
                 shown.append(features)
         return shown
+
+    def coarse(self) -> nn.Module:
+        """The blocks of strides 16 and 32, which know things and cost little: to train them on."""
+        return self._blocks[self._COARSE :]
 
     def _load(self, path: str) -> None:
         found = read_state_dict(path)

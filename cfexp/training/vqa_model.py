@@ -1,6 +1,6 @@
 """The stage that trains the VQA model which is explained later."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
 from cfexp.models.vqa.mlb import MLBAttention, VQAModel
 from cfexp.training.recoloring import Recoloring, TruthMasks
+from cfexp.training.schedule import by_step, whole_length
 from cfexp.training.stage import ScoredStage
 
 
@@ -29,7 +30,10 @@ class VQAModelStage(ScoredStage):
     perturbation: what training images go through first; None = nothing. augmentation: gives the
     objects asked about other colours before that. attention_weight: of a further loss, how little
     of each glimpse's attention is where the question's object truly is (-log of the share): few
-    photographs do not teach where a garment is. Both need data with truth masks.
+    photographs do not teach where a garment is. whole_weight: of one more, how far that attention
+    is from even over the whole object (Kullback-Leibler). All three need data with truth masks.
+    rates: of the learning rate, the share that parts of the network (`backbone.lite`) have; what
+    begins from good weights is to be moved less.
     """
 
     network: VQAModel
@@ -43,14 +47,24 @@ class VQAModelStage(ScoredStage):
         cooldown: float = 0.0,
         augmentation: Recoloring | None = None,
         attention_weight: float = 0.0,
+        whole_weight: float = 0.0,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
+        """Raises InputError for attention to teach where there is none, and for unknown parts."""
         super().__init__(network, optimizer, warmup, cooldown)
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
-        self.augmentation, self.attention_weight = augmentation, attention_weight
+        self.augmentation = augmentation
+        self.attention_weight, self.whole_weight = attention_weight, whole_weight
+        self.rates = dict(rates or {})
         self.truth_masks = TruthMasks()
-        if attention_weight > 0 and not isinstance(network.fusion, MLBAttention):
-            needed = "a network whose fusion has attention (MLBAttention)"
-            raise InputError(f"attention_weight={attention_weight} needs {needed}")
+        weights = {"attention_weight": attention_weight, "whole_weight": whole_weight}
+        for name, weight in weights.items():
+            if weight > 0 and not isinstance(network.fusion, MLBAttention):
+                needed = "a network whose fusion has attention (MLBAttention)"
+                raise InputError(f"{name}={weight} needs {needed}")
+        names = dict(network.named_modules())
+        for part in self.rates.keys() - names.keys():
+            raise InputError(f"rates: the network has no part {part}")
         self.accuracy: VQAAccuracy | None = None
 
     def setup(self, stage: str) -> None:
@@ -69,18 +83,40 @@ class VQAModelStage(ScoredStage):
         mask: Tensor | None = None
         if self.augmentation is not None:
             batch, mask = self.augmentation(batch, data_of(self))
-        elif self.attention_weight > 0:
+        elif self._teaches_attention:
             mask = self.truth_masks(batch, data_of(self))
         image = self.perturbation(batch.image)
         question = self.network.encode_question(batch.question, batch.question_length)
         features, picture = self.network.see(image, batch.image_id)
         logits = self.network.answer(features, question, picture)
         loss = F.cross_entropy(logits, batch.answer, ignore_index=-1)
-        if self.attention_weight > 0 and mask is not None:
+        if self._teaches_attention and mask is not None:
             fusion = cast(MLBAttention, self.network.fusion)
             attention = fusion.attention(features, question, picture)
-            loss = loss + self.attention_weight * _looking_away(attention, mask, features)
+            cells = F.adaptive_avg_pool2d(mask[:, None], (features.shape[2], features.shape[3]))
+            loss = loss + self.attention_weight * _looking_away(attention, cells.flatten(2))
+            loss = loss + self.whole_weight * _unevenness(attention, cells.flatten(2))
         return self.log_loss(loss, len(batch.answer))
+
+    @property
+    def _teaches_attention(self) -> bool:
+        return self.attention_weight > 0 or self.whole_weight > 0
+
+    def configure_optimizers(self) -> Any:
+        """As in the base, with parts at rates of their own."""
+        if not self.rates:
+            return super().configure_optimizers()
+        of_part: dict[str, list[nn.Parameter]] = {part: [] for part in ("", *self.rates)}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                part = next((part for part in self.rates if name.startswith(f"{part}.")), "")
+                of_part[part].append(parameter)
+        # An optimizer takes groups as well.
+        groups: Any = [{"params": each} for each in of_part.values()]
+        optimizer = self.optimizer(groups)
+        for group, part in zip(optimizer.param_groups, of_part, strict=True):
+            group["lr"] *= self.rates.get(part, 1.0)
+        return by_step(optimizer, whole_length(self.trainer), self.warmup, self.cooldown)
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
         """As in the base; each image is asked about in one word."""
@@ -126,11 +162,22 @@ class VQAModelStage(ScoredStage):
             self.log(f"{part}/majority/{name}", majorities[name])
 
 
-def _looking_away(attention: Tensor, mask: Tensor, features: Tensor) -> Tensor:
-    """-log of the share of attention (B, glimpses, h * w) inside masks (B, S, S), mean over the
-    glimpses; a cell counts by how much of the fullest one's share it has.
+def _looking_away(attention: Tensor, cells: Tensor) -> Tensor:
+    """-log of the share of attention (B, glimpses, h * w) inside an object, mean over the glimpses.
+
+    cells: (B, 1, h * w), which share of each the object fills; a cell counts by how much of the
+    fullest one's share it has.
     """
-    cells = F.adaptive_avg_pool2d(mask[:, None], (features.shape[2], features.shape[3])).flatten(2)
     cells = cells / cells.amax(2, keepdim=True).clamp(min=1e-3)
     inside: Tensor = ((attention * cells).sum(2) + 1e-4).log()
     return -inside.mean()
+
+
+def _unevenness(attention: Tensor, cells: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of attention from what is even over an object, in nats; as above.
+
+    An object that fills nothing of any cell costs nothing.
+    """
+    even = cells / cells.sum(2, keepdim=True).clamp(min=1e-3)
+    divergence: Tensor = even * ((even + 1e-9).log() - (attention + 1e-6).log())
+    return divergence.sum(2).mean()

@@ -75,8 +75,8 @@ def test_attention_is_taught_where_the_objects_are(
     eight_images: VQADataModule, tmp_path: Path
 ) -> None:
     shares = []
-    for weight in (0.0, 1.0):
-        module = stage(eight_images, augmentation=Recoloring(), attention_weight=weight)
+    for weights in ({}, {"attention_weight": 0.5, "whole_weight": 0.5}):
+        module = stage(eight_images, augmentation=Recoloring(), **weights)
         quiet_trainer(tmp_path, 40).fit(module, datamodule=eight_images)
         (batch,) = list(eight_images.train_dataloader())
         network, masks = module.network.eval(), module.truth_masks(batch, eight_images)
@@ -96,6 +96,20 @@ def test_attention_can_only_be_taught_where_there_is_some() -> None:
     network = VQAModel(backbone, QuestionEncoder(9, 8, 8, dropout=0.0), fusion)
     with pytest.raises(InputError, match=r"attention_weight=0\.5 needs a network whose fusion has"):
         VQAModelStage(network, torch.optim.Adam, attention_weight=0.5)
+    with pytest.raises(InputError, match=r"whole_weight=0\.5 needs a network whose fusion has"):
+        VQAModelStage(network, torch.optim.Adam, whole_weight=0.5)
+
+
+def test_parts_have_rates_of_their_own(eight_images: VQADataModule, tmp_path: Path) -> None:
+    module = stage(eight_images, rates={"backbone": 0.0})
+    before = {name: value.clone() for name, value in module.network.named_parameters()}
+    trainer = quiet_trainer(tmp_path, 2)
+    trainer.fit(module, datamodule=eight_images)
+    for name, value in module.network.named_parameters():
+        if value.requires_grad:
+            assert torch.equal(value, before[name]) == name.startswith("backbone."), name
+    with pytest.raises(InputError, match="rates: the network has no part trunk"):
+        stage(eight_images, rates={"trunk": 0.1})
 
 
 def test_validation_logs_the_official_accuracy_by_question_type(

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
@@ -134,8 +134,11 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
         return None
     copy = config.copy()
     height, width = _size(config) or (1, 1)
-    with open_dict(copy):  # any numbers do, where no size of an image depends on them
-        counts = {"num_regions": 3, "num_classes": 2, "num_words": 4, "num_answers": 4}
+    # Any numbers do, where no size of an image depends on them; of cells as many as are told.
+    cells = OmegaConf.select(config, "network.cells")
+    with open_dict(copy):
+        regions = len(cells) if isinstance(cells, ListConfig) else 3
+        counts = {"num_regions": regions, "num_classes": 2, "num_words": 4, "num_answers": 4}
         copy.facts = {**counts, **config.facts, "height": height, "width": width}
         if OmegaConf.select(config, "decision.model") is not None:
             # A user's own, which its opener asks about images of this size.

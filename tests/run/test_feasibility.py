@@ -56,6 +56,7 @@ def refused(config: DictConfig) -> str | None:
             "data.image_size=[64,72]: sides must be multiples of 16 for",
         ),
         ("face_autoencoder", ["data.image_size=[64,80]"], None),
+        ("face_autoencoder", ["network=cell_sean", f"network.cells={['1x1'] * 19}"], None),
         (
             "face_oracle",
             ["data.image_size=[65,64]"],

@@ -22,6 +22,7 @@ from cfexp.run.explainer_stage import require_explainer, trained_against_others
 from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
+from tests.forked import Forked
 from tests.test_explain import environment
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "num_threads=1"]
@@ -96,16 +97,14 @@ def test_what_is_killed_goes_on_with_the_same_command(
 ) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert main(*COLOR, f"hydra.run.dir={undisturbed}")[0] == 0
-    command = [sys.executable, "-m", "cfexp.explain", *COLOR, f"hydra.run.dir={disturbed}"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(cache), stdout=subprocess.DEVNULL
-    )
+    there = f"hydra.run.dir={disturbed}"
+    process = Forked("explain", *COLOR, there, cwd=tmp_path, cache=cache)
     lines = disturbed / "explanations" / "records-0.jsonl"
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     done = RunFolder(disturbed).keys()
     assert 2 <= len(done) < len(RunFolder(undisturbed).keys())
     code, stdout, stderr = main(*COLOR, f"hydra.run.dir={disturbed}")

@@ -59,7 +59,7 @@ def errors(lines: list[str]) -> list[str]:
 def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
     main: Main, in_process: InProcess, cache: Path, tmp_path: Path
 ) -> None:
-    more = ["data.max_test_questions=40"]
+    more = ["data.max_test_questions=10"]
     code, stdout, stderr = main(*COLOR, *more, "hydra.run.dir=stage")
     assert code == 0, stderr
     assert any(line.startswith("stage explainer is trained first (once): ") for line in stdout)
@@ -75,7 +75,7 @@ def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
     assert {name.partition(".")[0] for name in weights} == {"generator", "discriminator"}
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     made = pictures(tmp_path / "trained")
-    assert len(made) >= 4 * 40
+    assert len(made) >= 4 * 10
     assert pictures(tmp_path / "stage") == made
     for number, place in enumerate((last, tmp_path / "trained", stage)):
         folder = tmp_path / f"given_{number}"

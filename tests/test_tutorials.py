@@ -48,9 +48,7 @@ SMALLER = {
     },
     "own_classifier": {
         "train_scenes=500, val_scenes=60": "train_scenes=64, val_scenes=8",
-        '"decision.value_range=[0,1]",': (
-            '"decision.value_range=[0,1]", "explainer.num_steps=2",'
-        ),
+        '"decision.value_range=[0,1]",': ('"decision.value_range=[0,1]", "explainer.num_steps=2",'),
     },
     "vqa_question": {},
 }

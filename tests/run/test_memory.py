@@ -39,8 +39,8 @@ def pages(**environment: str) -> tuple[int, int]:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_a_commands_next_tensor_finds_freed_memory_unless_the_environment_says_otherwise() -> None:
-    # A large page counts as one: a tensor of 64 MB is at least 32. Of some processes the heap cannot
-    # grow where Linux has put it; the next one lies elsewhere.
+    # A large page counts as one: a tensor of 64 MB is at least 32. Of some processes the heap
+    # cannot grow where Linux has put it; the next one lies elsewhere.
     for _ in range(4):
         imported, kept = pages()
         assert imported > 20  # a process that only imports is left alone

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.commands import InProcess
+from tests.quick_config import read_once
 from tests.tiny_streets import write_networks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configuration_is_read_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        read_once(patch)
+        yield
 
 
 @pytest.fixture

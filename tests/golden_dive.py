@@ -28,6 +28,11 @@ def golden() -> dict[str, Any]:
         }
 
 
+@cache
+def _weights(name: str) -> dict[str, Tensor]:
+    return fill(read_shapes(f"dive_{name}_keys.txt"))
+
+
 class World(NamedTuple):
     """The faces or the streets."""
 
@@ -45,7 +50,7 @@ class World(NamedTuple):
 
     def weights(self) -> dict[str, Tensor]:
         """The published names."""
-        return fill(read_shapes(f"dive_{self.name}_keys.txt"))
+        return dict(_weights(self.name))
 
     def network(self) -> TCVAE:
         """In float64."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,14 @@ class Moment(NamedTuple):
 
     kind: str
     share: float
+
+
+def preloaded() -> ForkServerContext:
+    """Whose server, one a test process, has imported what commands are made of."""
+    context = multiprocessing.get_context("forkserver")
+    imported = (f"cfexp.{name}" for name in ("evaluate", "explain", "train", "stages"))
+    context.set_forkserver_preload([*imported])  # these alone: it may be started in any folder
+    return context
 
 
 # kill and term: the signals, at a time. write: SIGKILL between two accesses to files. disk: full
@@ -67,9 +75,7 @@ class Command:
 
     def __init__(self, verb: str, arguments: Sequence[str], home: Path, cache: Path) -> None:
         self.verb, self.arguments, self.home, self.cache = verb, list(arguments), home, cache
-        self.context = multiprocessing.get_context("forkserver")
-        imported = (f"cfexp.{name}" for name in ("evaluate", "explain", "train", "stages"))
-        self.context.set_forkserver_preload([*imported, __name__])
+        self.context = preloaded()
         self.undisturbed = home / "undisturbed"
         self.run(self.undisturbed)  # the data are drawn
         shutil.rmtree(self.undisturbed)

@@ -62,7 +62,11 @@ def test_a_command_is_that_of_the_module(monkeypatch: pytest.MonkeyPatch) -> Non
     assert became == [(sys.executable, again)]
 
 
-@pytest.mark.parametrize("command", [["gallery", "--help"], ["gallery", "run=none"]])
+# That the module is what it becomes, test_a_command_is_that_of_the_module has of any arguments.
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(["gallery", "--help"], marks=pytest.mark.slow), ["gallery", "run=none"]],
+)
 def test_it_says_what_the_module_says(command: list[str], tmp_path: Path) -> None:
     name, *arguments = command
     module = [sys.executable, "-m", f"cfexp.{name}", *arguments]

@@ -26,6 +26,7 @@ from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_folder_page import documented
 from tests.evaluation.run_writer import timeless
+from tests.forked import Forked
 from tests.tiny_streets import DRIVING
 
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
@@ -158,7 +159,8 @@ def test_what_is_killed_goes_on_with_the_same_command(
 ) -> None:
     command = [*DRIVING, *networks, "explainer.num_steps=4"]
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
-    process = start(*command, f"hydra.run.dir={disturbed}", cwd=tmp_path, cache=cache)
+    there = f"hydra.run.dir={disturbed}"
+    process = Forked("explain", *command, there, cwd=tmp_path, cache=cache)
     lines = disturbed / "explanations" / "records-0.jsonl"
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None, process.communicate()

@@ -22,6 +22,7 @@ from cfexp.run.explainer_stage import require_explainer, trained_against_others
 from cfexp.run.stage_names import compose_stage
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
+from tests.forked import Forked
 from tests.test_explain import environment
 
 SMALL = ["+overlay=smoke", "data.image_size=32", "num_threads=1"]
@@ -58,7 +59,7 @@ def errors(lines: list[str]) -> list[str]:
 def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
     main: Main, in_process: InProcess, cache: Path, tmp_path: Path
 ) -> None:
-    more = ["data.max_test_questions=40"]
+    more = ["data.max_test_questions=10"]
     code, stdout, stderr = main(*COLOR, *more, "hydra.run.dir=stage")
     assert code == 0, stderr
     assert any(line.startswith("stage explainer is trained first (once): ") for line in stdout)
@@ -74,7 +75,7 @@ def test_it_is_trained_as_cfexp_train_does_and_explains_the_same_pixels(
     assert {name.partition(".")[0] for name in weights} == {"generator", "discriminator"}
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     made = pictures(tmp_path / "trained")
-    assert len(made) >= 4 * 40
+    assert len(made) >= 4 * 10
     assert pictures(tmp_path / "stage") == made
     for number, place in enumerate((last, tmp_path / "trained", stage)):
         folder = tmp_path / f"given_{number}"
@@ -96,16 +97,14 @@ def test_what_is_killed_goes_on_with_the_same_command(
 ) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     assert main(*COLOR, f"hydra.run.dir={undisturbed}")[0] == 0
-    command = [sys.executable, "-m", "cfexp.explain", *COLOR, f"hydra.run.dir={disturbed}"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(cache), stdout=subprocess.DEVNULL
-    )
+    there = f"hydra.run.dir={disturbed}"
+    process = Forked("explain", *COLOR, there, cwd=tmp_path, cache=cache)
     lines = disturbed / "explanations" / "records-0.jsonl"
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     done = RunFolder(disturbed).keys()
     assert 2 <= len(done) < len(RunFolder(undisturbed).keys())
     code, stdout, stderr = main(*COLOR, f"hydra.run.dir={disturbed}")

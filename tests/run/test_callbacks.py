@@ -201,6 +201,8 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert timeless(run) == timeless(predict(tmp_path / "undisturbed", Brightener()))
 
 
+# Of a command, test_ddp.py::test_two_processes_explain_what_one_explains has the same, and is fast.
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     run = predict(tmp_path / "two", Brightener(log=tmp_path), strategy="ddp_spawn", devices=2)
     assert {path.name for path in tmp_path.glob("rank *")} == {"rank 0", "rank 1"}

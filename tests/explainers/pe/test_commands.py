@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from cfexp import explain, load_explainer, train
 from cfexp.evaluation.run_folder import RunFolder
 from tests.commands import InProcess, Main
 from tests.evaluation.run_writer import timeless
-from tests.test_explain import environment
+from tests.forked import Forked
 from tests.tiny_streets import SMALL
 
 TINY = [
@@ -57,16 +55,14 @@ def test_it_is_trained_once_however_it_is_used_and_goes_on_when_killed(
     assert {"success_kept", "bin_correlation", "answer_at_bin_9"} <= metrics.keys()
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "cfexp.explain", *given, f"hydra.run.dir={killed}"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(cache), stdout=subprocess.DEVNULL
-    )
+    there = f"hydra.run.dir={killed}"
+    process = Forked("explain", *given, there, cwd=tmp_path, cache=cache)
     lines = killed / "explanations" / "records-0.jsonl"
     while not (lines.is_file() and lines.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     code, stdout, stderr = main(*given, f"hydra.run.dir={killed}")
     assert code == 0, stderr
     assert any(line.startswith("goes on after ") for line in stdout)

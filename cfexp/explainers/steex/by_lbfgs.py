@@ -3,6 +3,7 @@ evaluations. Ours; STEEX has Adam.
 """
 
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import torch
@@ -69,6 +70,7 @@ def by_lbfgs(
                 objective, rows, codes, record, least[rows], learning_rate, stop_margin
             )
         if not again.any():
+            record.codes = before
             break
         rows = (again & (record.evaluations < budget)).nonzero()[:, 0]
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
@@ -95,15 +97,15 @@ def _search(
     """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
     if len(rows) == 0:
         return
-    least_curvature = 2 * objective.proximity_weight
+    begin = partial(lbfgs.begin, least_curvature=2 * objective.proximity_weight)
     if objective.narrowed is None:  # all are computed to the end, but only those are searched
         working, waiting, some = torch.arange(len(start), device=rows.device), rows[:0], objective
-        problems = lbfgs.begin(start.flatten(1), least_curvature)
+        problems = begin(start.flatten(1))
         problems = problems._replace(settled=~torch.isin(working, rows))
     else:
         working, waiting = rows[:at_once], rows[at_once:]
         some = objective if len(working) == len(start) else objective.of(working)
-        problems = lbfgs.begin(start[working].flatten(1), least_curvature)
+        problems = begin(start[working].flatten(1))
     for evaluation in count():
         if evaluation % ASK_EVERY == 0:
             going = (~problems.settled).nonzero()[:, 0]
@@ -113,16 +115,15 @@ def _search(
             if objective.narrowed is not None and free >= max(1, MAKE_ROOM * len(working)):
                 new, waiting = waiting.tensor_split([at_once - len(going)])
                 working = torch.cat([working[going], new])
-                begun = lbfgs.begin(start[new].flatten(1), least_curvature)
-                problems = problems.of(going).beside(begun)
+                problems = problems.of(going).beside(begin(start[new].flatten(1)))
                 some = objective.of(working)
         value = some(problems.trial.view(-1, *start.shape[1:]))
-        slopes = (
+        loss_slope, rest_slope = (
             torch.where(some.movable, slope, 0).flatten(1)
             for slope in (value.decision_gradient, value.rest_gradient)
         )
-        loss, rest = value.decision, value.total - value.decision
-        after = lbfgs.update(problems, loss, next(slopes), rest, next(slopes))
+        rest = value.total - value.decision
+        after = lbfgs.update(problems, value.decision, loss_slope, rest, rest_slope)
         done = record.write(working, problems.settled, after, value, stop_margin)
         problems = after._replace(settled=after.settled | done)
 
@@ -143,8 +144,7 @@ def _asked_for_more(
         return lost
     more = replace(objective, asked_margin=LOST * lost.to(start.dtype))
     _search(more, rows, start, record, at_once, stop_margin)
-    _, logits = objective.look(record.codes)
-    return lost & (objective.margin(logits) > 0)
+    return lost & record.turned()
 
 
 def _by_adam(
@@ -246,6 +246,11 @@ class _Record:
         times = torch.arange(self.budget, device=self.codes.device)
         times = times.minimum(self.evaluations[:, None] - 1).clamp(min=0)
         return self._parts[["decision", "proximity"].index(part)].gather(1, times)
+
+    def turned(self) -> Tensor:
+        """(B,) bool: whether the decision is the one asked for where a query, evaluated, stands."""
+        last = (self.evaluations - 1).clamp(min=0)
+        return self.margins().gather(1, last[:, None])[:, 0] > 0
 
     def margins(self) -> Tensor:
         """(B, budget), above 0 where the decision was the one asked for; 0 = not evaluated."""

@@ -199,3 +199,19 @@ def test_what_has_no_say_in_the_decision_is_left_after_a_first_look() -> None:
     )
     assert (found.flip_step == -1).all()
     assert (found.evaluations <= by_lbfgs.FIRST_LOOK + 2).all()
+
+
+def test_a_query_that_nothing_turns_is_told_as_it_stands() -> None:
+    decode, base = linear_world()
+
+    def decide(images: Tensor) -> Tensor:  # which nothing brings near the other decision
+        return base(images).tanh() / 10 - 3
+
+    codes = queries()
+    asked = torch.ones(4, dtype=torch.int64)
+    found = search_style_codes(
+        *(decode, decide, codes, asked), head=1, optimizer="lbfgs", proximity_weight=WEIGHT
+    )
+    assert (found.flip_step == -1).all()
+    torch.testing.assert_close(found.image, decode(found.style_codes))
+    torch.testing.assert_close(found.logits, decide(found.image))

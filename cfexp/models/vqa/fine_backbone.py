@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.vqa.cells import check_sides, enlarged, layer, with_places
 
 STRIDE = 4
 _COARSEST = 16
@@ -30,11 +31,11 @@ class FineBackbone(nn.Module):
         if len(widths) != 5:
             raise InputError(f"widths must name 5 layers, got {list(widths)}")
         first, second, third, last, out = widths
-        self.fine = nn.Sequential(_layer(3, first, stride=2), _layer(first, second, stride=2))
-        self.middle = nn.Sequential(_layer(second, third, stride=2), _layer(third, third))
-        self.coarse = nn.Sequential(_layer(third, last, stride=2), _layer(last, last))
-        self.joined = _layer(last + third, third, kernel=1)
-        self.out = _layer(third + second, out, kernel=1)
+        self.fine = nn.Sequential(layer(3, first, stride=2), layer(first, second, stride=2))
+        self.middle = nn.Sequential(layer(second, third, stride=2), layer(third, third))
+        self.coarse = nn.Sequential(layer(third, last, stride=2), layer(last, last))
+        self.joined = layer(last + third, third, kernel=1)
+        self.out = layer(third + second, out, kernel=1)
         self.feature_dim = out + 2 + 3
 
     def forward(self, image: Tensor) -> Tensor:
@@ -43,30 +44,12 @@ class FineBackbone(nn.Module):
         The last five channels are x, y in [-1, 1] and red, green, blue in [-1, 1]. Raises
         InputError where H or W is no multiple of 16.
         """
-        if any(side % _COARSEST for side in image.shape[2:]):
-            size = "x".join(map(str, image.shape[2:]))
-            raise InputError(f"FineBackbone needs sides divisible by {_COARSEST}, got {size}")
+        check_sides(image, _COARSEST, "FineBackbone")
         # Channels last, as ConvBackbone: faster on a CPU.
         image = image.contiguous(memory_format=torch.channels_last)
         fine = self.fine(image)
         middle = self.middle(fine)
         coarse = self.coarse(middle)
-        middle = self.joined(torch.cat([_enlarged(coarse), middle], dim=1))
-        found = self.out(torch.cat([_enlarged(middle), fine], dim=1))
-        height, width = found.shape[2:]
-        y = torch.linspace(-1, 1, height).to(found)[:, None].expand(height, width)
-        x = torch.linspace(-1, 1, width).to(found).expand(height, width)
-        places = torch.stack([x, y]).expand(len(found), -1, -1, -1)
-        return torch.cat([found, places, F.avg_pool2d(image, STRIDE)], dim=1)
-
-
-def _layer(before: int, after: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-    )
-
-
-def _enlarged(features: Tensor) -> Tensor:
-    return F.interpolate(features, scale_factor=2.0, mode="nearest")
+        middle = self.joined(torch.cat([enlarged(coarse), middle], dim=1))
+        found = self.out(torch.cat([enlarged(middle), fine], dim=1))
+        return torch.cat([with_places(found), F.avg_pool2d(image, STRIDE)], dim=1)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfexp.errors import InputError
 from cfexp.models.efficientnet_lite import EfficientNetLite0
 from cfexp.models.loading.pretrained import freeze
+from cfexp.models.vqa.cells import check_sides, enlarged, layer, with_places
 
 STRIDE = 4
 _COARSEST = 32
@@ -38,10 +38,10 @@ class LiteBackbone(nn.Module):
         self.lite = freeze(EfficientNetLite0(weights))
         self.lite.coarse().requires_grad_(tuned)
         fine, middle, coarse, coarsest = EfficientNetLite0.CHANNELS
-        self.coarsest = _layer(coarsest, width, kernel=1)
-        self.coarse = _layer(coarse + width, width)
-        self.middle = _layer(middle + width, width)
-        self.fine = _layer(fine + width, width)
+        self.coarsest = layer(coarsest, width, kernel=1)
+        self.coarse = layer(coarse + width, width)
+        self.middle = layer(middle + width, width)
+        self.fine = layer(fine + width, width)
         bins = nn.Conv2d(3, tints, 1)
         # The bins' borders begin all over the cube of colours; torch's start has them near grey.
         nn.init.normal_(bins.weight, std=2.0)
@@ -68,30 +68,12 @@ class LiteBackbone(nn.Module):
         The last channels are x, y in [-1, 1], red, green, blue in [-1, 1], and the tints. Raises
         InputError where H or W is no multiple of 32.
         """
-        if any(side % _COARSEST for side in image.shape[2:]):
-            size = "x".join(map(str, image.shape[2:]))
-            raise InputError(f"LiteBackbone needs sides divisible by {_COARSEST}, got {size}")
+        check_sides(image, _COARSEST, "LiteBackbone")
         # Channels last, as ConvBackbone: faster on a CPU.
         image = image.contiguous(memory_format=torch.channels_last)
         fine, middle, coarse, coarsest = self.lite(image)
-        joined = self.coarse(torch.cat([_enlarged(self.coarsest(coarsest)), coarse], dim=1))
-        joined = self.middle(torch.cat([_enlarged(joined), middle], dim=1))
-        joined = self.fine(torch.cat([_enlarged(joined), fine], dim=1))
-        height, width = joined.shape[2:]
-        y = torch.linspace(-1, 1, height).to(joined)[:, None].expand(height, width)
-        x = torch.linspace(-1, 1, width).to(joined).expand(height, width)
-        places = torch.stack([x, y]).expand(len(joined), -1, -1, -1)
+        joined = self.coarse(torch.cat([enlarged(self.coarsest(coarsest)), coarse], dim=1))
+        joined = self.middle(torch.cat([enlarged(joined), middle], dim=1))
+        joined = self.fine(torch.cat([enlarged(joined), fine], dim=1))
         mean = F.avg_pool2d(image, STRIDE)
-        return torch.cat([joined, places, mean, self.tints(image)], dim=1)
-
-
-def _layer(before: int, after: int, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-    )
-
-
-def _enlarged(features: Tensor) -> Tensor:
-    return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.cat([with_places(joined), mean, self.tints(image)], dim=1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.commands import InProcess
 from tests.quick_config import read_once
@@ -40,8 +41,10 @@ def in_process(
         return code, captured.out.splitlines(), captured.err.splitlines()
 
     handlers, level = logging.root.handlers[:], logging.root.level
+    threads = torch.get_num_threads()
     yield run
     logging.root.handlers[:], logging.root.level = handlers, level
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

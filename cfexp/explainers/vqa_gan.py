@@ -24,7 +24,7 @@ from cfexp.models.own.vqa import OwnVQAModel, Question
 from cfexp.models.vqa.lingunet import CounterfactualGenerator, Edited
 from cfexp.models.vqa.mlb import VQAModel
 
-OPEN = 0.5  # of a mask that is held open, at least
+OPEN = 0.5  # how far a mask is held open, at most
 
 
 class VQACounterfactualGAN(AdversarialExplainer):
@@ -44,9 +44,10 @@ class VQACounterfactualGAN(AdversarialExplainer):
     nothing for the others: what is not achieved yet is not made small, or a colour that the
     generator first paints everything in would be left as it is wherever it is the answer. With a
     mask, a share of the queries (`opened_share`) is shown to the VQA model with the mask held open
-    everywhere, and pays nothing: a mask that is closed takes no gradient, and lets none through to
-    the colour under it, so what it once leaves alone it would leave alone for ever. The answer A is
-    the consensus where the vocabulary has it, else the VQA model's own.
+    everywhere, each by a degree of its own, and pays nothing; mask and colour take the gradient
+    that is due where it is so open. A mask that is closed takes none, and lets none through to the
+    colour under it: what it once leaves alone it would leave alone for ever. The answer A is the
+    consensus where the vocabulary has it, else the VQA model's own.
 
     decision_model: the VQA model that is explained, MLB or one by the contract of `own_vqa`; frozen
     here. generator, discriminator_optimizer, ...: constructors that lack only what the VQA model
@@ -250,11 +251,13 @@ class VQACounterfactualGAN(AdversarialExplainer):
     def _shown(self, query: Tensor, edited: Edited) -> tuple[Tensor, Tensor]:
         """What the VQA model is asked about, and (B,) bool, whether an edit costs what it costs."""
         pays = query.new_ones(len(query), dtype=torch.bool)
-        if edited.mask is None or edited.color is None or self.opened_share == 0:
+        logits, color = edited.mask_logits, edited.color
+        if logits is None or color is None or self.opened_share == 0:
             return edited.image, pays
         pays = torch.rand(len(query), device=query.device) >= self.opened_share
-        mask = edited.mask.clamp(min=OPEN)
-        opened = (1 - mask) * query + mask * edited.color
+        least = torch.logit(OPEN * torch.rand_like(logits[:, :1, :1, :1]), eps=1e-3)
+        mask = torch.sigmoid(logits + (least - logits.detach()).clamp(min=0))
+        opened = (1 - mask) * query + mask * color
         return torch.where(pays[:, None, None, None], edited.image, opened), pays
 
     def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor:

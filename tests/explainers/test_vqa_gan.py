@@ -63,7 +63,7 @@ def answers(explanation_logits: Tensor) -> list[int]:
 def test_it_learns_to_change_all_eight_answers(trained_model: VQAModel, tmp_path: Path) -> None:
     torch.manual_seed(0)
     gan = counterfactual_gan(trained_model)
-    trainer(40, tmp_path).fit(gan, datamodule=EightQuestions())
+    trainer(80, tmp_path).fit(gan, datamodule=EightQuestions())
     with torch.no_grad():
         explanation = gan.explain(batch())
     assert answers(explanation.query_logits) == batch().answer.tolist()
@@ -176,17 +176,25 @@ def test_a_mask_that_is_held_open_shows_its_colour_and_costs_nothing(
 ) -> None:
     generator = partial(CounterfactualGenerator, mask=True, depth=2, channels=8, text_channels=4)
     gan = counterfactual_gan(trained_model, generator=generator, opened_share=0.5)
-    query, color = torch.rand(2, 64, 3, 4, 4)
-    color.requires_grad_()
-    closed = torch.zeros(64, 1, 4, 4)
-    shown, pays = gan._shown(query, Edited(query, closed, color))
+    query, color = torch.zeros(64, 3, 4, 4), torch.ones(64, 3, 4, 4, requires_grad=True)
+    logits = torch.full((64, 1, 4, 4), -200.0)  # so closed that its sigmoid takes no gradient
+    logits[..., 0] = 200.0
+    logits.requires_grad_()
+    edited = Edited(query, logits.sigmoid(), color, logits)
+    shown, pays = gan._shown(query, edited)
     assert 15 < pays.sum() < 49
     assert torch.equal(shown[pays], query[pays])
-    torch.testing.assert_close(shown[~pays], (query + color)[~pays] / 2)
-    (gradient,) = torch.autograd.grad(shown.sum(), color)
-    assert (gradient.flatten(1).any(1) == ~pays).all()  # which a closed mask would not let through
+    opened = shown[~pays][..., 1:]
+    assert (opened > 0).all()
+    assert (opened <= 0.5).all()
+    assert (opened == opened[:, :1, :1, :1]).all()  # everywhere by the same degree
+    assert opened[:, 0, 0, 0].unique().numel() > 10  # of its own
+    assert torch.equal(shown[~pays][..., 0], torch.ones_like(opened[..., 0]))  # as open as it was
+    of_color, of_logits = torch.autograd.grad(shown.sum(), (color, logits))
+    assert (of_color.flatten(1).any(1) == ~pays).all()  # which a closed mask would not let through
+    assert ((of_logits[..., 1:] > 0).flatten(1).all(1) == ~pays).all()
     gan.opened_share = 0.0
-    shown, pays = gan._shown(query, Edited(query, closed, color))
+    shown, pays = gan._shown(query, edited)
     assert shown is query
     assert pays.all()
 
@@ -200,13 +208,15 @@ def test_while_the_price_rises_edits_that_change_nothing_pay_less(trained_model:
     gan.counter_answer_id = 2  # asked for: only the last has it
     torch.testing.assert_close(gan._price(logits, answer, 2.0), torch.tensor([0.5, 0.5, 0.6]))
     query, mask, color = (torch.rand(3, channels, 4, 4) for channels in (3, 1, 3))
-    edited = Edited(torch.rand(3, 3, 4, 4), mask, color)
+    edited = Edited(torch.rand(3, 3, 4, 4), mask, color, mask.logit())
     gan.mask_weight = gan.color_weight = gan.outline_weight = 1.0
     whole = gan._costs(query, edited, None)
     for name, cost in gan._costs(query, edited, torch.tensor([1.0, 1.0, 1.0])).items():
         torch.testing.assert_close(cost, whole[name])
     alone = [
-        gan._costs(query[[row]], Edited(edited.image[[row]], mask[[row]], color[[row]]), None)
+        gan._costs(
+            query[[row]], Edited(*(each[[row]] for each in edited if each is not None)), None
+        )
         for row in range(3)
     ]
     shares = torch.tensor([0.5, 0.0, 1.0])

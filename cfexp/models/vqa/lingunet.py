@@ -147,6 +147,7 @@ class Edited(NamedTuple):
     image: Tensor  # (B, 3, H, W) in [-1, 1]
     mask: Tensor | None  # (B, 1, H, W) in [0, 1]: where it was edited; None without a mask
     color: Tensor | None  # (B, 3, H, W) in [-1, 1]: what was painted there; None without a mask
+    mask_logits: Tensor | None  # (B, 1, H, W), unbounded: the mask before its sigmoid
 
 
 class CounterfactualGenerator(nn.Module):
@@ -205,10 +206,11 @@ class CounterfactualGenerator(nn.Module):
         # near grey and masks near a quarter, and an optimizer of lr 1e-3 moves both within some
         # hundred steps.
         if not self.mask:
-            return Edited((image + 2 * output.tanh()).clamp(-1, 1), None, None)
-        mask = torch.sigmoid(4 * output[:, 3:] - 1)
+            return Edited((image + 2 * output.tanh()).clamp(-1, 1), None, None, None)
+        mask_logits = 4 * output[:, 3:] - 1
+        mask = torch.sigmoid(mask_logits)
         color = (2 * output[:, :3]).tanh()
-        return Edited((1 - mask) * image + mask * color, mask, color)
+        return Edited((1 - mask) * image + mask * color, mask, color, mask_logits)
 
 
 def _instance_norm(features: Tensor) -> Tensor:

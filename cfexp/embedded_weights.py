@@ -57,6 +57,7 @@ def main() -> None:
         *("embedded_weights", __doc__),
         "--num-threads 1",
         "--rename",
+        "--stages vqa_color --num-threads 2",
         "--sample traffic_lights --data-root lights --stages decision",
     )
     parser.add_argument(
@@ -77,13 +78,11 @@ def main() -> None:
         "--stages",
         nargs="+",
         metavar="STAGE",
-        help="of --sample: those that are trained again; all of them where none is named",
+        help="those that are trained again, the others stay as they are; all where none is named",
     )
     arguments = parser.parse_args()
     if (arguments.sample is None) != (arguments.data_root is None):
         parser.error("--sample and --data-root go together")
-    if arguments.stages is not None and arguments.sample is None:
-        parser.error("--stages are those of a --sample")
     from cfexp.run.stages import WEIGHTS  # late: --help answers at once
 
     if arguments.rename:
@@ -93,12 +92,20 @@ def main() -> None:
         _ship_sample(arguments.sample, arguments)
         return
     num_threads = arguments.num_threads or max((os.cpu_count() or 1) // len(WORLDS), 1)
+    if arguments.stages is not None:
+        _forget(arguments.stages, WEIGHTS)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(WORLDS), mp_context=context, initializer=_end_with_parent) as pool:
-        train = partial(_train, num_threads=num_threads, cache_dir=arguments.cache_dir)
+        train = partial(
+            _train,
+            num_threads=num_threads,
+            cache_dir=arguments.cache_dir,
+            use_shipped_weights=arguments.stages is not None,
+        )
         checkpoints = set().union(*pool.map(train, WORLDS))
-    made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints)}
-    kept = {path.stem for path in made}
+    shipped = {path for path in checkpoints if path.parent == WEIGHTS}
+    made = {_ship(checkpoint, WEIGHTS) for checkpoint in sorted(checkpoints - shipped)}
+    kept = {path.stem for path in made | shipped}
     for path in WEIGHTS.iterdir():
         if path.name.partition(".")[0] not in kept:
             path.unlink()
@@ -139,6 +146,15 @@ def rename(folder: Path) -> None:
                 print(f"{path.name} -> {path.rename(now).name}")
 
 
+def _forget(stages: Sequence[str], folder: Path) -> None:
+    """Delete the shipped files of these stages, so that they are trained again."""
+    known = sorted({name.rpartition("-")[0] for name in wanted_stages()})
+    if unknown := [stage for stage in stages if stage not in known]:
+        raise SystemExit(f"--stages: {unknown[0]} is none of {', '.join(known)}")
+    for path in [path for stage in stages for path in folder.glob(f"{stage}-*")]:
+        path.unlink()
+
+
 def _end_with_parent() -> None:
     """Else a pool's process outlives a parent that is killed."""
 
@@ -151,7 +167,13 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str | None) -> set[Path]:
+def _train(
+    commands: Sequence[Sequence[str]],
+    num_threads: int,
+    cache_dir: str | None,
+    *,
+    use_shipped_weights: bool,
+) -> set[Path]:
     """The checkpoints of the stages of some commands, trained where they are missing."""
     from cfexp.run.stages import provide_stages
 
@@ -159,7 +181,7 @@ def _train(commands: Sequence[Sequence[str]], num_threads: int, cache_dir: str |
     checkpoints: set[Path] = set()
     with initialize_config_module("cfexp.conf", version_base="1.3"):
         for command, *overrides in commands:
-            config = _composed(command, [*overrides, "use_shipped_weights=false"])
+            config = _composed(command, [*overrides, f"use_shipped_weights={use_shipped_weights}"])
             config.num_threads = num_threads
             if cache_dir is not None:
                 config.cache_dir = cache_dir

@@ -56,6 +56,8 @@ class VQACounterfactualGAN(AdversarialExplainer):
     without one. perturbation: what the VQA model's input goes through in training. counter_answer:
     aim at this answer, by cross-entropy, instead of away from A. clip_norm: of both networks.
     memory_budget: explain so many queries of a batch at once as fit into it; see `Explainer`.
+    fade: of each edit up to this share, drawn anew, is taken back before the VQA model sees it: it
+    has to hold when fainter, too, and does not stop where the answer turns.
     augmentation: makes another batch of each training batch first, see `Recoloring`; its second
     result, where the questions' objects are, is not looked at.
     """
@@ -84,6 +86,7 @@ class VQACounterfactualGAN(AdversarialExplainer):
         ramp_epochs: float = 0.0,
         ramp_start: float = 0.3,
         opened_share: float = 0.0,
+        fade: float = 0.0,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
         memory_budget: str | int | None = None,
@@ -109,9 +112,11 @@ class VQACounterfactualGAN(AdversarialExplainer):
         self.color_weight, self.outline_weight = color_weight, outline_weight
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
-        self.opened_share = opened_share
+        self.opened_share, self.fade = opened_share, fade
         self.counter_answer = counter_answer
         self.counter_answer_id = -1  # any but the present one
+        if not 0 <= fade < 1:
+            raise InputError(f"fade must be at least 0 and below 1, got {fade}")
         weights = {
             "mask_weight": mask_weight,
             "color_weight": color_weight,
@@ -250,15 +255,18 @@ class VQACounterfactualGAN(AdversarialExplainer):
 
     def _shown(self, query: Tensor, edited: Edited) -> tuple[Tensor, Tensor]:
         """What the VQA model is asked about, and (B,) bool, whether an edit costs what it costs."""
-        pays = query.new_ones(len(query), dtype=torch.bool)
+        shown, pays = edited.image, query.new_ones(len(query), dtype=torch.bool)
+        if self.fade > 0:
+            kept = 1 - self.fade * torch.rand_like(query[:, :1, :1, :1])
+            shown = query + kept * (shown - query)
         logits, color = edited.mask_logits, edited.color
         if logits is None or color is None or self.opened_share == 0:
-            return edited.image, pays
+            return shown, pays
         pays = torch.rand(len(query), device=query.device) >= self.opened_share
         least = torch.logit(OPEN * torch.rand_like(logits[:, :1, :1, :1]), eps=1e-3)
         mask = torch.sigmoid(logits + (least - logits.detach()).clamp(min=0))
         opened = (1 - mask) * query + mask * color
-        return torch.where(pays[:, None, None, None], edited.image, opened), pays
+        return torch.where(pays[:, None, None, None], shown, opened), pays
 
     def _price(self, logits: Tensor, answer: Tensor, after_warmup: float) -> Tensor:
         """(B,) which share of its cost each edit pays at a time, in epochs."""

@@ -20,7 +20,7 @@ from threading import Thread
 
 import torch
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import cfexp
 from cfexp.command_parser import command_parser
@@ -249,7 +249,8 @@ def _ship(
     }
     save_weights(halved, path, metadata)
     vocabulary = checkpoint.parent / VOCABULARY
-    if vocabulary.is_file():
+    explains = "explainer" in OmegaConf.load(checkpoint.parent / "config.yaml")
+    if vocabulary.is_file() and not explains:  # an explainer has its VQA model's
         shutil.copyfile(vocabulary, folder / f"{path.stem}.{VOCABULARY}")
     print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB, {figures}")
     return path

@@ -3,6 +3,7 @@ in its worst group.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,12 +117,14 @@ def _names(factors: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _text(score: Score, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{score.value:{sign}.1f} [{score.low:{sign}.1f}, {score.high:{sign}.1f}]"
+    interval = f" [{score.low:{sign}.1f}, {score.high:{sign}.1f}]"
+    # There is none where no image, or every one, is decided otherwise.
+    return f"{score.value:{sign}.1f}{'' if math.isnan(score.low) else interval}"
 
 
 def _json(row: Row) -> dict[str, Any]:
-    def of(score: Score) -> dict[str, float]:
-        return dict(score._asdict())
+    def of(score: Score) -> dict[str, float | None]:
+        return {name: None if math.isnan(x) else x for name, x in score._asdict().items()}
 
     found: dict[str, Any] = {"accuracy": of(row.everywhere)}
     if row.gain is not None:

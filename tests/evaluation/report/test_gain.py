@@ -53,3 +53,18 @@ def test_it_is_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
     kept = json.loads((tmp_path / "metrics.json").read_text())
     assert kept["after"]["worst_before"]["group"] == "go, facade blue"
     assert "| with more | 90.0 [" in (tmp_path / "table.md").read_text()
+
+
+def test_a_gain_without_an_interval_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = biased()
+    judged.right["after"] = judged.right["before"]
+    show_gains(gains(judged), {}, tmp_path)
+    assert "nan" not in capsys.readouterr().out.lower()
+    assert json.loads((tmp_path / "metrics.json").read_text())["after"]["gain"] == {
+        "value": 0.0,
+        "low": None,
+        "high": None,
+        "n": 200,
+    }

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
-from cfexp.models.classifiers import SmoothClassifier
+from cfexp.models.classifiers import BoxWindow, SmoothClassifier
 from cfexp.training import classifier
 from cfexp.training.classifier import ClassifierStage
+from cfexp.training.region_swap import RegionSwap
 from tests.image_parts import EightImages, batch_of, trainer
 
 
@@ -311,6 +312,31 @@ def test_an_adversary_of_the_whole_image_needs_no_regions(
     trainer(tmp_path, epochs=20).fit(module, datamodule=data)
     assert all(float(reach.min()) == float(reach.max()) for reach in reaches)
     assert float(reaches[-1].max()) == pytest.approx(0.02)
+
+
+def test_a_window_is_taught_by_label_maps_and_regions_are_swapped_before(
+    data: EightImages, tmp_path: Path
+) -> None:
+    swap = RegionSwap(["sky", "road"])
+    module = stage(region_swap=swap, looked_at=["box"])
+    with pytest.raises(InputError, match="looked_at: the network has no window=box"):
+        trainer(tmp_path / "none").fit(module, datamodule=data)
+    module.network = SmoothClassifier(2, widths=(8, 16), window="box")
+    trainer(tmp_path, epochs=2).fit(module, datamodule=data)
+    batch, window = batch_of(data), module.network.window
+    before = module._window_loss(batch)
+    assert isinstance(window, BoxWindow)
+    optimizer = torch.optim.Adam(window.parameters(), lr=1e-2)
+    for _ in range(20):
+        optimizer.zero_grad()
+        module._window_loss(batch).backward()
+        optimizer.step()
+    assert module._window_loss(batch) < 0.5 * before
+    nothing = batch._replace(label_map=torch.zeros_like(batch.label_map))
+    assert module._window_loss(nothing) == 0
+    module.looked_at = ["tree"]
+    with pytest.raises(InputError, match="looked_at: 'tree' is none of the regions"):
+        module._window_loss(batch)
 
 
 class Reader(nn.Module):

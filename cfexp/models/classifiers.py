@@ -76,8 +76,8 @@ class SmoothClassifier(nn.Module):
     with_coordinates: the network is also given where each pixel is: a braking car matters in one
     lane only.
     window: images fade to grey outside of an ellipse that is learnt with the rest: of pictures that
-    are cropped around what they are about, what lies beside it is no part of it. "box": outside of
-    a box that is found in each image, see `BoxWindow`.
+    are cropped around what they are about, what lies beside it is no part of it. Two numbers:
+    outside of a box around the middle, of this half height and half width, see `FixedWindow`.
     """
 
     def __init__(
@@ -87,16 +87,17 @@ class SmoothClassifier(nn.Module):
         pooling: Literal["mean", "logsumexp"] = "logsumexp",
         sharpness: float = 2.0,
         with_coordinates: bool = True,
-        window: bool | Literal["box"] = False,
+        window: bool | Sequence[float] = False,
     ) -> None:
-        """Raises InputError for another pooling or window."""
+        """Raises InputError for another pooling, or for a window of other numbers."""
         super().__init__()
-        if window not in (True, False, "box"):
-            raise InputError(f"window must be true, false or box, got {window}")
         if pooling not in ("mean", "logsumexp"):
             raise InputError(f"pooling must be mean or logsumexp, got {pooling}")
         self.pooling, self.sharpness, self.with_coordinates = pooling, sharpness, with_coordinates
-        self.window = (BoxWindow() if window == "box" else Window()) if window else None
+        if isinstance(window, bool):
+            self.window: nn.Module | None = Window() if window else None
+        else:
+            self.window = FixedWindow(window)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=1 if depth == 0 else 2, padding=1, bias=False),
@@ -158,55 +159,26 @@ class Window(nn.Module):
         return images * torch.sigmoid(4 * (1 - squares))
 
 
-class BoxWindow(nn.Module):
-    """Lets images fade to grey outside of a box around the middle, of which a small network says
-    how high and how wide it is in each image.
+class FixedWindow(nn.Module):
+    """Lets images fade to grey outside of a box around the middle.
 
-    It is taught by label maps (`ClassifierStage`, looked_at). Two numbers are all that it can say,
-    so that what is drawn beside the box is not seen, however much it looks like what is meant.
-
-    size: images are made so small first, for the network to look at; widths: of its convolutions.
-    inset: how far within the box the fading is half done, and softness: how fast it fades; as
-    shares of half the image. What decodes one region touches its neighbours' rims.
+    half_sides: half the height and half the width of the box, as shares of half the image.
+    softness: how fast it fades, likewise.
     """
 
-    def __init__(
-        self,
-        size: int = 32,
-        widths: tuple[int, ...] = (12, 16, 24),
-        inset: float = 0.04,
-        softness: float = 0.02,
-    ) -> None:
+    def __init__(self, half_sides: Sequence[float], softness: float = 0.02) -> None:
+        """Raises InputError for other numbers than two above 0 and at most 1."""
         super().__init__()
-        self.size, self.inset, self.softness = size, inset, softness
-        layers: list[nn.Module] = []
-        for before, after in pairwise((3, *widths)):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after)]
-            layers += [nn.GELU()]
-        places = (-(-size // 2 ** len(widths))) ** 2
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(places * widths[-1], 2))
-
-    def half_sides(self, images: Tensor) -> Tensor:
-        """(B, 2) in 0..1: half the height and half the width of the box, as shares of half the
-        image, for images (B, 3, H, W) in [-1, 1].
-        """
-        small = F.adaptive_avg_pool2d(images, self.size)
-        sides: Tensor = self.layers(small).sigmoid()
-        return sides
+        self.half_sides, self.softness = tuple(half_sides), softness
+        if len(self.half_sides) != 2 or not all(0 < side <= 1 for side in self.half_sides):
+            came = list(self.half_sides)
+            raise InputError(f"window must be true, false, or two numbers in 0..1, got {came}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1]."""
-        sides = self.half_sides(images)[:, :, None, None] - self.inset
-        inside = torch.sigmoid((sides - coordinates(images[:1]).abs()) / self.softness)
-        return images * inside.prod(1, keepdim=True)
-
-
-def box_sides(regions: Tensor) -> Tensor:
-    """What `BoxWindow.half_sides` should say: (B, 2) of the smallest box around the middle that
-    holds all of `regions` (B, H, W) bool; 0 where there is none.
-    """
-    y, x = coordinates(regions[:1, None].float())[0].abs()
-    return torch.stack([(axis * regions).flatten(1).amax(1) for axis in (y, x)], dim=1)
+        sides = torch.tensor(self.half_sides, device=images.device, dtype=images.dtype)
+        away = sides.view(1, 2, 1, 1) - coordinates(images[:1]).abs()
+        return images * torch.sigmoid(away / self.softness).prod(1, keepdim=True)
 
 
 def coordinates(images: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from torchmetrics import MeanMetric
 from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.models.classifiers import BoxWindow, box_sides
 from cfexp.training.region_adversary import RegionAdversary
 from cfexp.training.region_swap import RegionSwap
 from cfexp.training.schedule import whole_length
@@ -27,7 +26,6 @@ FADES = 0.3  # of a yes, where no light were left
 ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
-WINDOW = 10.0  # the weight of how far a window is from its box
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
 _log = logging.getLogger(__name__)
 
@@ -54,8 +52,8 @@ class ClassifierStage(ScoredStage):
     decision, likewise (published: 0): what still decides then is seen by others, too.
     region_adversary: moves regions that the decision must not hang on through the codes of an
     autoencoder (published: None); such images are trained on beside the others. region_swap: puts
-    other images where an image has regions that hold no cause (published: None), before all else.
-    looked_at: names of the regions that a network's `BoxWindow` has to find (published: none).
+    other images where an image has regions that hold no cause (published: None), before all else
+    but that adversary.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -73,7 +71,6 @@ class ClassifierStage(ScoredStage):
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
         region_swap: RegionSwap | None = None,
-        looked_at: Sequence[str] = (),
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -83,7 +80,7 @@ class ClassifierStage(ScoredStage):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
         self.adversary, self.region_adversary = adversary, region_adversary
-        self.region_swap, self.looked_at = region_swap, list(looked_at)
+        self.region_swap = region_swap
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -114,6 +111,7 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
+        as_it_came = batch
         if self.region_swap is not None:
             batch = self.region_swap(batch, data_of(self).region_names)
         image, labels, recolored = batch.image, self._labels(batch), None
@@ -136,12 +134,9 @@ class ClassifierStage(ScoredStage):
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
         if self.region_adversary is not None:
-            moved, own = self._moved(self.region_adversary, batch)
+            moved, own = self._moved(self.region_adversary, as_it_came)
             image, labels = torch.cat([image, moved]), torch.cat([labels, own])
-        whole = self._loss(image, labels)
-        if self.looked_at:
-            whole = whole + self._window_loss(batch)
-        return self.log_loss(whole, len(batch.image))
+        return self.log_loss(self._loss(image, labels), len(batch.image))
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
@@ -189,20 +184,6 @@ class ClassifierStage(ScoredStage):
             return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
         losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
         return (losses * known).sum() / known.sum().clamp(min=1)
-
-    def _window_loss(self, batch: ImageBatch) -> Tensor:
-        """How far the window is from the box of `looked_at`, in the images that have it."""
-        window = getattr(self.network, "window", None)
-        if not isinstance(window, BoxWindow):
-            raise InputError("looked_at: the network has no window=box that could look there")
-        named = self._regions(self.looked_at, "looked_at").to(batch.image.device)
-        sides = box_sides(named[batch.label_map])
-        there = (sides > 0).all(1)
-        if not there.any():
-            return batch.image.new_zeros(())
-        return WINDOW * F.smooth_l1_loss(
-            window.half_sides(batch.image[there]), sides[there], beta=0.05
-        )
 
     def _moved(self, adversary: RegionAdversary, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Some images of a batch, of which regions were moved against the decision, and their
@@ -267,14 +248,14 @@ class ClassifierStage(ScoredStage):
             1 - FADES * dark.flatten(1).amax(1, keepdim=True),
         )
 
-    def _regions(self, names: list[str], setting: str = "recolored, faded") -> Tensor:
+    def _regions(self, names: list[str]) -> Tensor:
         """Which regions of the data are named, (R,) bool; raises InputError for a name that is none
         of them.
         """
         regions = data_of(self).region_names
         if unknown := [name for name in names if name not in regions]:
             raise InputError(
-                f"{setting}: {unknown[0]!r} is none of the regions {', '.join(regions)}"
+                f"recolored, faded: {unknown[0]!r} is none of the regions {', '.join(regions)}"
             )
         return torch.tensor([region in names for region in regions])
 

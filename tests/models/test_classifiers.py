@@ -4,13 +4,11 @@ import torch.nn.functional as F
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import (
-    BoxWindow,
     DecisionModel,
     IdentityNetwork,
     SmallResNet,
     SmoothClassifier,
     Window,
-    box_sides,
 )
 from cfexp.models.discriminators import MultiscaleDiscriminator
 from cfexp.models.segmenter import Segmenter, SmallSegmenter
@@ -159,26 +157,11 @@ def test_a_window_fades_what_lies_outside_and_is_learnt() -> None:
     assert all(part.grad is not None and part.grad.any() for part in network.window.parameters())
 
 
-def test_a_box_window_learns_where_the_box_ends_and_hides_what_lies_beside() -> None:
-    torch.manual_seed(0)
-    regions = torch.zeros(8, 32, 32, dtype=torch.bool)
-    for row in range(8):
-        regions[row, 4:28, 6 + row : 26 - row] = True
-    images = 0.2 * torch.rand(8, 3, 32, 32) + torch.where(regions, 0.5, -0.5)[:, None]
-    sides = box_sides(regions)
-    torch.testing.assert_close(sides[0], torch.tensor([23 / 31, 19 / 31]))
-    window = BoxWindow(widths=(8, 8, 8))
-    optimizer = torch.optim.Adam(window.parameters(), lr=1e-2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        (window.half_sides(images) - sides).square().mean().backward()
-        optimizer.step()
-    window.eval()
-    assert (window.half_sides(images) - sides).abs().max() < 0.06
-    assert window(images)[~regions[:, None].expand_as(images)].abs().mean() < 0.06
-    assert torch.equal(box_sides(torch.zeros(1, 8, 8, dtype=torch.bool)), torch.zeros(1, 2))
-
-
-def test_an_unknown_window_is_named() -> None:
-    with pytest.raises(InputError, match="window must be true, false or box, got round"):
-        SmoothClassifier(window="round")  # type: ignore[arg-type]
+def test_a_fixed_window_hides_all_outside_of_its_box() -> None:
+    seen = SmoothClassifier(1, widths=(4, 8), window=(0.5, 0.25)).window(torch.ones(1, 3, 33, 33))  # type: ignore[misc]
+    assert (seen[..., 10:23, 14:19] > 0.95).all()
+    assert (seen[..., :7, :] < 0.05).all()
+    assert (seen[..., 21:] < 0.05).all()
+    for wrong in ((0.5,), (0.5, 0.0), (0.5, 2.0)):
+        with pytest.raises(InputError, match="window must be true, false, or two numbers"):
+            SmoothClassifier(window=wrong)

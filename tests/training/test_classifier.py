@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.models.classifiers import BoxWindow, SmoothClassifier
+from cfexp.models.classifiers import SmoothClassifier
 from cfexp.training import classifier
 from cfexp.training.classifier import ClassifierStage
 from cfexp.training.region_swap import RegionSwap
@@ -314,29 +315,27 @@ def test_an_adversary_of_the_whole_image_needs_no_regions(
     assert float(reaches[-1].max()) == pytest.approx(0.02)
 
 
-def test_a_window_is_taught_by_label_maps_and_regions_are_swapped_before(
+def test_regions_are_swapped_in_training_but_not_of_what_an_adversary_moves(
     data: EightImages, tmp_path: Path
 ) -> None:
-    swap = RegionSwap(["sky", "road"])
-    module = stage(region_swap=swap, looked_at=["box"])
-    with pytest.raises(InputError, match="looked_at: the network has no window=box"):
-        trainer(tmp_path / "none").fit(module, datamodule=data)
-    module.network = SmoothClassifier(2, widths=(8, 16), window="box")
-    trainer(tmp_path, epochs=2).fit(module, datamodule=data)
-    batch, window = batch_of(data), module.network.window
-    before = module._window_loss(batch)
-    assert isinstance(window, BoxWindow)
-    optimizer = torch.optim.Adam(window.parameters(), lr=1e-2)
-    for _ in range(20):
-        optimizer.zero_grad()
-        module._window_loss(batch).backward()
-        optimizer.step()
-    assert module._window_loss(batch) < 0.5 * before
-    nothing = batch._replace(label_map=torch.zeros_like(batch.label_map))
-    assert module._window_loss(nothing) == 0
-    module.looked_at = ["tree"]
-    with pytest.raises(InputError, match="looked_at: 'tree' is none of the regions"):
-        module._window_loss(batch)
+    class Adversary:
+        def count(self, batch: ImageBatch) -> int:
+            return 2
+
+        def __call__(self, loss: object, batch: ImageBatch, *rest: object) -> Tensor:
+            return batch.image[:2]
+
+        def state(self) -> dict[str, object]:
+            return {}
+
+    seen: list[Tensor] = []
+    module = stage(region_swap=RegionSwap(["sky", "road"], share=1.0), region_adversary=Adversary())
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    trainer(tmp_path, epochs=1).fit(module, datamodule=data)
+    (shown,) = (images for images in seen if len(images) == 10)
+    batch = batch_of(data)
+    known = {image.numpy().tobytes() for image in batch.image}
+    assert [image.numpy().tobytes() in known for image in shown] == [False] * 8 + [True] * 2
 
 
 class Reader(nn.Module):

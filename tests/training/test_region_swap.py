@@ -41,6 +41,17 @@ def test_a_share_of_the_images_stays_and_some_are_seen_through(batch: ImageBatch
     assert 0.6 < whole[moved > 1e-6].float().mean() < 0.9
 
 
+def test_it_reaches_into_the_rim_of_neighbours_and_may_glare(batch: ImageBatch) -> None:
+    torch.manual_seed(0)
+    swap = RegionSwap(["sky"], 1.0, 0.0, 0.0, 0.0, contrast=2.0, rim=0.0625, into=["light"])
+    changed = torch.stack([(swap(batch, REGIONS).image != batch.image).any(1) for _ in range(20)])
+    often = changed.float().mean((0, 1))
+    assert often[:4].min() > 0.95  # all of the sky
+    assert 0.3 < often[4, 6:10].mean() < 0.7  # one pixel or none
+    assert often[5:11, 7:9].max() == 0
+    assert swap(batch, REGIONS).image.abs().max() == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [({"share": 2}, "share must be in 0..1"), ({"shift": -1}, "shift must be at least 0")],

@@ -2,8 +2,8 @@
 search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from itertools import combinations, count, repeat
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import combinations, repeat
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from cfexp.explainers.base import Explanation, eight_bit
 from cfexp.explainers.classifier import ClassifierExplainer
 from cfexp.explainers.memory import check_budget
 from cfexp.explainers.steex.columns import COLUMNS
+from cfexp.explainers.steex.decoder import Decoder, Frame, frame_of, redrawn
 from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.steex.search import (
@@ -31,11 +32,6 @@ from cfexp.models.loading.pretrained import freeze
 from cfexp.models.sean.fast import FastSEAN, PreparedLabelMaps
 from cfexp.models.sean.sean import SEAN
 
-# Between the noise seeds of a query's steps. torch's CPU generator takes 32 bits of a seed;
-# multiples of 2 ** 32 over the golden ratio lie so far apart that of a million queries none meets
-# another's seed within a thousand steps.
-NOISE_STRIDE = 0x9E3779B1
-
 
 class STEEX(ClassifierExplainer):
     """Encodes the query, moves its style codes until the decision model decides otherwise, and
@@ -45,6 +41,9 @@ class STEEX(ClassifierExplainer):
     autoencoder: frozen here, too.
     segmenter: images -> logits (B, R, H, W), predicts the label maps; None = those of the data set.
     regions: names of the regions that may change; None = all.
+    keep_outside: outside of these the image stays the reconstruction, pixel by pixel (published:
+        False). What decodes the codes of one region also touches its neighbours' rims, the more
+        the farther the codes go, so that a lamp may be painted over by the background beside it.
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves
         noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
@@ -87,6 +86,7 @@ class STEEX(ClassifierExplainer):
         region_groups: Mapping[str, Sequence[str]] | None = None,
         memory_budget: str | int | None = None,
         label: str | None = None,
+        keep_outside: bool = False,
     ) -> None:
         """Raises InputError for a counter class that there is not, an unknown optimizer, no
         candidate, no noise to redraw, or groups that nothing sweeps.
@@ -120,7 +120,7 @@ class STEEX(ClassifierExplainer):
         self.num_steps = num_steps
         self.learning_rate = learning_rate
         self.proximity_weight = proximity_weight
-        self.early_stop, self.noise = early_stop, noise
+        self.early_stop, self.noise, self.keep_outside = early_stop, noise, keep_outside
         self.resample_noise, self.num_candidates = resample_noise, num_candidates
         self.sweep_regions, self.region_groups = sweep_regions, dict(region_groups or {})
         check_budget(memory_budget)
@@ -226,7 +226,10 @@ class STEEX(ClassifierExplainer):
             reconstruction = generator.decode(codes, prepared)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
         counter_class = self.asked_for(query_logits)
-        decoder = self._decoder(generator, prepared, batch.key.tolist())
+        frame = None
+        if self.keep_outside and self.region_mask is not None:
+            frame = frame_of(label_map, self.region_mask, reconstruction)
+        decoder = self._decoder(generator, prepared, batch.key.tolist(), frame)
         still = nothing_moved(
             codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps
         )
@@ -305,7 +308,12 @@ class STEEX(ClassifierExplainer):
             same = [row] * len(masks)
             of_row = [keys[row]] * len(masks)
             prepared = generator.prepare(label_map[same], of_row if self.noise else None)
-            decoder = self._decoder(generator, prepared, of_row)
+            frame = None
+            if self.keep_outside:
+                with torch.no_grad():
+                    still = generator.decode(codes[same], prepared)
+                frame = frame_of(label_map[same], masks, still)
+            decoder = self._decoder(generator, prepared, of_row, frame)
             return search_style_codes(
                 decoder,
                 self.decision_model,
@@ -332,38 +340,18 @@ class STEEX(ClassifierExplainer):
         return ~self.region_mask.to(label_map.device)[label_map].flatten(1).any(1)
 
     def _decoder(
-        self, generator: FastSEAN, prepared: PreparedLabelMaps, keys: Sequence[int]
-    ) -> "_Decoder":
-        redrawn = _redrawn(generator, prepared, keys)
-        return _Decoder(generator, redrawn if self.resample_noise else repeat(prepared))
+        self,
+        generator: FastSEAN,
+        prepared: PreparedLabelMaps,
+        keys: Sequence[int],
+        frame: Frame | None,
+    ) -> Decoder:
+        steps = redrawn(generator, prepared, keys) if self.resample_noise else repeat(prepared)
+        return Decoder(generator, steps, frame)
 
-    def _narrowed(self, decoder: "_Decoder") -> Callable[[Tensor], "_Decoder"] | None:
+    def _narrowed(self, decoder: Decoder) -> Callable[[Tensor], Decoder] | None:
         """Of noise that is redrawn every query takes all steps: the last image has the last's."""
         return None if self.resample_noise else decoder.of
-
-
-class _Decoder:
-    """Decodes codes (B, R, D) of a batch by its prepared label maps, one a step."""
-
-    def __init__(self, generator: FastSEAN, prepared: Iterator[PreparedLabelMaps]) -> None:
-        self.generator, self.prepared = generator, prepared
-
-    def __call__(self, codes: Tensor) -> Tensor:
-        return self.generator.decode(codes, next(self.prepared))
-
-    def of(self, rows: Tensor) -> "_Decoder":
-        """Of some queries of the batch alone, where all steps have the same."""
-        return _Decoder(self.generator, repeat(self.generator.of(next(self.prepared), rows)))
-
-
-def _redrawn(
-    generator: FastSEAN, prepared: PreparedLabelMaps, keys: Sequence[int]
-) -> Iterator[PreparedLabelMaps]:
-    """The prepared label map of each step, with its noise: that of the reconstruction first."""
-    yield prepared
-    for step in count(1):
-        seeds = [(key + step * NOISE_STRIDE) % 2**32 for key in keys]
-        yield generator.redraw(prepared, seeds)
 
 
 def _check_finite(name: str, value: object) -> None:

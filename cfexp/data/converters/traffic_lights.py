@@ -34,8 +34,9 @@ _HUES = {"red": ((0, 22), (335, 360)), "green": ((95, 190),)}  # degrees
 
 ATTRIBUTION = """Traffic lights: photographs of the data set "cinTA_v2" by Wawan Pradana,
 https://universe.roboflow.com/wawan-pradana/cinta_v2 (CC BY 4.0,
-https://creativecommons.org/licenses/by/4.0/). Changed by cfexp: cropped around each light and
-resized; the label maps were made from the boxes and from the colours of the pixels.
+https://creativecommons.org/licenses/by/4.0/). Changed by cfexp: cropped around each light,
+beyond a photograph's rim with more of the background, and resized; the label maps were made from
+the boxes and from the colours of the pixels.
 """
 
 

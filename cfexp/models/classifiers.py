@@ -76,9 +76,8 @@ class SmoothClassifier(nn.Module):
     with_coordinates: the network is also given where each pixel is: a braking car matters in one
     lane only.
     window: images fade to grey outside of an ellipse that is learnt with the rest: of pictures that
-    are cropped around what they are about, what lies beside it is no part of it. Pairs of
-    numbers: outside of boxes around the middle, of these half heights and half widths, see
-    `FixedWindow`.
+    are cropped around what they are about, what lies beside it is no part of it. Two numbers:
+    outside of a box around the middle, of this half height and half width, see `FixedWindow`.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class SmoothClassifier(nn.Module):
         pooling: Literal["mean", "logsumexp"] = "logsumexp",
         sharpness: float = 2.0,
         with_coordinates: bool = True,
-        window: bool | Sequence[Sequence[float]] = False,
+        window: bool | Sequence[float] = False,
     ) -> None:
         """Raises InputError for another pooling, or for a window of other numbers."""
         super().__init__()
@@ -161,27 +160,25 @@ class Window(nn.Module):
 
 
 class FixedWindow(nn.Module):
-    """Lets images fade to grey outside of some boxes around the middle.
+    """Lets images fade to grey outside of a box around the middle.
 
-    boxes: half the height and half the width of each, as shares of half the image. softness: how
-    fast they fade, likewise.
+    half_sides: half the height and half the width of the box, as shares of half the image.
+    softness: how fast it fades, likewise.
     """
 
-    def __init__(self, boxes: Sequence[Sequence[float]], softness: float = 0.02) -> None:
-        """Raises InputError for no box, or for other numbers than two above 0 and at most 1."""
+    def __init__(self, half_sides: Sequence[float], softness: float = 0.02) -> None:
+        """Raises InputError for other numbers than two above 0 and at most 1."""
         super().__init__()
-        pairs = all(not isinstance(box, float | int) and len(box) == 2 for box in boxes)
-        if not boxes or not pairs or not all(0 < side <= 1 for box in boxes for side in box):
-            came = [box if isinstance(box, float | int) else list(box) for box in boxes]
-            raise InputError(f"window must be true, false, or pairs of numbers in 0..1, got {came}")
-        self.boxes, self.softness = [[*box] for box in boxes], softness
+        self.half_sides, self.softness = tuple(half_sides), softness
+        if len(self.half_sides) != 2 or not all(0 < side <= 1 for side in self.half_sides):
+            came = list(self.half_sides)
+            raise InputError(f"window must be true, false, or two numbers in 0..1, got {came}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1]."""
-        sides = torch.tensor(self.boxes, device=images.device, dtype=images.dtype)
-        away = sides[:, :, None, None] - coordinates(images[:1]).abs()
-        inside = torch.sigmoid(away / self.softness).prod(1, keepdim=True)
-        return images * inside.amax(0, keepdim=True)
+        sides = torch.tensor(self.half_sides, device=images.device, dtype=images.dtype)
+        away = sides.view(1, 2, 1, 1) - coordinates(images[:1]).abs()
+        return images * torch.sigmoid(away / self.softness).prod(1, keepdim=True)
 
 
 def coordinates(images: Tensor) -> Tensor:

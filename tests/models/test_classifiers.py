@@ -157,13 +157,11 @@ def test_a_window_fades_what_lies_outside_and_is_learnt() -> None:
     assert all(part.grad is not None and part.grad.any() for part in network.window.parameters())
 
 
-def test_a_fixed_window_hides_all_outside_of_its_boxes() -> None:
-    boxes = [[0.5, 0.25], [0.125, 0.75]]
-    seen = SmoothClassifier(1, widths=(4, 8), window=boxes).window(torch.ones(1, 3, 33, 33))  # type: ignore[misc]
+def test_a_fixed_window_hides_all_outside_of_its_box() -> None:
+    seen = SmoothClassifier(1, widths=(4, 8), window=(0.5, 0.25)).window(torch.ones(1, 3, 33, 33))  # type: ignore[misc]
     assert (seen[..., 10:23, 14:19] > 0.95).all()
-    assert (seen[..., 16, 6:27] > 0.95).all()
     assert (seen[..., :7, :] < 0.05).all()
-    assert (seen[..., :13, 21:] < 0.05).all()
-    for wrong in ((0.5, 0.5), ((0.5,),), ((0.5, 0.0),), ((0.5, 2.0),), ()):
-        with pytest.raises(InputError, match="window must be true, false, or pairs of numbers"):
-            SmoothClassifier(window=wrong)  # type: ignore[arg-type]
+    assert (seen[..., 21:] < 0.05).all()
+    for wrong in ((0.5,), (0.5, 0.0), (0.5, 2.0)):
+        with pytest.raises(InputError, match="window must be true, false, or two numbers"):
+            SmoothClassifier(window=wrong)

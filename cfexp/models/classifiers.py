@@ -76,7 +76,8 @@ class SmoothClassifier(nn.Module):
     with_coordinates: the network is also given where each pixel is: a braking car matters in one
     lane only.
     window: images fade to grey outside of an ellipse that is learnt with the rest: of pictures that
-    are cropped around what they are about, what lies beside it is no part of it.
+    are cropped around what they are about, what lies beside it is no part of it. Two numbers:
+    outside of a box around the middle, of this half height and half width, see `FixedWindow`.
     """
 
     def __init__(
@@ -86,14 +87,17 @@ class SmoothClassifier(nn.Module):
         pooling: Literal["mean", "logsumexp"] = "logsumexp",
         sharpness: float = 2.0,
         with_coordinates: bool = True,
-        window: bool = False,
+        window: bool | Sequence[float] = False,
     ) -> None:
-        """Raises InputError for another pooling."""
+        """Raises InputError for another pooling, or for a window of other numbers."""
         super().__init__()
         if pooling not in ("mean", "logsumexp"):
             raise InputError(f"pooling must be mean or logsumexp, got {pooling}")
         self.pooling, self.sharpness, self.with_coordinates = pooling, sharpness, with_coordinates
-        self.window = Window() if window else None
+        if isinstance(window, bool):
+            self.window: nn.Module | None = Window() if window else None
+        else:
+            self.window = FixedWindow(window)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=1 if depth == 0 else 2, padding=1, bias=False),
@@ -153,6 +157,28 @@ class Window(nn.Module):
         places = coordinates(images[:1]) - middle.view(1, 2, 1, 1)
         squares = (places * narrow.view(1, 2, 1, 1)).square().sum(1, keepdim=True)
         return images * torch.sigmoid(4 * (1 - squares))
+
+
+class FixedWindow(nn.Module):
+    """Lets images fade to grey outside of a box around the middle.
+
+    half_sides: half the height and half the width of the box, as shares of half the image.
+    softness: how fast it fades, likewise.
+    """
+
+    def __init__(self, half_sides: Sequence[float], softness: float = 0.02) -> None:
+        """Raises InputError for other numbers than two above 0 and at most 1."""
+        super().__init__()
+        self.half_sides, self.softness = tuple(half_sides), softness
+        if len(self.half_sides) != 2 or not all(0 < side <= 1 for side in self.half_sides):
+            came = list(self.half_sides)
+            raise InputError(f"window must be true, false, or two numbers in 0..1, got {came}")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1]."""
+        sides = torch.tensor(self.half_sides, device=images.device, dtype=images.dtype)
+        away = sides.view(1, 2, 1, 1) - coordinates(images[:1]).abs()
+        return images * torch.sigmoid(away / self.softness).prod(1, keepdim=True)
 
 
 def coordinates(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.training.region_adversary import RegionAdversary
+from cfexp.training.region_swap import RegionSwap
 from cfexp.training.schedule import whole_length
 from cfexp.training.stage import ScoredStage
 
@@ -50,7 +51,9 @@ class ClassifierStage(ScoredStage):
     adversary: how far, of the range [-1, 1], every pixel of a training image moves against the
     decision, likewise (published: 0): what still decides then is seen by others, too.
     region_adversary: moves regions that the decision must not hang on through the codes of an
-    autoencoder (published: None); such images are trained on beside the others.
+    autoencoder (published: None); such images are trained on beside the others. region_swap: puts
+    other images where an image has regions that hold no cause (published: None), before all else
+    but that adversary.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -67,6 +70,7 @@ class ClassifierStage(ScoredStage):
         faded: Sequence[str] = (),
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
+        region_swap: RegionSwap | None = None,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -76,6 +80,7 @@ class ClassifierStage(ScoredStage):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded = list(recolored), list(faded)
         self.adversary, self.region_adversary = adversary, region_adversary
+        self.region_swap = region_swap
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -106,6 +111,9 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
+        as_it_came = batch
+        if self.region_swap is not None:
+            batch = self.region_swap(batch, data_of(self).region_names)
         image, labels, recolored = batch.image, self._labels(batch), None
         if self.recolored:
             image, recolored, left = self._recolor(batch)
@@ -126,7 +134,7 @@ class ClassifierStage(ScoredStage):
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
         if self.region_adversary is not None:
-            moved, own = self._moved(self.region_adversary, batch)
+            moved, own = self._moved(self.region_adversary, as_it_came)
             image, labels = torch.cat([image, moved]), torch.cat([labels, own])
         return self.log_loss(self._loss(image, labels), len(batch.image))
 

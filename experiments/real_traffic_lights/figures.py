@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cfexp.data.converters.traffic_lights import REGIONS, has_hue, lamp_of
 from cfexp.evaluation.directions import has_something_to_explain
@@ -33,9 +32,7 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
         keys = [record["key"]]
         label_map = run.label_map(record["key"])
         assert label_map is not None
-        place = "amid the crop" if is_amid(label_map) else "not amid the crop"
-        for figure in ("turned", f"turned: the light {place}"):
-            found.setdefault(figure, []).append(bool(record["stored_success"]))
+        found.setdefault("turned", []).append(bool(record["stored_success"]))
         if not record["stored_success"]:
             continue
         before, after = (run.images(name, keys) for name in ("reconstruction", "counterfactual"))
@@ -52,9 +49,11 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
                 record,
                 by_pixels == "lamp",
             )
+        of_own_hue = []
         for name, image in (("reconstruction", before), ("counterfactual", after)):
             pixels = to_pixels(image)[0]
             lit = {state: has_hue(pixels, state) & light for state in (was, asked)}
+            of_own_hue.append(lit[was].sum())
             found_lamp = lamp_of(pixels, asked, light).any()
             more = lit[asked].sum() > lit[was].sum()
             note(f"in the light a lamp of the other hue is found: {name}", record, found_lamp)
@@ -62,15 +61,10 @@ def figures(run: RunFolder) -> dict[str, list[bool]]:
             if lamp.any():
                 more = (lit[asked] & lamp).sum() > (lit[was] & lamp).sum()
                 note(f"likewise where the lamp was: {name}", record, more)
+        if lamp.any():
+            dark = of_own_hue[1] < of_own_hue[0] / 2
+            note("in the light less than half of its own hue is left", record, dark)
     return found
-
-
-def is_amid(label_map: NDArray[np.uint8]) -> bool:
-    """Whether the light is: near a photograph's rim the crop is moved, and the light lies aside."""
-    sides = [np.flatnonzero((label_map > 0).any(axis)) for axis in (0, 1)]
-    middles = [(each[0] + each[-1] + 1) / 2 for each in sides]
-    away = [abs(middle - size / 2) for middle, size in zip(middles, label_map.shape, strict=True)]
-    return max(away) <= label_map.shape[0] / 8
 
 
 def main() -> None:

@@ -155,3 +155,13 @@ def test_a_window_fades_what_lies_outside_and_is_learnt() -> None:
     network(torch.rand(2, 3, 16, 16)).sum().backward()
     assert network.window is not None
     assert all(part.grad is not None and part.grad.any() for part in network.window.parameters())
+
+
+def test_a_fixed_window_hides_all_outside_of_its_box() -> None:
+    seen = SmoothClassifier(1, widths=(4, 8), window=(0.5, 0.25)).window(torch.ones(1, 3, 33, 33))  # type: ignore[misc]
+    assert (seen[..., 10:23, 14:19] > 0.95).all()
+    assert (seen[..., :7, :] < 0.05).all()
+    assert (seen[..., 21:] < 0.05).all()
+    for wrong in ((0.5,), (0.5, 0.0), (0.5, 2.0)):
+        with pytest.raises(InputError, match="window must be true, false, or two numbers"):
+            SmoothClassifier(window=wrong)

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.models.classifiers import SmoothClassifier
 from cfexp.training import classifier
 from cfexp.training.classifier import ClassifierStage
+from cfexp.training.region_swap import RegionSwap
 from tests.image_parts import EightImages, batch_of, trainer
 
 
@@ -311,6 +313,29 @@ def test_an_adversary_of_the_whole_image_needs_no_regions(
     trainer(tmp_path, epochs=20).fit(module, datamodule=data)
     assert all(float(reach.min()) == float(reach.max()) for reach in reaches)
     assert float(reaches[-1].max()) == pytest.approx(0.02)
+
+
+def test_regions_are_swapped_in_training_but_not_of_what_an_adversary_moves(
+    data: EightImages, tmp_path: Path
+) -> None:
+    class Adversary:
+        def count(self, batch: ImageBatch) -> int:
+            return 2
+
+        def __call__(self, loss: object, batch: ImageBatch, *rest: object) -> Tensor:
+            return batch.image[:2]
+
+        def state(self) -> dict[str, object]:
+            return {}
+
+    seen: list[Tensor] = []
+    module = stage(region_swap=RegionSwap(["sky", "road"], share=1.0), region_adversary=Adversary())
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    trainer(tmp_path, epochs=1).fit(module, datamodule=data)
+    (shown,) = (images for images in seen if len(images) == 10)
+    batch = batch_of(data)
+    known = {image.numpy().tobytes() for image in batch.image}
+    assert [image.numpy().tobytes() in known for image in shown] == [False] * 8 + [True] * 2
 
 
 class Reader(nn.Module):

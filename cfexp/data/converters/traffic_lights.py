@@ -4,8 +4,9 @@ set of one's own: crops, their state, and label maps.
 
 import csv
 from collections.abc import Iterator
-from math import isfinite
+from math import ceil, isfinite
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,14 +26,17 @@ _REMEDY = "give the folder as it was exported, with train, valid, test and data.
 _MARGIN = 1.3
 # A smaller box has a lamp of three pixels.
 _LEAST_PIXELS = 28
+# Of a crop's side: beyond the rim of a photograph its rows would go on as streaks.
+_BLUR = 0.05
 # Of a colour that is not grey, and of a lamp that is more than noise: of these photographs.
 _SATURATION, _CHROMA, _LEAST_LAMP = 0.25, 0.12, 0.008
 _HUES = {"red": ((0, 22), (335, 360)), "green": ((95, 190),)}  # degrees
 
 ATTRIBUTION = """Traffic lights: photographs of the data set "cinTA_v2" by Wawan Pradana,
 https://universe.roboflow.com/wawan-pradana/cinta_v2 (CC BY 4.0,
-https://creativecommons.org/licenses/by/4.0/). Changed by cfexp: cropped around each light and
-resized; the label maps were made from the boxes and from the colours of the pixels.
+https://creativecommons.org/licenses/by/4.0/). Changed by cfexp: cropped around each light,
+beyond a photograph's rim with more of the background, and resized; the label maps were made from
+the boxes and from the colours of the pixels.
 """
 
 
@@ -48,8 +52,10 @@ def convert_traffic_lights(source: Path, out: Path, size: int = 64) -> None:
     maps, red or green.
 
     source: the folder as it is exported in YOLO's form. A crop has 1.3 times the longer side of its
-    box, where that has 28 pixels or more, and `size` x `size` pixels. Regions: background, housing
-    (the box), lamp (in the box, of the hue of the state; absent where it is not found).
+    box, where that has 28 pixels or more, `size` x `size` pixels, and the light in its middle;
+    beyond the photograph's rim the background goes on, blurred (`fill_beyond`). Regions:
+    background, housing (the box), lamp (in the box, of the hue of the state; absent where it is not
+    found).
     `labels.csv` has the columns file, state and group, the photograph. `out` is complete or absent.
     Raises InputError for what is missing or wrong.
     """
@@ -79,20 +85,52 @@ def convert_traffic_lights(source: Path, out: Path, size: int = 64) -> None:
 
 
 def cut_out(picture: Image.Image, light: Light, size: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """The square around a light, and its (size, size) label map of indices into REGIONS."""
+    """The square with a light amid it, and its (size, size) label map of indices into REGIONS.
+
+    What lies beyond the photograph's rim is filled in, see `fill_beyond`, and is background.
+    """
     left, top, right, bottom = light.box
-    side = min(_MARGIN * max(right - left, bottom - top), *picture.size)
-    x = min(max((left + right - side) / 2, 0), picture.width - side)
-    y = min(max((top + bottom - side) / 2, 0), picture.height - side)
-    crop = picture.resize((size, size), Image.Resampling.LANCZOS, box=(x, y, x + side, y + side))
+    side = _MARGIN * max(right - left, bottom - top)
+    x, y = (left + right - side) / 2, (top + bottom - side) / 2
+    rim = ceil(max(0, -x, -y, x + side - picture.width, y + side - picture.height))
+    widened = Image.fromarray(np.pad(np.asarray(picture), ((rim, rim), (rim, rim), (0, 0)), "edge"))
+    box = (x + rim, y + rim, x + rim + side, y + rim + side)
+    pixels = np.asarray(widened.resize((size, size), Image.Resampling.LANCZOS, box=box))
     scale = size / side
     columns = slice(max(round((left - x) * scale), 0), max(round((right - x) * scale), 0))
     rows = slice(max(round((top - y) * scale), 0), max(round((bottom - y) * scale), 0))
     label_map = np.zeros((size, size), dtype=np.uint8)
     label_map[rows, columns] = REGIONS.index("housing")
-    lamp = lamp_of(np.asarray(crop), light.state, label_map > 0)
+    middles = (np.arange(size) + 0.5) / scale
+    seen_rows = (y + middles > 0) & (y + middles < picture.height)
+    seen_columns = (x + middles > 0) & (x + middles < picture.width)
+    seen = seen_rows[:, None] & seen_columns
+    pixels = fill_beyond(pixels, seen, (label_map > 0) & seen)
+    label_map[~seen] = REGIONS.index("background")  # a box ends at the rim; here its rounding does
+    lamp = lamp_of(pixels, light.state, label_map > 0)
     label_map[lamp] = REGIONS.index("lamp")
-    return crop, label_map
+    return Image.fromarray(pixels), label_map
+
+
+def fill_beyond(
+    pixels: NDArray[np.uint8], seen: NDArray[np.bool_], light: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of which those that the photograph does not hold are those of the nearest
+    background in it, blurred. A mirror image would show a second light, and the rim's own pixels,
+    carried on, the streaks of a lamp. Without any background: as they came.
+
+    seen: (H, W), which pixels the photograph holds; light: which of them are a light's.
+    """
+    background = seen & ~light
+    if seen.all() or not background.any():
+        return pixels
+    ndimage = _ndimage()
+    rows, columns = ndimage.distance_transform_edt(
+        ~background, return_distances=False, return_indices=True
+    )
+    blur = (pixels.shape[0] * _BLUR, pixels.shape[1] * _BLUR, 0)
+    blurred = ndimage.gaussian_filter(pixels[rows, columns].astype(np.float64), blur)
+    return np.where(seen[:, :, None], pixels, blurred.round().astype(np.uint8))
 
 
 def lamp_of(pixels: NDArray[np.uint8], state: str, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -101,10 +139,7 @@ def lamp_of(pixels: NDArray[np.uint8], state: str, inside: NDArray[np.bool_]) ->
 
     pixels: (H, W, 3) RGB in 0..255; inside: (H, W).
     """
-    try:
-        from scipy import ndimage
-    except ImportError:
-        raise InputError("scipy is not installed; run: pip install 'cfexp[convert]'") from None
+    ndimage = _ndimage()
     labels, count = ndimage.label(has_hue(pixels, state) & inside, np.ones((3, 3)))
     if not count:
         return np.zeros_like(inside)
@@ -128,6 +163,16 @@ def has_hue(pixels: NDArray[np.uint8], state: str) -> NDArray[np.bool_]:
     of_hue = np.any([(low <= degrees) & (degrees <= high) for low, high in _HUES[state]], axis=0)
     colored = (chroma > _SATURATION * largest) & (chroma > _CHROMA)
     return np.asarray(of_hue & colored)
+
+
+def _ndimage() -> ModuleType:
+    """Of scipy; raises InputError without it."""
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise InputError("scipy is not installed; run: pip install 'cfexp[convert]'") from None
+    module: ModuleType = ndimage
+    return module
 
 
 def _photographs(folder: Path) -> list[Path]:

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from cfexp.data.converters.traffic_lights import convert_traffic_lights, has_hue
+from cfexp.data.converters.traffic_lights import (
+    REGIONS,
+    Light,
+    convert_traffic_lights,
+    cut_out,
+    has_hue,
+)
 from cfexp.errors import InputError
 
 REAL = Path(__file__).parents[4] / "shared" / "real" / "traffic_lights"
@@ -53,6 +59,19 @@ def test_each_red_or_green_light_is_a_crop_with_its_lamp(tmp_path: Path) -> None
         assert 0.02 < (regions == 2).mean() < 0.035
         median = np.median(pixels[regions == 2], axis=0)
         assert np.abs(median - COLORS[color]).max() < 20
+
+
+def test_a_light_at_the_rim_is_amid_its_crop_and_the_background_goes_on() -> None:
+    photograph = np.full((40, 50, 3), (120, 160, 220), np.uint8)
+    photograph[10:30, :10] = (25, 25, 25)
+    photograph[12:20, :8] = COLORS[1]
+    crop, regions = cut_out(Image.fromarray(photograph), Light("red", (0, 10, 10, 30)), 26)
+    pixels = np.asarray(crop).astype(int)  # a pixel of it is one of the photograph
+    light = np.argwhere(regions > 0)
+    assert (light.min(0).tolist(), light.max(0).tolist()) == ([3, 8], [22, 17])
+    assert (regions == REGIONS.index("lamp")).sum() == 64
+    assert np.abs(pixels[:, :8] - (120, 160, 220)).max() <= 1  # not red, nor black
+    assert np.abs(pixels[:, 18:] - (120, 160, 220)).max() <= 1
 
 
 def test_hues_of_lamps() -> None:

@@ -16,6 +16,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.training.region_adversary import RegionAdversary
 from cfexp.training.schedule import whole_length
+from cfexp.training.segmenter import jittered
 from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
@@ -43,14 +44,16 @@ class ClassifierStage(ScoredStage):
     there. recolored: names of regions that the decision must not hang on (published: none). A
     quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
     move a little against the decision, by one step of its gradient's sign from a random start (Wong
-    et al. 2020), as a search finds what no tint shows. Of the other regions half are dimmed: a
-    model that tells the faintest lamp has a gradient where a lamp is off. faded: names of those
+    et al. 2020), as a search finds what no tint shows. dimmed: the share of the other regions that
+    are then dimmed, by default half: a model that tells the faintest lamp has a gradient where a
+    lamp is off. faded: names of those
     others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a yes
     is left, so that a search from a green lamp turns it down first, and finds red there.
     adversary: how far, of the range [-1, 1], every pixel of a training image moves against the
     decision, likewise (published: 0): what still decides then is seen by others, too.
     region_adversary: moves regions that the decision must not hang on through the codes of an
     autoencoder (published: None); such images are trained on beside the others.
+    jitter: training images are moved and scaled by up to this share, see `jittered` (published: 0).
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -61,9 +64,11 @@ class ClassifierStage(ScoredStage):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         heads: list[str] | None = None,
         perturbation: nn.Module | None = None,
+        jitter: float = 0.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
+        dimmed: float = DIMMED_SHARE,
         faded: Sequence[str] = (),
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
@@ -74,7 +79,8 @@ class ClassifierStage(ScoredStage):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.recolored, self.faded = list(recolored), list(faded)
+        self.recolored, self.faded, self.dimmed = list(recolored), list(faded), dimmed
+        self.jitter = jitter
         self.adversary, self.region_adversary = adversary, region_adversary
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
@@ -106,6 +112,9 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
+        if self.jitter > 0:
+            image, label_map = jittered(batch.image, batch.label_map, self.jitter)
+            batch = batch._replace(image=image, label_map=label_map)
         image, labels, recolored = batch.image, self._labels(batch), None
         if self.recolored:
             image, recolored, left = self._recolor(batch)
@@ -225,7 +234,7 @@ class ClassifierStage(ScoredStage):
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = torch.rand(count, 1, 1, 1, device=device)
-        dimmed = ~named & (torch.rand(count, len(named), device=device) < DIMMED_SHARE)
+        dimmed = ~named & (torch.rand(count, len(named), device=device) < self.dimmed)
         light = (
             torch.empty(count, len(named), device=device)
             .uniform_(LEAST_LIGHT, 1)

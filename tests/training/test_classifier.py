@@ -211,10 +211,9 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
 
 
 def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
-    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: EightImages, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(classifier, "DIMMED_SHARE", 0.0)
-    module, batch = stage(recolored=["sky", "road"]), batch_of(data)
+    module, batch = stage(recolored=["sky", "road"], dimmed=0.0), batch_of(data)
     seen: list[Tensor] = []
     module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
     trainer(tmp_path, epochs=4).fit(module, datamodule=data)
@@ -230,6 +229,18 @@ def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
     seen.clear()
     scores(module, data, tmp_path)
     assert torch.equal(torch.cat(seen), batch.image)
+
+
+def test_jitter_moves_what_is_trained_on_with_its_regions_and_nothing_else(
+    data: EightImages,
+) -> None:
+    module, batch, seen = stage(jitter=0.2), batch_of(data), list[Tensor]()
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    module.training_step(batch, 0)
+    assert not torch.equal(seen[0], batch.image)
+    with torch.no_grad():
+        module.score(batch)
+    assert torch.equal(seen[1], batch.image)
 
 
 def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(

@@ -85,8 +85,8 @@ def of_segmenter(pairs: Path, checkpoint: Path) -> dict[str, Figure]:
     figures = {"19 regions": _agreement(found, batch.label_map, REGIONS)}
     one_mouth = merged[found], merged[batch.label_map], ONE_MOUTH_REGIONS
     figures["17 regions, mouth and lips merged"] = _agreement(*one_mouth)
-    small = (_at_64(each) for each in (found, batch.label_map))
-    figures["19 regions, at 64 pixels"] = _agreement(*small, REGIONS)
+    small = _at_64(found), _at_64(batch.label_map), REGIONS
+    figures["19 regions, at 64 pixels"] = _agreement(*small)
     # What a segmenter sees of CelebA in the papers' framing, imitated on these: the centred square,
     # as far as it lies inside, seen as it comes; and in the framing that it was trained on.
     cut, of = FramedSegmenter(torch.nn.Identity(), size, [SIDE, SIDE], CENTRED), [150, 150]
@@ -244,7 +244,7 @@ def _successes(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _in_batches(judge: Judge, images: Tensor) -> Tensor:
-    return torch.cat([judge(each) for each in images.split(64)])
+    return torch.cat([judge(each) for each in torch.split(images, 64)])
 
 
 def _of_run(path: Path, judges: dict[str, Judge]) -> Figure:

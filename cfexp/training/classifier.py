@@ -27,6 +27,7 @@ ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
+NETWORK = "cfexp.models.lite.LiteClassifier"  # which has logits that can be shifted
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +55,9 @@ class ClassifierStage(ScoredStage):
     region_adversary: moves regions that the decision must not hang on through the codes of an
     autoencoder (published: None); such images are trained on beside the others.
     jitter: training images are moved and scaled by up to this share, see `jittered` (published: 0).
+    centred: after the training each head's logits are moved so that on the validation images it
+    says yes as often as their labels do (published: false): a model that is trained against an
+    adversary leans towards the more frequent answer; the network needs a method `shift`.
     perturbation: what training images go through first; None = nothing. warmup, cooldown: see
     `by_step`; published: 0.
     """
@@ -65,6 +69,7 @@ class ClassifierStage(ScoredStage):
         heads: list[str] | None = None,
         perturbation: nn.Module | None = None,
         jitter: float = 0.0,
+        centred: bool = False,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
@@ -80,7 +85,10 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded, self.dimmed = list(recolored), list(faded), dimmed
-        self.jitter = jitter
+        self.jitter, self.centred = jitter, centred
+        if centred and not hasattr(network, "shift"):
+            problem = f"module.centred=true needs a network with a method shift, such as {NETWORK}"
+            raise InputError(f"{problem}; {type(network).__name__} has none")
         self.adversary, self.region_adversary = adversary, region_adversary
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
@@ -138,6 +146,17 @@ class ClassifierStage(ScoredStage):
             moved, own = self._moved(self.region_adversary, batch)
             image, labels = torch.cat([image, moved]), torch.cat([labels, own])
         return self.log_loss(self._loss(image, labels), len(batch.image))
+
+    def on_fit_end(self) -> None:
+        """Centre the heads, if they are to be: see `centred`."""
+        if self.centred:
+            self.network.eval()
+            logits, labels = [], []
+            with torch.no_grad():
+                for batch in data_of(self).val_dataloader():
+                    logits.append(self.network(batch.image.to(self.device)))
+                    labels.append(self._labels(batch).to(self.device))
+            self.network.shift(-threshold(torch.cat(logits), torch.cat(labels)))  # type: ignore[operator]
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
@@ -272,6 +291,18 @@ class ClassifierStage(ScoredStage):
             if self.heads is None
             else [names.index(head) for head in self.heads]
         )
+
+
+def threshold(logits: Tensor, labels: Tensor) -> Tensor:
+    """(K,): above which as many of the logits (B, K) lie as labels (B, K) are yes, of those known;
+    0 where none is known.
+    """
+    found = torch.zeros_like(logits[0])
+    for head, (column, label) in enumerate(zip(logits.T, labels.T, strict=True)):
+        known = ~label.isnan()
+        if known.any():
+            found[head] = column[known].quantile(1 - label[known].mean())
+    return found
 
 
 class HeadScores(nn.Module):

@@ -21,7 +21,10 @@ def test_a_classifier_looks_at_the_size_that_it_is_given() -> None:
     with torch.no_grad():
         enlarged = torch.nn.functional.interpolate(images, (64, 64), mode="bilinear")
         assert torch.equal(network(images), network(enlarged))
-    assert network(images).shape == (2, 3)
+        before = network(images)
+        network.shift(torch.tensor([1.0, 0.0, -2.0]))
+        moved = network(images) - before
+    torch.testing.assert_close(moved, torch.tensor([[1.0, 0.0, -2.0]] * 2))
 
 
 @pytest.mark.parametrize("network", [LiteSegmenter(2, width=2), LiteClassifier()])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import SmoothClassifier
+from cfexp.models.lite import LiteClassifier
 from cfexp.training import classifier
 from cfexp.training.classifier import ClassifierStage
 from tests.image_parts import EightImages, batch_of, trainer
@@ -241,6 +242,23 @@ def test_jitter_moves_what_is_trained_on_with_its_regions_and_nothing_else(
     with torch.no_grad():
         module.score(batch)
     assert torch.equal(seen[1], batch.image)
+
+
+def test_a_centred_head_says_yes_as_often_as_its_labels_do(
+    data: EightImages, tmp_path: Path
+) -> None:
+    logits, nan = torch.tensor([[1.0], [2.0], [3.0], [4.0], [9.0]]), float("nan")
+    labels = torch.tensor([[0.0], [0.0], [0.0], [1.0], [nan]])
+    assert ((logits - classifier.threshold(logits, labels)) > 0).sum() == 2  # 4, and the unknown 9
+    assert classifier.threshold(logits, torch.full_like(labels, nan)) == 0
+    with pytest.raises(InputError, match="SmoothClassifier has none"):
+        stage(centred=True)
+    network = LiteClassifier(2, image_size=[32, 32], grid=1)
+    module = ClassifierStage(network, partial(torch.optim.Adam, lr=0.0), centred=True)
+    network.shift(torch.tensor([0.1, -0.1]))
+    trainer(tmp_path).fit(module, datamodule=data)
+    said, labels = network.eval()(batch_of(data).image) > 0, batch_of(data).labels
+    assert said[:, 0].sum() == (labels[:, 0] > 0.5).sum() == 4
 
 
 def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(

@@ -14,14 +14,14 @@ explain() { # NAME, and settings
     num_threads="$threads" data.eval_batch_size=8 hydra.run.dir="$runs/$name"
 }
 
-judge() { # NAME: FID and its kin, the same person to dlib, and MNAC and CD by 40 attributes, which SEAN was not trained to see
+judge() { # NAME: FID and its kin, the same person to dlib, and MNAC and CD by the network with which SEAN's training saw
   test -f "$runs/$1/judged" || $python -m cfexp.evaluate "run=$runs/$1" dlib=true num_threads="$threads" \
-    +requires.oracle.experiment=real_faces_oracle "+requires.oracle.overrides=[data.root=$celeba,seed=2]" \
+    +requires.oracle.experiment=real_faces_oracle "+requires.oracle.overrides=[data.root=$celeba,seed=1]" \
     ${inception:+"+checkpoints.inception=$inception"}
   touch "$runs/$1/judged"
 }
 
-happy="+decision=torchscript decision.path=$judges/faceapi_happy.pt decision.value_range=[-1,1] decision.label=Smiling"
+happy="+decision=torchscript decision.path=$judges/faceapi_happy.pt decision.value_range=[-1,1] decision.label=Smiling decision.class_names=[not_smiling,smiling]"
 explain smile +experiment=real_smile data.max_test_images="$queries"
 explain smile_pgd +experiment=real_smile explainer=pgd '~explainer.proximity_weight' data.max_test_images="$queries"
 explain smile_hair_background +experiment=real_smile 'regions=[hair,background]' data.max_test_images="$some"

@@ -16,7 +16,7 @@ explain() { # NAME, and settings
 
 judge() { # NAME: FID and its kin, the same person to dlib, and MNAC and CD by the network with which SEAN's training saw
   test -f "$runs/$1/judged" || $python -m cfexp.evaluate "run=$runs/$1" dlib=true num_threads="$threads" \
-    +requires.oracle.experiment=real_faces_oracle "+requires.oracle.overrides=[data.root=$celeba,seed=1]" \
+    +requires.oracle.experiment=real_faces_oracle "+requires.oracle.overrides=['data.root=$celeba','seed=1']" \
     ${inception:+"+checkpoints.inception=$inception"}
   touch "$runs/$1/judged"
 }

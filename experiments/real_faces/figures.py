@@ -53,7 +53,7 @@ FIGURES = (
     *(
         f"{name}{of}"
         for name in ("fid", "sfid", "kid", "dlib_verification", "dlib_distance", "mnac", "cd")
-        for of in ("", "_success", "_reconstruction", "_reconstruction_success")
+        for of in ("", "_successes", "_reconstruction")
     ),
 )
 OURS, OUTSIDE = "the classifier that was trained here", "the network that nobody here trained"

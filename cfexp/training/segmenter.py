@@ -1,5 +1,6 @@
 """The stage that trains the segmenter, which predicts the label map of images that have none."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -111,4 +112,5 @@ def tinted(image: Tensor, by: float) -> Tensor:
     1 + `by`, smaller or larger, and moved by up to `by`, drawn anew.
     """
     gain, shift = 2 * torch.rand(2, len(image), 3, 1, 1, device=image.device) - 1
-    return (image * (1 + by) ** gain + by * shift).clamp(-1, 1)
+    stretch = torch.exp(gain * math.log1p(by))
+    return (image * stretch + by * shift).clamp(-1, 1)

@@ -101,8 +101,8 @@ def test_sizes_by_the_networks_that_see_them(
 
 
 def test_the_cells_of_a_search_are_told_by_a_stage() -> None:
-    given = ("data.root=/x", "pairs_root=/y", "checkpoints.layouts=/z/label_maps.json")
-    given += ("checkpoints.decision=/z/d.ckpt", "checkpoints.autoencoder=/z/a.ckpt")
+    given = ["data.root=/x", "pairs_root=/y", "checkpoints.layouts=/z/label_maps.json"]
+    given += ["checkpoints.decision=/z/d.ckpt", "checkpoints.autoencoder=/z/a.ckpt"]
     config = composed("explain", "+experiment=real_smile", *given)
     assert refused(config) is None
     config.data.image_size = [60, 64]

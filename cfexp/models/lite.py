@@ -100,7 +100,7 @@ class LiteClassifier(nn.Module):
     def shift(self, by: Tensor) -> None:
         """Add (K,) to all logits from now on."""
         with torch.no_grad():
-            cast(nn.Linear, self.classifier[1]).bias += by
+            cast(Tensor, self.classifier[1].bias).add_(by)
 
 
 def _twice(maps: Tensor) -> Tensor:

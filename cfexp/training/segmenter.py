@@ -113,4 +113,5 @@ def tinted(image: Tensor, by: float) -> Tensor:
     """
     gain, shift = 2 * torch.rand(2, len(image), 3, 1, 1, device=image.device) - 1
     stretch = torch.exp(gain * math.log1p(by))
-    return (image * stretch + by * shift).clamp(-1, 1)
+    lit: Tensor = image * stretch + by * shift
+    return lit.clamp(-1, 1)

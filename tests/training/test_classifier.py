@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from cfexp.errors import InputError
 from cfexp.models.classifiers import SmoothClassifier
-from cfexp.models.lite import LiteClassifier
 from cfexp.training import classifier
 from cfexp.training.classifier import ClassifierStage
 from tests.image_parts import EightImages, batch_of, trainer
@@ -253,12 +252,29 @@ def test_a_centred_head_says_yes_as_often_as_its_labels_do(
     assert classifier.threshold(logits, torch.full_like(labels, nan)) == 0
     with pytest.raises(InputError, match="SmoothClassifier has none"):
         stage(centred=True)
-    network = LiteClassifier(2, image_size=[32, 32], grid=1)
-    module = ClassifierStage(network, partial(torch.optim.Adam, lr=0.0), centred=True)
-    network.shift(torch.tensor([0.1, -0.1]))
+    torch.manual_seed(0)
+    network = Shiftable()
+    module = ClassifierStage(network, partial(torch.optim.SGD, lr=0.0), centred=True)
     trainer(tmp_path).fit(module, datamodule=data)
-    said, labels = network.eval()(batch_of(data).image) > 0, batch_of(data).labels
+    said, labels = network(batch_of(data).image) > 0, batch_of(data).labels
     assert said[:, 0].sum() == (labels[:, 0] > 0.5).sum() == 4
+
+
+class Shiftable(nn.Module):
+    """Two logits of an image's mean colour, one far too high and one far too low."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.shift(torch.tensor([9.0, -9.0]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.mean((2, 3)))
+        return logits
+
+    def shift(self, by: Tensor) -> None:
+        with torch.no_grad():
+            self.linear.bias += by
 
 
 def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(

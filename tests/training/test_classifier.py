@@ -274,7 +274,7 @@ class Shiftable(nn.Module):
 
     def shift(self, by: Tensor) -> None:
         with torch.no_grad():
-            self.linear.bias += by
+            self.linear.bias.add_(by)
 
 
 def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(

@@ -164,6 +164,24 @@ def region_weights(label_map: Tensor, num_regions: int, power: float) -> Tensor:
     return weights / weights.mean((2, 3), keepdim=True)
 
 
+def dice(logits: Tensor, label_map: Tensor, ignored: int = -100) -> Tensor:
+    """1 less the Dice coefficient of each region (Milletari et al. 2016), a mean over the regions
+    that the batch's label maps (B, H, W) hold: 2 sum(p y) / (sum(p) + sum(y)), p the probability of
+    logits (B, R, H, W). However small a region is, it counts as any other. Pixels whose number is
+    `ignored` count for nothing.
+    """
+    check_shapes(logits=(logits, "B R H W"), label_map=(label_map, "B H W int64"))
+    counts = (label_map != ignored)[:, None].to(logits.dtype)
+    probability = logits.softmax(1) * counts
+    truth = torch.zeros_like(probability)
+    truth.scatter_(1, label_map.where(label_map != ignored, 0)[:, None], 1.0)
+    truth = truth * counts
+    both, area = (probability * truth).sum((0, 2, 3)), truth.sum((0, 2, 3))
+    coefficient = (2 * both + 1) / (probability.sum((0, 2, 3)) + area + 1)  # 1: of a lone pixel
+    there = (area > 0).to(logits.dtype)
+    return ((1 - coefficient) * there).sum() / there.sum().clamp(min=1)
+
+
 def hinge_discriminator(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
     """mean(relu(1 - D(I))) + mean(relu(1 + D(G))), mean over the scales (Lim and Ye 2017, as in
     SEAN).

@@ -71,3 +71,16 @@ def test_the_proximity_sums_over_regions_and_dimensions_of_each_query() -> None:
     codes = torch.zeros(2, 3, 4)
     codes[1, :2] = 0.5
     assert losses.proximity_loss(codes, torch.zeros(2, 3, 4)).tolist() == [0.0, 2.0]
+
+
+def test_dice_counts_a_small_region_as_a_large_one_and_no_ignored_pixel() -> None:
+    label_map = torch.zeros(1, 4, 4, dtype=torch.int64)
+    label_map[0, 0, 0] = 1
+    sure = 50 * F.one_hot(label_map, 3).permute(0, 3, 1, 2).float()
+    assert losses.dice(sure, label_map) < 1e-6
+    blind = 50 * F.one_hot(torch.zeros_like(label_map), 3).permute(0, 3, 1, 2).float()
+    # Of region 0 nearly all, (2 * 15 + 1) / (16 + 15 + 1); of region 1 nothing, 1 / 2; 2 is absent.
+    expected = torch.tensor(((1 - 31 / 32) + (1 - 1 / 2)) / 2)
+    torch.testing.assert_close(losses.dice(blind, label_map), expected)
+    left_out = label_map.where(label_map == 0, -100)
+    assert losses.dice(blind, left_out) < 1e-6

@@ -128,6 +128,12 @@ class SmoothClassifier(nn.Module):
             maps.append(block(maps[-1]))
         return maps[1:]
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, widths[-1]), the means of the last block's maps over all positions: what a Frechet
+        distance takes of an oracle of this form.
+        """
+        return self.feature_maps(images)[-1].mean((2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_outputs) of images (B, 3, H, W) in [-1, 1]."""
         evidence: Tensor = self.head(self.feature_maps(images)[-1]).flatten(2)

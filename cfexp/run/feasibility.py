@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.nn.utils import parametrizations
 
 from cfexp.errors import InputError
@@ -134,11 +134,9 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
         return None
     copy = config.copy()
     height, width = _size(config) or (1, 1)
-    # Any numbers do, where no size of an image depends on them; of cells as many as are told.
-    cells = OmegaConf.select(config, "network.cells")
     with open_dict(copy):
-        regions = len(cells) if isinstance(cells, ListConfig) else 3
-        counts = {"num_regions": regions, "num_classes": 2, "num_words": 4, "num_answers": 4}
+        # Any numbers do, where no size of an image depends on them.
+        counts = {"num_regions": 3, "num_classes": 2, "num_words": 4, "num_answers": 4}
         copy.facts = {**counts, **config.facts, "height": height, "width": width}
         if OmegaConf.select(config, "decision.model") is not None:
             # A user's own, which its opener asks about images of this size.
@@ -146,6 +144,10 @@ def _on_meta(config: DictConfig) -> LightningModule | None:
                 "_target_": "torch.nn.Identity"
             }
     content = _without_weights(OmegaConf.to_container(copy[key], resolve=True))
+    # Of cells as many regions as are told, be it by a stage's network.
+    if "num_regions" not in config.facts and (regions := _told_cells(content)):
+        copy.facts.num_regions = regions
+        content = _without_weights(OmegaConf.to_container(copy[key], resolve=True))
     with _without_content():
         try:
             module = build(OmegaConf.create(content), key)
@@ -181,6 +183,15 @@ def _without_weights(content: Any) -> Any:
             for key, value in content.items()
         }
     return [_without_weights(each) for each in content] if isinstance(content, list) else content
+
+
+def _told_cells(content: Any) -> int:
+    """Of how many regions a plain config tells the cells, one by one; 0 = of none."""
+    if isinstance(content, dict):
+        if isinstance(cells := content.get("cells"), list):
+            return len(cells)
+        content = list(content.values())
+    return max(map(_told_cells, content), default=0) if isinstance(content, list) else 0
 
 
 def _size(config: DictConfig) -> Size | None:

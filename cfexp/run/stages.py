@@ -278,7 +278,9 @@ def predict_label_maps(config: DictConfig, folder: Path) -> Path:
     on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
     device = "cuda" if on_gpu else "cpu"
     network = build(config.get("network"), "network")
-    count = write_label_maps(network, data, folder / "label_maps", device=device)
+    bf16 = str(config.trainer.precision).startswith("bf16")
+    with torch.autocast(device, torch.bfloat16, enabled=bf16):
+        count = write_label_maps(network, data, folder / "label_maps", device=device)
     hashes = {name: file_hash(path) for name, path in config.checkpoints.items()}
     content = {
         "images": count,

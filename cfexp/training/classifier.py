@@ -17,6 +17,7 @@ from cfexp.errors import InputError
 from cfexp.training.region_adversary import RegionAdversary
 from cfexp.training.region_swap import RegionSwap
 from cfexp.training.schedule import whole_length
+from cfexp.training.segmenter import jittered
 from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
@@ -27,6 +28,7 @@ ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
+NETWORK = "cfexp.models.lite.LiteClassifier"  # which has logits that can be shifted
 _log = logging.getLogger(__name__)
 
 
@@ -44,18 +46,21 @@ class ClassifierStage(ScoredStage):
     there. recolored: names of regions that the decision must not hang on (published: none). A
     quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
     move a little against the decision, by one step of its gradient's sign from a random start (Wong
-    et al. 2020), as a search finds what no tint shows. Of the other regions half are dimmed: a
-    model that tells the faintest lamp has a gradient where a lamp is off. faded: names of those
-    others whose light stands for a yes (a green lamp): the more they are dimmed, the less of a yes
-    is left, so that a search from a green lamp turns it down first, and finds red there.
-    adversary: how far, of the range [-1, 1], every pixel of a training image moves against the
-    decision, likewise (published: 0): what still decides then is seen by others, too.
-    region_adversary: moves regions that the decision must not hang on through the codes of an
-    autoencoder (published: None); such images are trained on beside the others. region_swap: puts
-    other images where an image has regions that hold no cause (published: None), before all else
-    but that adversary.
-    perturbation: what training images go through first; None = nothing. warmup, cooldown: see
-    `by_step`; published: 0.
+    et al. 2020), as a search finds what no tint shows. dimmed: the share of the other regions that
+    are then dimmed, by default half: a model that tells the faintest lamp has a gradient where a
+    lamp is off. faded: names of those others whose light stands for a yes (a green lamp): the more
+    they are dimmed, the less of a yes is left, so that a search from a green lamp turns it down
+    first, and finds red there. adversary: how far, of the range [-1, 1], every pixel of a training
+    image moves against the decision, likewise (published: 0): what still decides then is seen by
+    others, too. region_adversary: moves regions that the decision must not hang on through the
+    codes of an autoencoder (published: None); such images are trained on beside the others.
+    region_swap: puts other images where an image has regions that hold no cause (published: None),
+    before all else but jitter and that adversary. jitter: training images are moved and scaled by
+    up to this share, see `jittered` (published: 0). centred: after the training each head's logits
+    are moved so that on the validation images it says yes as often as their labels do (published:
+    false): a model that is trained against an adversary leans towards the more frequent answer; the
+    network needs a method `shift`. perturbation: what training images go through first; None =
+    nothing. warmup, cooldown: see `by_step`; published: 0.
     """
 
     def __init__(
@@ -64,9 +69,12 @@ class ClassifierStage(ScoredStage):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         heads: list[str] | None = None,
         perturbation: nn.Module | None = None,
+        jitter: float = 0.0,
+        centred: bool = False,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
+        dimmed: float = DIMMED_SHARE,
         faded: Sequence[str] = (),
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
@@ -78,7 +86,11 @@ class ClassifierStage(ScoredStage):
         self.heads = heads
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.recolored, self.faded = list(recolored), list(faded)
+        self.recolored, self.faded, self.dimmed = list(recolored), list(faded), dimmed
+        self.jitter, self.centred = jitter, centred
+        if centred and not hasattr(network, "shift"):
+            problem = f"module.centred=true needs a network with a method shift, such as {NETWORK}"
+            raise InputError(f"{problem}; {type(network).__name__} has none")
         self.adversary, self.region_adversary = adversary, region_adversary
         self.region_swap = region_swap
         self.scores: list[HeadScores] = []
@@ -111,7 +123,10 @@ class ClassifierStage(ScoredStage):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of images."""
-        as_it_came = batch
+        if self.jitter > 0:
+            image, label_map = jittered(batch.image, batch.label_map, self.jitter)
+            batch = batch._replace(image=image, label_map=label_map)
+        not_swapped = batch
         if self.region_swap is not None:
             batch = self.region_swap(batch, data_of(self).region_names)
         image, labels, recolored = batch.image, self._labels(batch), None
@@ -134,9 +149,20 @@ class ClassifierStage(ScoredStage):
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
         if self.region_adversary is not None:
-            moved, own = self._moved(self.region_adversary, as_it_came)
+            moved, own = self._moved(self.region_adversary, not_swapped)
             image, labels = torch.cat([image, moved]), torch.cat([labels, own])
         return self.log_loss(self._loss(image, labels), len(batch.image))
+
+    def on_fit_end(self) -> None:
+        """Centre the heads, if they are to be: see `centred`."""
+        if self.centred:
+            self.network.eval()
+            logits, labels = [], []
+            with torch.no_grad():
+                for batch in data_of(self).val_dataloader():
+                    logits.append(self.network(batch.image.to(self.device)))
+                    labels.append(self._labels(batch).to(self.device))
+            self.network.shift(-threshold(torch.cat(logits), torch.cat(labels)))  # type: ignore[operator]
 
     def score(self, batch: ImageBatch) -> None:
         """Whether each decision is right."""
@@ -233,7 +259,7 @@ class ClassifierStage(ScoredStage):
         inside = drawn.gather(1, batch.label_map.flatten(1)).view_as(batch.label_map)
         color = torch.empty(count, batch.image.shape[1], 1, 1, device=device).uniform_(-1, 1)
         opacity = torch.rand(count, 1, 1, 1, device=device)
-        dimmed = ~named & (torch.rand(count, len(named), device=device) < DIMMED_SHARE)
+        dimmed = ~named & (torch.rand(count, len(named), device=device) < self.dimmed)
         light = (
             torch.empty(count, len(named), device=device)
             .uniform_(LEAST_LIGHT, 1)
@@ -271,6 +297,18 @@ class ClassifierStage(ScoredStage):
             if self.heads is None
             else [names.index(head) for head in self.heads]
         )
+
+
+def threshold(logits: Tensor, labels: Tensor) -> Tensor:
+    """(K,): above which as many of the logits (B, K) lie as labels (B, K) are yes, of those known;
+    0 where none is known.
+    """
+    found = torch.zeros_like(logits[0])
+    for head, (column, label) in enumerate(zip(logits.T, labels.T, strict=True)):
+        known = ~label.isnan()
+        if known.any():
+            found[head] = column[known].quantile(1 - label[known].mean())
+    return found
 
 
 class HeadScores(nn.Module):

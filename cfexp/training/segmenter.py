@@ -1,5 +1,6 @@
 """The stage that trains the segmenter, which predicts the label map of images that have none."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.metrics.majority import MajorityShare
 from cfexp.training.stage import ScoredStage
@@ -19,7 +21,10 @@ class SegmenterStage(ScoredStage):
 
     network: images (B, 3, H, W) in [-1, 1] -> logits (B, R, H, W). ignore_region: pixels of this
     region count for nothing; None = all count. (The published script ignores region 0, which for
-    faces is the background: a mistake.) warmup, cooldown: see `by_step`; published: 0.
+    faces is the background: a mistake.) jitter: of training pairs, see `jittered` (published: 0).
+    tint: of training images, see `tinted` (published: 0). dice: the weight of the Dice loss
+    (Milletari et al. 2016), see `losses.dice`, beside the cross-entropy (published: 0): a necklace
+    of ten pixels counts as much as the hair. warmup, cooldown: see `by_step`; published: 0.
     """
 
     def __init__(
@@ -28,12 +33,14 @@ class SegmenterStage(ScoredStage):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         ignore_region: int | None = None,
         jitter: float = 0.0,
+        tint: float = 0.0,
+        dice: float = 0.0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
         super().__init__(network, optimizer, warmup, cooldown)
         self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
-        self.jitter = jitter
+        self.jitter, self.tint, self.dice = jitter, tint, dice
         self.scores: dict[str, Any] = {}
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
@@ -41,11 +48,14 @@ class SegmenterStage(ScoredStage):
         image, label_map = batch.image, batch.label_map
         if self.jitter > 0:
             image, label_map = jittered(image, label_map, self.jitter)
-        losses = F.cross_entropy(
-            self.network(image), label_map, ignore_index=self.ignored, reduction="sum"
-        )
+        if self.tint > 0:
+            image = tinted(image, self.tint)
+        logits = self.network(image)
+        each = F.cross_entropy(logits, label_map, ignore_index=self.ignored, reduction="sum")
         # torch's own mean is NaN for a batch of which nothing counts.
-        loss = losses / (label_map != self.ignored).sum().clamp(min=1)
+        loss = each / (label_map != self.ignored).sum().clamp(min=1)
+        if self.dice > 0:
+            loss = loss + self.dice * losses.dice(logits, label_map, self.ignored)
         return self.log_loss(loss, len(batch.image))
 
     def looks(self, image: Tensor, label_map: Tensor) -> dict[str, Callable[[], object]]:
@@ -95,3 +105,13 @@ def jittered(image: Tensor, label_map: Tensor, by: float) -> tuple[Tensor, Tenso
         label_map[:, None].to(image.dtype), grid, "nearest", "border", align_corners=False
     )
     return moved, regions[:, 0].long()
+
+
+def tinted(image: Tensor, by: float) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] in another light: every channel of each is stretched by up to
+    1 + `by`, smaller or larger, and moved by up to `by`, drawn anew.
+    """
+    gain, shift = 2 * torch.rand(2, len(image), 3, 1, 1, device=image.device) - 1
+    stretch = torch.exp(gain * math.log1p(by))
+    lit: Tensor = image * stretch + by * shift
+    return lit.clamp(-1, 1)

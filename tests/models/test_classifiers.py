@@ -105,6 +105,7 @@ def test_feature_maps_halve_from_full_size_down() -> None:
     network = SmoothClassifier(3, (4, 6, 8)).eval()
     maps = network.feature_maps(torch.rand(2, 3, 16, 24))
     assert [tuple(each.shape) for each in maps] == [(2, 4, 16, 24), (2, 6, 8, 12), (2, 8, 4, 6)]
+    assert network.features(torch.rand(2, 3, 16, 24)).shape == (2, 8)
 
 
 def test_a_cause_counts_where_it_is() -> None:

@@ -100,6 +100,15 @@ def test_sizes_by_the_networks_that_see_them(
     assert found is None if line is None else str(found).startswith(line)
 
 
+def test_the_cells_of_a_search_are_told_by_a_stage() -> None:
+    given = ["data.root=/x", "pairs_root=/y", "checkpoints.layouts=/z/label_maps.json"]
+    given += ["checkpoints.decision=/z/d.ckpt", "checkpoints.autoencoder=/z/a.ckpt"]
+    config = composed("explain", "+experiment=real_smile", *given)
+    assert refused(config) is None
+    config.data.image_size = [60, 64]
+    assert str(refused(config)).startswith("data.image_size=[60,64]: sides must be multiples of")
+
+
 def test_nothing_is_drawn_by_the_check() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)

@@ -213,10 +213,9 @@ def test_mixup_mixes_labels_as_it_mixes_images(data: EightImages) -> None:
 
 
 def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
-    data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: EightImages, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(classifier, "DIMMED_SHARE", 0.0)
-    module, batch = stage(recolored=["sky", "road"]), batch_of(data)
+    module, batch = stage(recolored=["sky", "road"], dimmed=0.0), batch_of(data)
     seen: list[Tensor] = []
     module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
     trainer(tmp_path, epochs=4).fit(module, datamodule=data)
@@ -232,6 +231,52 @@ def test_only_the_regions_that_are_named_are_tinted_and_only_in_training(
     seen.clear()
     scores(module, data, tmp_path)
     assert torch.equal(torch.cat(seen), batch.image)
+
+
+def test_jitter_moves_what_is_trained_on_with_its_regions_and_nothing_else(
+    data: EightImages,
+) -> None:
+    module, batch, seen = stage(jitter=0.2), batch_of(data), list[Tensor]()
+    module.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    module.training_step(batch, 0)
+    assert not torch.equal(seen[0], batch.image)
+    with torch.no_grad():
+        module.score(batch)
+    assert torch.equal(seen[1], batch.image)
+
+
+def test_a_centred_head_says_yes_as_often_as_its_labels_do(
+    data: EightImages, tmp_path: Path
+) -> None:
+    logits, nan = torch.tensor([[1.0], [2.0], [3.0], [4.0], [9.0]]), float("nan")
+    labels = torch.tensor([[0.0], [0.0], [0.0], [1.0], [nan]])
+    assert ((logits - classifier.threshold(logits, labels)) > 0).sum() == 2  # 4, and the unknown 9
+    assert classifier.threshold(logits, torch.full_like(labels, nan)) == 0
+    with pytest.raises(InputError, match="SmoothClassifier has none"):
+        stage(centred=True)
+    torch.manual_seed(0)
+    network = Shiftable()
+    module = ClassifierStage(network, partial(torch.optim.SGD, lr=0.0), centred=True)
+    trainer(tmp_path).fit(module, datamodule=data)
+    said, labels = network(batch_of(data).image) > 0, batch_of(data).labels
+    assert said[:, 0].sum() == (labels[:, 0] > 0.5).sum() == 4
+
+
+class Shiftable(nn.Module):
+    """Two logits of an image's mean colour, one far too high and one far too low."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.shift(torch.tensor([9.0, -9.0]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.mean((2, 3)))
+        return logits
+
+    def shift(self, by: Tensor) -> None:
+        with torch.no_grad():
+            self.linear.bias.add_(by)
 
 
 def test_the_other_regions_are_dimmed_each_as_a_whole_and_a_yes_fades_with_them(

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfexp import losses
 from cfexp.models.segmenter import SmallSegmenter
-from cfexp.training.segmenter import SegmenterStage, jittered
+from cfexp.training.segmenter import SegmenterStage, jittered, tinted
 from tests.image_parts import EightImages, batch_of, trainer
 
 SKY = 0
@@ -112,6 +113,19 @@ def test_every_pixel_counts_unless_a_region_is_ignored(data: EightImages) -> Non
     log_probability = copy.deepcopy(module.network)(batch.image).log_softmax(1)
     of_truth = log_probability.gather(1, batch.label_map[:, None])[:, 0]
     torch.testing.assert_close(module.training_step(batch, 0), -of_truth.mean())
+
+
+def test_the_dice_loss_comes_on_top_and_another_light_moves_no_pixel(data: EightImages) -> None:
+    batch = batch_of(data)
+    logits = stage().network(batch.image)
+    plain = nn.functional.cross_entropy(logits, batch.label_map)
+    both = stage(dice=0.5).training_step(batch, 0)
+    torch.testing.assert_close(both, plain + 0.5 * losses.dice(logits, batch.label_map))
+    torch.manual_seed(0)
+    other = tinted(batch.image, 0.2)
+    assert other.shape == batch.image.shape
+    assert 0.02 < (other - batch.image).abs().mean() < 0.3
+    assert stage(tint=0.2).training_step(batch, 0) != plain
 
 
 def test_jitter_moves_an_image_and_its_label_map_alike() -> None:

@@ -47,6 +47,11 @@ LOSSES: list[tuple[Callable[..., Tensor], tuple[Any, ...], list[tuple[int, Any]]
     (losses.generator_adversarial, (LOGITS,), [(0, LOGITS.long()), (0, LOGITS[:0])]),
     (losses.discriminator_adversarial, (LOGITS, LOGITS), [(0, LOGITS.long()), (1, LOGITS[:0])]),
     (
+        losses.dice,
+        (torch.zeros(2, 4, 16, 16), LABELS),
+        [(0, LOGITS), (1, LABELS[:1]), (1, LABELS.float())],
+    ),
+    (
         losses.region_weighted_l1,
         (IMAGE, IMAGE, LABELS, 3),
         [(1, IMAGE[:1]), (2, LABELS[:1]), (2, LABELS.float())],

@@ -14,10 +14,10 @@ from torchmetrics import MeanMetric
 from cfexp.data.base import data_of
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
+from cfexp.training.augmentation import jittered
 from cfexp.training.region_adversary import RegionAdversary
 from cfexp.training.region_swap import RegionSwap
 from cfexp.training.schedule import whole_length
-from cfexp.training.segmenter import jittered
 from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15

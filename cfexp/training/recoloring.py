@@ -10,6 +10,7 @@ from cfexp.data.base import QueryDataModule
 from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.metrics.functional import nearest_color
+from cfexp.training.augmentation import moved_grid
 
 # How much of the object's own contrast is kept where it becomes lighter or darker.
 _CONTRAST = (0.4, 2.5)
@@ -92,7 +93,7 @@ class Recoloring:
                 image[picture[row], :, inside] = painted
                 name = nearest_color((painted.T + 1) / 2, palette)
                 answer[row] = names.index(name)
-        grid = self._grid(image)
+        grid = moved_grid(image, self.shift / 2, self.scale, self.flip)
         image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
         moved = F.grid_sample(mask[:, None], grid[picture], align_corners=False)
         return batch._replace(image=image[picture], answer=answer), moved[:, 0]
@@ -105,13 +106,3 @@ class Recoloring:
         # What is lighter has more light and shade.
         contrast = ((color.mean() + 1.2) / (median.mean() + 1.2)).clamp(*_CONTRAST)
         return (color[:, None] + contrast * (pixels - median[:, None])).clamp(-1, 1)
-
-    def _grid(self, image: Tensor) -> Tensor:
-        """Where each pixel of P pictures comes from, (P, S, S, 2)."""
-        count = len(image)
-        size = (self.scale * (2 * torch.rand(count) - 1)).exp()
-        mirrored = 1 - 2 * (torch.rand(count) < self.flip).float()
-        moves = torch.zeros(count, 2, 3)
-        moves[:, 0, 0], moves[:, 1, 1] = size * mirrored, size
-        moves[:, :, 2] = self.shift * (2 * torch.rand(count, 2) - 1)
-        return F.affine_grid(moves.to(image), list(image.shape), align_corners=False)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
+from cfexp.training.augmentation import moved_grid
 
 
 class RegionSwap:
@@ -65,7 +66,7 @@ class RegionSwap:
         other = (torch.arange(count) + torch.randint(1, count, (count,))) % count
         moved = F.grid_sample(
             image[other.to(image.device)],
-            self._grid(image),
+            moved_grid(image, self.shift, self.scale),
             padding_mode="reflection",
             align_corners=False,
         )
@@ -94,13 +95,3 @@ class RegionSwap:
             more = (reach > step).to(label_map.device)[:, None, None]
             inside = inside | (grown & neighbours & more)
         return inside
-
-    def _grid(self, image: Tensor) -> Tensor:
-        """Where each pixel of B images comes from, (B, H, W, 2)."""
-        count = len(image)
-        size = (self.scale * (2 * torch.rand(count) - 1)).exp()
-        mirrored = 1 - 2 * (torch.rand(count) < 0.5).float()
-        moves = torch.zeros(count, 2, 3)
-        moves[:, 0, 0], moves[:, 1, 1] = size * mirrored, size
-        moves[:, :, 2] = 2 * self.shift * (2 * torch.rand(count, 2) - 1)
-        return F.affine_grid(moves.to(image), list(image.shape), align_corners=False)

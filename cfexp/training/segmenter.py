@@ -1,10 +1,8 @@
 """The stage that trains the segmenter, which predicts the label map of images that have none."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.metrics.majority import MajorityShare
+from cfexp.training.augmentation import jittered, tinted
 from cfexp.training.stage import ScoredStage
 
 
@@ -87,31 +86,3 @@ class SegmenterStage(ScoredStage):
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
         self.log(f"{part}/pixel_majority", 100 * self.majority.compute()[-1])
         self.scores = {}
-
-
-def jittered(image: Tensor, label_map: Tensor, by: float) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W) and label maps (B, H, W) int64, each pair moved by up to the share `by`
-    of its sides and scaled by up to 1 + `by`, smaller or larger, drawn anew; its edge goes on
-    outwards.
-    """
-    draws = 2 * torch.rand(3, len(image), device=image.device) - 1
-    scale, zero = (1 + by) ** draws[0], torch.zeros_like(draws[0])
-    # The grid's coordinates run from -1 to 1.
-    rows = [[scale, zero, 2 * by * draws[1]], [zero, scale, 2 * by * draws[2]]]
-    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    moved = F.grid_sample(image, grid, "bilinear", "border", align_corners=False)
-    regions = F.grid_sample(
-        label_map[:, None].to(image.dtype), grid, "nearest", "border", align_corners=False
-    )
-    return moved, regions[:, 0].long()
-
-
-def tinted(image: Tensor, by: float) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] in another light: every channel of each is stretched by up to
-    1 + `by`, smaller or larger, and moved by up to `by`, drawn anew.
-    """
-    gain, shift = 2 * torch.rand(2, len(image), 3, 1, 1, device=image.device) - 1
-    stretch = torch.exp(gain * math.log1p(by))
-    lit: Tensor = image * stretch + by * shift
-    return lit.clamp(-1, 1)

@@ -104,6 +104,11 @@ class STEEX(ClassifierExplainer):
             raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
         _check_finite("learning_rate", learning_rate)
         _check_finite("proximity_weight", proximity_weight)
+        switches = {"early_stop": early_stop, "noise": noise, "keep_outside": keep_outside}
+        switches |= {"resample_noise": resample_noise, "sweep_regions": sweep_regions}
+        for name, value in switches.items():
+            if type(value) is not bool:
+                raise InputError(f"explainer.{name} must be true or false, got {value!r}")
         if resample_noise and not noise:
             problem = "resample_noise=true needs noise=true: without noise there is none to redraw"
             raise InputError(problem)

@@ -303,6 +303,8 @@ def test_noise_redrawn_at_every_step_changes_the_curves_and_not_the_floor(
     )
     with pytest.raises(InputError, match="resample_noise=true needs noise=true"):
         steex(noise=False, resample_noise=True)
+    with pytest.raises(InputError, match="keep_outside must be true or false, got 'maybe'"):
+        steex(keep_outside="maybe")
 
 
 class AboveTheDark(Light):

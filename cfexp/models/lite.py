@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.cells import enlarged, layer
 from cfexp.models.classifiers import coordinates
 from cfexp.models.efficientnet_lite import EfficientNetLite0
-from cfexp.models.segmenter import convolution
 
 _COARSEST = 32  # the stride of EfficientNet-Lite0's last map
 
@@ -31,14 +31,14 @@ class LiteSegmenter(nn.Module):
         self.lite = EfficientNetLite0(weights)
         fine, middle, coarse, coarsest = EfficientNetLite0.CHANNELS
         joined = 2 * width
-        self.coarse = convolution(coarsest + coarse, 2 * joined)
-        self.middle = convolution(2 * joined + middle, joined)
-        self.fine = convolution(joined + fine, joined)
+        self.coarse = layer(coarsest + coarse, 2 * joined)
+        self.middle = layer(2 * joined + middle, joined)
+        self.fine = layer(joined + fine, joined)
         # Left and right eye look alike: where a pixel is, is told beside its colour.
-        self.full_size = convolution(5, width)
-        self.half_size = convolution(width, joined, stride=2)
-        self.decode_half = convolution(2 * joined, joined)
-        self.decode_full = convolution(joined + width, width)
+        self.full_size = layer(5, width)
+        self.half_size = layer(width, joined, stride=2)
+        self.decode_half = layer(2 * joined, joined)
+        self.decode_full = layer(joined + width, width)
         self.classifier = nn.Conv2d(width, num_regions, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ class LiteSegmenter(nn.Module):
         fine, middle, coarse, coarsest = self.lite(images)
         full = self.full_size(torch.cat([images, coordinates(images)], dim=1))
         half = self.half_size(full)
-        joined = self.coarse(torch.cat([_twice(coarsest), coarse], dim=1))
-        joined = self.middle(torch.cat([_twice(joined), middle], dim=1))
-        joined = self.fine(torch.cat([_twice(joined), fine], dim=1))
-        half = self.decode_half(torch.cat([_twice(joined), half], dim=1))
-        full = self.decode_full(torch.cat([_twice(half), full], dim=1))
+        joined = self.coarse(torch.cat([enlarged(coarsest, "nearest"), coarse], dim=1))
+        joined = self.middle(torch.cat([enlarged(joined, "nearest"), middle], dim=1))
+        joined = self.fine(torch.cat([enlarged(joined, "nearest"), fine], dim=1))
+        half = self.decode_half(torch.cat([enlarged(joined, "nearest"), half], dim=1))
+        full = self.decode_full(torch.cat([enlarged(half, "nearest"), full], dim=1))
         logits: Tensor = self.classifier(full)
         return logits
 
@@ -101,10 +101,6 @@ class LiteClassifier(nn.Module):
         """Add (K,) to all logits from now on."""
         with torch.no_grad():
             cast(Tensor, self.classifier[1].bias).add_(by)
-
-
-def _twice(maps: Tensor) -> Tensor:
-    return F.interpolate(maps, scale_factor=2.0)
 
 
 def _check_sides(images: Tensor, name: str) -> None:

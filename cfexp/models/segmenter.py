@@ -165,16 +165,16 @@ class SmallSegmenter(nn.Module):
         """
         super().__init__()
         self.with_coordinates = with_coordinates
-        self.full_size = convolution(5 if with_coordinates else 3, width)
+        self.full_size = _convolution(5 if with_coordinates else 3, width)
         self.half_size = nn.Sequential(
-            convolution(width, 2 * width, stride=2), convolution(2 * width, 2 * width)
+            _convolution(width, 2 * width, stride=2), _convolution(2 * width, 2 * width)
         )
-        self.quarter_size = convolution(2 * width, 4 * width, stride=2)
+        self.quarter_size = _convolution(2 * width, 4 * width, stride=2)
         self.parallel = nn.ModuleList(
-            convolution(4 * width, 2 * width, dilation=dilation) for dilation in dilations
+            _convolution(4 * width, 2 * width, dilation=dilation) for dilation in dilations
         )
-        self.decode_half = convolution((2 * len(dilations) + 2) * width, 2 * width)
-        self.decode_full = convolution(3 * width, width)
+        self.decode_half = _convolution((2 * len(dilations) + 2) * width, 2 * width)
+        self.decode_full = _convolution(3 * width, width)
         self.classifier = nn.Conv2d(width, num_regions, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -193,7 +193,8 @@ class SmallSegmenter(nn.Module):
         return logits
 
 
-def convolution(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """A 3x3 convolution that keeps the size, or divides it by `stride`; batch norm and ReLU."""
-    layer = nn.Conv2d(before, after, 3, stride, padding=dilation, dilation=dilation, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(after), nn.ReLU())
+def _convolution(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(
+        before, after, 3, stride, padding=dilation, dilation=dilation, bias=False
+    )
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())

@@ -43,7 +43,5 @@ def test_a_grid_that_nothing_moves_is_each_pixels_own_place() -> None:
     torch.testing.assert_close(seen(0, 0, 1), image.flip(3))
     torch.manual_seed(0)
     assert not torch.allclose(seen(0.2, 0.0, 0.0), image)
-    places = moved_grid(image, 0.0, 0.5, 0.0)[
-        :, 0, -1, 0
-    ]  # of the last column: 1 less half a pixel
-    assert (places / 0.875).log().abs().max() <= 0.5
+    last_column = moved_grid(image, 0.0, 0.5, 0.0)[:, 0, -1, 0]  # at 1 less half a pixel
+    assert (last_column / 0.875).log().abs().max() <= 0.5

@@ -279,7 +279,9 @@ class STEEX(ClassifierExplainer):
                 "proximity_curve": found.proximity_curve,
                 **({} if self.region_mask is None else {"regions_absent": absent}),
                 **(_candidates(found, further, codes) if further else {}),
-                **self._sweep(generator, label_map, codes, counter_class, batch.key.tolist()),
+                **self._sweep(
+                    generator, label_map, reconstruction, codes, counter_class, batch.key.tolist()
+                ),
             },
         )
 
@@ -299,6 +301,7 @@ class STEEX(ClassifierExplainer):
         self,
         generator: FastSEAN,
         label_map: Tensor,
+        reconstruction: Tensor,
         codes: Tensor,
         counter_class: Tensor,
         keys: list[int],
@@ -315,9 +318,7 @@ class STEEX(ClassifierExplainer):
             prepared = generator.prepare(label_map[same], of_row if self.noise else None)
             frame = None
             if self.keep_outside:
-                with torch.no_grad():
-                    still = generator.decode(codes[same], prepared)
-                frame = frame_of(label_map[same], masks, still)
+                frame = frame_of(label_map[same], masks, reconstruction[same])
             decoder = self._decoder(generator, prepared, of_row, frame)
             return search_style_codes(
                 decoder,

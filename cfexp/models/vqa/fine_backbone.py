@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
-from cfexp.models.vqa.cells import check_sides, enlarged, layer, with_places
+from cfexp.models.cells import check_sides, enlarged, layer, with_places
 
 STRIDE = 4
 _COARSEST = 16
@@ -50,6 +50,6 @@ class FineBackbone(nn.Module):
         fine = self.fine(image)
         middle = self.middle(fine)
         coarse = self.coarse(middle)
-        middle = self.joined(torch.cat([enlarged(coarse), middle], dim=1))
-        found = self.out(torch.cat([enlarged(middle), fine], dim=1))
+        middle = self.joined(torch.cat([enlarged(coarse, "nearest"), middle], dim=1))
+        found = self.out(torch.cat([enlarged(middle, "nearest"), fine], dim=1))
         return torch.cat([with_places(found), F.avg_pool2d(image, STRIDE)], dim=1)

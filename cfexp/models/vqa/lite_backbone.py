@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfexp.models.cells import check_sides, enlarged, layer, with_places
 from cfexp.models.efficientnet_lite import EfficientNetLite0
 from cfexp.models.loading.pretrained import freeze
-from cfexp.models.vqa.cells import check_sides, enlarged, layer, with_places
 
 STRIDE = 4
 _COARSEST = 32
@@ -72,8 +72,10 @@ class LiteBackbone(nn.Module):
         # Channels last, as ConvBackbone: faster on a CPU.
         image = image.contiguous(memory_format=torch.channels_last)
         fine, middle, coarse, coarsest = self.lite(image)
-        joined = self.coarse(torch.cat([enlarged(self.coarsest(coarsest)), coarse], dim=1))
-        joined = self.middle(torch.cat([enlarged(joined), middle], dim=1))
-        joined = self.fine(torch.cat([enlarged(joined), fine], dim=1))
+        joined = self.coarse(
+            torch.cat([enlarged(self.coarsest(coarsest), "bilinear"), coarse], dim=1)
+        )
+        joined = self.middle(torch.cat([enlarged(joined, "bilinear"), middle], dim=1))
+        joined = self.fine(torch.cat([enlarged(joined, "bilinear"), fine], dim=1))
         mean = F.avg_pool2d(image, STRIDE)
         return torch.cat([with_places(joined), mean, self.tints(image)], dim=1)

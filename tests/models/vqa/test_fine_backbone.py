@@ -26,6 +26,15 @@ def test_it_sees_further_than_a_cell() -> None:
     assert int(rows.max() - rows.min()) >= 40
 
 
+def test_what_is_coarse_is_repeated_as_weights_that_are_trained_know_it() -> None:
+    backbone, seen = FineBackbone((4, 4, 4, 6, 4)).eval(), list[torch.Tensor]()
+    backbone.coarse.register_forward_hook(lambda *given: seen.append(given[2]))
+    backbone.joined.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, :6]))
+    backbone(torch.rand(1, 3, 32, 32))
+    coarse, enlarged = seen
+    assert torch.equal(enlarged, coarse.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(InputError, match="divisible by 16, got 40x32"):
         FineBackbone()(torch.zeros(1, 3, 40, 32))

@@ -1,10 +1,13 @@
-"""What backbones of small cells are made of."""
+"""What networks that join maps from coarse to fine are made of."""
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp.errors import InputError
+from cfexp.models.classifiers import coordinates
 
 
 def check_sides(image: Tensor, divisor: int, name: str) -> None:
@@ -23,14 +26,12 @@ def layer(before: int, after: int, stride: int = 1, kernel: int = 3) -> nn.Seque
     )
 
 
-def enlarged(features: Tensor) -> Tensor:
+def enlarged(features: Tensor, mode: Literal["nearest", "bilinear"]) -> Tensor:
     """Features (B, C, H, W) at twice the sides."""
-    return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+    align_corners = False if mode == "bilinear" else None
+    return F.interpolate(features, scale_factor=2.0, mode=mode, align_corners=align_corners)
 
 
 def with_places(features: Tensor) -> Tensor:
     """Features (B, C, H, W), and x and y of each cell in [-1, 1] as two more channels."""
-    height, width = features.shape[2:]
-    y = torch.linspace(-1, 1, height).to(features)[:, None].expand(height, width)
-    x = torch.linspace(-1, 1, width).to(features).expand(height, width)
-    return torch.cat([features, torch.stack([x, y]).expand(len(features), -1, -1, -1)], dim=1)
+    return torch.cat([features, coordinates(features).flip(1)], dim=1)

@@ -35,8 +35,8 @@ _HUES = {"red": ((0, 22), (335, 360)), "green": ((95, 190),)}  # degrees
 ATTRIBUTION = """Traffic lights: photographs of the data set "cinTA_v2" by Wawan Pradana,
 https://universe.roboflow.com/wawan-pradana/cinta_v2 (CC BY 4.0,
 https://creativecommons.org/licenses/by/4.0/). Changed by cfexp: cropped around each light,
-beyond a photograph's rim with more of the background, and resized; the label maps were made from
-the boxes and from the colours of the pixels.
+beyond a photograph's rim with more of the background, resized, and lights that lie turned upright;
+the label maps were made from the boxes and from the colours of the pixels.
 """
 
 
@@ -53,9 +53,9 @@ def convert_traffic_lights(source: Path, out: Path, size: int = 64) -> None:
 
     source: the folder as it is exported in YOLO's form. A crop has 1.3 times the longer side of its
     box, where that has 28 pixels or more, `size` x `size` pixels, and the light in its middle;
-    beyond the photograph's rim the background goes on, blurred (`fill_beyond`). Regions:
-    background, housing (the box), lamp (in the box, of the hue of the state; absent where it is not
-    found).
+    beyond the photograph's rim the background goes on, blurred (`fill_beyond`). A light that lies
+    is turned upright. Regions: background, housing (the box), lamp (in the box, of the hue of the
+    state; absent where it is not found).
     `labels.csv` has the columns file, state and group, the photograph. `out` is complete or absent.
     Raises InputError for what is missing or wrong.
     """
@@ -87,7 +87,9 @@ def convert_traffic_lights(source: Path, out: Path, size: int = 64) -> None:
 def cut_out(picture: Image.Image, light: Light, size: int) -> tuple[Image.Image, NDArray[np.uint8]]:
     """The square with a light amid it, and its (size, size) label map of indices into REGIONS.
 
-    What lies beyond the photograph's rim is filled in, see `fill_beyond`, and is background.
+    What lies beyond the photograph's rim is filled in, see `fill_beyond`, and is background. A
+    light that is wider than high is turned by a quarter, its left end down: in most of these
+    photographs that is where green is. Which lamp is lit has no say in it.
     """
     left, top, right, bottom = light.box
     side = _MARGIN * max(right - left, bottom - top)
@@ -109,7 +111,9 @@ def cut_out(picture: Image.Image, light: Light, size: int) -> tuple[Image.Image,
     label_map[~seen] = REGIONS.index("background")  # a box ends at the rim; here its rounding does
     lamp = lamp_of(pixels, light.state, label_map > 0)
     label_map[lamp] = REGIONS.index("lamp")
-    return Image.fromarray(pixels), label_map
+    if right - left > bottom - top:
+        pixels, label_map = np.rot90(pixels), np.rot90(label_map)
+    return Image.fromarray(np.ascontiguousarray(pixels)), np.ascontiguousarray(label_map)
 
 
 def fill_beyond(

@@ -74,6 +74,21 @@ def test_a_light_at_the_rim_is_amid_its_crop_and_the_background_goes_on() -> Non
     assert np.abs(pixels[:, 18:] - (120, 160, 220)).max() <= 1
 
 
+@pytest.mark.parametrize("lit", ["left", "right"])
+def test_a_light_that_lies_is_turned_upright_whichever_lamp_is_lit(lit: str) -> None:
+    photograph = np.full((40, 50, 3), (120, 160, 220), np.uint8)
+    photograph[15:25, 15:35] = (25, 25, 25)
+    photograph[16:24, 15:21] = COLORS[0 if lit == "left" else 1]
+    state = "green" if lit == "left" else "red"
+    if lit == "right":
+        photograph = photograph[:, ::-1].copy()
+    crop, regions = cut_out(Image.fromarray(photograph), Light(state, (15, 15, 35, 25)), 26)
+    light, lamp = np.argwhere(regions > 0), np.argwhere(regions == REGIONS.index("lamp"))
+    assert (light.min(0).tolist(), light.max(0).tolist()) == ([3, 8], [22, 17])
+    assert (lamp[:, 0].min(), lamp[:, 0].max()) == ((17, 22) if lit == "left" else (3, 8))
+    assert has_hue(np.asarray(crop), state)[regions == REGIONS.index("lamp")].all()
+
+
 def test_hues_of_lamps() -> None:
     pixels = np.array([COLORS[0], COLORS[1], COLORS[2], (128, 128, 128), (0, 0, 0)], np.uint8)
     assert has_hue(pixels, "green").tolist() == [True, False, False, False, False]

@@ -229,19 +229,25 @@ def perceptual(
     network: Callable[[Tensor], Sequence[Tensor]],
     generated: Tensor,
     real: Tensor,
-    weights: Sequence[float],
+    weights: Sequence[float] | None = None,
 ) -> Tensor:
     """Weighted sum of the mean absolute differences of a frozen network's feature maps (Johnson et
     al. 2016).
 
-    network: images (B, 3, H, W) in [-1, 1] to as many feature maps as there are weights. SEAN takes
-        VGG19's at relu1_1 to relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
+    network: images (B, 3, H, W) in [-1, 1] to feature maps. SEAN takes VGG19's at relu1_1 to
+        relu5_1 with 1/32, 1/16, 1/8, 1/4, 1.
+    weights: of each map; None = 1 each.
+
+    Raises ValueError for other than one weight a map.
     """
     check_shapes(generated=(generated, "B C H W"), real=(real, "B C H W"))
     with torch.no_grad():
         expected = network(real)
     found = network(generated)
     _check_pairs("network(real)", expected, "network(generated)", found)
+    weights = [1.0] * len(found) if weights is None else weights
+    if len(weights) != len(found):
+        raise ValueError(f"weights must be {len(found)}, one a feature map, got {len(weights)}")
     differences = [
         weight * F.l1_loss(features, target.detach())
         for weight, features, target in zip(weights, found, expected, strict=True)

@@ -270,7 +270,7 @@ def test_a_step_of_sean_by_two_processes_is_that_of_one_on_the_whole_batch(
     ]
     command += ["data.holdout_images=2", "data.eval_batch_size=2", "num_threads=1", "logger=csv"]
     command += ["network.base_channels=4", "network.style_dim=8"]
-    command += ["requires.features.overrides=['network.widths=[4,8]']"]
+    command += ["+requires.features.overrides=['network.widths=[4,8]']"]
     command += [f"checkpoints.features={features}", "module.perceptual_layers=[1,1]"]
     command += [
         "module.warmup=0",

@@ -22,7 +22,7 @@ from tests.data.own.own_writer import COUNT, edit, write_own
 
 SHORT = {
     "decision": '["steps=60"]',
-    "autoencoder": '["steps=4",\'requires.features.overrides=["seed=1","steps=2"]\']',
+    "autoencoder": '["steps=4",\'+requires.features.overrides=["steps=2"]\']',
     "layouts": "['+requires.segmenter.overrides=[\"steps=4\"]']",
 }
 

@@ -70,6 +70,8 @@ def what_is_wrong(error: Exception, command: str, overrides: Sequence[str]) -> s
         return f"{error.override}: cannot be read; {how}"
     if (found := _NO_SUCH.search(text)) is not None:
         given = _of(found[1], overrides)
+        if found[1].startswith("requires.") and found[1].endswith(".overrides"):
+            return f"{given}: settings of a stage are added: +{given}"
         near = nearest(found[1], names_beside(found[1], command, overrides))
         meant = f"is {near} meant? ({_SHOWN})" if near else _SHOWN
         return f"{given}: there is no setting of this name; {meant}"

@@ -56,6 +56,7 @@ def stage_config(
     overrides = [
         f"+experiment={requirement.experiment}",
         "logger=csv",
+        *requirement.get("always", []),
         *requirement.get("overrides", []),
     ]
     where = tuple(search_path())

@@ -26,11 +26,11 @@ class AutoencoderStage(LookedOnStage):
         L_D = hinge
 
     network: the autoencoder. discriminator: as `MultiscaleDiscriminator`; None trains without one.
-    feature_network: images -> feature maps, frozen here, for the perceptual loss, with
-    `perceptual_layers` the weight of each map (the defaults are VGG19's); None leaves that out. It
-    must not be the network that is explained later: what the explained one sees would be
-    reconstructed for it. l1_weight: of the L1 distance, in which each region of an image counts by
-    the square root of its area: else a lamp of twenty pixels is lost. generator_optimizer,
+    feature_network: images -> feature maps, frozen here, for the perceptual loss; None leaves that
+    out. It must not be the network that is explained later: what the explained one sees would be
+    reconstructed for it. perceptual_layers: the weight of each map (the defaults are VGG19's); None
+    = 1 each. l1_weight: of the L1 distance, in which each region of an image counts by the square
+    root of its area: else a lamp of twenty pixels is lost. generator_optimizer,
     discriminator_optimizer: constructors that lack the parameters (published: Adam, betas 0 and
     0.9, rates 1e-4 and 4e-4). warmup, cooldown: of both, see `by_step` (published: 0 and 0.5,
     lowered each epoch).
@@ -48,7 +48,7 @@ class AutoencoderStage(LookedOnStage):
         adversarial_weight: float = 1.0,
         matching_weight: float = 10.0,
         perceptual_weight: float = 10.0,
-        perceptual_layers: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1),
+        perceptual_layers: Sequence[float] | None = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1),
         l1_weight: float = 0.0,
         clip_norm: float | None = None,
         warmup: float = 0.0,
@@ -59,7 +59,8 @@ class AutoencoderStage(LookedOnStage):
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         self.adversarial_weight, self.matching_weight = adversarial_weight, matching_weight
-        self.perceptual_weight, self.perceptual_layers = perceptual_weight, list(perceptual_layers)
+        self.perceptual_weight = perceptual_weight
+        self.perceptual_layers = None if perceptual_layers is None else list(perceptual_layers)
         self.l1_weight, self.clip_norm = l1_weight, clip_norm
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, dim=(1, 2, 3))  # the mean over images
 

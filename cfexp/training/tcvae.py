@@ -27,8 +27,8 @@ class TCVAEStage(LookedOnStage):
     Gaussian), or in pixels where there is no feature network: that is DiVE--. Where tc_weight is 0,
     L = reconstruction + beta(epoch) * KL, a VAE: that, in pixels, is xGEM+.
 
-    feature_network: see `LookedOnStage`, with `perceptual_layers` the weight of each map (the
-    defaults are VGG16's). pixel_weight: of the mean absolute difference of pixels beside the
+    feature_network: see `LookedOnStage`, with `perceptual_layers` the weight of each map (None
+    = 1 each, as of VGG16's). pixel_weight: of the mean absolute difference of pixels beside the
     features (published: 0); where there are none, 0 counts as 1. by_region: of the squared
     difference in its place, in which all regions of a label map count alike: else a lamp of twenty
     pixels is lost. beta, cycles: see `annealed`. tc_weight: published 1, though the paper wants it
@@ -42,7 +42,7 @@ class TCVAEStage(LookedOnStage):
         network: TCVAE,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         feature_network: nn.Module | None = None,
-        perceptual_layers: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        perceptual_layers: Sequence[float] | None = None,
         pixel_weight: float = 0.0,
         by_region: bool = False,
         beta: float = 0.001,
@@ -56,8 +56,8 @@ class TCVAEStage(LookedOnStage):
         super().__init__(network, optimizer, feature_network, warmup, cooldown)
         if cycles < 1:
             raise InputError(f"module.cycles must be at least 1, got {cycles}")
-        self.perceptual_layers, self.pixel_weight = list(perceptual_layers), pixel_weight
-        self.by_region = by_region
+        self.perceptual_layers = None if perceptual_layers is None else list(perceptual_layers)
+        self.pixel_weight, self.by_region = pixel_weight, by_region
         self.beta, self.tc_weight, self.cycles = beta, tc_weight, cycles
         self.published_kl = published_kl
         self.psnr = PeakSignalNoiseRatio(data_range=2.0, dim=(1, 2, 3))  # the mean over images

@@ -26,6 +26,10 @@ SHOWN = "(--cfg job shows those that there are)"
             "decison.label=x",
             f"{UNKNOWN} is decision.label meant? {SHOWN}",
         ),
+        (
+            "requires.decision.overrides=['steps=9']",
+            ": settings of a stage are added: +requires.decision.overrides=['steps=9']",
+        ),
         ("xyzzy=1", ": there is no setting of this name; --cfg job shows those that there are"),
         (
             "hydra.run.dirr=x",

@@ -210,7 +210,7 @@ def test_what_the_name_has_beside_single_settings(tmp_path: Path) -> None:
         assert config_hash(composed("face_autoencoder", same)) == base, same
     averaging = "lightning.pytorch.callbacks.StochasticWeightAveraging"
     for other in (
-        *("callbacks.seed=null", "data.world.faces=70", "requires.features.overrides=['seed=2']"),
+        *("callbacks.seed=null", "data.world.faces=70", "+requires.features.overrides=['seed=2']"),
         f"+callbacks.average={{_target_: {averaging}, swa_lrs: 0.1}}",
     ):
         assert config_hash(composed("face_autoencoder", other)) != base, other

@@ -34,7 +34,8 @@ from cfexp.data.own.reader import OwnReader
 from cfexp.data.reading.settings import check_at_least
 from cfexp.errors import InputError
 
-# Sides are multiples of this, which all networks here take; so many images tell the usual size.
+# Sides are multiples of this, and of an eighth of `data.side`, which all networks here take (larger
+# ones halve images more often); so many images tell the usual size.
 STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
 LONGEST = 2.0  # one side against the other
 STRETCHED = 1.5  # more is worth a word
@@ -125,9 +126,10 @@ class OwnDataSet(LabelMapDataModule):
         if not sizes:
             return self.side, self.side
         width, height = np.median(np.array(sizes, dtype=float), axis=0)
-        short = min(self.side, max(_stepped(min(width, height)), LEAST_SIDE))
+        step = max(STEP, self.side // 8)
+        short = min(self.side, max(-(-int(min(width, height)) // step) * step, LEAST_SIDE))
         stretch = min(max(width, height) / min(width, height), LONGEST)
-        long = max(round(short * stretch / STEP) * STEP, short)
+        long = max(round(short * stretch / step) * step, short)
         return (short, long) if width >= height else (long, short)
 
     @cached_property
@@ -394,7 +396,3 @@ class OwnDataSet(LabelMapDataModule):
     def _plain_classes(self) -> Any:
         classes = self.classes
         return None if classes is None else [*map(str, classes)]
-
-
-def _stepped(length: float) -> int:
-    return -(-int(length) // STEP) * STEP

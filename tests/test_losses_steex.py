@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +38,9 @@ def test_the_perceptual_loss_weighs_the_maps_and_has_no_gradient_towards_the_rea
     )
     loss = losses.perceptual(network, generated, real, (0.25, 1.0))
     assert loss == 0.25 + 2
+    assert losses.perceptual(network, generated, real) == 1 + 2
+    with pytest.raises(ValueError, match="weights must be 2, one a feature map, got 4"):
+        losses.perceptual(network, generated, real, [1.0] * 4)
     gradients = torch.autograd.grad(loss, [generated, real], allow_unused=True)
     assert gradients[0] is not None
     assert gradients[1] is None

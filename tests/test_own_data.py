@@ -161,6 +161,25 @@ def test_what_is_said_of_label_maps_reaches_the_autoencoder_that_needs_them_too(
     assert own.requires.layouts.overrides == ["seed=3"]  # what is said of itself counts
 
 
+@pytest.mark.parametrize("size", ["small", "medium", "paper"])
+def test_what_the_perceptual_loss_sees_with_is_small_and_never_what_is_explained(
+    root: Path, size: str
+) -> None:
+    short = "+requires.{}.overrides=['steps=4']".format
+    where = [f"data.root={root}", f"cache_dir={root.parent}/cache", "decision.label=state"]
+    with composing_for_user():
+        of_autoencoder = f"+requires.autoencoder.overrides=[{quoted(short('features'))}]"
+        given = [f"size={size}", *where, short("decision"), of_autoencoder]
+        config = compose("explain", ["+experiment=own_steex", *given])
+        fill_in_from_data(config, say=False)
+        decision, named = compose_stage(config.requires.decision, config)
+        autoencoder, _ = compose_stage(config.requires.autoencoder, config)
+        features, other = compose_stage(autoencoder.requires.features, autoencoder)
+    assert features.network._target_.endswith(".SmoothClassifier")
+    assert (decision.steps, features.steps) == (4, 4)
+    assert (decision.seed, features.seed, named == other) == (0, 1, False)
+
+
 @pytest.mark.parametrize("asked", ["grid:2x2", pytest.param("whole", marks=pytest.mark.slow)])
 def test_regions_are_made_where_there_are_no_label_maps(
     in_process: InProcess, tmp_path: Path, asked: str

@@ -231,6 +231,11 @@ def _regions(data: OwnDataSet) -> Iterator[Row]:
     if data.maps.listed is not None:
         of = len(data.contents.images)
         found = f"{len(data.maps.files):,} for {of:,} images"
+        if data.maps.layouts is not None:
+            there = sum(
+                (data.maps.layouts / f"{i.image_id}.png").is_file() for i in data.contents.images
+            )
+            found += f"; {there:,} in {data.maps.layouts}"
         yield Row("label maps", found, f"regions by {data.maps.listed.source}")
     else:
         said = data.label_maps if data.label_maps != "auto" else "no folder label_maps"

@@ -36,7 +36,7 @@ class _Asked(NamedTuple):
 
 
 def convert_csv_vqa(source: Path, out: Path, seed: int = 0) -> None:
-    """Write a CSV of image, question and answer(s) as VQAv1 (see docs/own_data.md for its forms).
+    """Write a CSV of image, question and answer(s) as VQAv1 (see docs/data_sets.md for its forms).
 
     source: the CSV file, or a folder that holds one; images lie beside it, or in its folder
     `images`, where their paths are not absolute. Without a column `split`, a fifth of the images,

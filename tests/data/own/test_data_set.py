@@ -207,6 +207,16 @@ def test_sizes_modes_and_sub_folders(root: Path) -> None:
     assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (32, 32), (255, 255, 255))
 
 
+@pytest.mark.parametrize(("side", "size"), [(64, (64, 80)), (128, (128, 144)), (256, (160, 192))])
+def test_sides_are_what_the_networks_of_a_size_take(
+    tmp_path: Path, side: int, size: tuple[int, int]
+) -> None:
+    root = write_own(tmp_path / "set", 4, maps=False)
+    for path in (root / "images").iterdir():
+        Image.new("RGB", (166, 145)).save(path)
+    assert opened(root, side=side).image_size == size
+
+
 def test_images_without_a_row_or_a_label_are_kept_and_counted(root: Path) -> None:
     edit(root / "labels.csv", "000.png,red", "000.png,?")
     edit(root / "labels.csv", "001.png,green,0,1,s0\n", "")

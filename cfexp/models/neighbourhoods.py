@@ -23,6 +23,15 @@ from torch import Tensor
 CHUNK = 2**17
 
 
+class Taps(NamedTuple):
+    """Distinct 3x3 neighbourhoods of rows 0..N - 1, and of each row those that have it."""
+
+    rows: Tensor  # (P, 9) int64 in 0..N; N = outside
+    # (9 * P,) int64 in 0..P - 1: the neighbourhoods sorted by the row and the tap that they have
+    order: Tensor
+    start: Tensor  # (9 * (N + 1),) int64: where in `order` those of each row and tap start
+
+
 class Grid(NamedTuple):
     """The distinct neighbourhoods of B label maps of one size. Rows of tables are numbered through
     all B images.
@@ -31,10 +40,8 @@ class Grid(NamedTuple):
     label_map: Tensor  # (B, h, w) int64 in 0..R - 1
     # (N,) int64: image * R + label of every region that has a pixel, in ascending order
     present: Tensor
-    # (P, 9) int64: for each distinct 3x3 neighbourhood the rows of `present` in it; N = outside
-    inner: Tensor
-    # (Q, 9) int64: for each distinct 5x5 neighbourhood the rows of `inner` in it; P = outside
-    outer: Tensor
+    inner: Taps  # the P distinct 3x3 neighbourhoods of rows of `present`
+    outer: Taps  # the Q distinct 5x5 neighbourhoods, as 3x3 ones of rows of `inner`
     # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
     inner_of_outer: Tensor
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
@@ -52,7 +59,20 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     pixel = outer_id.flatten()
     count = torch.bincount(pixel, minlength=len(outer))
     order, start = pixel.argsort(stable=True), count.cumsum(0) - count
-    return Grid(label_map, present, inner, outer, outer[:, 4], pixel, order, start)
+    inner_taps, outer_taps = find_taps(inner, len(present)), find_taps(outer, len(inner))
+    return Grid(label_map, present, inner_taps, outer_taps, outer[:, 4], pixel, order, start)
+
+
+def find_taps(rows: Tensor, count: int) -> Taps:
+    """Neighbourhoods (P, 9) int64 in 0..count of so many rows; count = outside."""
+    of_tap = _numbered(rows).flatten()
+    sizes = torch.bincount(of_tap, minlength=9 * (count + 1))
+    return Taps(rows, of_tap.argsort(stable=True) // 9, sizes.cumsum(0) - sizes)
+
+
+def _numbered(rows: Tensor) -> Tensor:
+    """Rows (P, 9) each with its tap: 9 * row + tap."""
+    return rows * 9 + torch.arange(9, device=rows.device)
 
 
 def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:
@@ -91,11 +111,11 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     """
     per_image = grid.label_map[0].numel()
     pixel = grid.pixel.view(-1, per_image)[rows].flatten()
-    outer, number = _kept(pixel, len(grid.outer))
+    outer, number = _kept(pixel, len(grid.outer.rows))
     pixel = number[pixel]
-    inner, number = _kept(grid.inner_of_outer[outer], len(grid.inner))
-    outer_taps = number[grid.outer[outer]]
-    present, number = _kept(grid.inner[inner, 4], len(grid.present))
+    inner, number = _kept(grid.inner_of_outer[outer], len(grid.inner.rows))
+    outer_rows = number[grid.outer.rows[outer]]
+    present, number = _kept(grid.inner.rows[inner, 4], len(grid.present))
     place = torch.full((len(grid.label_map),), -1, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     regions = grid.present[present]
@@ -104,9 +124,9 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     narrow = Grid(
         label_map=grid.label_map[rows],
         present=place[regions // num_regions] * num_regions + regions % num_regions,
-        inner=number[grid.inner[inner]],
-        outer=outer_taps,
-        inner_of_outer=outer_taps[:, 4],
+        inner=find_taps(number[grid.inner.rows[inner]], len(present)),
+        outer=find_taps(outer_rows, len(inner)),
+        inner_of_outer=outer_rows[:, 4],
         pixel=pixel,
         order=(image * per_image + grid.order % per_image)[image >= 0],
         start=count.cumsum(0) - count,
@@ -145,26 +165,43 @@ class _KernelRows(torch.autograd.Function):
         return gradient.reshape(-1, ctx.shape[0]).T.contiguous().view(ctx.shape)
 
 
-def convolve_rows(values: Tensor, kernel: Tensor, neighbourhoods: Tensor) -> Tensor:
+def convolve_rows(values: Tensor, kernel: Tensor, taps: Taps) -> Tensor:
     """A 3x3 convolution, without bias, of a map that takes the value of one row at each pixel: (P,
     out).
 
-    values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. neighbourhoods: (P, 9)
-    int64 in 0..N, the rows around each pixel that is to be computed; N = outside, zero.
+    values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. taps: the rows around each
+    pixel that is to be computed; outside is zero.
     """
-    return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, neighbourhoods)
+    return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
 
 
-def sum_rows(products: Tensor, neighbourhoods: Tensor) -> Tensor:
-    """(P, out): for each neighbourhood (P, 9) of rows 0..N - 1 the sum of what they contribute,
-    each at its tap.
+def sum_rows(products: Tensor, taps: Taps) -> Tensor:
+    """(P, out): for each of P neighbourhoods the sum of what its rows contribute, each at its tap.
 
-    products: (N, 9 * out), what each row contributes at each tap.
+    products: (N + 1, 9 * out), what each row contributes at each tap; the last one is outside.
     """
-    of_tap = products.reshape(9 * len(products), -1)
-    return F.embedding_bag(
-        neighbourhoods * 9 + torch.arange(9, device=neighbourhoods.device), of_tap, mode="sum"
-    )
+    summed: Tensor = _SumRows.apply(products, taps)  # type: ignore[no-untyped-call]  # torch's own
+    return summed
+
+
+class _SumRows(torch.autograd.Function):
+    """Sums both ways by the order that was found once: torch sorts anew in every backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, products: Tensor, taps: Taps) -> Tensor:
+        ctx.taps, ctx.shape = taps, products.shape
+        of_tap = products.reshape(9 * len(products), -1)
+        return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        taps: Taps = ctx.taps
+        if gradient.is_cuda:  # see `sum_by_neighbourhood`
+            of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
+            of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
+        else:
+            of_tap = F.embedding_bag(taps.order, gradient.contiguous(), taps.start, mode="sum")
+        return of_tap.view(ctx.shape), None
 
 
 def pixel_rows(image: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from cfexp.models.neighbourhoods import (
     kernel_rows,
     modulate,
     sum_by_neighbourhood,
+    sum_rows,
 )
 from cfexp.models.sean.fast import FastSEAN
 from cfexp.models.sean.sean import SEAN
@@ -240,19 +241,29 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
     torch.testing.assert_close(looked_up, expected, atol=1e-12, rtol=0)
 
 
+def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> None:
+    grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
+    for taps, count in ((grid.inner, len(grid.present)), (grid.outer, len(grid.inner.rows))):
+        products = torch.randn(count + 1, 9 * 2, dtype=torch.float64, requires_grad=True)
+        of_tap = products.view(-1, 9, 2)[taps.rows, torch.arange(9)]
+        torch.testing.assert_close(sum_rows(products, taps), of_tap.sum(1))
+        assert torch.autograd.gradcheck(lambda rows, taps=taps: sum_rows(rows, taps), products)
+
+
 def test_modulation_has_the_gradient_of_its_definition() -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
     inputs = [
         torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 4, 6),)
     ]
     inputs += [
-        torch.randn(len(grid.outer), 3, dtype=torch.float64, requires_grad=True) for _ in range(2)
+        torch.randn(len(grid.outer.rows), 3, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
     ]
     assert torch.autograd.gradcheck(
         lambda image, scale, shift: modulate(image, scale, shift, grid), inputs
     )
     rows = torch.randn(len(grid.pixel), 3)
-    expected = torch.zeros(len(grid.outer), 3).index_add_(0, grid.pixel, rows)
+    expected = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel, rows)
     torch.testing.assert_close(sum_by_neighbourhood(rows, grid), expected)
 
 

@@ -25,6 +25,8 @@ GROUP_NAMES = (
     *("group", "patient", "person", "subject", "participant", "individual", "donor", "identity"),
     *("video", "clip", "source", "slide", "writer"),
 )
+# Of a table without one of those, and only as `lesion_id`: a column `lesion` may be a label.
+GROUP_IDS = ("lesion", "case", "study", "specimen", "animal", "session", "sequence", "scene")
 PART_COLUMNS = ("part", "split", "partition", "subset", "set")
 _PART_NUMBERS = {"0": "train", "1": "val", "2": "test"}  # CelebA's
 UNKNOWN_CLASS = -1
@@ -179,11 +181,14 @@ def is_part_column(table: Table, name: str) -> bool:
     return 2 * named > len(words) or {*words} <= {*PART_NAMES, *_PART_NUMBERS}
 
 
-def is_group_column(name: str) -> bool:
-    """Whether a column is called as groups are: `patient`, `patient_id`, `video id`."""
-    word = name.casefold().replace(" ", "_").replace("-", "_")
-    word = word.removesuffix("_id").removesuffix("id")
-    return word in GROUP_NAMES
+def group_columns(names: Sequence[str]) -> list[str]:
+    """The columns that are called as groups are: `patient`, `patient_id`, `video id`; where there
+    are none, those called as the ids of less sure ones, `lesion_id`.
+    """
+    words = {name: name.casefold().replace(" ", "_").replace("-", "_") for name in names}
+    bare = {name: word.removesuffix("_id").removesuffix("id") for name, word in words.items()}
+    sure = [name for name in names if bare[name] in GROUP_NAMES]
+    return sure or [name for name in names if bare[name] in GROUP_IDS and bare[name] != words[name]]
 
 
 def _whole(cell: str) -> str:

@@ -11,7 +11,7 @@ from cfexp.data.base import Part
 from cfexp.data.own.columns import (
     UNKNOWN_CLASS,
     Column,
-    is_group_column,
+    group_columns,
     is_part_column,
     label_column,
     part_column,
@@ -219,8 +219,7 @@ class Contents:
             if self.table is not None and self.chosen.group is not None:
                 self.table.column(self.chosen.group)
             return self.chosen.group
-        found = [name for name in self.table.columns if is_group_column(name)]
-        found = [name for name in found if name != self.file_column]
+        found = group_columns([each for each in self.table.columns if each != self.file_column])
         if len(found) > 1:
             raise InputError(
                 f"{self.table.path}: {listed(found)} may all be groups; data.group=NAME says which"

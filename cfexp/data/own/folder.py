@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
+from PIL import Image
+
 from cfexp.data.own.images import SUFFIXES
 from cfexp.errors import InputError
 
@@ -22,6 +24,14 @@ REMEDY = "see docs/own_data.md"
 _TEXTS = (*TABLES, ".md", ".rst", ".json", ".yaml", ".yml", ".pdf", ".html", "")
 # What others call the folder of label maps.
 _MAPS_ELSEWHERE = ("mask", "label", "seg", "annot", "trimap", "ground_truth", "groundtruth", "gt")
+_OF_MAPS = re.compile(
+    r"(?<![a-z])(masks?|label_?maps?|labels?|seg|segmentations?|annotations?|trimaps?|ground_?truth"
+    r"|gt)(?![a-z])",
+    re.I,
+)
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # of leftMask
+_SOME = 10  # more than one in so many images is no chance
+_FEW_COLORS = 64  # of a label map; a photograph has more
 # What Lightning's and torchvision's users call the folders of parts.
 PART_NAMES = {
     "train": "train",
@@ -137,14 +147,23 @@ class OwnFolder:
         return part, folders[0] if folders else None
 
     def _refuse_maps_among(self) -> None:
-        """Raise InputError where most images have a companion that is called as its label map."""
-        stems = {image.stem: image for image in self.images}
-        pairs = [(image, stems.get(image_of_map(image.stem), image)) for image in self.images]
-        maps = [(companion, image) for companion, image in pairs if companion is not image]
-        if len(maps) > len(stems) // 3:
+        """Raise InputError where many images have a companion, beside them or in another folder,
+        that is called as its label map; or as itself, where its folder is called as one of label
+        maps and it has few colours.
+        """
+        named = {image.place.stem: image for image in self.images if not _in_maps(image.place)}
+        pairs = [(each, named.get(image_of_map(each.place.stem))) for each in self.images]
+        maps = [
+            (each, image)
+            for each, image in pairs
+            if image is not None and (each.place.stem != image.place.stem or _in_maps(each.place))
+        ]
+        if len(maps) > len(self.images) // _SOME:
             companion, image = maps[0]
+            if companion.place.stem == image.place.stem and not _has_few_colors(companion.path):
+                return  # a class of this name: with masks and without
             one = f"{companion.path}: looks like the label map of {image.place}"
-            many = f"and so {len(maps)} of {len(stems)} images"
+            many = f"and so {len(maps)} of {len(self.images)} images"
             raise InputError(f"{one}, {many}; move label maps to {self.label_maps_folder}")
 
     def _named(self, found: list[Path]) -> list[FoundImage]:
@@ -248,6 +267,19 @@ def image_of_map(stem: str) -> str:
 
 
 _DIGITS = 19  # of a number that is more than a name
+
+
+def _in_maps(place: PurePosixPath) -> bool:
+    """Whether a folder of an image is called as those of label maps: `masks`, `leftMask`."""
+    return any(_OF_MAPS.search(_HUMP.sub("_", folder)) for folder in place.parts[:-1])
+
+
+def _has_few_colors(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.getcolors(_FEW_COLORS) is not None
+    except Exception:  # of whatever kind; who reads it says so
+        return False
 
 
 def _folded(name: str) -> str:

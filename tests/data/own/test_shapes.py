@@ -120,3 +120,39 @@ def test_masks_among_the_images_are_not_taken_for_images(root: Path) -> None:
         path.rename(root / f"images/{path.stem}_mask.png")
     with pytest.raises(InputError, match=r"000_mask\.png: looks like the label map of 000\.png"):
         opened(root, label="state").settings()
+
+
+@pytest.mark.parametrize("folder", ["mask", "HAM10000_segmentations", "ManualMask/leftMask"])
+def test_masks_in_a_folder_of_another_name_are_not_taken_for_images(
+    root: Path, folder: str
+) -> None:
+    (root / folder).parent.mkdir(exist_ok=True)
+    (root / "label_maps").rename(root / folder)
+    (root / "images").rename(root / "photographs")
+    with pytest.raises(InputError, match=r"000\.png: looks like the label map of photographs/000"):
+        opened(root, label="state").settings()
+
+
+def test_a_class_may_be_called_mask(tmp_path: Path) -> None:
+    root = write_own(tmp_path / "set", table=False, maps=False)
+    for name in ("mask", "bare"):
+        (root / "images" / name).mkdir()
+    for k in range(0, 40, 2):
+        (root / f"images/{k:03}.png").rename(root / f"images/mask/{k}.png")
+        (root / f"images/{k + 1:03}.png").rename(root / f"images/bare/{k}.png")
+    assert opened(root, label="class").settings()["decision.class_names"] == ["bare", "mask"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "group"),
+    [
+        ("file,state,lesion_id", "lesion_id"),
+        ("file,state,lesion", None),  # which may be a label
+        ("file,study_id,patient_id", "patient_id"),
+    ],
+)
+def test_a_column_of_ids_is_one_of_groups_where_there_is_no_surer_one(
+    root: Path, columns: str, group: str | None
+) -> None:
+    write_text(root / "labels.csv", [columns, *(f"{k:03},{k % 2},{k // 2}" for k in range(COUNT))])
+    assert opened(root, label=None).contents.group_column == group

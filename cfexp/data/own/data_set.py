@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,9 @@ class OwnDataSet(LabelMapDataModule):
         self.maps.make(self.image_size)
 
     def records(self, part: Part) -> list[LabelMapRecord]:
-        """The images of a part in the order of their names; raises InputError."""
+        """The images of a part in the order of their names, of val and test in turn one of each
+        class, so that the first few show all of them; raises InputError.
+        """
         if not self._records:
             self._check_rows()
             made = {each: list[LabelMapRecord]() for each in PARTS}
@@ -217,7 +220,9 @@ class OwnDataSet(LabelMapDataModule):
             for image in self._used:
                 if image.image_id in parts:
                     made[parts[image.image_id]].append(self._record(image))
-            self._records = made
+            self._records = {
+                each: found if each == "train" else _in_turn(found) for each, found in made.items()
+            }
         return self._records[part]
 
     @cached_property
@@ -396,3 +401,11 @@ class OwnDataSet(LabelMapDataModule):
     def _plain_classes(self) -> Any:
         classes = self.classes
         return None if classes is None else [*map(str, classes)]
+
+
+def _in_turn(records: list[LabelMapRecord]) -> list[LabelMapRecord]:
+    """One of each label after the other, each label's in their order."""
+    of_label: dict[str, list[LabelMapRecord]] = {}
+    for record in records:
+        of_label.setdefault(str(record.labels), []).append(record)  # NaN is no key
+    return [each for turn in zip_longest(*of_label.values()) for each in turn if each is not None]

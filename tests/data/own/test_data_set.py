@@ -115,6 +115,17 @@ def test_one_folder_a_class_and_parts_by_folders(tmp_path: Path) -> None:
     assert data.region_names == ("image",)
 
 
+def test_the_first_few_test_images_are_of_all_classes(tmp_path: Path) -> None:
+    root = write_own(tmp_path / "set", table=False, maps=False)
+    for k in range(COUNT):
+        place = root / f"images/{'test' if k < 20 else 'train'}/{'cat' if k % 20 < 13 else 'dog'}"
+        place.mkdir(parents=True, exist_ok=True)
+        (root / f"images/{k:03}.png").rename(place / f"{k:03}.png")
+    records = opened(root, label="class").records("test")
+    firsts = [record.image_id for record in records[:5]]
+    assert (firsts, len(records)) == (["000", "013", "001", "014", "002"], 20)
+
+
 def test_several_classes_and_two_of_them(root: Path) -> None:
     data = opened(root, label="size")
     assert data.exclusive

@@ -298,6 +298,15 @@ def test_what_the_data_say_is_the_users_to_say_otherwise(root: Path) -> None:
             fill_in_from_data(compose("explain", given[:2]))
 
 
+def test_a_classifier_of_ones_own_has_the_names_of_the_labels_classes(root: Path) -> None:
+    with composing_for_user():
+        given = ["+experiment=own_pgd", "+decision=torchscript", f"data.root={root}"]
+        for label, names in (("size", ["0", "1", "2"]), ("state", ["green", "red"])):
+            config = compose("explain", [*given, f"decision.label={label}"])
+            fill_in_from_data(config, say=False)
+            assert config.decision.class_names == names
+
+
 def test_the_library_explains_by_the_same_experiment(root: Path) -> None:
     explainer = load_explainer(
         "own_pgd",

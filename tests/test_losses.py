@@ -35,6 +35,16 @@ def test_the_hinge_is_zero_once_another_answer_leads_by_the_margin() -> None:
     )  # how far the answer itself leads
 
 
+def test_answers_are_alike_by_the_entropy_of_their_mean_the_present_ones_left_out() -> None:
+    answer = torch.tensor([1, 2, 3, 0])
+    varied = 50.0 * torch.eye(4)
+    assert losses.answers_alike(varied, answer).abs() < 1e-6
+    alike = (50.0 * torch.eye(4)[[0, 0, 0, 0]]).requires_grad_()
+    loss = losses.answers_alike(alike, torch.tensor([1, 1, 1, 1]))
+    torch.testing.assert_close(loss, torch.tensor(4.0).log())
+    assert torch.autograd.grad(loss, alike)[0].isfinite().all()
+
+
 def test_squared_l2_sums_over_an_image_scaled_to_one_and_averages_over_the_batch() -> None:
     query = torch.zeros(2, 3, 4, 4)
     edited = query.clone()

@@ -87,6 +87,7 @@ class VQACounterfactualGAN(AdversarialExplainer):
         ramp_start: float = 0.3,
         opened_share: float = 0.0,
         fade: float = 0.0,
+        variety_weight: float = 0.0,
         clip_norm: float = 1.0,
         counter_answer: str | None = None,
         memory_budget: str | int | None = None,
@@ -113,10 +114,14 @@ class VQACounterfactualGAN(AdversarialExplainer):
         self.warmup_epochs, self.clip_norm = warmup_epochs, clip_norm
         self.ramp_epochs, self.ramp_start = ramp_epochs, ramp_start
         self.opened_share, self.fade = opened_share, fade
+        self.variety_weight = variety_weight
         self.counter_answer = counter_answer
         self.counter_answer_id = -1  # any but the present one
         if not 0 <= fade < 1:
             raise InputError(f"fade must be at least 0 and below 1, got {fade}")
+        if variety_weight > 0 and counter_answer is not None:
+            problem = f"with counter_answer={counter_answer!r} all answers are alike"
+            raise InputError(f"variety_weight={variety_weight}: {problem}; give one of the two")
         weights = {
             "mask_weight": mask_weight,
             "color_weight": color_weight,
@@ -248,6 +253,8 @@ class VQACounterfactualGAN(AdversarialExplainer):
             terms = {"counterfactual": F.cross_entropy(logits, asked)}
         else:
             terms = {"counterfactual": self.counterfactual_loss(logits, answer)}
+        if self.variety_weight > 0:
+            terms["variety"] = self.variety_weight * losses.answers_alike(logits, answer)
         if self.discriminator is not None:
             adversarial = losses.generator_adversarial(self.discriminator(edited.image))
             terms["adversarial"] = self.adversarial_weight * adversarial

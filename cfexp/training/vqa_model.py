@@ -13,6 +13,7 @@ from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.metrics.majority import MajorityShare
 from cfexp.metrics.vqa_accuracy import VQAAccuracy
+from cfexp.models.vqa.attention import attention_inside, cells_inside, even_inside
 from cfexp.models.vqa.mlb import MLBAttention, VQAModel
 from cfexp.training.recoloring import Recoloring, TruthMasks
 from cfexp.training.schedule import by_step, whole_length
@@ -93,9 +94,10 @@ class VQAModelStage(ScoredStage):
         if self._teaches_attention and mask is not None:
             fusion = cast(MLBAttention, self.network.fusion)
             attention = fusion.attention(features, question, picture)
-            cells = F.adaptive_avg_pool2d(mask[:, None], (features.shape[2], features.shape[3]))
-            loss = loss + self.attention_weight * _looking_away(attention, cells.flatten(2))
-            loss = loss + self.whole_weight * _unevenness(attention, cells.flatten(2))
+            cells = cells_inside(mask, features)
+            looking_away = -(attention_inside(attention, cells) + 1e-4).log().mean()
+            loss = loss + self.attention_weight * looking_away
+            loss = loss + self.whole_weight * _unevenness(attention, cells)
         return self.log_loss(loss, len(batch.answer))
 
     @property
@@ -162,22 +164,12 @@ class VQAModelStage(ScoredStage):
             self.log(f"{part}/majority/{name}", majorities[name])
 
 
-def _looking_away(attention: Tensor, cells: Tensor) -> Tensor:
-    """-log of the share of attention (B, glimpses, h * w) inside an object, mean over the glimpses.
-
-    cells: (B, 1, h * w), which share of each the object fills; a cell counts by how much of the
-    fullest one's share it has.
-    """
-    cells = cells / cells.amax(2, keepdim=True).clamp(min=1e-3)
-    inside: Tensor = ((attention * cells).sum(2) + 1e-4).log()
-    return -inside.mean()
-
-
 def _unevenness(attention: Tensor, cells: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of attention from what is even over an object, in nats; as above.
+    """Kullback-Leibler divergence of attention (B, glimpses, h * w) from what is even over an
+    object (see `cells_inside`), in nats; mean over the glimpses.
 
     An object that fills nothing of any cell costs nothing.
     """
-    even = cells / cells.sum(2, keepdim=True).clamp(min=1e-3)
+    even = even_inside(cells)
     divergence: Tensor = even * ((even + 1e-9).log() - (attention + 1e-6).log())
     return divergence.sum(2).mean()

@@ -1,6 +1,6 @@
 """python experiments/real_clothes/figures.py RUN [RUN ...]: of runs of vqa_clothes, what the tables
 of cfexp.evaluate do not say. How good are the answers where every colour counts alike? How good are
-they about garments of one clear colour? Which colours do garments turn to?
+they about garments of one clear colour? Which colours do garments turn to, and how varied are they?
 
 Clear: at the size the model sees, the median colour inside the true region is nearer to its name by
 10 of 255 (RGB) than to any other; the answer, which is read from the whole photograph, has no part
@@ -71,6 +71,12 @@ def figures(run: RunFolder) -> dict[str, Any]:
         f"{answer} -> {new}" for answer, new, flip in zip(answers, now, flips, strict=True) if flip
     )
     found["most frequent turns"] = dict(turned.most_common(8))
+    shares = np.array(list(Counter(now[flips].tolist()).values())) / max(flips.sum(), 1)
+    # How many answers would be as varied if all were as frequent: 2 to the power of the entropy.
+    found["new answers of flips, perplexity"] = {
+        "value": round(float(2 ** -(shares * np.log2(shares)).sum()), 2),
+        "n": int(flips.sum()),
+    }
     return found
 
 

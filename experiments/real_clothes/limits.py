@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from cfexp.data.base import Part
 from cfexp.data.questions.vqa import VQADataModule
 from cfexp.models.loading.pretrained import load_network
+from cfexp.models.vqa.attention import attention_inside, cells_inside, even_inside
 from cfexp.models.vqa.mlb import MLBAttention, VQAModel
 
 SIZES = (64, 96, 128)
@@ -95,11 +96,10 @@ def attended(network: VQAModel, asked: Questions) -> tuple[Tensor, Tensor, Tenso
         features = network.backbone(asked.images[pictures])
         question = network.encode_question(asked.words[rows], asked.length[rows])
         attention = fusion.attention(features, question, picture)
-        cells = F.adaptive_avg_pool2d(asked.mask[rows][:, None].float(), features.shape[2:])
-        cells = cells.flatten(2)
-        inside = (attention * cells / cells.amax(2, keepdim=True)).sum(2).mean(1)
+        cells = cells_inside(asked.mask[rows].float(), features)
+        inside = attention_inside(attention, cells).mean(1)
         own = fusion(features, question, picture).argmax(1)
-        even = (cells / cells.sum(2, keepdim=True)).expand_as(attention)
+        even = even_inside(cells).expand_as(attention)
         fusion.attention = lambda *_, even=even: even  # type: ignore[method-assign]
         told = fusion(features, question, picture).argmax(1)
         del fusion.attention

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cfexp import losses
 from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.explainers.base import eight_bit
@@ -209,6 +210,16 @@ def test_an_edit_is_shown_fainter_by_a_share_of_its_own(trained_model: VQAModel)
     assert 0.95 < shown.max() <= 1
     with pytest.raises(InputError, match="fade must be at least 0 and below 1"):
         counterfactual_gan(trained_model, fade=1.5)
+
+
+def test_answers_that_are_alike_cost_where_any_other_will_do(trained_model: VQAModel) -> None:
+    gan = counterfactual_gan(trained_model, variety_weight=2.0)
+    logits, answer = torch.randn(3, 5), torch.tensor([0, 1, 1])
+    edited = Edited(torch.zeros(3, 3, 32, 32), None, None, None)
+    cost = gan._gains(logits, answer, edited)["variety"]
+    torch.testing.assert_close(cost, 2 * losses.answers_alike(logits, answer))
+    with pytest.raises(InputError, match="all answers are alike"):
+        counterfactual_gan(trained_model, variety_weight=2.0, counter_answer="red")
 
 
 def test_while_the_price_rises_edits_that_change_nothing_pay_less(trained_model: VQAModel) -> None:

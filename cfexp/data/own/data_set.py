@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from cfexp.data.own.parts import (
     check_shares,
     deal_mapped,
     deal_parts,
+    in_turn,
     keep_parts,
     kept_parts,
     same_bytes,
@@ -35,8 +35,7 @@ from cfexp.data.own.reader import OwnReader
 from cfexp.data.reading.settings import check_at_least
 from cfexp.errors import InputError
 
-# Sides are multiples of this, and of an eighth of `data.side`, which all networks here take (larger
-# ones halve images more often); so many images tell the usual size.
+# Sides are multiples of this and of an eighth of `data.side`: larger networks halve images more.
 STEP, LEAST_SIDE, LOOKED_AT = 16, 32, 200
 LONGEST = 2.0  # one side against the other
 STRETCHED = 1.5  # more is worth a word
@@ -210,9 +209,7 @@ class OwnDataSet(LabelMapDataModule):
         self.maps.make(self.image_size)
 
     def records(self, part: Part) -> list[LabelMapRecord]:
-        """The images of a part in the order of their names, of val and test in turn one of each
-        class, so that the first few show all of them; raises InputError.
-        """
+        """A part's images by name, of val and test in turn one a class; raises InputError."""
         if not self._records:
             self._check_rows()
             made = {each: list[LabelMapRecord]() for each in PARTS}
@@ -220,9 +217,9 @@ class OwnDataSet(LabelMapDataModule):
             for image in self._used:
                 if image.image_id in parts:
                     made[parts[image.image_id]].append(self._record(image))
-            self._records = {
-                each: found if each == "train" else _in_turn(found) for each, found in made.items()
-            }
+            for each in ("val", "test"):
+                made[each] = in_turn(made[each], [str(record.labels) for record in made[each]])
+            self._records = made
         return self._records[part]
 
     @cached_property
@@ -401,11 +398,3 @@ class OwnDataSet(LabelMapDataModule):
     def _plain_classes(self) -> Any:
         classes = self.classes
         return None if classes is None else [*map(str, classes)]
-
-
-def _in_turn(records: list[LabelMapRecord]) -> list[LabelMapRecord]:
-    """One of each label after the other, each label's in their order."""
-    of_label: dict[str, list[LabelMapRecord]] = {}
-    for record in records:
-        of_label.setdefault(str(record.labels), []).append(record)  # NaN is no key
-    return [each for turn in zip_longest(*of_label.values()) for each in turn if each is not None]

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from cfexp.errors import InputError
 from cfexp.whole_files import write_whole
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+Item = TypeVar("Item")
 
 
 def draw_parts(
@@ -130,3 +133,15 @@ def check_shares(split: Sequence[float]) -> tuple[float, ...]:
             f"data.split must be shares of train, val and test, {example}, got {shown}"
         )
     return tuple(float(each) for each in split)
+
+
+def in_turn(items: Sequence[Item], classes: Sequence[str]) -> list[Item]:
+    """One of each class after the other, each class's in their order.
+
+    classes: of each item.
+    """
+    of_class: dict[str, list[Item]] = {}
+    for item, name in zip(items, classes, strict=True):
+        of_class.setdefault(name, []).append(item)
+    longest = max(map(len, of_class.values()), default=0)
+    return [each[turn] for turn in range(longest) for each in of_class.values() if turn < len(each)]

@@ -32,6 +32,7 @@ LOSSES: list[tuple[Callable[..., Tensor], tuple[Any, ...], list[tuple[int, Any]]
     ),
     (losses.log_one_minus_probability, (LOGITS, ANSWER), [(0, LOGITS[:, :1]), (1, ANSWER.bool())]),
     (losses.flip_hinge, (LOGITS, ANSWER), [(0, LOGITS.long()), (1, ANSWER[:1])]),
+    (losses.answers_alike, (LOGITS, ANSWER), [(0, LOGITS[:, :1]), (1, ANSWER.float())]),
     (
         losses.squared_l2,
         (IMAGE, IMAGE),

@@ -120,8 +120,8 @@ def _checked_window(window: Sequence[float]) -> tuple[float, float, float, float
         top, left, bottom, right = sides
         if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
             return top, left, bottom, right
-    problem = "window must be top, left, bottom, right in 0..1, of which bottom and right are larger"
-    raise InputError(f"LiteClassifier: {problem}; got {list(sides)}")
+    problem = "window must be top, left, bottom, right in 0..1, with top < bottom and left < right"
+    raise InputError(f"{problem}, got {list(sides)}")
 
 
 def _check_sides(images: Tensor, name: str) -> None:

@@ -35,7 +35,9 @@ def test_a_classifier_sees_nothing_outside_of_its_window() -> None:
     network(images).sum().backward()
     assert images.grad is not None
     moved = images.grad.abs().sum((0, 1)) > 0
-    assert moved[16:, :32].all() and not moved[:16].any() and not moved[:, 32:].any()
+    assert moved[16:, :32].all()
+    assert not moved[:16].any()
+    assert not moved[:, 32:].any()
     for wrong in ((0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0)):
         with pytest.raises(InputError, match="top, left, bottom, right"):
             LiteClassifier(window=wrong)

@@ -54,7 +54,6 @@ def test_pairs_become_a_data_set_of_ones_own(
     [
         ("real_smile", "decision autoencoder oracle layouts segmenter"),
         ("real_young", "decision autoencoder oracle layouts segmenter"),
-        ("real_smile_pe", "decision layouts segmenter"),
         ("real_smile_dive", "decision tcvae oracle layouts segmenter"),
     ],
 )

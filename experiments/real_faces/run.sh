@@ -5,7 +5,7 @@
 set -e
 celeba=$1 pairs=$2 judges=$3 runs=$4 inception=$5
 python=${PYTHON:-python} threads=${THREADS:-1} queries=${QUERIES:-400} some=${SOME:-64}
-half=$((queries / 2))
+half=$((queries / 2)) quarter=$((queries / 4))
 test -f "$runs/pairs/regions.csv" || $python experiments/real_faces/pairs.py "$pairs" "$runs/pairs"
 
 explain() { # NAME, and settings
@@ -33,10 +33,9 @@ explain young +experiment=real_young data.max_test_images="$half"
 explain happy +experiment=real_smile $happy data.max_test_images="$some"
 # shellcheck disable=SC2086
 explain happy_pgd +experiment=real_smile explainer=pgd '~explainer.proximity_weight' $happy data.max_test_images="$some"
-explain smile_pe +experiment=real_smile_pe data.max_test_images="$half"
-explain smile_dive +experiment=real_smile_dive data.max_test_images="$half"
-for name in young smile_pgd smile_pe smile_dive; do judge "$name"; done
-set -- smile smile_pgd smile_hair_background smile_mouth young happy happy_pgd smile_pe smile_dive
+explain smile_dive +experiment=real_smile_dive data.max_test_images="$quarter"
+for name in young smile_pgd smile_dive; do judge "$name"; done
+set -- smile smile_pgd smile_hair_background smile_mouth young happy happy_pgd smile_dive
 $python experiments/real_faces/figures.py experiments/real_faces/results.json --celeba "$celeba" \
   --pairs "$runs/pairs" --stages "${CFEXP_CACHE:-$HOME/.cache/cfexp}/stages" --judge "$judges/faceapi_happy.pt" \
   $(for name; do echo "$runs/$name"; done)

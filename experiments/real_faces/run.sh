@@ -5,6 +5,7 @@
 set -e
 celeba=$1 pairs=$2 judges=$3 runs=$4 inception=$5
 python=${PYTHON:-python} threads=${THREADS:-1} queries=${QUERIES:-400} some=${SOME:-64}
+half=$((queries / 2)) quarter=$((queries / 4))
 test -f "$runs/pairs/regions.csv" || $python experiments/real_faces/pairs.py "$pairs" "$runs/pairs"
 
 explain() { # NAME, and settings
@@ -22,19 +23,19 @@ judge() { # NAME: FID and its kin, the same person to dlib, and MNAC and CD by t
 }
 
 happy="+decision=torchscript decision.path=$judges/faceapi_happy.pt decision.value_range=[-1,1] decision.label=Smiling decision.class_names=[not_smiling,smiling]"
-explain smile +experiment=real_smile data.max_test_images="$queries"
-explain smile_pgd +experiment=real_smile explainer=pgd '~explainer.proximity_weight' data.max_test_images="$queries"
 explain smile_hair_background +experiment=real_smile 'regions=[hair,background]' data.max_test_images="$some"
 explain smile_mouth +experiment=real_smile 'regions=[mouth]' data.max_test_images="$some"
-explain young +experiment=real_young data.max_test_images="$queries"
+explain smile +experiment=real_smile data.max_test_images="$queries"
+explain smile_pgd +experiment=real_smile explainer=pgd '~explainer.proximity_weight' data.max_test_images="$half"
+judge smile
+explain young +experiment=real_young data.max_test_images="$half"
 # shellcheck disable=SC2086 # several settings
 explain happy +experiment=real_smile $happy data.max_test_images="$some"
 # shellcheck disable=SC2086
 explain happy_pgd +experiment=real_smile explainer=pgd '~explainer.proximity_weight' $happy data.max_test_images="$some"
-judge smile
-judge young
-judge smile_pgd
-set -- smile smile_pgd smile_hair_background smile_mouth young happy happy_pgd
+explain smile_dive +experiment=real_smile_dive data.max_test_images="$quarter"
+for name in young smile_pgd smile_dive; do judge "$name"; done
+set -- smile smile_pgd smile_hair_background smile_mouth young happy happy_pgd smile_dive
 $python experiments/real_faces/figures.py experiments/real_faces/results.json --celeba "$celeba" \
   --pairs "$runs/pairs" --stages "${CFEXP_CACHE:-$HOME/.cache/cfexp}/stages" --judge "$judges/faceapi_happy.pt" \
   $(for name; do echo "$runs/$name"; done)

@@ -27,6 +27,22 @@ def test_a_classifier_looks_at_the_size_that_it_is_given() -> None:
     torch.testing.assert_close(moved, torch.tensor([[1.0, 0.0, -2.0]] * 2))
 
 
+def test_a_classifier_sees_nothing_outside_of_its_window() -> None:
+    torch.manual_seed(0)
+    window = (0.25, 0.0, 1.0, 0.5)
+    network = LiteClassifier(2, image_size=[64, 32], window=window, grid=2).eval()
+    images = (2 * torch.rand(1, 3, 64, 64) - 1).requires_grad_()
+    network(images).sum().backward()
+    assert images.grad is not None
+    moved = images.grad.abs().sum((0, 1)) > 0
+    assert moved[16:, :32].all()
+    assert not moved[:16].any()
+    assert not moved[:, 32:].any()
+    for wrong in ((0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0)):
+        with pytest.raises(InputError, match="top, left, bottom, right"):
+            LiteClassifier(window=wrong)
+
+
 @pytest.mark.parametrize("network", [LiteSegmenter(2, width=2), LiteClassifier()])
 def test_sides_that_do_not_fit_are_refused(network: torch.nn.Module) -> None:
     with pytest.raises(InputError, match="multiples of 32, got 48x64"):

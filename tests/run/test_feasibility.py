@@ -152,7 +152,7 @@ def test_so_does_the_library() -> None:
 
 def test_a_stages_own_settings_are_seen_before_another_is_trained() -> None:
     small = ["data.world.train_scenes=10", "data.world.val_scenes=2", "data.holdout_images=1"]
-    features = "requires.features.overrides=['data.batch_size=50']"
+    features = "+requires.features.overrides=['data.batch_size=50']"
     overrides = ["+experiment=street_autoencoder", "use_shipped_weights=false", *small, features]
     register_resolvers()
     with initialize_config_module(

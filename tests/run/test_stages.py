@@ -85,9 +85,7 @@ def test_the_hash_sees_what_changes_the_numbers_and_nothing_else(tmp_path: Path)
 def test_the_hash_sees_what_a_needed_stage_is_and_not_how_that_is_said(tmp_path: Path) -> None:
     def named(*overrides: str) -> str:
         quoted = ", ".join(f"'{each}'" for each in overrides)
-        needed = (
-            f"requires.features={{experiment: street_decision, share: [], always: [{quoted}]}}"
-        )
+        needed = f"requires.features={{experiment: street_decision, share: [], always: [{quoted}]}}"
         with initialize_config_module("cfexp.conf", version_base="1.3"):
             return config_hash(
                 compose("train", overrides=["+experiment=street_autoencoder", needed])

@@ -305,6 +305,9 @@ def test_a_classifier_of_ones_own_has_the_names_of_the_labels_classes(root: Path
             config = compose("explain", [*given, f"decision.label={label}"])
             fill_in_from_data(config, say=False)
             assert config.decision.class_names == names
+        config = compose("explain", [*given, "decision.label=state", "decision.below=go"])
+        with pytest.raises(InputError, match="give both below= and above="):
+            fill_in_from_data(config, say=False)
 
 
 def test_the_library_explains_by_the_same_experiment(root: Path) -> None:

@@ -78,9 +78,11 @@ def _takes(config: DictConfig, setting: str, has_own_model: bool) -> bool:
     node = OmegaConf.select(config, group) if group else config
     if node is None or (not group and name not in node):
         return False
-    sides = ("below", "above")
-    if group == "decision" and has_own_model and name != "class_names":
-        return name in sides and all(config.decision.get(each) is None for each in sides)
+    if group == "decision" and has_own_model:
+        sides = ("below", "above")
+        said = any(config.decision.get(each) is not None for each in sides)
+        if said or name not in (*sides, "class_names"):
+            return False
     try:
         return OmegaConf.select(config, setting) is None
     except (InputError, OmegaConfBaseException):  # what nobody can say

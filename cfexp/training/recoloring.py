@@ -11,6 +11,7 @@ from cfexp.data.batch import VQABatch
 from cfexp.errors import InputError
 from cfexp.metrics.functional import nearest_color
 from cfexp.training.augmentation import moved_grid
+from cfexp.training.ranges import check_lengths, check_shares
 
 # How much of the object's own contrast is kept where it becomes lighter or darker.
 _CONTRAST = (0.4, 2.5)
@@ -63,12 +64,8 @@ class Recoloring:
         scale: float = 0.15,
     ) -> None:
         """Raises InputError for a setting out of range."""
-        for name, value in {"share": share, "flip": flip}.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} must be in 0..1, got {value}")
-        for name, value in {"jitter": jitter, "shift": shift, "scale": scale}.items():
-            if value < 0:
-                raise InputError(f"{name} must be at least 0, got {value}")
+        check_shares(share=share, flip=flip)
+        check_lengths(jitter=jitter, shift=shift, scale=scale)
         self.share, self.jitter, self.flip = share, jitter, flip
         self.shift, self.scale = shift, scale
         self.truth_masks = TruthMasks()

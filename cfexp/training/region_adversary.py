@@ -13,6 +13,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.models.sean.fast import FastSEAN
 from cfexp.models.sean.sean import SEAN
+from cfexp.training.ranges import check_lengths, check_shares
 
 # Of its way an image goes at least this share: a search stops where the decision turns.
 LEAST_OF_REACH = 0.5
@@ -49,15 +50,11 @@ class RegionAdversary:
         """Raises InputError for a setting out of range."""
         if not 0 < share <= 1:
             raise InputError(f"region_adversary.share must be above 0 and at most 1, got {share}")
-        for name, value in {"swapped": swapped, "anew": anew}.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"region_adversary.{name} must be in 0..1, got {value}")
+        check_shares("region_adversary.", swapped=swapped, anew=anew)
         if type(steps) is not int or steps < 0:
             problem = "must be a whole number of at least 0"
             raise InputError(f"region_adversary.steps {problem}, got {steps!r}")
-        for name, value in {"step": step, "reach": reach}.items():
-            if not value >= 0:
-                raise InputError(f"region_adversary.{name} must be at least 0, got {value}")
+        check_lengths("region_adversary.", step=step, reach=reach)
         self.autoencoder, self.regions = autoencoder, list(regions)
         self.share, self.steps, self.step, self.reach = share, steps, step, reach
         self.swapped, self.anew = swapped, anew

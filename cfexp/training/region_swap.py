@@ -9,6 +9,7 @@ from torch import Tensor
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.training.augmentation import moved_grid
+from cfexp.training.ranges import check_lengths, check_shares
 
 
 class RegionSwap:
@@ -40,13 +41,8 @@ class RegionSwap:
         into: Sequence[str] = (),
     ) -> None:
         """Raises InputError for a setting out of range."""
-        for name, value in {"share": share, "fade": fade}.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"region_swap.{name} must be in 0..1, got {value}")
-        lengths = {"shift": shift, "scale": scale, "contrast": contrast, "rim": rim}
-        for name, value in lengths.items():
-            if not value >= 0:
-                raise InputError(f"region_swap.{name} must be at least 0, got {value}")
+        check_shares("region_swap.", share=share, fade=fade)
+        check_lengths("region_swap.", shift=shift, scale=scale, contrast=contrast, rim=rim)
         self.regions, self.share, self.fade = list(regions), share, fade
         self.shift, self.scale, self.contrast = shift, scale, contrast
         self.rim, self.into = rim, list(into)

@@ -22,11 +22,10 @@ LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 REMEDY = "see docs/own_data.md"
 # Which of the root are about the images, or about nothing that is read.
 _TEXTS = (*TABLES, ".md", ".rst", ".json", ".yaml", ".yml", ".pdf", ".html", "")
-# What others call the folder of label maps.
-_MAPS_ELSEWHERE = ("mask", "label", "seg", "annot", "trimap", "ground_truth", "groundtruth", "gt")
+# What others call the folder of label maps, or a word of its name.
 _OF_MAPS = re.compile(
-    r"(?<![a-z])(masks?|label_?maps?|labels?|seg|segmentations?|annotations?|trimaps?|ground_?truth"
-    r"|gt)(?![a-z])",
+    r"(?<![a-z])(masks?|label_?maps?|labels?|seg|segmentations?|annot|annotations?|trimaps?"
+    r"|ground_?truth|gt)(?![a-z])",
     re.I,
 )
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # of leftMask
@@ -112,9 +111,7 @@ class OwnFolder:
         if self.label_maps_folder.is_dir():
             return None
         folders = sorted(path for path in self.root.iterdir() if path.is_dir())
-        return next(
-            (path for path in folders if path.name.casefold().startswith(_MAPS_ELSEWHERE)), None
-        )
+        return next((path for path in folders if _called_as_maps(path.name)), None)
 
     def label_map_files(self) -> dict[str, Path]:
         """Each label map by its place without the suffix; raises InputError for two of one image,
@@ -152,16 +149,18 @@ class OwnFolder:
         maps and it has few colours.
         """
         named = {image.place.stem: image for image in self.images if not _in_maps(image.place)}
-        pairs = [(each, named.get(image_of_map(each.place.stem))) for each in self.images]
-        maps = [
-            (each, image)
-            for each, image in pairs
-            if image is not None and (each.place.stem != image.place.stem or _in_maps(each.place))
-        ]
+        maps, alike = [], []
+        for each in self.images:
+            image = named.get(image_of_map(each.place.stem))
+            if image is not None and image.place.stem != each.place.stem:
+                maps.append((each, image))
+            elif image is not None and _in_maps(each.place):
+                alike.append((each, image))
+        # Else two classes number their images alike: 1.jpg with a mask, 1.jpg without.
+        if alike and _has_few_colors(alike[0][0].path):
+            maps += alike
         if len(maps) > len(self.images) // _SOME:
             companion, image = maps[0]
-            if companion.place.stem == image.place.stem and not _has_few_colors(companion.path):
-                return  # a class of this name: with masks and without
             one = f"{companion.path}: looks like the label map of {image.place}"
             many = f"and so {len(maps)} of {len(self.images)} images"
             raise InputError(f"{one}, {many}; move label maps to {self.label_maps_folder}")
@@ -270,8 +269,12 @@ _DIGITS = 19  # of a number that is more than a name
 
 
 def _in_maps(place: PurePosixPath) -> bool:
-    """Whether a folder of an image is called as those of label maps: `masks`, `leftMask`."""
-    return any(_OF_MAPS.search(_HUMP.sub("_", folder)) for folder in place.parts[:-1])
+    return any(_called_as_maps(folder) for folder in place.parts[:-1])
+
+
+def _called_as_maps(folder: str) -> bool:
+    """Whether a folder is called as those of label maps: `masks`, `leftMask`."""
+    return _OF_MAPS.search(_HUMP.sub("_", folder)) is not None
 
 
 def _has_few_colors(path: Path) -> bool:

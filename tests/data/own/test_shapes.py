@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.data.own.parts import PARTS
@@ -131,6 +132,24 @@ def test_masks_in_a_folder_of_another_name_are_not_taken_for_images(
     (root / "images").rename(root / "photographs")
     with pytest.raises(InputError, match=r"000\.png: looks like the label map of photographs/000"):
         opened(root, label="state").settings()
+
+
+def test_label_maps_are_found_beside_a_class_of_another_name_for_them(root: Path) -> None:
+    (root / "images/mask").mkdir()
+    for k in range(0, COUNT, 2):
+        (root / f"images/{k:03}.png").rename(root / f"images/mask/{k + 1:03}.png")
+        (root / f"label_maps/{k + 1:03}.png").rename(root / f"images/{k + 1:03}_mask.png")
+    with pytest.raises(InputError, match=r"001_mask\.png: looks like the label map of 001\.png"):
+        opened(root, label="state").settings()
+
+
+def test_two_classes_may_number_drawings_alike(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("one", "two"):
+        (root / "images" / name).mkdir(parents=True)
+        for k in range(20):
+            Image.new("L", (32, 32), k).save(root / f"images/{name}/{k}.png")
+    assert opened(root, label="class").settings()["decision.class_names"] == ["one", "two"]
 
 
 def test_a_class_may_be_called_mask(tmp_path: Path) -> None:

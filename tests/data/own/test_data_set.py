@@ -51,6 +51,9 @@ def test_images_labels_regions_and_sizes_come_from_the_files(root: Path) -> None
     settings = data.settings()
     assert settings["decision.class_names"] == ["green", "red"]
     assert settings["train_images"] == len(data.records("train"))
+    assert data.description["sides"] == {"state": ["green", "red"]}
+    for label in ("lit", "size"):  # a yes or no, and three classes
+        assert opened(root, label=label).description["sides"] == {}
 
 
 def test_parts_are_drawn_by_group_and_class_and_kept(root: Path) -> None:

@@ -203,8 +203,7 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
         taken = kind
         if name == explained:
             assert data.column is not None
-            sides = " or ".join(map(repr, data.column.classes[:MOST_CLASSES_SHOWN]))
-            taken = f"{kind}; the decision: {sides}"
+            taken = f"{kind}; the decision: {_outputs(data.column)}"
             if data.labels:
                 taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         elif column.is_constant:
@@ -212,6 +211,19 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
         elif data.labels:
             taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         yield Row(f"  {name}", _shares(column), taken)
+
+
+def _outputs(column: Column) -> str:
+    """The decision's classes by the outputs that they are of, unless decision.class_names says
+    otherwise.
+    """
+    first, *more = column.classes[:MOST_CLASSES_SHOWN]
+    if column.kind == "binary":
+        return f"{first!r} (output 0, or below 0) or {more[0]!r} (output 1, or above 0)"
+    named = [f"{name!r} ({place})" for place, name in enumerate(more, 1)]
+    return ", ".join([f"{first!r} (output 0)", *named]) + (
+        ", ..." if len(column.classes) > MOST_CLASSES_SHOWN else ""
+    )
 
 
 def _parts(data: OwnDataSet) -> Iterator[Row]:

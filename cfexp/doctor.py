@@ -137,9 +137,14 @@ def _check_decision(config: DictConfig, findings: "Findings") -> None:
         return
     for note in model.notes:
         findings.note(note)
-    if isinstance(model, OwnClassifier):
+    # Without a data set there is nothing to compare the names with that a user gives.
+    if isinstance(model, OwnClassifier) and OmegaConf.select(config, "data._target_") is not None:
         for line in told_of_outputs(config, model):
-            findings.note(line.removeprefix("note: ").removeprefix("warning: "))
+            kind, _, told = line.partition(": ")
+            if kind == "decision":
+                print(line)
+            else:
+                findings.note(told)
 
 
 def _fill_in_names(config: DictConfig, findings: "Findings") -> None:

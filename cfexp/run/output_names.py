@@ -32,6 +32,7 @@ from cfexp.evaluation.directions import (
 from cfexp.models.own.classifier import OwnClassifier
 from cfexp.run.building import build
 from cfexp.run.command_line import quoted
+from cfexp.run.stages import check_given
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ SURE, LEAST = 2.5, 5
 
 
 def say_outputs(config: DictConfig, *, ask: bool = True) -> None:
-    """Log what `told_of_outputs` says; raises as it."""
+    """Log what `told_of_outputs` says; raises as it, and as `check_given`."""
+    if OmegaConf.select(config, "decision.model") is None:
+        return
+    check_given(config)
     for line in told_of_outputs(config, ask=ask):
         _log.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
 
@@ -103,19 +107,17 @@ def _which_is_which(names: Sequence[str], model: OwnClassifier) -> str:
 def _against(declared: Declaration, model: OwnClassifier, data: LabelMapDataModule) -> list[str]:
     """What labelled images say against the names, at most a line."""
     said, names = data.description, list(declared.class_names)
-    records = [(record, _labels(record, data.class_names)) for record in _some(data)]
-    known: Mapping[str, Any] = {"query_logits": [0.0] * len(names)}
-    records = [
-        (record, {**known, "labels": labels})
-        for record, labels in records
-        if None not in labels.values()
+    known = [
+        (record, {"query_logits": [0.0] * len(names), "labels": labels})
+        for record in _some(data)
+        if None not in (labels := _labels(record, data.class_names)).values()
     ]
-    if other := names_unlike_the_label([each for _, each in records[:1]], declared, said):
+    if other := names_unlike_the_label([each for _, each in known[:1]], declared, said):
         return [f"note: {other}; nothing can be said of right and wrong decisions"]
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     wanted = [
         (record, true)
-        for record, each in records
+        for record, each in known
         if (true := true_class(each, declared, said)) is not None
     ]
     for true, decided in _decided(wanted[:ASKED], model, data):

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from cfexp.evaluation.directions import has_something_to_explain
+
 
 class Candidate(NamedTuple):
     """One of the images that an explainer found for a query."""
@@ -12,7 +14,8 @@ class Candidate(NamedTuple):
     picture: str  # its name in the run folder
     answer: str  # what the model decides about it as stored
     probability: float  # of that
-    success: bool  # whether that is what was asked for
+    # whether that is what was asked for, of a query that there is something to explain of
+    success: bool
 
 
 def candidates_of(record: Mapping[str, Any]) -> list[Candidate]:
@@ -26,7 +29,15 @@ def candidates_of(record: Mapping[str, Any]) -> list[Candidate]:
         )
     ]
     rows = enumerate(zip(*told, strict=True), 1)
-    return [Candidate(f"candidate_{number}", *row) for number, row in rows]
+    return [
+        Candidate(
+            f"candidate_{number}",
+            answer,
+            chance,
+            bool(success) and has_something_to_explain(record),
+        )
+        for number, (answer, chance, success) in rows
+    ]
 
 
 def tile_size(picture: Image.Image, count: int, room: int, gap: int, most: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -128,7 +129,10 @@ def conclude(folder: Path) -> bool:
 
     members = read_members(folder)
     if not members:
-        raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}")
+        hint = ""
+        if any(folder.glob("explanations*")) or any(folder.glob("*/explanations*")):
+            hint = "; runs of their own are set side by side by python -m cfexp.evaluate run=[A,B]"
+        raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}{hint}")
     save_and_show(folder, members)
     open_ones = sum(member.state != FINISHED for member in members)
     if open_ones:
@@ -281,6 +285,7 @@ def sweepable(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapped() -> None:
         _or_exit(refuse_missing_plugins, sys.argv[1:])
+        _or_exit(refuse_several_experiments, sys.argv[1:])
         try:
             takes_paths(main)()
         except SystemExit as stop:
@@ -303,6 +308,23 @@ def refuse_missing_plugins(arguments: Sequence[str]) -> None:
             raise InputError(
                 f"{choice} is not installed: pip install 'cfexp[{extra}]' (see README, Sweeps)"
             )
+
+
+def refuse_several_experiments(arguments: Sequence[str]) -> None:
+    """Raise InputError for a sweep over experiments: their settings differ, and so do their
+    stages.
+    """
+    for argument in arguments:
+        if re.match(r"\+{0,2}experiment=", argument) is None:
+            continue
+        try:
+            is_several = OverridesParser.create().parse_override(argument).is_sweep_override()
+        except HydraException:  # which is said elsewhere
+            continue
+        if is_several:
+            methods = "-m +experiment=ONE +explainer=A,B sweeps methods"
+            beside = "python -m cfexp.evaluate run=[A,B] sets runs side by side"
+            raise InputError(f"{argument}: a sweep is of one experiment; {methods}, and {beside}")
 
 
 def _chosen_by(argument: str) -> list[str]:

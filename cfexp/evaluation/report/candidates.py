@@ -1,11 +1,11 @@
 """The candidates of one explanation, side by side: what is decided about each stands below it."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
 from cfexp.evaluation.directions import has_something_to_explain
+from cfexp.evaluation.run_folder import Record
 
 
 class Candidate(NamedTuple):
@@ -18,7 +18,7 @@ class Candidate(NamedTuple):
     success: bool
 
 
-def candidates_of(record: Mapping[str, Any]) -> list[Candidate]:
+def candidates_of(record: Record) -> list[Candidate]:
     """Those of a record, in their order; none where it tells of none."""
     told = [
         record.get(name) or []

@@ -8,6 +8,7 @@ the others' and whether it failed; what it measured is its own metrics.json.
 import csv
 import json
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from cfexp.errors import InputError
 from cfexp.evaluation.measure.base import FLOOR
 from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.report.table import short, table_of
+from cfexp.evaluation.report.table import shown as in_words
+from cfexp.evaluation.run_folder import RunFolder
 from cfexp.whole_files import write_whole
 
 NOTE = "member.json"
@@ -29,6 +32,7 @@ FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 # So many values of a setting have a place each on the x axis; of more, it is a scale.
 MOST_PLACES = 12
 MOST_PANELS = 4  # beside each other in the plot
+LABEL_ROOM = 32  # characters of the table that a setting's values take at most; longer ones wrap
 
 
 class Measured(NamedTuple):
@@ -123,30 +127,10 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     of it lies.
     """
     console = console or Console()
-    columns = _columns(members)
-    parameters = list(dict.fromkeys(name for member in members for name in member.parameters))
+    parameters = _parameters(members)
     _save(sweep, members, parameters)
-    with_objective = any(member.objective is not None for member in members)
-    headers = [
-        *(shown.header for _, shown in columns),
-        *(["\nobjective"] if with_objective else []),
-    ]
-    first, *others = [short_name(name) for name in parameters] or ["member"]
-    table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
-    for member in members:
-        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
-        counts = [row.n for row in member.metrics.values() if row.n is not None]
-        numbers = [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
-        if with_objective:
-            numbers.append("—" if member.objective is None else f"{member.objective:.4g}")
-        if member.state != FINISHED:
-            numbers = [member.state, *[""] * (len(headers) - 1)]
-        style = None if member.state == FINISHED else "bold red"
-        table.add_row(
-            *values, str(max(counts)) if counts else "", *numbers[: len(headers)], style=style
-        )
-    console.print(table)
-    panels, ticks, setting = _panels(members, parameters, columns)
+    print_members(f"{_title(sweep)}: {len(members)} members", members, console)
+    panels, ticks, setting = _panels(members, parameters, _columns(members))
     plot = sweep / "sweep.png"
     plot.unlink(missing_ok=True)
     if panels:
@@ -159,6 +143,87 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
             )
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
     print(f"the sweep lies in {shlex.quote(str(sweep))}: {files}, and a folder for each member")
+
+
+def print_members(title: str, members: Sequence[Member], console: Console | None = None) -> None:
+    """Print a row a member, each number with its 95 % interval below it; what does not fit beside
+    each other stands in a further table.
+    """
+    console = console or Console()
+    columns, parameters = _columns(members), _parameters(members)
+    headers = [shown.header for _, shown in columns]
+    numbers = [
+        [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
+        for member in members
+    ]
+    if any(member.objective is not None for member in members):
+        headers.append("\nobjective")
+        for member, row in zip(members, numbers, strict=True):
+            row.append("—" if member.objective is None else f"{member.objective:.4g}")
+    labels = [*([short_name(name) for name in parameters] or ["member"]), "n"]
+    named = []
+    for member in members:
+        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
+        counts = [row.n for row in member.metrics.values() if row.n is not None]
+        named.append([*values, str(max(counts)) if counts else ""])
+    taken = sum(min(_width(texts), LABEL_ROOM) for texts in zip(labels, *named, strict=True))
+    widths = [_width(texts) for texts in zip(headers, *numbers, strict=True)]
+    for part in _side_by_side(widths, console.width - taken):
+        table = table_of(title, *labels, *headers[part])
+        for column in table.columns[len(labels) :]:
+            column.no_wrap = True
+        for member, values, row in zip(members, named, numbers, strict=True):
+            cells, style = row[part], None
+            if member.state != FINISHED:
+                cells, style = [member.state, *[""] * len(cells)][: len(cells)], "bold red"
+            table.add_row(*values, *cells, style=style)
+        console.print(table)
+
+
+def members_of_runs(runs: Sequence[Path]) -> list[Member]:
+    """Runs that are scored, each by itself, as members are: told apart by where they lie, and by
+    which method they are of. Raises InputError for a damaged file.
+    """
+    folders = [run.resolve() for run in runs]
+    above = Path(os.path.commonpath([folder.parent for folder in folders]))
+    return [
+        Member(
+            name=folder.name,
+            parameters={
+                "run": str(folder.relative_to(above)),
+                "method": RunFolder(folder).declaration.explainer,
+            },
+            metrics=measured(folder),
+            objective=None,
+            error=None,
+            # Also those of a run's own main table: how many queries are left differs by method.
+            columns={
+                name: shown._replace(sweep=shown.sweep or shown.table)
+                for name, shown in _shown(folder).items()
+            },
+        )
+        for folder in folders
+    ]
+
+
+def _parameters(members: Sequence[Member]) -> list[str]:
+    return list(dict.fromkeys(name for member in members for name in member.parameters))
+
+
+def _width(texts: Sequence[str]) -> int:
+    """Of a column with these texts, with the blanks beside it."""
+    return max(len(line) for text in texts for line in text.split("\n")) + 2
+
+
+def _side_by_side(widths: Sequence[int], room: int) -> list[slice]:
+    """Which columns stand in a table each, of so much room; one at least."""
+    parts, start, taken = [], 0, 0
+    for place, width in enumerate(widths):
+        if place > start and taken + width > room:
+            parts.append(slice(start, place))
+            start, taken = place, 0
+        taken += width
+    return [*parts, slice(start, len(widths))]
 
 
 def _title(sweep: Path) -> str:
@@ -193,7 +258,11 @@ def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
 
 
 def _cell(row: Measured | None, digits: int) -> str:
-    return "—" if row is None else f"{row.value:.{digits}f}"
+    if row is None:
+        return "—"
+    value = f"{row.value:.{digits}f}"
+    interval = in_words(row.value, row.low, row.high)[1]
+    return value if row.low is None else f"{value}\n{interval}"
 
 
 def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> None:
@@ -209,10 +278,18 @@ def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> 
     metrics = list(dict.fromkeys(name for member in members for name in member.metrics))
     with (sweep / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["member", *parameters, "state", "objective", *metrics])
+        # Of a stage's figures nothing is known but their values.
+        has_n = any(row.n is not None for member in members for row in member.metrics.values())
+        of_each = Measured._fields if has_n else ("value",)
+        headers = [
+            name if field == "value" else f"{name}_{field}" for name in metrics for field in of_each
+        ]
+        lines.writerow(["member", *parameters, "state", "objective", *headers])
         for member in members:
             values = [
-                member.metrics[name].value if name in member.metrics else "" for name in metrics
+                "" if (known := getattr(member.metrics.get(name), field, None)) is None else known
+                for name in metrics
+                for field in of_each
             ]
             objective = "" if member.objective is None else member.objective
             own = [member.parameters.get(name, "") for name in parameters]
@@ -245,6 +322,8 @@ def _panels(
     if len(groups) > len(COLORS):  # a cloud of trials
         groups = {"": finished}
     joined = len(groups) > 1 or len(parameters) == 1
+    # Nothing lies between two names.
+    along = all(kind == 0 for kind, _, _ in map(_order, values[setting]))
 
     def panel(title: str, metric: str) -> Panel:
         lines = []
@@ -255,7 +334,7 @@ def _panels(
             ]
             points = [Point(x, row.value, row.low, row.high) for x, row in shown if row is not None]
             lines += (
-                [Line(label, points, color)]
+                [Line(label, points, color, joined=along)]
                 if joined
                 else [Line("", [point], color) for point in points]
             )
@@ -266,7 +345,13 @@ def _panels(
             known = [Point(x, row.value) for x, row in floors if row is not None]
             if known and joined:
                 lines.append(
-                    Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True)
+                    Line(
+                        f"{label} floor: the reconstruction".strip(),
+                        known,
+                        color,
+                        dashed=True,
+                        joined=along,
+                    )
                 )
         return Panel(title, lines)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from cfexp.declaration import Declaration
+from cfexp.declaration import Declaration, Start
 from cfexp.evaluation.report.sheet import (
     GAP,
     MARGIN,
@@ -244,7 +244,8 @@ def test_what_starts_from_the_query_has_no_reconstruction_that_keeps_anything(
         ({**record(key, "cat", "dog", truth="", image_id=key), **known}, QUERY, REPAINTED, None)
         for key in range(3)  # of one card the line would be cut
     ]
-    for start, expected in (("query", False), ("reconstruction", True)):
+    starts: tuple[tuple[Start, bool], ...] = (("query", False), ("reconstruction", True))
+    for start, expected in starts:
         run = write_run(tmp_path / start, rows)
         run.declare(DECLARED._replace(starts_from=start, columns=()))
         counterfactual_sheet(run, tmp_path / "sheet.png", score_run(run))

@@ -139,12 +139,12 @@ def test_what_is_not_measured_has_no_column_and_what_failed_says_why(tmp_path: P
 
 
 def test_a_narrow_terminal_has_several_tables(tmp_path: Path) -> None:
-    for name in ("pgd", "nearest_unlike"):
+    for name in ("pgd", "nearest_image"):
         identity = {"identity_similarity": 0.5, "identity_similarity_reconstruction": 0.9}
         write_member(tmp_path, {"explainer": name}, searched(0, **identity))
     lines = shown(tmp_path, width=70)
     assert max(map(len, lines)) <= 70
-    assert sum(line.split()[:1] == ["nearest_unlike"] for line in lines) == 2
+    assert sum(line.split()[:1] == ["nearest_image"] for line in lines) == 2
     assert not any("…" in line for line in lines)
 
 

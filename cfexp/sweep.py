@@ -306,7 +306,7 @@ def refuse_missing_plugins(arguments: Sequence[str]) -> None:
         # The namespace that holds the plugins is there with the first of them only.
         if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
             raise InputError(
-                f"{choice} is not installed: pip install 'cfexp[{extra}]' (see README, Sweeps)"
+                f"{choice} is not installed: pip install 'cfexp[{extra}]' (see docs/sweeps.md)"
             )
 
 

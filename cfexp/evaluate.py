@@ -22,7 +22,8 @@ def main(config: DictConfig) -> None:
     config names any.
     """
     from cfexp.evaluation.report.goals import compare
-    from cfexp.evaluation.report.sweep_table import members_of_runs, print_members
+    from cfexp.evaluation.report.members import members_of_runs
+    from cfexp.evaluation.report.sweep_table import print_members
     from cfexp.run.judging import measures_on
     from cfexp.run.stages import provide_stages, use_threads
     from cfexp.run.without_effect import say_what_has_no_effect

@@ -100,16 +100,16 @@ def begin(config: DictConfig) -> Path:
         own.append(f"hydra.sweep.dir={quoted(hydra.sweep.dir)}")
     hydra.overrides.hydra.extend(own)  # of each member
     folder = Path(hydra.sweep.dir)
-    from cfexp.evaluation.report.sweep_table import (
-        forget_unfinished,
-    )  # late: a mistyped override answers at once
+    from cfexp.evaluation.report.members import (
+        forget_unfinished,  # late: a mistyped override answers at once
+    )
 
     forget_unfinished(folder)
     return folder
 
 
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
-    from cfexp.evaluation.report.sweep_table import FOLDER
+    from cfexp.evaluation.report.members import FOLDER
 
     count = [
         str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None
@@ -125,7 +125,8 @@ def conclude(folder: Path) -> bool:
 
     Raises InputError for a folder without members, and for a damaged file in it.
     """
-    from cfexp.evaluation.report.sweep_table import FINISHED, NOTE, read_members, save_and_show
+    from cfexp.evaluation.report.members import FINISHED, NOTE, read_members
+    from cfexp.evaluation.report.sweep_table import save_and_show
 
     members = read_members(folder)
     if not members:
@@ -160,7 +161,7 @@ def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float 
     """Run one member, unless it has finished before; returns its objective, None if it has none or
     failed.
     """
-    from cfexp.evaluation.report.sweep_table import write_note
+    from cfexp.evaluation.report.members import write_note
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     parameters = _parameters()
@@ -265,7 +266,7 @@ def _objective(config: DictConfig, folder: Path) -> float | None:
     """The sum of the run's metrics that config.objective asks for; raises InputError for one that
     it does not have.
     """
-    from cfexp.evaluation.report.sweep_table import measured
+    from cfexp.evaluation.report.members import measured
 
     if not config.get("objective"):
         return None

@@ -1,125 +1,27 @@
 """What the members of a sweep have come to, side by side: a table, sweep.csv, sweep.json, and a
 plot, sweep.png.
-
-A member is a folder in the sweep's folder with member.json, which says how its config differs from
-the others' and whether it failed; what it measured is its own metrics.json.
 """
 
 import csv
 import json
-import math
-import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 
 from cfexp.declaration import Shown
-from cfexp.errors import InputError
 from cfexp.evaluation.measure.base import FLOOR
+from cfexp.evaluation.report.members import FINISHED, FOLDER, Measured, Member, order_of
 from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.report.table import short, table_of
 from cfexp.evaluation.report.table import shown as in_words
-from cfexp.evaluation.run_folder import RunFolder
-from cfexp.whole_files import write_whole
 
-NOTE = "member.json"
-FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
-FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 # So many values of a setting have a place each on the x axis; of more, it is a scale.
 MOST_PLACES = 12
 MOST_PANELS = 4  # beside each other in the plot
 LABEL_ROOM = 32  # characters of the table that a setting's values take at most; longer ones wrap
-
-
-class Measured(NamedTuple):
-    """A number of metrics.json; None for what is not known of it."""
-
-    value: float
-    n: int | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Member(NamedTuple):
-    """One run of a sweep."""
-
-    name: str  # of its folder
-    parameters: Mapping[str, str]  # what of the config it does not share with the others
-    metrics: Mapping[str, Measured]  # of the headline's group; empty where it has not finished
-    objective: float | None
-    error: str | None
-    columns: Mapping[str, Shown] = {}  # how the metrics that people look at first are shown
-
-    @property
-    def state(self) -> str:
-        """FINISHED, FAILED or UNFINISHED."""
-        return FAILED if self.error is not None else FINISHED if self.metrics else UNFINISHED
-
-
-def write_note(
-    folder: Path,
-    parameters: Mapping[str, str],
-    *,
-    objective: float | None = None,
-    error: str | None = None,
-) -> None:
-    """Leave in a member's folder what its sweep wants to know."""
-    content = {"parameters": dict(parameters), "objective": objective, "error": error}
-    write_whole(folder / NOTE, json.dumps(content, indent=2) + "\n")
-
-
-def forget_unfinished(sweep: Path) -> None:
-    """Before members run: those that failed or did not finish earlier are members only if they run
-    again.
-    """
-    for member in read_members(sweep):
-        if member.state != FINISHED:
-            (sweep / member.name / NOTE).unlink()
-
-
-def read_members(sweep: Path) -> list[Member]:
-    """All members in a sweep's folder, by parameters; raises InputError for a damaged file."""
-    members = []
-    for path in sweep.glob(f"*/{NOTE}"):
-        note = _json(path)
-        metrics, columns = measured(path.parent), _shown(path.parent)
-        members.append(Member(name=path.parent.name, metrics=metrics, columns=columns, **note))
-    return sorted(
-        members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)]
-    )
-
-
-def measured(run: Path) -> dict[str, Measured]:
-    """The headline group's numbers in a run's metrics.json, or a stage's figures; empty where there
-    is none yet.
-    """
-    path = run / "metrics.json"
-    if not path.is_file():
-        return {}
-    content = _json(path)
-    if "groups" in content:
-        rows: Mapping[str, Any] = next(iter(content["groups"].values()), {})
-        found = {
-            name: Measured(row["value"], row["n"], row["low"], row["high"])
-            for name, row in rows.items()
-        }
-    else:
-        found = {name: Measured(value) for name, value in content.items()}
-    return {
-        name: row
-        for name, row in found.items()
-        if row.value is not None and math.isfinite(row.value)
-    }
-
-
-def _shown(run: Path) -> dict[str, Shown]:
-    path = run / "metrics.json"
-    columns = _json(path).get("columns", []) if path.is_file() else []
-    return {column.pop("metric"): Shown(**column) for column in columns}
 
 
 def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:
@@ -170,40 +72,15 @@ def print_members(title: str, members: Sequence[Member], console: Console | None
     widths = [_width(texts) for texts in zip(headers, *numbers, strict=True)]
     for part in _side_by_side(widths, console.width - taken):
         table = table_of(title, *labels, *headers[part])
-        for column in table.columns[len(labels) :]:
-            column.no_wrap = True
+        for place, column in enumerate(table.columns):
+            column.no_wrap, column.overflow = place >= len(labels), "fold"
+            column.max_width = LABEL_ROOM if place < len(labels) else None
         for member, values, row in zip(members, named, numbers, strict=True):
             cells, style = row[part], None
             if member.state != FINISHED:
                 cells, style = [member.state, *[""] * len(cells)][: len(cells)], "bold red"
             table.add_row(*values, *cells, style=style)
         console.print(table)
-
-
-def members_of_runs(runs: Sequence[Path]) -> list[Member]:
-    """Runs that are scored, each by itself, as members are: told apart by where they lie, and by
-    which method they are of. Raises InputError for a damaged file.
-    """
-    folders = [run.resolve() for run in runs]
-    above = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [
-        Member(
-            name=folder.name,
-            parameters={
-                "run": str(folder.relative_to(above)),
-                "method": RunFolder(folder).declaration.explainer,
-            },
-            metrics=measured(folder),
-            objective=None,
-            error=None,
-            # Also those of a run's own main table: how many queries are left differs by method.
-            columns={
-                name: shown._replace(sweep=shown.sweep or shown.table)
-                for name, shown in _shown(folder).items()
-            },
-        )
-        for folder in folders
-    ]
 
 
 def _parameters(members: Sequence[Member]) -> list[str]:
@@ -310,7 +187,7 @@ def _panels(
     setting = max(parameters, key=lambda name: len(values[name]), default=None)
     if setting is None or not finished:
         return [], [], ""
-    places, ticks = _places(sorted(values[setting], key=_order))
+    places, ticks = _places(sorted(values[setting], key=order_of))
     groups: dict[str, list[Member]] = {}
     for member in finished:
         others = [
@@ -323,7 +200,7 @@ def _panels(
         groups = {"": finished}
     joined = len(groups) > 1 or len(parameters) == 1
     # Nothing lies between two names.
-    along = all(kind == 0 for kind, _, _ in map(_order, values[setting]))
+    along = all(kind == 0 for kind, _, _ in map(order_of, values[setting]))
 
     def panel(title: str, metric: str) -> Panel:
         lines = []
@@ -372,29 +249,15 @@ def _places(values: Sequence[str]) -> tuple[dict[str, float], list[tuple[float, 
     """Where each value lies on the x axis, and its ticks: a place for each, or of many numbers a
     scale.
     """
-    orders = [_order(value) for value in values]
+    orders = [order_of(value) for value in values]
     if len(values) <= MOST_PLACES or any(kind for kind, _, _ in orders):
         places = {value: number / max(len(values) - 1, 1) for number, value in enumerate(values)}
         every = -(-len(values) // MOST_PLACES)
-        return places, [(places[value], value[:12]) for value in values[::every]]
+        letters = 48 // min(len(values), 4)  # of few values more are shown
+        return places, [(places[value], value[:letters]) for value in values[::every]]
     low, high = orders[0][1], orders[-1][1]
     places = {
         value: (number - low) / (high - low)
         for value, (_, number, _) in zip(values, orders, strict=True)
     }
     return places, [(share / 4, short(low + share / 4 * (high - low))) for share in range(5)]
-
-
-def _order(value: str) -> tuple[int, float, str]:
-    """Numbers by size, before anything else by the alphabet."""
-    try:
-        return 0, float(value), ""
-    except ValueError:
-        return 1, 0, value
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None

@@ -15,15 +15,17 @@ from cfexp.errors import InputError
 from cfexp.evaluation.measure import directions, edits, pixels, vqa
 from cfexp.evaluation.measure.networks import similarity
 from cfexp.evaluation.report import sweep_table
-from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
-from cfexp.evaluation.report.sweep_table import (
+from cfexp.evaluation.report.members import (
     Member,
     forget_unfinished,
     measured,
+    members_of_runs,
     read_members,
-    save_and_show,
     write_note,
 )
+from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
+from cfexp.evaluation.report.sweep_table import print_members, save_and_show
+from cfexp.evaluation.run_folder import RunFolder
 from cfexp.explainers.steex.steex import STEEX
 
 IDENTITY = similarity("identity_similarity", lambda images: images.flatten(1))
@@ -146,6 +148,19 @@ def test_a_narrow_terminal_has_several_tables(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 70
     assert sum(line.split()[:1] == ["nearest_image"] for line in lines) == 2
     assert not any("…" in line for line in lines)
+
+
+def test_runs_are_told_apart_by_as_little_of_their_paths_as_does(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("steex/default", "pgd/default", "m" * 60)]
+    for run, method in zip(runs, ("STEEX", "PGD", "PGD"), strict=True):
+        RunFolder(run).declare(Declaration(method))
+    told = [list(member.parameters.values()) for member in members_of_runs(runs[:2])]
+    assert told == [["steex/default", "STEEX"], ["pgd/default", "PGD"]]
+    assert members_of_runs(runs[1:])[0].parameters["run"] == "default"
+    console = Console(width=100, record=True)
+    print_members("runs", members_of_runs(runs), console)
+    text = console.export_text()
+    assert (text.count("m"), "…" in text) == (61, False)  # folded, not cut
 
 
 def test_names_are_not_joined_by_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,9 @@ class Column(NamedTuple):
     summary: Literal["mean", "rate", "none"] = "none"
     counted: str = "queries"  # what n of that number counts
     successes_only: bool = False  # the number is of successes only
+    # the number is only of queries that there is something to explain of: those whose
+    # reconstruction keeps the decision, and of which another class is asked for
+    explained_only: bool = False
     known_from: float | None = None  # a smaller value says that there is none
     by_region: str = ""  # of shape ("R",): what the names of the regions' numbers begin with
     # bool: where it holds there is nothing to measure, and the query is counted apart

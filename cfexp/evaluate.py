@@ -18,8 +18,12 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
 @one_line_errors
 def main(config: DictConfig) -> None:
-    """Score one run or several, and hold them against the goals if the config names any."""
+    """Score one run or several, set several side by side, and hold them against the goals if the
+    config names any.
+    """
     from cfexp.evaluation.report.goals import compare
+    from cfexp.evaluation.report.members import members_of_runs
+    from cfexp.evaluation.report.sweep_table import print_members
     from cfexp.run.judging import measures_on
     from cfexp.run.stages import provide_stages, use_threads
     from cfexp.run.without_effect import say_what_has_no_effect
@@ -40,6 +44,8 @@ def main(config: DictConfig) -> None:
     for run in runs:
         of_run = score_and_show(run, era=config.era, measures=measures_on(run, config, built))
         scores.setdefault(experiment_of(run), []).append(of_run)
+    if len(runs) > 1:
+        print_members(f"{len(runs)} runs side by side", members_of_runs(runs))
     if goals:
         compare(scores, goals)
 

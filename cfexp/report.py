@@ -52,8 +52,11 @@ def main(config: DictConfig) -> None:
             f"tests made: {len(report.tests)})"
         )
     if not report.suspected:
-        made = f"tests made: {len(report.tests)}" if report.tests else "none could be tested for"
-        print(f"no shortcut is suspected; {made}{'' if report.tests else ', see expected='}")
+        print(
+            f"no shortcut is suspected; tests made: {len(report.tests)}"
+            if report.tests
+            else "nothing could be tested: give expected=[REGION,...], the regions that may decide"
+        )
     count = int(report.edits.turned.sum())
     print(f"{count} explanations, {path.stat().st_size / 1e6:.1f} MB: {typed(path)}")
 

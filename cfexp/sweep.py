@@ -22,6 +22,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -99,16 +100,16 @@ def begin(config: DictConfig) -> Path:
         own.append(f"hydra.sweep.dir={quoted(hydra.sweep.dir)}")
     hydra.overrides.hydra.extend(own)  # of each member
     folder = Path(hydra.sweep.dir)
-    from cfexp.evaluation.report.sweep_table import (
-        forget_unfinished,
-    )  # late: a mistyped override answers at once
+    from cfexp.evaluation.report.members import (
+        forget_unfinished,  # late: a mistyped override answers at once
+    )
 
     forget_unfinished(folder)
     return folder
 
 
 def _folder_name(swept: set[str], fixed: Sequence[Override]) -> str:
-    from cfexp.evaluation.report.sweep_table import FOLDER
+    from cfexp.evaluation.report.members import FOLDER
 
     count = [
         str(each.input_line) for each in fixed if why_neutral(each.key_or_group, "folder") is None
@@ -124,11 +125,15 @@ def conclude(folder: Path) -> bool:
 
     Raises InputError for a folder without members, and for a damaged file in it.
     """
-    from cfexp.evaluation.report.sweep_table import FINISHED, NOTE, read_members, save_and_show
+    from cfexp.evaluation.report.members import FINISHED, NOTE, read_members
+    from cfexp.evaluation.report.sweep_table import save_and_show
 
     members = read_members(folder)
     if not members:
-        raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}")
+        hint = ""
+        if any(folder.glob("explanations*")) or any(folder.glob("*/explanations*")):
+            hint = "; runs of their own are set side by side by python -m cfexp.evaluate run=[A,B]"
+        raise InputError(f"no sweep in {folder}: expected {folder}/*/{NOTE}{hint}")
     save_and_show(folder, members)
     open_ones = sum(member.state != FINISHED for member in members)
     if open_ones:
@@ -156,7 +161,7 @@ def run_member(main: Callable[[DictConfig], None], config: DictConfig) -> float 
     """Run one member, unless it has finished before; returns its objective, None if it has none or
     failed.
     """
-    from cfexp.evaluation.report.sweep_table import write_note
+    from cfexp.evaluation.report.members import write_note
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     parameters = _parameters()
@@ -261,7 +266,7 @@ def _objective(config: DictConfig, folder: Path) -> float | None:
     """The sum of the run's metrics that config.objective asks for; raises InputError for one that
     it does not have.
     """
-    from cfexp.evaluation.report.sweep_table import measured
+    from cfexp.evaluation.report.members import measured
 
     if not config.get("objective"):
         return None
@@ -281,6 +286,7 @@ def sweepable(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapped() -> None:
         _or_exit(refuse_missing_plugins, sys.argv[1:])
+        _or_exit(refuse_several_experiments, sys.argv[1:])
         try:
             takes_paths(main)()
         except SystemExit as stop:
@@ -301,8 +307,25 @@ def refuse_missing_plugins(arguments: Sequence[str]) -> None:
         # The namespace that holds the plugins is there with the first of them only.
         if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
             raise InputError(
-                f"{choice} is not installed: pip install 'cfexp[{extra}]' (see README, Sweeps)"
+                f"{choice} is not installed: pip install 'cfexp[{extra}]' (see docs/sweeps.md)"
             )
+
+
+def refuse_several_experiments(arguments: Sequence[str]) -> None:
+    """Raise InputError for a sweep over experiments: their settings differ, and so do their
+    stages.
+    """
+    for argument in arguments:
+        if re.match(r"\+{0,2}experiment=", argument) is None:
+            continue
+        try:
+            is_several = OverridesParser.create().parse_override(argument).is_sweep_override()
+        except HydraException:  # which is said elsewhere
+            continue
+        if is_several:
+            methods = "-m +experiment=ONE +explainer=A,B sweeps methods"
+            beside = "python -m cfexp.evaluate run=[A,B] sets runs side by side"
+            raise InputError(f"{argument}: a sweep is of one experiment; {methods}, and {beside}")
 
 
 def _chosen_by(argument: str) -> list[str]:

@@ -68,7 +68,7 @@ RULES = {
         files=True,
     ),
     "run.command_line": Rule("run.mistyped", hydra=True),
-    "run.mistyped": Rule(hydra=True),
+    "run.mistyped": Rule(hydra=True, files=True),  # of conf/, which experiments there are
     "run.folder_names": Rule(hydra=True),
     "run.folder_lock": Rule(lightning=True, files=True),
     "run.loggers": Rule("evaluation", hydra=True, files=True, wandb=True),

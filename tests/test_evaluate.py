@@ -119,6 +119,11 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(
     assert code == 0, stderr
     table = stdout[stdout.index(next(line for line in stdout if line.startswith("Goals"))) :]
     verdicts = {line.split()[0]: line.split()[-1] for line in table if line.strip()}
+    beside = stdout[stdout.index(next(each for each in stdout if "3 runs side by side" in each)) :]
+    found = [line.split()[:6] for line in beside if line.split()[1:2] == ["STEEX"]]
+    assert found == [  # n, kept, success, distance
+        [weight, "STEEX", "2", "100.0", "100.0", f"{4 - float(weight):.2f}"] for weight in weights
+    ]
     assert [verdicts[name] for name in ("distance", "identity", "floor", "right")] == [
         "reached"
     ] * 4
@@ -138,6 +143,7 @@ def test_a_sweep_is_held_against_what_should_rise_and_fall(
         f"run={runs[0]}", goals.replace("goals=", "figures="), "num_threads=1"
     )
     assert (code, sum(line.startswith("Goals") for line in stdout)) == (0, 1), stderr
+    assert not any("side by side" in line for line in stdout)
     code, _, stderr = main(f"run=[{runs[0]},{runs[0]}]", goals, "num_threads=1")
     (line,) = [line for line in stderr if line.startswith("error: ")]
     assert (code, "both are called steex_smile_0, of seed None; goals are of one each" in line) == (

@@ -37,6 +37,14 @@ def test_nothing_is_named_without_the_bias(main: Main, tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()
 
 
+def test_that_nothing_could_be_tested_is_no_all_clear(main: Main, tmp_path: Path) -> None:
+    run = write_streets(tmp_path / "run", biased=False, count=8, truth=False)
+    run.declare(run.declaration._replace(label=None))
+    code, out, _ = main(f"run={run.path}")
+    assert (code, out[-2].partition(":")[0]) == (0, "nothing could be tested")
+    assert "expected=[REGION,...]" in out[-2]
+
+
 def test_the_same_run_has_the_same_page(main: Main, tmp_path: Path) -> None:
     folder = write_streets(tmp_path / "run", biased=True).path
     for name in ("first.html", "second.html"):

@@ -227,6 +227,13 @@ def test_a_launcher_that_is_not_installed_is_one_line(
 def test_the_table_can_be_made_again(in_process: InProcess, tmp_path: Path) -> None:
     code, _, stderr = in_process(sweep.main, "nowhere")
     assert (code, stderr) == (2, ["error: no sweep in nowhere: expected nowhere/*/member.json"])
+    (tmp_path / "single" / "explanations").mkdir(parents=True)
+    for folder in ("single", "."):
+        code, _, stderr = in_process(sweep.main, folder)
+        assert (code, stderr[0].partition("; ")[2]) == (
+            2,
+            "runs of their own are set side by side by python -m cfexp.evaluate run=[A,B]",
+        )
     member = tmp_path / "all" / "a=1"
     member.mkdir(parents=True)
     (member / "member.json").write_text(
@@ -243,6 +250,15 @@ def test_the_table_can_be_made_again(in_process: InProcess, tmp_path: Path) -> N
     code, _, stderr = in_process(sweep.main, "all")
     assert code == 2
     assert "member.json: cannot be read" in stderr[0]
+
+
+def test_a_sweep_is_of_one_experiment(in_process: InProcess) -> None:
+    command = ["-m", "+experiment=own_pgd,own_nearest", "data.root=/x"]
+    code, _, stderr = in_process(explain.main, *command)
+    assert (code, len(stderr)) == (2, 1)
+    assert (
+        "own_nearest: a sweep is of one experiment; -m +experiment=ONE +explainer=A,B" in stderr[0]
+    )
 
 
 def test_an_overlay_begins_with_its_command() -> None:

@@ -59,7 +59,14 @@ def is_kept(record: Record) -> bool:
 
 def has_something_to_explain(record: Record) -> bool:
     """Whether the reconstruction keeps the decision, and another class is asked for."""
-    return is_kept(record) and record["query_class"] != record["counter_class"]
+    return is_kept(record) and record["query_class"] != record.get("counter_class")
+
+
+def is_success(record: Record) -> bool:
+    """Whether the counterfactual, as it is stored, is decided as was asked for, and that explains
+    something: what the tables count as a success.
+    """
+    return has_something_to_explain(record) and bool(record["stored_success"])
 
 
 def true_class(

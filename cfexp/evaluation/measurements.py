@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from cfexp.evaluation.directions import is_success
 from cfexp.evaluation.groups import group_members, is_counted_apart
 from cfexp.evaluation.measure import estimate
 from cfexp.evaluation.measure.base import (
@@ -53,7 +54,7 @@ class Measurements(NamedTuple):
     seen: Mapping[
         See, tuple[Features, ...]
     ]  # (N, D) of queries, counterfactuals and reconstructions, by network
-    success: Members  # (N,)
+    success: Members  # (N,) that explain something
 
     @property
     def records(self) -> list[Record]:
@@ -114,7 +115,7 @@ def measure(
             for pool in pools:
                 pool.update(chunk)
     values = {name: np.concatenate(found) for name, found in parts.items()}
-    success = np.array([bool(record["stored_success"]) for record in facts.records])
+    success = np.array([is_success(record) for record in facts.records])
     for each in chosen:
         if SUCCESSES in each.also and each.name in values:
             values[each.name + SUCCESSES] = np.where(success, values[each.name], np.nan)

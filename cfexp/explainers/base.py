@@ -13,6 +13,7 @@ from torch import Tensor
 from cfexp.data.base import QueryDataModule, data_of
 from cfexp.declaration import Column, Declaration, Start
 from cfexp.errors import InputError
+from cfexp.explainers.contract import check_explanation
 from cfexp.explainers.memory import (
     check_budget,
     is_out_of_memory,
@@ -41,14 +42,16 @@ class Explanation(NamedTuple):
 
 # What `predict_step` adds to an explanation's extras, beside the columns that an explainer
 # declares.
-OF_EVERY_EXPLAINER = {
-    "key",
-    "seconds",
-    "stored_logits",
-    "label_map",
-    "candidates",
-    "candidate_stored_logits",
-}
+OF_EVERY_EXPLAINER = frozenset(
+    {
+        "key",
+        "seconds",
+        "stored_logits",
+        "label_map",
+        "candidates",
+        "candidate_stored_logits",
+    }
+)
 
 
 class Explainer(LightningModule):
@@ -75,7 +78,12 @@ class Explainer(LightningModule):
 
     @property
     def declaration(self) -> Declaration:
-        """What is stored in the run folder for everything that comes after."""
+        """What is stored in the run folder for everything that comes after; raises InputError for
+        an explainer that does not say what it is called.
+        """
+        if not self.called:
+            example = 'expected what people call the method, such as called = "PGD"'
+            raise InputError(f"{type(self).__name__}.called is empty: {example}")
         return Declaration(self.called, self.starts_from, self.columns, self.by_direction)
 
     def explain(self, batch: Any) -> Explanation:
@@ -170,7 +178,8 @@ class Explainer(LightningModule):
         Where memory ends, half as many are explained at once from there on. A batch is a named
         tuple.
 
-        Raises TypeError for extras that the explainer does not declare.
+        Raises InputError for an explanation that does not keep the contract: of other shapes, out
+        of range, not finite, or with extras that the explainer does not declare.
         """
         count, done = len(self.keys(batch)), 0
         parts: list[Explanation] = []
@@ -199,16 +208,20 @@ class Explainer(LightningModule):
         explanation = self.explain(batch)
         if explanation.counterfactual.is_cuda:
             torch.cuda.synchronize()  # else the kernels would only have been sent off
-        if (
-            undeclared := explanation.extras.keys()
-            - OF_EVERY_EXPLAINER
-            - {column.name for column in self.columns}
-        ):
-            raise TypeError(f"{type(self).__name__} declares no column {sorted(undeclared)}")
+        taken = time.perf_counter() - start
         key = self.keys(batch)
-        seconds = torch.full(
-            (len(key),), (time.perf_counter() - start) / len(key), dtype=torch.float64
+        kept = explanation._asdict()
+        check_explanation(
+            type(self).__name__,
+            len(key),
+            {name: kept[name] for name in ("query", "reconstruction", "counterfactual")},
+            {name: kept[name] for name in ("query_logits", "counterfactual_logits")},
+            explanation.counter_class,
+            explanation.extras,
+            self.columns,
+            OF_EVERY_EXPLAINER,
         )
+        seconds = torch.full((len(key),), taken / len(key), dtype=torch.float64)
         stored = eight_bit(explanation.counterfactual)
         stored_logits = self.logits(stored, batch)
         extras = {

@@ -1,6 +1,7 @@
 """The attack in the pixels (projected gradient descent, Madry et al., ICLR 2018) as an explainer.
 
-Every explanation is held against it: it changes the decision, too, by an edit that nobody sees.
+Every explanation is held against it: it changes the decision, too, by an edit that is small in
+each pixel and means nothing to a person.
 """
 
 from collections.abc import Sequence

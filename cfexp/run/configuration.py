@@ -96,6 +96,7 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             print(f"error: {one_line(error)}", file=sys.stderr)
+            _remove_what_was_refused(Path(HydraConfig.get().runtime.output_dir))
             sys.exit(2)
         except (OSError, RuntimeError) as error:
             reason = _of_the_machine(error)
@@ -117,6 +118,23 @@ def one_line_errors(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             sys.exit(128 + number)
 
     return wrapped
+
+
+def _remove_what_was_refused(folder: Path) -> None:
+    """Remove the folder of a run that wrote nothing but its lock and log.txt: the line says it all.
+
+    Not one that another process keeps, nor one that a person may have made.
+    """
+    lock, log = folder / ".lock", folder / "log.txt"
+    try:
+        if {each.name for each in folder.iterdir()} != {lock.name, log.name}:
+            return
+        if lock.read_text(encoding="utf-8").startswith(f"process {os.getpid()} "):
+            log.unlink()
+            lock.unlink()
+            folder.rmdir()
+    except OSError:  # what cannot be removed does no harm
+        return
 
 
 def _keep_run_dir() -> None:

@@ -7,6 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +29,8 @@ _NO_CHOICE = "Config group override must be"  # a ValueError of Hydra's: data=1
 _NO_SUCH = re.compile(r"Could not override '([^']*)'")
 _THERE = re.compile(r"An item is already at '([^']*)'")
 _AMBIGUOUS = re.compile(r"Ambiguous value for argument '([^=]*)=([^\n]*)'")
+# Choices that a command or an experiment has not made, so that they are given with a +.
+ADDED = ("experiment", "explainer", "decision", "layouts", "overlay", "sweep")
 _LIKE = 0.65  # of difflib's ratio: of three letters one may be another
 _MOST_OPTIONS = 12  # of a group, in a line
 
@@ -66,14 +70,19 @@ def what_is_wrong(error: Exception, command: str, overrides: Sequence[str]) -> s
     if isinstance(error, MissingConfigException):
         return _no_such_choice(error, text)
     if isinstance(error, OverrideParseException):
+        if (meant := _meant_by_word(str(error.override), command)) is not None:
+            return f"{error.override}: is {meant} meant?"
         how = "a setting is NAME=VALUE; what has blanks, commas or = needs \"NAME='VALUE'\""
         return f"{error.override}: cannot be read; {how}"
     if (found := _NO_SUCH.search(text)) is not None:
         given = _of(found[1], overrides)
         if found[1].startswith("requires.") and found[1].endswith(".overrides"):
             return f"{given}: settings of a stage are added: +{given}"
+        if found[1] in ADDED:
+            what = "an experiment" if found[1] == "experiment" else found[1]
+            return f"{given}: {what} is added: +{given}"
         near = nearest(found[1], names_beside(found[1], command, overrides))
-        meant = f"is {near} meant? ({_SHOWN})" if near else _SHOWN
+        meant = f"is {near} meant? ({_SHOWN})" if near else added_choice(given) or _SHOWN
         return f"{given}: there is no setting of this name; {meant}"
     if (found := _THERE.search(text)) is not None:
         given = _of(found[1], overrides)
@@ -92,6 +101,42 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
     plain = {each.replace("_", "").lower(): each for each in reversed(names)}
     same = plain.get(name.replace("_", "").lower())
     return same or next(iter(get_close_matches(name, names, 1, _LIKE)), None)
+
+
+def added_choice(given: str) -> str | None:
+    """Which choice was probably to be added by `NAME=VALUE`, as a question; None where none is
+    called nearly so.
+    """
+    key, _, value = given.lstrip("+").partition("=")
+    near = nearest(key, ADDED)
+    return None if near is None else f"is +{near}={value} meant?"
+
+
+def _meant_by_word(word: str, command: str) -> str | None:
+    """The setting that was probably meant by a word alone: a run, or an experiment."""
+    if "=" in word or word[:1] in ("+", "~", "-"):
+        return None
+    conf = files("cfexp.conf")
+    own = conf / f"{command}.yaml"
+    content = own.read_text(encoding="utf-8") if own.is_file() else ""
+    takes_run, takes_experiment = "\nrun:" in content, "${experiments:" in content
+    if takes_run and ("/" in word or Path(word).exists() or not takes_experiment):
+        return f"run={word}"
+    if not takes_experiment:
+        return None
+    folders = (conf / "experiment", conf / "experiment" / "paper")
+    names = [
+        f"{prefix}{file.name.removesuffix('.yaml')}"
+        for folder, prefix in zip(folders, ("", "paper/"), strict=True)
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+        # What scores runs has experiments of its own; what explains and trains shares them.
+        and (not takes_run or f"cfexp.{command} " in file.read_text(encoding="utf-8"))
+    ]
+    near = word if word in names else nearest(word, sorted(names))
+    if near is not None:
+        return f"+experiment={near}"
+    return f"run={word}" if takes_run else None
 
 
 def names_beside(key: str, command: str, overrides: Sequence[str]) -> list[str]:

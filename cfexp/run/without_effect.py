@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from cfexp.errors import InputError
 from cfexp.run.composing import compose
 from cfexp.run.explainer_stage import is_trained
+from cfexp.run.mistyped import added_choice
 
 
 class Rule(NamedTuple):
@@ -254,5 +255,5 @@ def refuse_unread(config: DictConfig, added: Sequence[str], without: DictConfig)
         elif root == "decision" and not below.startswith("class."):
             read = f"decision.{below}" in written
         if not read:
-            problem = "nothing reads a setting of this name; --cfg job shows those that there are"
-            raise InputError(f"+{name}=: {problem}")
+            hint = added_choice(f"{name}=NAME") or "--cfg job shows those that there are"
+            raise InputError(f"+{name}=: nothing reads a setting of this name; {hint}")

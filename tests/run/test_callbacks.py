@@ -53,6 +53,8 @@ class Levels(LightningDataModule):
 class Brightener(Explainer):
     """Adds 44.4 levels; the model it explains says bright from level 74.2 on."""
 
+    called = "brightener"
+
     def __init__(self, fails_at: int | None = None, log: Path | None = None) -> None:
         super().__init__()
         self.fails_at, self.log_folder = fails_at, log
@@ -65,7 +67,7 @@ class Brightener(Explainer):
         counterfactual = batch.image + 44.4 / 127.5
         return Explanation(
             query=batch.image,
-            reconstruction=batch.image - 1 / 127.5,
+            reconstruction=(batch.image - 1 / 127.5).clamp(-1, 1),
             counterfactual=counterfactual,
             query_logits=self.logits(batch.image, batch),
             counterfactual_logits=self.logits(counterfactual, batch),

@@ -47,6 +47,12 @@ SHOWN = "(--cfg job shows those that there are)"
             "several runs need -m",
         ),
         (
+            "experimnt=own_pgd",
+            f"{UNKNOWN} is +experiment=own_pgd meant?",
+        ),
+        ("own_pgd", ": is +experiment=own_pgd meant?"),
+        ("own_pdg", ": is +experiment=own_pgd meant?"),
+        (
             "data.side",
             ": cannot be read; a setting is NAME=VALUE; what has blanks, commas or = needs "
             "\"NAME='VALUE'\"",
@@ -69,6 +75,26 @@ def test_every_command_says_it(in_process: InProcess, main: Callable[[], None]) 
     code, _, stderr = in_process(main, "hydra.job.chdirr=true")
     assert (code, len(stderr)) == (2, 1)
     assert "is hydra.job.chdir meant?" in stderr[0]
+
+
+def test_a_path_alone_is_a_run_where_the_command_has_one(in_process: InProcess) -> None:
+    for main, word in ((evaluate.main, "runs/x"), (evaluate.main, "own_pgd"), (gallery.main, "x")):
+        code, _, stderr = in_process(main, word)
+        assert (code, stderr) == (2, [f"error: {word}: is run={word} meant?"])
+    code, _, stderr = in_process(evaluate.main, "steex_report")
+    assert (code, stderr) == (2, ["error: steex_report: is +experiment=steex_report meant?"])
+
+
+def test_a_choice_that_is_to_be_added(in_process: InProcess) -> None:
+    for given, said in (
+        ("experiment=own_pgd", "an experiment is added"),
+        ("decision=torchscript", "decision is added"),
+    ):
+        code, _, stderr = in_process(explain.main, given, "data.root=/x")
+        assert (code, stderr) == (2, [f"error: {given}: {said}: +{given}"])
+    code, _, stderr = in_process(explain.main, "+experiments=own_pgd")
+    line = "error: +experiments=: nothing reads a setting of this name; "
+    assert (code, stderr[-1]) == (2, f"{line}is +experiment=NAME meant?")
 
 
 def test_a_sweep_and_a_stage_and_the_library(in_process: InProcess) -> None:

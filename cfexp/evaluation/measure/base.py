@@ -179,7 +179,7 @@ class Measure(NamedTuple):
     )  # what a run must have for this to mean anything
     also: tuple[str, ...] = ()  # FLOOR and SUCCESSES, of which the same number is made, too
     shown: Shown | None = None  # how it stands in the main table, and in that of a sweep
-    is_telling: bool = False  # it tells an explanation from an attack: in the second table
+    is_telling: bool = False  # it says more of the decisions and edits: in the second table
     of_region: bool = False  # one of many, with a table of their own
     cell: Cell | None = None  # where it stands in that
     of_everyone: bool = False  # it counts the queries, too, that are counted apart

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfexp.evaluation.directions import is_success
 from cfexp.evaluation.measure.base import Chunk, Facts, Measure, Values
 from cfexp.evaluation.measure.directions import by_direction, explained
 from cfexp.evaluation.run_folder import Record, to_pixels
@@ -81,12 +82,9 @@ def _most_changed(chunk: Chunk) -> list[str | None]:
     moved, names = chunk.facts.declaration.region_column, chunk.facts.region_names
     return [
         names[int(np.argmax(record[moved.name]))]
-        if moved is not None
-        and counts
-        and record["stored_success"]
-        and record.get("truth") is not None
+        if moved is not None and is_success(record) and record.get("truth") is not None
         else None
-        for record, counts in zip(chunk.records, explained(chunk), strict=True)
+        for record in chunk.records
     ]
 
 

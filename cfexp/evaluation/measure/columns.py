@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from cfexp.declaration import Column
-from cfexp.evaluation.directions import has_something_to_explain
+from cfexp.evaluation.directions import has_something_to_explain, is_success
 from cfexp.evaluation.measure.base import Chunk, Facts, Measure, Values
 
 
@@ -34,9 +34,8 @@ def column_values(chunk: Chunk, column: Column) -> Values:
     if column.known_from is not None:
         values = np.where(values < column.known_from, np.nan, values)
     if column.successes_only:
-        successes = [
-            has_something_to_explain(record) and record["stored_success"]
-            for record in chunk.records
-        ]
-        values = np.where(successes, values, np.nan)
+        values = np.where([is_success(record) for record in chunk.records], values, np.nan)
+    if column.explained_only:
+        explained = [has_something_to_explain(record) for record in chunk.records]
+        values = np.where(explained, values, np.nan)
     return 100 * values if column.summary == "rate" or column.counted_apart else values

@@ -12,6 +12,8 @@ from cfexp.metrics.functional import CHANGED_LEVELS, region_rms
 
 CODES, PIXELS = "codes", "pixels"  # the columns of their table
 TABLE = "regions"
+# What data/own/made_maps.py calls the one region of a whole image: it says nothing of its own.
+WHOLE = "image"
 
 
 def measures(facts: Facts) -> Iterator[Measure]:
@@ -21,9 +23,9 @@ def measures(facts: Facts) -> Iterator[Measure]:
     levels, RMS.
     region_pixels_NAME: from what the edit began with. region_codes_NAME, as the explainer calls it:
     its own column of how far each region was moved, if it has one. Nothing of a picture that lacks
-    the region, or a label map.
+    the region, or a label map; nothing at all where the only region is the whole image.
     """
-    if not facts.region_names or not facts.some_show("label_map"):
+    if list(facts.region_names) in ([], [WHOLE]) or not facts.some_show("label_map"):
         return
     yield Measure(
         "regions_changed", _share_changed, "%", "queries with a label map", is_telling=True

@@ -1,9 +1,11 @@
 """The candidates of one explanation, side by side: what is decided about each stands below it."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
+
+from cfexp.evaluation.directions import has_something_to_explain
+from cfexp.evaluation.run_folder import Record
 
 
 class Candidate(NamedTuple):
@@ -12,10 +14,11 @@ class Candidate(NamedTuple):
     picture: str  # its name in the run folder
     answer: str  # what the model decides about it as stored
     probability: float  # of that
-    success: bool  # whether that is what was asked for
+    # whether that is what was asked for, of a query that there is something to explain of
+    success: bool
 
 
-def candidates_of(record: Mapping[str, Any]) -> list[Candidate]:
+def candidates_of(record: Record) -> list[Candidate]:
     """Those of a record, in their order; none where it tells of none."""
     told = [
         record.get(name) or []
@@ -26,7 +29,15 @@ def candidates_of(record: Mapping[str, Any]) -> list[Candidate]:
         )
     ]
     rows = enumerate(zip(*told, strict=True), 1)
-    return [Candidate(f"candidate_{number}", *row) for number, row in rows]
+    return [
+        Candidate(
+            f"candidate_{number}",
+            answer,
+            chance,
+            bool(success) and has_something_to_explain(record),
+        )
+        for number, (answer, chance, success) in rows
+    ]
 
 
 def tile_size(picture: Image.Image, count: int, room: int, gap: int, most: int) -> tuple[int, int]:

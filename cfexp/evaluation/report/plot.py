@@ -24,12 +24,13 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What is joined in one colour."""
+    """What is of one colour, and joined where what lies between two points means something."""
 
     label: str  # in the legend; "" = not there
     points: Sequence[Point]
     color: str = COLORS[0]
     dashed: bool = False  # of a floor: no marks, no intervals
+    joined: bool = True  # False: marks alone
 
 
 class Panel(NamedTuple):
@@ -73,9 +74,17 @@ def _draw(axes: Axes, panel: Panel) -> None:
         x, values = [point.x for point in line.points], [point.value for point in line.points]
         label = line.label or "_"  # which stands in no legend
         if line.dashed:
-            axes.plot(x, values, "--", color=line.color, label=label)
+            # Not joined, a short stroke at each place.
+            axes.plot(
+                x,
+                values,
+                "--" if line.joined else "_",
+                markersize=18,
+                color=line.color,
+                label=label,
+            )
             continue
-        axes.plot(x, values, "o-", color=line.color, label=label)
+        axes.plot(x, values, "o-" if line.joined else "o", color=line.color, label=label)
         bounds = [
             (point.x, point.low, point.high)
             for point in line.points

@@ -94,7 +94,7 @@ def counterfactual_sheet(
     order = "by number, of different images first: not selected"
     lines = [f"The first {len(shown)} of {total} {kind} {order}."]
     if scores is not None:
-        lines[:0] = [_headline(scores), *filter(None, [counted_apart(scores)])]
+        lines[:0] = [_headline(scores, declaration), *filter(None, [counted_apart(scores)])]
     columns = columns or (2 if names == PICTURES else 3)
     _sheet(cards, title or run.name, lines, (*names, DIFFERENCE), min(columns, len(cards))).save(
         path
@@ -139,15 +139,16 @@ def card_pictures(run: RunFolder, count: int = 24) -> tuple[list[Image.Image], l
     return pictures, captions
 
 
-def _headline(scores: Scores) -> str:
+def _headline(scores: Scores, declaration: Declaration) -> str:
     """The headline group's figures in words, as far as there are any."""
+    # An edit that starts from the query has no reconstruction to lose the decision.
+    from_query = declaration.starts_from == "query"
+    kept = "" if from_query else ", of those whose reconstruction keeps the decision"
     group = scores.groups[0]
     found = {row.metric: row.value for row in scores.rows if row.group == group}
     phrases = {
         ("accuracy_before", "accuracy_after"): "VQA accuracy {:.1f} % before, {:.1f} % after",
-        (
-            "success_kept",
-        ): "{:.1f} % decided otherwise, of those whose reconstruction keeps the decision",
+        ("success_kept",): "{:.1f} % decided otherwise" + kept,
         ("causal_region",): "{:.0f} % of them through a cause",
         ("lamps_turned",): "lights: {:.0f} % turned wholly",
         ("color_changed",): "{:.0f} % of the flipped objects have another colour",
@@ -217,17 +218,8 @@ def _card(
         card.paste(picture, (left, PAD))
         draw.rectangle((left, PAD, left + TILE - 1, PAD + height - 1), outline=FRAME)
     line = PAD + height + 14 + TEXT // 2
-    draw.text(
-        (PAD, line),
-        fitted(
-            caption_of(run, declaration, record) or image_of(declaration, record, run.data),
-            TEXT,
-            width - 2 * PAD,
-        ),
-        INK,
-        font(TEXT),
-        anchor="lm",
-    )
+    image = image_of(declaration, record, run.data)
+    _caption(draw, line, width, caption_of(run, declaration, record), image)
     line += TEXT + 12
     label = outcome_of(declaration, record)
     flipped = label == "flipped"
@@ -246,6 +238,21 @@ def _card(
     draw.polygon(((x + 22, line), (x + 15, line - 5), (x + 15, line + 5)), GREY)
     _answer(card, x + 34, line, "after:", after, second, palette)
     return card
+
+
+def _caption(draw: ImageDraw.ImageDraw, line: float, width: int, caption: str, image: str) -> None:
+    """Write what is said of a card, and at its end which image it is; that has the room that the
+    caption leaves, and at least a third. Without a caption the image stands alone.
+    """
+    room = width - 2 * PAD
+    if not caption:
+        caption, image = image, ""
+    if image:
+        left = room - font(TEXT).getlength(in_letters(caption)) - PAD
+        image = fitted(image, SMALL, max(left, room / 3))
+        room -= round(draw.textlength(image, font(SMALL))) + PAD
+        draw.text((width - PAD, line), image, GREY, font(SMALL), anchor="rm")
+    draw.text((PAD, line), fitted(caption, TEXT, room), INK, font(TEXT), anchor="lm")
 
 
 def _strip(run: RunFolder, record: Record, width: int) -> Image.Image | None:

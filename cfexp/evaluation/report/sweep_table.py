@@ -1,121 +1,27 @@
 """What the members of a sweep have come to, side by side: a table, sweep.csv, sweep.json, and a
 plot, sweep.png.
-
-A member is a folder in the sweep's folder with member.json, which says how its config differs from
-the others' and whether it failed; what it measured is its own metrics.json.
 """
 
 import csv
 import json
-import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 
 from cfexp.declaration import Shown
-from cfexp.errors import InputError
 from cfexp.evaluation.measure.base import FLOOR
+from cfexp.evaluation.report.members import FINISHED, FOLDER, Measured, Member, order_of
 from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
 from cfexp.evaluation.report.table import short, table_of
-from cfexp.whole_files import write_whole
+from cfexp.evaluation.report.table import shown as in_words
 
-NOTE = "member.json"
-FOLDER = "sweep_"  # what a sweep's folder is called, and then what is swept
-FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 # So many values of a setting have a place each on the x axis; of more, it is a scale.
 MOST_PLACES = 12
 MOST_PANELS = 4  # beside each other in the plot
-
-
-class Measured(NamedTuple):
-    """A number of metrics.json; None for what is not known of it."""
-
-    value: float
-    n: int | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Member(NamedTuple):
-    """One run of a sweep."""
-
-    name: str  # of its folder
-    parameters: Mapping[str, str]  # what of the config it does not share with the others
-    metrics: Mapping[str, Measured]  # of the headline's group; empty where it has not finished
-    objective: float | None
-    error: str | None
-    columns: Mapping[str, Shown] = {}  # how the metrics that people look at first are shown
-
-    @property
-    def state(self) -> str:
-        """FINISHED, FAILED or UNFINISHED."""
-        return FAILED if self.error is not None else FINISHED if self.metrics else UNFINISHED
-
-
-def write_note(
-    folder: Path,
-    parameters: Mapping[str, str],
-    *,
-    objective: float | None = None,
-    error: str | None = None,
-) -> None:
-    """Leave in a member's folder what its sweep wants to know."""
-    content = {"parameters": dict(parameters), "objective": objective, "error": error}
-    write_whole(folder / NOTE, json.dumps(content, indent=2) + "\n")
-
-
-def forget_unfinished(sweep: Path) -> None:
-    """Before members run: those that failed or did not finish earlier are members only if they run
-    again.
-    """
-    for member in read_members(sweep):
-        if member.state != FINISHED:
-            (sweep / member.name / NOTE).unlink()
-
-
-def read_members(sweep: Path) -> list[Member]:
-    """All members in a sweep's folder, by parameters; raises InputError for a damaged file."""
-    members = []
-    for path in sweep.glob(f"*/{NOTE}"):
-        note = _json(path)
-        metrics, columns = measured(path.parent), _shown(path.parent)
-        members.append(Member(name=path.parent.name, metrics=metrics, columns=columns, **note))
-    return sorted(
-        members, key=lambda member: [*map(_order, member.parameters.values()), (2, 0, member.name)]
-    )
-
-
-def measured(run: Path) -> dict[str, Measured]:
-    """The headline group's numbers in a run's metrics.json, or a stage's figures; empty where there
-    is none yet.
-    """
-    path = run / "metrics.json"
-    if not path.is_file():
-        return {}
-    content = _json(path)
-    if "groups" in content:
-        rows: Mapping[str, Any] = next(iter(content["groups"].values()), {})
-        found = {
-            name: Measured(row["value"], row["n"], row["low"], row["high"])
-            for name, row in rows.items()
-        }
-    else:
-        found = {name: Measured(value) for name, value in content.items()}
-    return {
-        name: row
-        for name, row in found.items()
-        if row.value is not None and math.isfinite(row.value)
-    }
-
-
-def _shown(run: Path) -> dict[str, Shown]:
-    path = run / "metrics.json"
-    columns = _json(path).get("columns", []) if path.is_file() else []
-    return {column.pop("metric"): Shown(**column) for column in columns}
+LABEL_ROOM = 32  # characters of the table that a setting's values take at most; longer ones wrap
 
 
 def save_and_show(sweep: Path, members: Sequence[Member], console: Console | None = None) -> None:
@@ -123,30 +29,10 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
     of it lies.
     """
     console = console or Console()
-    columns = _columns(members)
-    parameters = list(dict.fromkeys(name for member in members for name in member.parameters))
+    parameters = _parameters(members)
     _save(sweep, members, parameters)
-    with_objective = any(member.objective is not None for member in members)
-    headers = [
-        *(shown.header for _, shown in columns),
-        *(["\nobjective"] if with_objective else []),
-    ]
-    first, *others = [short_name(name) for name in parameters] or ["member"]
-    table = table_of(f"{_title(sweep)}: {len(members)} members", first, *others, "n", *headers)
-    for member in members:
-        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
-        counts = [row.n for row in member.metrics.values() if row.n is not None]
-        numbers = [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
-        if with_objective:
-            numbers.append("—" if member.objective is None else f"{member.objective:.4g}")
-        if member.state != FINISHED:
-            numbers = [member.state, *[""] * (len(headers) - 1)]
-        style = None if member.state == FINISHED else "bold red"
-        table.add_row(
-            *values, str(max(counts)) if counts else "", *numbers[: len(headers)], style=style
-        )
-    console.print(table)
-    panels, ticks, setting = _panels(members, parameters, columns)
+    print_members(f"{_title(sweep)}: {len(members)} members", members, console)
+    panels, ticks, setting = _panels(members, parameters, _columns(members))
     plot = sweep / "sweep.png"
     plot.unlink(missing_ok=True)
     if panels:
@@ -159,6 +45,62 @@ def save_and_show(sweep: Path, members: Sequence[Member], console: Console | Non
             )
     files = "sweep.csv, sweep.json" + (", sweep.png" if panels else "")
     print(f"the sweep lies in {shlex.quote(str(sweep))}: {files}, and a folder for each member")
+
+
+def print_members(title: str, members: Sequence[Member], console: Console | None = None) -> None:
+    """Print a row a member, each number with its 95 % interval below it; what does not fit beside
+    each other stands in a further table.
+    """
+    console = console or Console()
+    columns, parameters = _columns(members), _parameters(members)
+    headers = [shown.header for _, shown in columns]
+    numbers = [
+        [_cell(member.metrics.get(name), shown.digits) for name, shown in columns]
+        for member in members
+    ]
+    if any(member.objective is not None for member in members):
+        headers.append("\nobjective")
+        for member, row in zip(members, numbers, strict=True):
+            row.append("—" if member.objective is None else f"{member.objective:.4g}")
+    labels = [*([short_name(name) for name in parameters] or ["member"]), "n"]
+    named = []
+    for member in members:
+        values = [escape(member.parameters.get(name, "")) for name in parameters] or [member.name]
+        counts = [row.n for row in member.metrics.values() if row.n is not None]
+        named.append([*values, str(max(counts)) if counts else ""])
+    taken = sum(min(_width(texts), LABEL_ROOM) for texts in zip(labels, *named, strict=True))
+    widths = [_width(texts) for texts in zip(headers, *numbers, strict=True)]
+    for part in _side_by_side(widths, console.width - taken):
+        table = table_of(title, *labels, *headers[part])
+        for place, column in enumerate(table.columns):
+            column.no_wrap, column.overflow = place >= len(labels), "fold"
+            column.max_width = LABEL_ROOM if place < len(labels) else None
+        for member, values, row in zip(members, named, numbers, strict=True):
+            cells, style = row[part], None
+            if member.state != FINISHED:
+                cells, style = [member.state, *[""] * len(cells)][: len(cells)], "bold red"
+            table.add_row(*values, *cells, style=style)
+        console.print(table)
+
+
+def _parameters(members: Sequence[Member]) -> list[str]:
+    return list(dict.fromkeys(name for member in members for name in member.parameters))
+
+
+def _width(texts: Sequence[str]) -> int:
+    """Of a column with these texts, with the blanks beside it."""
+    return max(len(line) for text in texts for line in text.split("\n")) + 2
+
+
+def _side_by_side(widths: Sequence[int], room: int) -> list[slice]:
+    """Which columns stand in a table each, of so much room; one at least."""
+    parts, start, taken = [], 0, 0
+    for place, width in enumerate(widths):
+        if place > start and taken + width > room:
+            parts.append(slice(start, place))
+            start, taken = place, 0
+        taken += width
+    return [*parts, slice(start, len(widths))]
 
 
 def _title(sweep: Path) -> str:
@@ -193,7 +135,11 @@ def _columns(members: Sequence[Member]) -> list[tuple[str, Shown]]:
 
 
 def _cell(row: Measured | None, digits: int) -> str:
-    return "—" if row is None else f"{row.value:.{digits}f}"
+    if row is None:
+        return "—"
+    value = f"{row.value:.{digits}f}"
+    interval = in_words(row.value, row.low, row.high)[1]
+    return value if row.low is None else f"{value}\n{interval}"
 
 
 def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> None:
@@ -209,10 +155,18 @@ def _save(sweep: Path, members: Sequence[Member], parameters: Sequence[str]) -> 
     metrics = list(dict.fromkeys(name for member in members for name in member.metrics))
     with (sweep / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["member", *parameters, "state", "objective", *metrics])
+        # Of a stage's figures nothing is known but their values.
+        has_n = any(row.n is not None for member in members for row in member.metrics.values())
+        of_each = Measured._fields if has_n else ("value",)
+        headers = [
+            name if field == "value" else f"{name}_{field}" for name in metrics for field in of_each
+        ]
+        lines.writerow(["member", *parameters, "state", "objective", *headers])
         for member in members:
             values = [
-                member.metrics[name].value if name in member.metrics else "" for name in metrics
+                "" if (known := getattr(member.metrics.get(name), field, None)) is None else known
+                for name in metrics
+                for field in of_each
             ]
             objective = "" if member.objective is None else member.objective
             own = [member.parameters.get(name, "") for name in parameters]
@@ -233,7 +187,7 @@ def _panels(
     setting = max(parameters, key=lambda name: len(values[name]), default=None)
     if setting is None or not finished:
         return [], [], ""
-    places, ticks = _places(sorted(values[setting], key=_order))
+    places, ticks = _places(sorted(values[setting], key=order_of))
     groups: dict[str, list[Member]] = {}
     for member in finished:
         others = [
@@ -245,6 +199,8 @@ def _panels(
     if len(groups) > len(COLORS):  # a cloud of trials
         groups = {"": finished}
     joined = len(groups) > 1 or len(parameters) == 1
+    # Nothing lies between two names.
+    along = all(kind == 0 for kind, _, _ in map(order_of, values[setting]))
 
     def panel(title: str, metric: str) -> Panel:
         lines = []
@@ -255,7 +211,7 @@ def _panels(
             ]
             points = [Point(x, row.value, row.low, row.high) for x, row in shown if row is not None]
             lines += (
-                [Line(label, points, color)]
+                [Line(label, points, color, joined=along)]
                 if joined
                 else [Line("", [point], color) for point in points]
             )
@@ -266,7 +222,13 @@ def _panels(
             known = [Point(x, row.value) for x, row in floors if row is not None]
             if known and joined:
                 lines.append(
-                    Line(f"{label} floor: the reconstruction".strip(), known, color, dashed=True)
+                    Line(
+                        f"{label} floor: the reconstruction".strip(),
+                        known,
+                        color,
+                        dashed=True,
+                        joined=along,
+                    )
                 )
         return Panel(title, lines)
 
@@ -287,29 +249,15 @@ def _places(values: Sequence[str]) -> tuple[dict[str, float], list[tuple[float, 
     """Where each value lies on the x axis, and its ticks: a place for each, or of many numbers a
     scale.
     """
-    orders = [_order(value) for value in values]
+    orders = [order_of(value) for value in values]
     if len(values) <= MOST_PLACES or any(kind for kind, _, _ in orders):
         places = {value: number / max(len(values) - 1, 1) for number, value in enumerate(values)}
         every = -(-len(values) // MOST_PLACES)
-        return places, [(places[value], value[:12]) for value in values[::every]]
+        letters = 48 // min(len(values), 4)  # of few values more are shown
+        return places, [(places[value], value[:letters]) for value in values[::every]]
     low, high = orders[0][1], orders[-1][1]
     places = {
         value: (number - low) / (high - low)
         for value, (_, number, _) in zip(values, orders, strict=True)
     }
     return places, [(share / 4, short(low + share / 4 * (high - low))) for share in range(5)]
-
-
-def _order(value: str) -> tuple[int, float, str]:
-    """Numbers by size, before anything else by the alphabet."""
-    try:
-        return 0, float(value), ""
-    except ValueError:
-        return 1, 0, value
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None

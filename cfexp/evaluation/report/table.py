@@ -184,8 +184,8 @@ def _stored(row: Row) -> dict[str, Any]:
 
 
 def print_table(scores: Scores, console: Console | None = None) -> None:
-    """Print the main columns, a line a group, and the headline group's figures that tell
-    explanation from attack.
+    """Print the main columns, a line a group, and the headline group's further figures of its
+    decisions and edits.
     """
     console = console or Console()
     columns = {name: shown for name, shown in scores.columns.items() if shown.table}
@@ -210,7 +210,7 @@ def print_table(scores: Scores, console: Console | None = None) -> None:
     headline = scores.groups[0]
     if line := counted_apart(scores):
         console.print(line)
-    table = table_of(f"{headline}: explanation or attack?", "figure", "value", "95 % interval", "n")
+    table = table_of(f"{headline}: decisions and edits", "figure", "value", "95 % interval", "n")
     for row in scores.rows:
         of = scores.measures.get(row.metric)
         if row.group == headline and of is not None and of.is_telling and row.metric not in columns:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfexp.data.streets.bdd100k import REGIONS, BDD100kDataModule
-from cfexp.declaration import Declaration
+from cfexp.declaration import Column, Declaration
 from cfexp.evaluation.measure import causes, columns, directions, vqa
 from cfexp.evaluation.measure.base import Chunk, Facts, measures_of
 from cfexp.evaluation.report.table import Absent, Row, print_table, score_run
@@ -201,6 +201,12 @@ def test_a_flip_by_the_reconstruction_is_counted_apart(streets: BDD100kDataModul
     record = searched(streets, key, reconstruction_class=1, flip_step=0)
     found = measured(record, edited(streets, key, top="dark", bottom="green"))
     assert found == {"reconstruction_kept": 0, "code_distance": 2.5}
+    answers = Column("answers", "of N", summary="mean", explained_only=True)
+    for known, expected in (({"reconstruction_class": 1}, {}), ({}, {"answers": 8})):
+        found = measured(
+            searched(streets, key, answers=8, **known), image(streets, key), columns=(answers,)
+        )
+        assert {name: each for name, each in found.items() if name == "answers"} == expected
 
 
 def test_a_query_that_is_of_the_class_asked_for_explains_nothing(
@@ -358,6 +364,10 @@ def test_a_run_of_searches_is_scored_though_nobody_asked_a_question(
         }
         locality = scores.find("all", "edit_locality")
         assert isinstance(locality, Row)
+        # What the reconstruction has flipped is no success, wherever successes are counted.
+        of_successes = scores.find("all", "rms_change_successes")
+        assert isinstance(of_successes, Row)
+        assert of_successes.n == 1
         assert locality.value > 50  # the red lamp that forbids is half of what was painted
         run.finish()
 

@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from cfexp.evaluation.measure import causes
+from cfexp.data.own import made_maps
+from cfexp.evaluation.measure import causes, regions
 from cfexp.evaluation.measure.base import FLOOR, SUCCESSES, Measure, Measures
 from cfexp.evaluation.measure.known import standard_measures
 from cfexp.evaluation.measure.networks import (
@@ -316,6 +317,18 @@ def test_regions(run: RunFolder) -> None:
     assert row(scores, "region_codes_skin")[2:4] == (2, N)
     assert row(scores, "region_codes_hair")[2:4] == (0.5, N - 1)
     assert row(scores, "regions_changed").value == pytest.approx(100 * (squares > 10).mean())
+
+
+def test_the_whole_image_is_no_region_to_tell_of(tmp_path: Path) -> None:
+    assert regions.WHOLE == made_maps.WHOLE
+    names = ["image"]
+    row = (known(0), shown(0, 0), shown(0, 1), None)
+    one = write_run(tmp_path / "run", [row], data={"region_names": names})
+    (one.explanations / "label_map").mkdir()
+    Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(one.picture("label_map", 0))
+    told = {each.metric for each in score_run(one).rows}
+    assert "rms_change" in told
+    assert not {name for name in told if "region" in name}
 
 
 def test_the_table_shows_floor_and_both_denominators(run: RunFolder) -> None:

@@ -32,10 +32,14 @@ def run_of(folder: Path, **told: Any) -> RunFolder:
 
 
 def test_a_record_tells_of_them_in_their_order() -> None:
-    found = candidates_of(TOLD)
+    asked = {"query_class": 0, "counter_class": 1}
+    found = candidates_of({**asked, **TOLD})
     assert [each.picture for each in found] == ["candidate_1", "candidate_2", "candidate_3"]
     assert found[0] == ("candidate_1", "not red", 0.9, True)
     assert candidates_of({"candidate_stored_success": None}) == []
+    # What the reconstruction has flipped, or was never to be turned, succeeds in nothing.
+    for known in ({**asked, "reconstruction_class": 1}, {"query_class": 1, "counter_class": 1}):
+        assert not any(each.success for each in candidates_of({**known, **TOLD}))
 
 
 def test_they_share_the_width_of_a_card() -> None:

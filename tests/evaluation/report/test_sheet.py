@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from cfexp.declaration import Declaration
+from cfexp.declaration import Declaration, Start
 from cfexp.evaluation.report.sheet import (
     GAP,
     MARGIN,
@@ -203,6 +203,7 @@ def test_the_sheet_of_searches_shows_what_was_made_of_the_reconstruction(
         "|difference| x3",
     ]
     assert written.count("changed most: traffic light") == 2
+    assert {"image 0", "image 1"} <= {*written}  # beside it: by that it is found again
     assert [text for text in written if "flipped" in text] == [
         "flipped",
         "flipped by the reconstruction",
@@ -232,3 +233,26 @@ def test_what_asks_no_question_is_called_by_its_image_and_label(
     run = write_run(tmp_path, [(found, QUERY, REPAINTED, None)])
     counterfactual_sheet(run, tmp_path / "sheet.png")
     assert "image 7" in written
+    found |= {"image_id": "m" * 99, "question": "Q" * 99}  # both are cut, neither is left out
+    run = write_run(tmp_path / "long", [(found, QUERY, REPAINTED, None)])
+    counterfactual_sheet(run, tmp_path / "sheet.png")
+    for start in ("image mmm", "QQQ"):
+        assert [text[-3:] for text in written if text.startswith(start)] == ["..."]
+
+
+def test_what_starts_from_the_query_has_no_reconstruction_that_keeps_anything(
+    tmp_path: Path, written: list[str]
+) -> None:
+    known: Any = {"counter_class": 1, "question_type": None, "query_class": 0, "stored_class": 1}
+    rows = [
+        ({**record(key, "cat", "dog", truth="", image_id=key), **known}, QUERY, REPAINTED, None)
+        for key in range(3)  # of one card the line would be cut
+    ]
+    starts: tuple[tuple[Start, bool], ...] = (("query", False), ("reconstruction", True))
+    for start, expected in starts:
+        run = write_run(tmp_path / start, rows)
+        run.declare(DECLARED._replace(starts_from=start, columns=()))
+        counterfactual_sheet(run, tmp_path / "sheet.png", score_run(run))
+        (line,) = [text for text in written if "decided otherwise" in text]
+        assert ("keeps the decision" in line) == expected
+        written.clear()

@@ -14,15 +14,18 @@ from cfexp.declaration import Declaration
 from cfexp.errors import InputError
 from cfexp.evaluation.measure import directions, edits, pixels, vqa
 from cfexp.evaluation.measure.networks import similarity
-from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
-from cfexp.evaluation.report.sweep_table import (
+from cfexp.evaluation.report import sweep_table
+from cfexp.evaluation.report.members import (
     Member,
     forget_unfinished,
     measured,
+    members_of_runs,
     read_members,
-    save_and_show,
     write_note,
 )
+from cfexp.evaluation.report.plot import COLORS, Line, Panel, Point, save_panels
+from cfexp.evaluation.report.sweep_table import print_members, save_and_show
+from cfexp.evaluation.run_folder import RunFolder
 from cfexp.explainers.steex.steex import STEEX
 
 IDENTITY = similarity("identity_similarity", lambda images: images.flatten(1))
@@ -39,6 +42,7 @@ COLUMNS |= {
     for measure in (*edits.of_declared(Declaration()), *pixels.measures(), IDENTITY)
     if measure.shown is not None
 }
+BLUE = np.array([int(COLORS[0][place : place + 2], 16) for place in (1, 3, 5)])
 WEIGHTS = ("0", "0.03", "0.1", "0.3", "1", "3")
 
 
@@ -73,8 +77,8 @@ def searched(weight: float, **more: float) -> dict[str, float]:
     return {"success_kept": 100 - weight, "code_distance": 5 - weight, "rms_change": 9.0, **more}
 
 
-def shown(sweep: Path) -> list[str]:
-    console = Console(width=160, record=True)
+def shown(sweep: Path, width: int = 160) -> list[str]:
+    console = Console(width=width, record=True)
     save_and_show(sweep, read_members(sweep), console)
     return console.export_text().splitlines()
 
@@ -94,8 +98,12 @@ def test_a_table_and_a_plot_in_the_order_of_the_numbers(tmp_path: Path) -> None:
     table = [line.split() for line in lines if line.split()[:1] and line.split()[0] in WEIGHTS]
     assert [line[0] for line in table] == list(WEIGHTS)
     assert table[2] == ["0.1", "20", "99.9", "4.90", "9.0", "0.510", "0.900"]
+    assert any("[98.9, 100.9]" in line for line in lines)  # below the 99.9
     with (sweep / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    distance = [rows[5][f"code_distance{of}"] for of in ("", "_n", "_low", "_high")]
+    assert distance == ["2.0", "20", "1.0", "3.0"]
+    assert (rows[5]["rms_change_n"], rows[5]["rms_change_low"]) == ("1", "")
     assert [row["explainer.proximity_weight"] for row in rows] == list(WEIGHTS)
     assert float(rows[2]["identity_similarity"]) == 0.51
     content = json.loads((sweep / "sweep.json").read_text())
@@ -107,8 +115,7 @@ def test_a_table_and_a_plot_in_the_order_of_the_numbers(tmp_path: Path) -> None:
     }
     with Image.open(sweep / "sweep.png") as plot:
         drawn, width = np.asarray(plot.convert("RGB")), plot.width
-    blue = np.array([int(COLORS[0][place : place + 2], 16) for place in (1, 3, 5)])
-    marked = (np.abs(drawn.astype(int) - blue).sum(-1) < 30).any(0)
+    marked = (np.abs(drawn.astype(int) - BLUE).sum(-1) < 30).any(0)
     for third in range(3):  # success, distance and identity have a curve each
         assert marked[third * width // 3 : (third + 1) * width // 3].sum() > 150
 
@@ -131,6 +138,51 @@ def test_what_is_not_measured_has_no_column_and_what_failed_says_why(tmp_path: P
         ]
     forget_unfinished(tmp_path)
     assert [member.name for member in read_members(tmp_path)] == ["a.b=x"]
+
+
+def test_a_narrow_terminal_has_several_tables(tmp_path: Path) -> None:
+    for name in ("pgd", "nearest_image"):
+        identity = {"identity_similarity": 0.5, "identity_similarity_reconstruction": 0.9}
+        write_member(tmp_path, {"explainer": name}, searched(0, **identity))
+    lines = shown(tmp_path, width=70)
+    assert max(map(len, lines)) <= 70
+    assert sum(line.split()[:1] == ["nearest_image"] for line in lines) == 2
+    assert not any("…" in line for line in lines)
+
+
+def test_runs_are_told_apart_by_as_little_of_their_paths_as_does(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("steex/default", "pgd/default", "m" * 60)]
+    for run, method in zip(runs, ("STEEX", "PGD", "PGD"), strict=True):
+        RunFolder(run).declare(Declaration(method))
+    told = [list(member.parameters.values()) for member in members_of_runs(runs[:2])]
+    assert told == [["steex/default", "STEEX"], ["pgd/default", "PGD"]]
+    assert members_of_runs(runs[1:])[0].parameters["run"] == "default"
+    console = Console(width=100, record=True)
+    print_members("runs", members_of_runs(runs), console)
+    text = console.export_text()
+    assert (text.count("m"), "…" in text) == (61, False)  # folded, not cut
+
+
+def test_names_are_not_joined_by_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Panel] = []
+    monkeypatch.setattr(
+        sweep_table, "save_panels", lambda path, title, panels, *rest: drawn.extend(panels)
+    )
+    for key, values in (("names", ("pgd", "blend")), ("numbers", ("1", "0.1"))):
+        for value in values:
+            floor = {"identity_similarity": 0.5, "identity_similarity_reconstruction": 0.9}
+            write_member(tmp_path / key, {"explainer": value}, searched(0, **floor))
+        shown(tmp_path / key)
+        assert {line.joined for panel in drawn for line in panel.lines} == {key == "numbers"}
+        drawn.clear()
+    lines = [Line("", [Point(0, 1.0), Point(1, 1.0)], joined=joined) for joined in (False, True)]
+    widths = []
+    for number, line in enumerate(lines):
+        path = tmp_path / f"{number}.png"
+        save_panels(path, "", [Panel("", [line])], [], "x")
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        widths.append((np.abs(pixels - BLUE).sum(-1) < 30).any(0).sum())
+    assert widths[1] > 10 * widths[0]
 
 
 def test_several_settings_a_cloud_of_trials_and_a_stage(tmp_path: Path) -> None:

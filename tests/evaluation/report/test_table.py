@@ -380,4 +380,5 @@ def test_printed_table(scores: Scores) -> None:
         similarity,
     ]
     assert "color_is_new_answer" in text
+    assert "what color: decisions and edits" in text  # attacks have a table of their own
     assert "not computed" not in text

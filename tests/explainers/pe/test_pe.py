@@ -49,7 +49,7 @@ class Lightens(nn.Module):
     num_bins = BINS
 
     def forward(self, images: Tensor, bins: Tensor, batch_statistics: bool = False) -> Tensor:
-        return images + 0.3 * (bins.to(images.dtype) - 2)[:, None, None, None]
+        return (images + 0.3 * (bins.to(images.dtype) - 2)[:, None, None, None]).clamp(-1, 1)
 
 
 def explainer(**settings: Any) -> ProgressiveExaggeration:

@@ -16,7 +16,7 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.training.augmentation import jittered
 from cfexp.training.region_adversary import RegionAdversary
-from cfexp.training.region_swap import RegionSwap
+from cfexp.training.region_swap import CauseSwap, RegionSwap
 from cfexp.training.schedule import whole_length
 from cfexp.training.stage import ScoredStage
 
@@ -55,12 +55,14 @@ class ClassifierStage(ScoredStage):
     others, too. region_adversary: moves regions that the decision must not hang on through the
     codes of an autoencoder (published: None); such images are trained on beside the others.
     region_swap: puts other images where an image has regions that hold no cause (published: None),
-    before all else but jitter and that adversary. jitter: training images are moved and scaled by
-    up to this share, see `jittered` (published: 0). centred: after the training each head's logits
-    are moved so that on the validation images it says yes as often as their labels do (published:
-    false): a model that is trained against an adversary leans towards the more frequent answer; the
-    network needs a method `shift`. perturbation: what training images go through first; None =
-    nothing. warmup, cooldown: see `by_step`; published: 0.
+    before all else but jitter and that adversary. cause_swap: puts the regions that hold a label's
+    cause in from another image, and its label with them (published: None), before that. jitter:
+    training images are moved and scaled by up to this share, see `jittered` (published: 0).
+    centred: after the training each head's logits are moved so that on the validation images it
+    says yes as often as their labels do (published: false): a model that is trained against an
+    adversary leans towards the more frequent answer; the network needs a method `shift`.
+    perturbation: what training images go through first; None = nothing. warmup, cooldown: see
+    `by_step`; published: 0.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ClassifierStage(ScoredStage):
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
         region_swap: RegionSwap | None = None,
+        cause_swap: CauseSwap | None = None,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -92,7 +95,7 @@ class ClassifierStage(ScoredStage):
             problem = f"module.centred=true needs a network with a method shift, such as {NETWORK}"
             raise InputError(f"{problem}; {type(network).__name__} has none")
         self.adversary, self.region_adversary = adversary, region_adversary
-        self.region_swap = region_swap
+        self.region_swap, self.cause_swap = region_swap, cause_swap
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -126,6 +129,9 @@ class ClassifierStage(ScoredStage):
         if self.jitter > 0:
             image, label_map = jittered(batch.image, batch.label_map, self.jitter)
             batch = batch._replace(image=image, label_map=label_map)
+        if self.cause_swap is not None:
+            data = data_of(self)
+            batch = self.cause_swap(batch, data.region_names, data.class_names)
         not_swapped = batch
         if self.region_swap is not None:
             batch = self.region_swap(batch, data_of(self).region_names)

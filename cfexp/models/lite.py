@@ -66,7 +66,7 @@ class LiteClassifier(nn.Module):
     num_outputs: K heads, or classes. weights: see `EfficientNetLite0`; None for a random start or a
     file loaded later; InputErrors are its. image_size: (H, W), multiples of 32, at which it looks;
     images are resized bilinearly; None = as they come. dropout: of what the heads see, in training.
-    window: (top, left, bottom, right), shares of an image's height and width: what lies outside is
+    crop: (top, left, bottom, right), shares of an image's height and width: what lies outside is
     not seen, and what lies inside is what is resized; of aligned faces the cheapest way to look at
     the face. None = all of the image.
     """
@@ -78,12 +78,12 @@ class LiteClassifier(nn.Module):
         image_size: Sequence[int] | None = None,
         grid: int = 4,
         dropout: float = 0.2,
-        window: Sequence[float] | None = None,
+        crop: Sequence[float] | None = None,
     ) -> None:
-        """Raises InputError for a window that is none."""
+        """Raises InputError for a crop that is none."""
         super().__init__()
         self.lite = EfficientNetLite0(weights)
-        self.window = None if window is None else _checked_window(window)
+        self.crop = None if crop is None else _checked_crop(crop)
         self.image_size = None if image_size is None else tuple(image_size)
         self.grid = grid
         _, _, coarse, coarsest = EfficientNetLite0.CHANNELS
@@ -95,9 +95,9 @@ class LiteClassifier(nn.Module):
         """Logits (B, K) of images (B, 3, H, W) in [-1, 1]. Raises InputError where H or W, as it
         looks at them, is no multiple of 32.
         """
-        if self.window is not None:
+        if self.crop is not None:
             height, width = images.shape[2:]
-            top, left, bottom, right = self.window
+            top, left, bottom, right = self.crop
             rows = slice(round(top * height), round(bottom * height))
             images = images[:, :, rows, round(left * width) : round(right * width)]
         if self.image_size not in (None, images.shape[2:]):
@@ -114,13 +114,13 @@ class LiteClassifier(nn.Module):
             cast(Tensor, self.classifier[1].bias).add_(by)
 
 
-def _checked_window(window: Sequence[float]) -> tuple[float, float, float, float]:
-    sides = tuple(window)
+def _checked_crop(crop: Sequence[float]) -> tuple[float, float, float, float]:
+    sides = tuple(crop)
     if len(sides) == 4:
         top, left, bottom, right = sides
         if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
             return top, left, bottom, right
-    problem = "window must be top, left, bottom, right in 0..1, with top < bottom and left < right"
+    problem = "crop must be top, left, bottom, right in 0..1, with top < bottom and left < right"
     raise InputError(f"{problem}, got {list(sides)}")
 
 

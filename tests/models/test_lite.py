@@ -27,10 +27,10 @@ def test_a_classifier_looks_at_the_size_that_it_is_given() -> None:
     torch.testing.assert_close(moved, torch.tensor([[1.0, 0.0, -2.0]] * 2))
 
 
-def test_a_classifier_sees_nothing_outside_of_its_window() -> None:
+def test_a_classifier_sees_nothing_outside_of_its_crop() -> None:
     torch.manual_seed(0)
-    window = (0.25, 0.0, 1.0, 0.5)
-    network = LiteClassifier(2, image_size=[64, 32], window=window, grid=2).eval()
+    crop = (0.25, 0.0, 1.0, 0.5)
+    network = LiteClassifier(2, image_size=[64, 32], crop=crop, grid=2).eval()
     images = (2 * torch.rand(1, 3, 64, 64) - 1).requires_grad_()
     network(images).sum().backward()
     assert images.grad is not None
@@ -40,7 +40,7 @@ def test_a_classifier_sees_nothing_outside_of_its_window() -> None:
     assert not moved[:, 32:].any()
     for wrong in ((0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0)):
         with pytest.raises(InputError, match="top, left, bottom, right"):
-            LiteClassifier(window=wrong)
+            LiteClassifier(crop=wrong)
 
 
 @pytest.mark.parametrize("network", [LiteSegmenter(2, width=2), LiteClassifier()])

@@ -22,9 +22,9 @@ from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
 FADES = 0.3  # of a yes, where no light were left
-# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from
-# the start on leaves nothing to be learnt.
-ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
+# From where to where in the training an adversary grows: one from the start on leaves nothing to
+# be learnt.
+ADVERSARY_GROWS = (0.25, 0.65)
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
@@ -45,8 +45,9 @@ class ClassifierStage(ScoredStage):
     same ratio, so that a change half made is a decision half made, and a search does not stop
     there. recolored: names of regions that the decision must not hang on (published: none). A
     quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
-    move a little against the decision, by one step of its gradient's sign from a random start (Wong
-    et al. 2020), as a search finds what no tint shows. dimmed: the share of the other regions that
+    move against the decision, by up to recolored_adversary of the range [-1, 1], by one step of its
+    gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
+    dimmed: the share of the other regions that
     are then dimmed, by default half: a model that tells the faintest lamp has a gradient where a
     lamp is off. faded: names of those others whose light stands for a yes (a green lamp): the more
     they are dimmed, the less of a yes is left, so that a search from a green lamp turns it down
@@ -76,6 +77,7 @@ class ClassifierStage(ScoredStage):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
+        recolored_adversary: float = 0.06,
         dimmed: float = DIMMED_SHARE,
         faded: Sequence[str] = (),
         adversary: float = 0.0,
@@ -90,6 +92,7 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded, self.dimmed = list(recolored), list(faded), dimmed
+        self.recolored_adversary = recolored_adversary
         self.jitter, self.centred = jitter, centred
         if centred and not hasattr(network, "shift"):
             problem = f"module.centred=true needs a network with a method shift, such as {NETWORK}"
@@ -151,7 +154,7 @@ class ClassifierStage(ScoredStage):
         loss = partial(self._loss, labels=labels)
         reach = torch.full_like(image[:, :1], self.adversary)
         if recolored is not None:
-            reach = torch.where(recolored, reach.clamp(min=ADVERSARY), reach)
+            reach = torch.where(recolored, reach.clamp(min=self.recolored_adversary), reach)
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
         if self.region_adversary is not None:

@@ -47,13 +47,13 @@ class ClassifierStage(ScoredStage):
     quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
     move against the decision, by up to recolored_adversary of the range [-1, 1], by one step of its
     gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
-    dimmed: the share of the other regions that
-    are then dimmed, by default half: a model that tells the faintest lamp has a gradient where a
-    lamp is off. faded: names of those others whose light stands for a yes (a green lamp): the more
-    they are dimmed, the less of a yes is left, so that a search from a green lamp turns it down
-    first, and finds red there. adversary: how far, of the range [-1, 1], every pixel of a training
-    image moves against the decision, likewise (published: 0): what still decides then is seen by
-    others, too. region_adversary: moves regions that the decision must not hang on through the
+    dimmed: the share of the other regions that are then dimmed, by default half: a model that tells
+    the faintest lamp has a gradient where a lamp is off. faded: names of those others whose light
+    stands for a yes (a green lamp): the more they are dimmed, the less of a yes is left, so that a
+    search from a green lamp turns it down first, and finds red there. adversary: how far, of the
+    range [-1, 1], every pixel of a training image moves against the decision, likewise (published:
+    0): what still decides then is seen by others, too. region_adversary: moves regions that the
+    decision must not hang on through the
     codes of an autoencoder (published: None); such images are trained on beside the others.
     region_swap: puts other images where an image has regions that hold no cause (published: None),
     before all else but jitter and that adversary. cause_swap: puts the regions that hold a label's

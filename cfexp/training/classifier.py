@@ -217,7 +217,11 @@ class ClassifierStage(ScoredStage):
             share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
             each = F.cross_entropy(self.network(image), share, reduction="none")
             return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
-        losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
+        logits = self.network(image)
+        if logits.shape != aim.shape:
+            problem = f"the network has {logits.shape[1]} outputs for {aim.shape[1]} labels"
+            raise InputError(f"{problem}: network.num_outputs={aim.shape[1]} (see module.heads)")
+        losses = F.binary_cross_entropy_with_logits(logits, aim, reduction="none")
         return (losses * known).sum() / known.sum().clamp(min=1)
 
     def _moved(self, adversary: RegionAdversary, batch: ImageBatch) -> tuple[Tensor, Tensor]:

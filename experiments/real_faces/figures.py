@@ -295,7 +295,8 @@ def _explains_ours(config: Any) -> bool:
 
 def _ours(checkpoint: Path) -> Judge:
     network = _stage_network(checkpoint).eval()
-    head = list(config_beside(checkpoint).data.attributes).index("Smiling")
+    config = config_beside(checkpoint)
+    head = list(config.module.heads or config.data.attributes).index("Smiling")
     return lambda images: network(images)[:, head]
 
 

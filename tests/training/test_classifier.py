@@ -60,6 +60,11 @@ def test_an_unknown_head_is_named(data: EightImages, tmp_path: Path) -> None:
         trainer(tmp_path).fit(stage(1, heads=["forward"]), datamodule=data)
 
 
+def test_a_network_of_too_many_outputs_is_named(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 outputs for 1 labels: network.num_outputs=1"):
+        trainer(tmp_path).fit(stage(3, heads=["bright"]), datamodule=data)
+
+
 def test_a_head_without_a_label_to_learn_from_is_named(
     data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

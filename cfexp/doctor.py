@@ -51,6 +51,7 @@ def _check(config: DictConfig, findings: "Findings") -> None:
             _check_checkpoint(name, network, path, prefix, config.released, findings)
         checked.append(str(path))
     if OmegaConf.select(config, "decision.model") is not None:
+        _fill_in_names(config, findings)
         _check_decision(config, findings)
         checked.append(f"decision, {config.decision.path}")
     if not checked:
@@ -124,14 +125,37 @@ def _checkpoints(config: DictConfig) -> Iterator[tuple[str, Any, Path, str]]:
 
 
 def _check_decision(config: DictConfig, findings: "Findings") -> None:
-    """Load a model of a user's own, and ask it about noise of the size of the images."""
+    """Load a model of a user's own, and ask it about noise of the size of the images, and about
+    labelled ones.
+    """
+    from cfexp.models.own.classifier import OwnClassifier
     from cfexp.run.building import build
+    from cfexp.run.output_names import told_of_outputs
 
     model: Any = findings.attempt(lambda: build(config.decision.model, "decision"))
     if model is None:
         return
     for note in model.notes:
         findings.note(note)
+    # Without a data set there is nothing to compare the names with that a user gives.
+    if isinstance(model, OwnClassifier) and OmegaConf.select(config, "data._target_") is not None:
+        for line in told_of_outputs(config, model):
+            kind, _, told = line.partition(": ")
+            if kind == "decision":
+                print(line)
+            else:
+                findings.note(told)
+
+
+def _fill_in_names(config: DictConfig, findings: "Findings") -> None:
+    """Let a data set of one's own say what the outputs are called, as it does of every run; what is
+    wrong with it is found already.
+    """
+    from cfexp.data.checks.findings import Findings
+    from cfexp.run.own_data import fill_in_from_data
+
+    found = Findings() if findings.has_errors else findings
+    found.attempt(lambda: fill_in_from_data(config, say=False))
 
 
 def _loaders(content: Any) -> Iterator[tuple[str, str]]:

@@ -50,6 +50,7 @@ def _explain(config: DictConfig, folder: Path) -> None:
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.judging import judges_asked_for
     from cfexp.run.loggers import finish
+    from cfexp.run.output_names import say_outputs
     from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.own_queries import asks_own, say_answers, use_own_queries
     from cfexp.run.stages import assemble, explain_what_is_left, provide_stages
@@ -60,9 +61,11 @@ def _explain(config: DictConfig, folder: Path) -> None:
     require_explainer(config)
     own = asks_own(config)
     if own:
+        say_outputs(config, ask=False)
         use_own_queries(config)
     else:
         refuse_what_cannot_work(config)
+        say_outputs(config)
         provide_stages(config)
     for note in trained_against_others(config):
         print(f"note: {note}")

@@ -47,6 +47,7 @@ def _train(config: DictConfig, folder: Path) -> None:
     from cfexp.explainers.base import Explainer
     from cfexp.run.feasibility import refuse_what_cannot_work
     from cfexp.run.loggers import finish
+    from cfexp.run.output_names import say_outputs
     from cfexp.run.own_data import fill_in_from_data
     from cfexp.run.stages import finish_stage, fit, predict_label_maps, provide_stages
     from cfexp.run.without_effect import say_what_has_no_effect
@@ -58,6 +59,7 @@ def _train(config: DictConfig, folder: Path) -> None:
     if config.get("predicts"):
         print(f"the label maps are described in {typed(predict_label_maps(config, folder))}")
         return
+    say_outputs(config)
     provide_stages(config)
     refuse_other_run(config, folder, "training")
     fitted = fit(config, folder, resume=resume)

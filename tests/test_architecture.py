@@ -62,7 +62,7 @@ RULES = {
     ),
     # The machinery of a run, which knows of everything below
     "run": Rule(
-        "data models losses evaluation explainers.base whole_files _moved package",
+        "data models losses declaration evaluation explainers.base whole_files _moved package",
         lightning=True,
         hydra=True,
         files=True,

@@ -274,6 +274,21 @@ def test_a_classifier_of_ones_own_is_explained_with_labels_or_without(
     assert all(("labels" in record) == labelled for record in found)
 
 
+@pytest.mark.parametrize("data", ["data=own", "+experiment=own_pgd"])
+def test_the_doctor_takes_a_classifiers_names_from_the_label_as_explaining_does(
+    in_process: InProcess, tmp_path: Path, data: str
+) -> None:
+    root = write_own(tmp_path / "set", maps=False)
+    torch.jit.script(Redness()).save(tmp_path / "model.pt")  # type: ignore[no-untyped-call]
+    given = (data, f"data.root={root}", f"cache_dir={tmp_path}/cache", "decision.label=state")
+    model = ("+decision=torchscript", f"decision.path={tmp_path}/model.pt")
+    code, stdout, stderr = in_process(doctor.main, *given, *model, "decision.value_range=[0,1]")
+    assert code == 0, [*stdout, *stderr]
+    said = " ".join("\n".join(stdout).split())
+    assert "the output below 0 is 'green', above 0 'red'" in said
+    assert "(output 0," in said  # in the table
+
+
 def test_size_chooses_the_networks_of_all_stages(root: Path) -> None:
     with composing_for_user():
         config = compose(

@@ -37,7 +37,7 @@ class Content(NamedTuple):
     """What an image and its label map hold."""
 
     one_colour: bool = False
-    grey: bool = False  # in a file of three channels
+    grey: bool = False  # R = G = B
     bands: NDArray[np.float64] | None = None  # of the label map: see `bands_of`
 
 
@@ -72,11 +72,6 @@ def check_content(
     _note(
         findings, [each.image for each in seen if each.content.one_colour], "is of one colour only"
     )
-    grey = [each.image for each in seen if each.content.grey and not each.content.one_colour]
-    if len(grey) > _MOSTLY * len(seen):
-        findings.note(
-            f"{grey[0]}: is grey, as most images are; were they meant to have colours?", len(grey)
-        )
     maps = [(each.label_map, each.content.bands) for each in seen if each.content.bands is not None]
     if not maps:
         return
@@ -105,6 +100,14 @@ def check_content(
         findings.note(f"{maps[0][0]}: {line}", len(maps))
     if looks is not None:
         _check_order(maps, mean, findings, looks, region_names)
+
+
+def check_grey(contents: Sequence[Content], findings: Findings) -> None:
+    """Note that most images have no colours; contents: of those in files of three channels."""
+    grey = sum(each.grey and not each.one_colour for each in contents)
+    if grey > _MOSTLY * len(contents):
+        many = f"all {grey:,}" if grey == len(contents) else f"{grey:,} of {len(contents):,}"
+        findings.note(f"{many} images are grey (R = G = B)", grey)
 
 
 def _check_order(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cfexp.data.base import Part
-from cfexp.data.checks.content import Content, Seen, check_content, content_of
+from cfexp.data.checks.content import Content, Seen, check_content, check_grey, content_of
 from cfexp.data.checks.findings import Findings
 from cfexp.data.label_maps.dataset import LabelMapRecord, PngLabelMaps, check_proportions
 from cfexp.data.label_maps.module import LabelMapDataModule
@@ -40,6 +40,8 @@ class Inspected(NamedTuple):
     turned: bool = False  # EXIF says that it is to be shown otherwise than it is stored
 
 
+# Pillow's modes of files that can only be grey: nothing is to be said of that.
+ONE_CHANNEL = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 Inspection = Callable[[], Inspected]
 
 
@@ -150,6 +152,7 @@ def inspect_all(
         looks,
         region_names,
     )
+    check_grey([found.content for found in seen if found.mode not in ONE_CHANNEL], findings)
     _find_copies(findings, seen)
 
 

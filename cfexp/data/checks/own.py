@@ -17,6 +17,7 @@ from cfexp.data.label_maps.dataset import LabelMapRecord
 from cfexp.data.own.columns import Column
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.data.own.folder import FoundImage
+from cfexp.data.own.groups import PREFIX, Leak, leak_by_names
 from cfexp.data.own.images import OwnImageReader
 from cfexp.data.own.left_out import TESTS_ON_VAL
 from cfexp.data.own.parts import PARTS
@@ -126,6 +127,13 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
     for part in ("train", "test"):
         if not data.records(part):
             findings.error(f"{where}: its {part} part has no image; name some in the table")
+    if (leak := _leak(data)) is not None:
+        names = f"{leak.in_two_parts:,} of {leak.names:,} names before {leak.separator!r}"
+        remedy = f"if each is a patient, data.group={PREFIX}{leak.separator} keeps it in one part"
+        if data.contents.parts is not None:
+            remedy = "if each is a patient, divide them otherwise"
+        line = f"{where}: {names}, such as {leak.example}, have images in two parts; {remedy}"
+        findings.note(line, leak.in_two_parts)
     for left in data.left_out():
         if not left.shown:
             findings.note(f"{where}: {left.what}", left.many)
@@ -134,6 +142,16 @@ def _check_counts(data: OwnDataSet, findings: Findings) -> None:
     for name, many in ({} if data.column is None else data.column.counts()).items():
         if many < FEW_OF_A_CLASS:
             findings.note(f"{where}: class {name!r} has {many} images: its figures say little")
+
+
+def _leak(data: OwnDataSet) -> Leak | None:
+    """Of a data set without groups, what the names of its files tell of such."""
+    if data.contents.group_column is not None:
+        return None
+    places = {image.image_id: str(image.place) for image in data.contents.images}
+    parts = {places[record.image_id]: part for part in PARTS for record in data.records(part)}
+    num_classes = 0 if data.column is None else len(data.column.classes)
+    return leak_by_names([*parts], [*parts.values()], num_classes)
 
 
 def _check_maps(data: OwnDataSet, findings: Findings) -> None:
@@ -203,8 +221,7 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
         taken = kind
         if name == explained:
             assert data.column is not None
-            sides = " or ".join(map(repr, data.column.classes[:MOST_CLASSES_SHOWN]))
-            taken = f"{kind}; the decision: {sides}"
+            taken = f"{kind}; the decision: {_outputs(data.column)}"
             if data.labels:
                 taken = f"{kind}; {shlex.quote(f'decision.label={name}')} explains it"
         elif column.is_constant:
@@ -214,12 +231,28 @@ def _columns(data: OwnDataSet) -> Iterator[Row]:
         yield Row(f"  {name}", _shares(column), taken)
 
 
+def _outputs(column: Column) -> str:
+    """The decision's classes by the outputs that they are of, unless decision.class_names says
+    otherwise.
+    """
+    first, *more = column.classes[:MOST_CLASSES_SHOWN]
+    if column.kind == "binary":
+        return f"{first!r} (output 0, or below 0) or {more[0]!r} (output 1, or above 0)"
+    named = [f"{name!r} ({place})" for place, name in enumerate(more, 1)]
+    return ", ".join([f"{first!r} (output 0)", *named]) + (
+        ", ..." if len(column.classes) > MOST_CLASSES_SHOWN else ""
+    )
+
+
 def _parts(data: OwnDataSet) -> Iterator[Row]:
     contents = data.contents
     if contents.group_column is not None:
         sizes = Counter(contents.groups)
         found = f"{len(sizes):,} groups of up to {max(sizes.values())} images"
         yield Row(f"  {contents.group_column}", found, "groups, which stay in one part")
+    else:
+        given = f"data.group=COLUMN or {PREFIX}_ gives some"
+        yield Row("groups", "none", f"each image is divided by itself; {given}")
     counts = ", ".join(f"{len(data.records(part)):,} {part}" for part in PARTS)
     if contents.parts is not None:
         yield Row("parts", counts, f"by {contents.part_name or 'the folders'}")

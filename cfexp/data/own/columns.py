@@ -52,6 +52,14 @@ class Column(NamedTuple):
         return sum(count > 0 for count in self.counts().values()) < 2
 
     @property
+    def sides(self) -> tuple[str, ...] | None:
+        """What a binary label's 0 and 1 are called, where both have names of their own; None of a
+        yes or no, and of several classes.
+        """
+        plain = self.kind != "binary" or self.classes == _yes_or_no(self.name)
+        return None if plain else self.classes
+
+    @property
     def unknown(self) -> int:
         """How many rows have none."""
         return sum(value == UNKNOWN_CLASS for value in self.values)
@@ -73,7 +81,7 @@ def label_column(
         values = [
             UNKNOWN_CLASS if is_unknown(cell) else int(cell.casefold() in YES) for cell in cells
         ]
-        return Column(name, "binary", (f"not {name}", name), tuple(values))
+        return Column(name, "binary", _yes_or_no(name), tuple(values))
     spelled: dict[str, str] = {}
     for place, cell in enumerate(cells):
         if is_unknown(cell):
@@ -189,6 +197,11 @@ def group_columns(names: Sequence[str]) -> list[str]:
     bare = {name: word.removesuffix("_id").removesuffix("id") for name, word in words.items()}
     sure = [name for name in names if bare[name] in GROUP_NAMES]
     return sure or [name for name in names if bare[name] in GROUP_IDS and bare[name] != words[name]]
+
+
+def _yes_or_no(name: str) -> tuple[str, str]:
+    """What a label that is there or not is called below and above 0."""
+    return f"not {name}", name
 
 
 def _whole(cell: str) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
+from re import Pattern
 from typing import Any, NamedTuple
 
 from cfexp.data.base import Part
@@ -17,6 +18,7 @@ from cfexp.data.own.columns import (
     part_column,
 )
 from cfexp.data.own.folder import REMEDY, FoundImage, Names, OwnFolder
+from cfexp.data.own.groups import IN_NAMES, groups_in_names, pattern_of
 from cfexp.data.own.images import SUFFIXES
 from cfexp.data.own.table import Table, is_unknown, listed, read_table
 from cfexp.data.reading.records import shown
@@ -212,13 +214,13 @@ class Contents:
 
     @cached_property
     def group_column(self) -> str | None:
-        """The column whose equal values stay in one part."""
-        if self.table is None or self.chosen.group is not None:
-            if self.table is None and self.chosen.group is not None:
-                raise InputError(f"data.group={self.chosen.group}: there is no table of labels")
-            if self.table is not None and self.chosen.group is not None:
+        """The column whose equal values stay in one part; or what the files' names are read by."""
+        if self.chosen.group is not None:
+            if self._group_in_names is None and self.table is not None:
                 self.table.column(self.chosen.group)
             return self.chosen.group
+        if self.table is None:
+            return None
         found = group_columns([each for each in self.table.columns if each != self.file_column])
         if len(found) > 1:
             raise InputError(
@@ -227,12 +229,29 @@ class Contents:
         return found[0] if found else None
 
     @cached_property
+    def _group_in_names(self) -> Pattern[str] | None:
+        """What finds a group in a file's name; None where a column says it."""
+        given = self.chosen.group
+        if given is None or (self.table is not None and given in self.table.columns):
+            return None
+        pattern = pattern_of(given)
+        if pattern is None and self.table is None:
+            raise InputError(f"data.group={given}: there is no table of labels; {IN_NAMES}")
+        return pattern
+
+    @cached_property
     def groups(self) -> list[str]:
         """Of each image; one without a group is its own."""
         alone = [f"\0{image.image_id}" for image in self.images]
-        if self.table is None or self.group_column is None:
+        if self.group_column is None:
             return alone
-        cells = self.table.values(self.group_column)
+        if (pattern := self._group_in_names) is not None:
+            found = groups_in_names([str(image.place) for image in self.images], pattern)
+            if not any(found):
+                problem = f"is in no file's name, such as {self.images[0].place}"
+                raise InputError(f"data.group={self.group_column} {problem}; {IN_NAMES}")
+            return [each or other for each, other in zip(found, alone, strict=True)]
+        cells = self._table.values(self.group_column)
         return [
             alone[place]
             if place not in self.rows or is_unknown(cells[self.rows[place]])
@@ -281,8 +300,9 @@ class Contents:
             other, of = first.setdefault(group, (place, part))
             if of != part:
                 names = self.images[place].place, self.images[other].place
+                where = self.table.path if self.table else self._images
                 return (
-                    f"{self._table.path}: {self.group_column} {group!r} is in two parts: "
+                    f"{where}: {self.group_column} {group!r} is in two parts: "
                     f"{names[0]} is {part}, {names[1]} {of}; keep a group in one part"
                 )
         return None

@@ -200,7 +200,8 @@ class OwnDataSet(LabelMapDataModule):
     @property
     def split_file(self) -> Path:
         """Where the parts that were drawn are kept."""
-        kept = [self.fingerprint, self.label, self._plain_classes, self.split, self.split_seed]
+        classes = None if self.classes is None else [*map(str, self.classes)]
+        kept = [self.fingerprint, self.label, classes, self.split, self.split_seed]
         key = hashlib.sha256(json.dumps([*kept, self.chosen], default=str).encode()).hexdigest()
         return self.cache_dir / f"split-{key[:12]}.csv"
 
@@ -248,8 +249,10 @@ class OwnDataSet(LabelMapDataModule):
 
     @property
     def description(self) -> dict[str, Any]:
-        """As always, and where label maps come from."""
-        return {**super().description, "label_maps": self.label_maps}
+        """As always, and where label maps come from; `sides`: a label's two names."""
+        sides = None if self.column is None else self.column.sides
+        told = {} if self.column is None or sides is None else {self.column.name: [*sides]}
+        return {**super().description, "label_maps": self.label_maps, "sides": told}
 
     def describe(self, key: int) -> dict[str, Any]:
         """As always; of images without labels nothing about any: Parquet takes no empty struct."""
@@ -393,8 +396,3 @@ class OwnDataSet(LabelMapDataModule):
         classes, groups = self._classes_and_groups(mapped)
         parts, divided = deal_mapped(classes, groups, self.split, self.split_seed)
         return dict(zip(given, parts, strict=True)), divided
-
-    @property
-    def _plain_classes(self) -> Any:
-        classes = self.classes
-        return None if classes is None else [*map(str, classes)]

@@ -5,7 +5,12 @@ reconstruction.
 import numpy as np
 
 from cfexp.declaration import Shown
-from cfexp.evaluation.directions import has_something_to_explain, is_kept, true_class
+from cfexp.evaluation.directions import (
+    has_something_to_explain,
+    is_kept,
+    names_unlike_the_label,
+    true_class,
+)
 from cfexp.evaluation.measure.base import Chunk, Facts, Measure, Members, Values, rate
 from cfexp.metrics.functional import psnr
 
@@ -20,17 +25,25 @@ def from_reconstruction(facts: Facts) -> bool:
     return facts.declaration.starts_from == "reconstruction"
 
 
-def measures() -> list[Measure]:
+def measures(facts: Facts | None = None) -> list[Measure]:
     """Whether the decisions are right, what the reconstruction loses, and how often what it keeps
     is turned.
+
+    facts: of a run; where its labels have other names than its decision's classes, the first of
+    these is not computed.
     """
+    told = () if facts is None else (facts.records, facts.declaration, facts.data)
+    otherwise = names_unlike_the_label(*told) if told else ""
     kept = Shown("% kept by\nreconstruction", sweep=False)
     success = Shown("% success\nof kept", panel="success, % of those that the reconstruction keeps")
     return [
         Measure(
-            *("decision_right", _right, "%", "searches whose label is known", "rate"),
+            "decision_right",
+            None if otherwise else _right,
+            *("%", "searches whose label is known", "rate"),
             needs=by_direction,
             is_telling=True,
+            missing=otherwise,
         ),
         Measure(
             *(
@@ -86,8 +99,8 @@ def _kept(chunk: Chunk) -> Values:
 
 
 def _right(chunk: Chunk) -> Values:
-    declaration = chunk.facts.declaration
-    truth = [true_class(record, declaration) for record in chunk.records]
+    facts = chunk.facts
+    truth = [true_class(record, facts.declaration, facts.data) for record in chunk.records]
     return np.array(
         [
             float("nan") if known is None else 100.0 * (record["query_class"] == known)

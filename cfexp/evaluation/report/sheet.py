@@ -3,14 +3,15 @@ leaves each epoch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cfexp.declaration import Declaration
-from cfexp.evaluation.directions import is_kept, true_class
+from cfexp.evaluation.directions import NOTHING_SAID, is_kept, true_class
 from cfexp.evaluation.groups import COLORS, EVERYTHING, is_counted_apart
 from cfexp.evaluation.report.candidates import candidates_of, tile_size
 from cfexp.evaluation.report.letters import fitted, font, in_letters
@@ -219,7 +220,7 @@ def _card(
     draw.text(
         (PAD, line),
         fitted(
-            caption_of(run, declaration, record) or image_of(declaration, record),
+            caption_of(run, declaration, record) or image_of(declaration, record, run.data),
             TEXT,
             width - 2 * PAD,
         ),
@@ -312,9 +313,11 @@ def caption_of(run: RunFolder, declaration: Declaration, record: Record) -> str:
     return record.get("question") or ""
 
 
-def image_of(declaration: Declaration, record: Record) -> str:
-    """Which image it is, and what by the data set's label, where one is known."""
-    known, names = true_class(record, declaration), declaration.class_names
+def image_of(
+    declaration: Declaration, record: Record, data: Mapping[str, Any] = NOTHING_SAID
+) -> str:
+    """Which image it is, and what by the data set's label, where one is known; data: data.json."""
+    known, names = true_class(record, declaration, data), declaration.class_names
     label = f", labelled {names[known]}" if known is not None and known < len(names) else ""
     return f"image {record['image_id']}{label}"
 

@@ -75,6 +75,7 @@ class OwnClassifier(nn.Module):
         self.register_buffer("shift", shift, persistent=False)
         self.input_size = None if input_size is None else size_of(input_size)
         self.probabilities, self.output = probabilities, output
+        self.num_outputs = 0  # K; 0 = not asked yet
         self.one_by_one = False  # for networks that take one image only
         self.seem_probabilities = False  # though it is not said that they are
         self.notes: list[str] = []
@@ -157,7 +158,7 @@ class OwnClassifier(nn.Module):
 
     def _check_outputs(self, outputs: Tensor, class_names: Sequence[str] | None) -> None:
         """outputs: (2, K), as the network gives them."""
-        count = outputs.shape[1]
+        self.num_outputs = count = outputs.shape[1]
         if not outputs.isfinite().all():
             raise InputError(
                 "decision: the model gives NaN or infinity for noise; is its normalisation right?"

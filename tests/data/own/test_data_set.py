@@ -51,6 +51,9 @@ def test_images_labels_regions_and_sizes_come_from_the_files(root: Path) -> None
     settings = data.settings()
     assert settings["decision.class_names"] == ["green", "red"]
     assert settings["train_images"] == len(data.records("train"))
+    assert data.description["sides"] == {"state": ["green", "red"]}
+    for label in ("lit", "size"):  # a yes or no, and three classes
+        assert opened(root, label=label).description["sides"] == {}
 
 
 def test_parts_are_drawn_by_group_and_class_and_kept(root: Path) -> None:
@@ -68,6 +71,29 @@ def test_parts_are_drawn_by_group_and_class_and_kept(root: Path) -> None:
     assert ids(opened(root, split_seed=1)) != parts
     one_class = Counter(int(name) % 2 for name, part in parts.items() if part == "test")
     assert one_class == {0: 4, 1: 4}
+
+
+def test_groups_are_read_in_the_files_names(tmp_path: Path) -> None:
+    root = write_own(tmp_path / "set", table=False, maps=False)
+    for k in range(COUNT):
+        target = root / f"images/{['cat', 'dog'][k % 2]}_s"
+        target.mkdir(exist_ok=True)
+        (root / f"images/{k:03}.png").rename(target / f"p{k // 2:02}_view{k % 2}.png")
+    for group in ("prefix:_", "(p[0-9]+)_view"):
+        data = opened(root, label="class", group=group)
+        of: dict[str, set[Part]] = defaultdict(set)
+        for record_id, part in ids(data).items():
+            of[record_id.rpartition("__")[2].partition("_")[0]].add(part)
+        assert len(of) == COUNT // 2
+        assert all(len(each) == 1 for each in of.values())
+    for group, problem in (
+        ("patient", "no table of labels; prefix:_ takes"),
+        ("prefix:+", "is in no file's name"),
+        ("(p", "no regular expression"),
+        ("(p)(v)", "must have one"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            opened(root, label="class", group=group).records("train")
 
 
 def test_copies_of_an_image_stay_in_one_part(root: Path) -> None:

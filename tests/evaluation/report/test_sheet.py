@@ -224,6 +224,10 @@ def test_what_asks_no_question_is_called_by_its_image_and_label(
     labels = {"cat": 0, "dog": 1, "cow": 0}
     assert image_of(declared, {**known, "labels": labels}) == "image a1, labelled dog"
     assert image_of(declared, {**known, "labels": {"cat": None}}) == "image a1"
+    two: dict[str, Any] = {"image_id": "a1", "query_logits": [0.0, 1.0], "labels": {"animal": 0}}
+    reversed_names = declared._replace(class_names=("dog", "cat"))
+    sides = {"sides": {"animal": ["cat", "dog"]}}
+    assert image_of(reversed_names, two, sides) == "image a1, labelled cat"
     found = {**record(1, "cat", "dog", truth="", image_id=7), "question": None}
     run = write_run(tmp_path, [(found, QUERY, REPAINTED, None)])
     counterfactual_sheet(run, tmp_path / "sheet.png")

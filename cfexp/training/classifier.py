@@ -16,15 +16,15 @@ from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
 from cfexp.training.augmentation import jittered
 from cfexp.training.region_adversary import RegionAdversary
-from cfexp.training.region_swap import RegionSwap
+from cfexp.training.region_swap import CauseSwap, RegionSwap
 from cfexp.training.schedule import whole_length
 from cfexp.training.stage import ScoredStage
 
 RECOLORED_SHARE, DIMMED_SHARE, LEAST_LIGHT = 0.25, 0.5, 0.15
 FADES = 0.3  # of a yes, where no light were left
-# Of the range [-1, 1], and from where to where in the training it grows to that: an adversary from
-# the start on leaves nothing to be learnt.
-ADVERSARY, ADVERSARY_GROWS = 0.06, (0.25, 0.65)
+# From where to where in the training an adversary grows: one from the start on leaves nothing to
+# be learnt.
+ADVERSARY_GROWS = (0.25, 0.65)
 # The share of a label's rarer value that is worth a word: a model that never says it looks right.
 RARE = 0.03
 MANY = 5  # heads, of which a progress bar has no room for each one's accuracy
@@ -45,22 +45,25 @@ class ClassifierStage(ScoredStage):
     same ratio, so that a change half made is a decision half made, and a search does not stop
     there. recolored: names of regions that the decision must not hang on (published: none). A
     quarter of them, drawn anew for each image, are tinted in a random colour; and all their pixels
-    move a little against the decision, by one step of its gradient's sign from a random start (Wong
-    et al. 2020), as a search finds what no tint shows. dimmed: the share of the other regions that
-    are then dimmed, by default half: a model that tells the faintest lamp has a gradient where a
-    lamp is off. faded: names of those others whose light stands for a yes (a green lamp): the more
-    they are dimmed, the less of a yes is left, so that a search from a green lamp turns it down
-    first, and finds red there. adversary: how far, of the range [-1, 1], every pixel of a training
-    image moves against the decision, likewise (published: 0): what still decides then is seen by
-    others, too. region_adversary: moves regions that the decision must not hang on through the
+    move against the decision, by up to recolored_adversary of the range [-1, 1], by one step of its
+    gradient's sign from a random start (Wong et al. 2020), as a search finds what no tint shows.
+    dimmed: the share of the other regions that are then dimmed, by default half: a model that tells
+    the faintest lamp has a gradient where a lamp is off. faded: names of those others whose light
+    stands for a yes (a green lamp): the more they are dimmed, the less of a yes is left, so that a
+    search from a green lamp turns it down first, and finds red there. adversary: how far, of the
+    range [-1, 1], every pixel of a training image moves against the decision, likewise (published:
+    0): what still decides then is seen by others, too. region_adversary: moves regions that the
+    decision must not hang on through the
     codes of an autoencoder (published: None); such images are trained on beside the others.
     region_swap: puts other images where an image has regions that hold no cause (published: None),
-    before all else but jitter and that adversary. jitter: training images are moved and scaled by
-    up to this share, see `jittered` (published: 0). centred: after the training each head's logits
-    are moved so that on the validation images it says yes as often as their labels do (published:
-    false): a model that is trained against an adversary leans towards the more frequent answer; the
-    network needs a method `shift`. perturbation: what training images go through first; None =
-    nothing. warmup, cooldown: see `by_step`; published: 0.
+    before all else but jitter and that adversary. cause_swap: puts the regions that hold a label's
+    cause in from another image, and its label with them (published: None), before that. jitter:
+    training images are moved and scaled by up to this share, see `jittered` (published: 0).
+    centred: after the training each head's logits are moved so that on the validation images it
+    says yes as often as their labels do (published: false): a model that is trained against an
+    adversary leans towards the more frequent answer; the network needs a method `shift`.
+    perturbation: what training images go through first; None = nothing. warmup, cooldown: see
+    `by_step`; published: 0.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class ClassifierStage(ScoredStage):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         recolored: Sequence[str] = (),
+        recolored_adversary: float = 0.06,
         dimmed: float = DIMMED_SHARE,
         faded: Sequence[str] = (),
         adversary: float = 0.0,
         region_adversary: RegionAdversary | None = None,
         region_swap: RegionSwap | None = None,
+        cause_swap: CauseSwap | None = None,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
@@ -87,12 +92,13 @@ class ClassifierStage(ScoredStage):
         self.perturbation = perturbation if perturbation is not None else nn.Identity()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.recolored, self.faded, self.dimmed = list(recolored), list(faded), dimmed
+        self.recolored_adversary = recolored_adversary
         self.jitter, self.centred = jitter, centred
         if centred and not hasattr(network, "shift"):
             problem = f"module.centred=true needs a network with a method shift, such as {NETWORK}"
             raise InputError(f"{problem}; {type(network).__name__} has none")
         self.adversary, self.region_adversary = adversary, region_adversary
-        self.region_swap = region_swap
+        self.region_swap, self.cause_swap = region_swap, cause_swap
         self.scores: list[HeadScores] = []
         self.exclusive = False  # whether the labels are classes of which an image has one
         self.whole = MeanMetric()  # of classes that exclude each other: whether the class is right
@@ -126,6 +132,9 @@ class ClassifierStage(ScoredStage):
         if self.jitter > 0:
             image, label_map = jittered(batch.image, batch.label_map, self.jitter)
             batch = batch._replace(image=image, label_map=label_map)
+        if self.cause_swap is not None:
+            data = data_of(self)
+            batch = self.cause_swap(batch, data.region_names, data.class_names)
         not_swapped = batch
         if self.region_swap is not None:
             batch = self.region_swap(batch, data_of(self).region_names)
@@ -145,7 +154,7 @@ class ClassifierStage(ScoredStage):
         loss = partial(self._loss, labels=labels)
         reach = torch.full_like(image[:, :1], self.adversary)
         if recolored is not None:
-            reach = torch.where(recolored, reach.clamp(min=ADVERSARY), reach)
+            reach = torch.where(recolored, reach.clamp(min=self.recolored_adversary), reach)
         if (recolored is not None or self.adversary > 0) and self._grown > 0:
             image = _against(loss, image, self._grown * reach)
         if self.region_adversary is not None:
@@ -208,7 +217,11 @@ class ClassifierStage(ScoredStage):
             share = aim / aim.sum(1, keepdim=True).clamp(min=1e-6)
             each = F.cross_entropy(self.network(image), share, reduction="none")
             return (each * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
-        losses = F.binary_cross_entropy_with_logits(self.network(image), aim, reduction="none")
+        logits = self.network(image)
+        if logits.shape != aim.shape:
+            problem = f"the network has {logits.shape[1]} outputs for {aim.shape[1]} labels"
+            raise InputError(f"{problem}: network.num_outputs={aim.shape[1]} (see module.heads)")
+        losses = F.binary_cross_entropy_with_logits(logits, aim, reduction="none")
         return (losses * known).sum() / known.sum().clamp(min=1)
 
     def _moved(self, adversary: RegionAdversary, batch: ImageBatch) -> tuple[Tensor, Tensor]:

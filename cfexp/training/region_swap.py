@@ -52,10 +52,7 @@ class RegionSwap:
 
         Raises InputError for a region that is none of the data's.
         """
-        for name in (*self.regions, *self.into):
-            if name not in region_names:
-                known = ", ".join(region_names)
-                raise InputError(f"region_swap: {name!r} is none of the regions {known}")
+        check_regions("region_swap", [*self.regions, *self.into], region_names)
         image, count = batch.image, len(batch.image)
         if count < 2:
             return batch
@@ -72,22 +69,104 @@ class RegionSwap:
             moved = (grey + gain * (moved - grey)).clamp(-1, 1)
         faded = torch.rand(count) < self.fade
         opacity = torch.where(faded, torch.rand(count), 1.0) * (torch.rand(count) < self.share)
-        inside = self._inside(batch.label_map, region_names)
+        inside = with_rims(
+            named(self.regions, batch.label_map, region_names),
+            named(self.into, batch.label_map, region_names),
+            self.rim,
+        )
         inside = inside[:, None] * opacity.to(image)[:, None, None, None]
         return batch._replace(image=torch.lerp(image, moved, inside))
 
-    def _inside(self, label_map: Tensor, region_names: Sequence[str]) -> Tensor:
-        """(B, H, W) bool: where the other image is seen."""
 
-        def named(names: Sequence[str]) -> Tensor:
-            chosen = torch.tensor([name in names for name in region_names])
-            return chosen.to(label_map.device)[label_map]
+class CauseSwap:
+    """Puts the regions that hold the cause of a label in from another image of the batch, and the
+    label with them, where both images agree in all other labels: so nothing else is left to tell
+    the label by, and nothing of it to tell other labels by.
 
-        inside, neighbours = named(self.regions), named(self.into)
-        reach = torch.randint(round(self.rim * label_map.shape[1]) + 1, (len(label_map),))
-        grown = inside
-        for step in range(int(reach.max())):
-            grown = F.max_pool2d(grown.float()[:, None], 3, 1, 1)[:, 0] > 0
-            more = (reach > step).to(label_map.device)[:, None, None]
-            inside = inside | (grown & neighbours & more)
-        return inside
+    regions: names of those that hold the cause. label: whose cause it is. share: of the images.
+    rim, into: as of `RegionSwap`; an edge that never says what the label is. The other image's
+    regions come at their own place, so the data must be aligned, as faces are. Every draw is by
+    torch's generator.
+    """
+
+    def __init__(
+        self,
+        regions: Sequence[str],
+        label: str,
+        share: float = 0.5,
+        rim: float = 0.0,
+        into: Sequence[str] = (),
+    ) -> None:
+        """Raises InputError for a setting out of range."""
+        check_shares("cause_swap.", share=share)
+        check_lengths("cause_swap.", rim=rim)
+        self.regions, self.label, self.share = list(regions), label, share
+        self.rim, self.into = rim, list(into)
+
+    def __call__(
+        self, batch: ImageBatch, region_names: Sequence[str], class_names: Sequence[str]
+    ) -> ImageBatch:
+        """The batch with other images (B, 3, H, W), label maps (B, H, W) and labels (B, K).
+
+        Raises InputError for a region or a label that is none of the data's.
+        """
+        check_regions("cause_swap", [*self.regions, *self.into], region_names)
+        if self.label not in class_names:
+            known = ", ".join(class_names)
+            raise InputError(f"cause_swap: {self.label!r} is none of the labels {known}")
+        place = list(class_names).index(self.label)
+        other = _alike(batch.labels, place)
+        other = other.where(torch.rand(len(other), device=other.device) < self.share, -1)
+        drawn = other >= 0
+        other = other.where(drawn, torch.arange(len(other), device=other.device))
+        maps, theirs = batch.label_map, batch.label_map[other]
+        inside = named(self.regions, maps, region_names) | named(self.regions, theirs, region_names)
+        neighbours = named(self.into, maps, region_names) & named(self.into, theirs, region_names)
+        inside = with_rims(inside, neighbours, self.rim) & drawn[:, None, None]
+        labels = batch.labels.clone()
+        labels[:, place] = batch.labels[other, place]
+        return batch._replace(
+            image=batch.image[other].where(inside[:, None], batch.image),
+            label_map=theirs.where(inside, maps),
+            labels=labels,
+        )
+
+
+def check_regions(where: str, names: Sequence[str], region_names: Sequence[str]) -> None:
+    """Raise InputError for the first of the names that is none of the data's regions."""
+    for name in names:
+        if name not in region_names:
+            known = ", ".join(region_names)
+            raise InputError(f"{where}: {name!r} is none of the regions {known}")
+
+
+def named(names: Sequence[str], label_map: Tensor, region_names: Sequence[str]) -> Tensor:
+    """(B, H, W) bool: where label maps (B, H, W) hold one of the named regions."""
+    chosen = torch.tensor([name in names for name in region_names])
+    return chosen.to(label_map.device)[label_map]
+
+
+def with_rims(inside: Tensor, neighbours: Tensor, rim: float) -> Tensor:
+    """(B, H, W) bool: what is inside, and the neighbours that are at most `rim` of the height away,
+    of each image by a number of pixels that is drawn.
+    """
+    reach = torch.randint(round(rim * inside.shape[1]) + 1, (len(inside),))
+    grown = inside
+    for step in range(int(reach.max())):
+        grown = F.max_pool2d(grown.float()[:, None], 3, 1, 1)[:, 0] > 0
+        more = (reach > step).to(inside.device)[:, None, None]
+        inside = inside | (grown & neighbours & more)
+    return inside
+
+
+def _alike(labels: Tensor, place: int) -> Tensor:
+    """(B,): for each of labels (B, K) the number of another row, drawn from those that are the same
+    in all columns but `place`; -1 where there is none, or where the column is not known of it.
+    """
+    rest = torch.cat([labels[:, :place], labels[:, place + 1 :]], dim=1)
+    same = (rest[:, None] == rest[None]).all(2)  # what is not known is like nothing
+    same &= ~labels[:, place].isnan()[None]
+    same.fill_diagonal_(False)
+    draws = torch.rand(same.shape, device=same.device).masked_fill(~same, -1)
+    best, other = draws.max(1)
+    return other.where(best >= 0, -1)

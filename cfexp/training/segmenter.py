@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,6 +13,8 @@ from cfexp import losses
 from cfexp.data.batch import ImageBatch
 from cfexp.metrics.majority import MajorityShare
 from cfexp.training.augmentation import jittered, tinted
+from cfexp.training.ranges import check_lengths
+from cfexp.training.schedule import whole_length
 from cfexp.training.stage import ScoredStage
 
 
@@ -23,7 +26,10 @@ class SegmenterStage(ScoredStage):
     faces is the background: a mistake.) jitter: of training pairs, see `jittered` (published: 0).
     tint: of training images, see `tinted` (published: 0). dice: the weight of the Dice loss
     (Milletari et al. 2016), see `losses.dice`, beside the cross-entropy (published: 0): a necklace
-    of ten pixels counts as much as the hair. warmup, cooldown: see `by_step`; published: 0.
+    of ten pixels counts as much as the hair. balance: the cross-entropy of a pixel counts by the
+    share of its region in the batch to the power of -`balance`, which falls to 0 by the end of the
+    training (published: 0): rare regions are found first, and their outlines drawn last. warmup,
+    cooldown: see `by_step`; published: 0.
     """
 
     def __init__(
@@ -34,10 +40,13 @@ class SegmenterStage(ScoredStage):
         jitter: float = 0.0,
         tint: float = 0.0,
         dice: float = 0.0,
+        balance: float = 0.0,
         warmup: float = 0.0,
         cooldown: float = 0.0,
     ) -> None:
         super().__init__(network, optimizer, warmup, cooldown)
+        check_lengths("module.", balance=balance)
+        self.balance = balance
         self.ignored = -100 if ignore_region is None else ignore_region  # torch's own default
         self.jitter, self.tint, self.dice = jitter, tint, dice
         self.scores: dict[str, Any] = {}
@@ -50,9 +59,14 @@ class SegmenterStage(ScoredStage):
         if self.tint > 0:
             image = tinted(image, self.tint)
         logits = self.network(image)
-        each = F.cross_entropy(logits, label_map, ignore_index=self.ignored, reduction="sum")
+        each = F.cross_entropy(logits, label_map, ignore_index=self.ignored, reduction="none")
+        power = 0.0
+        if self.balance > 0:
+            done = self.trainer.global_step / whole_length(self.trainer)
+            power = self.balance * (1 - done)
+        counts = pixel_weights(label_map, logits.shape[1], power, self.ignored)
         # torch's own mean is NaN for a batch of which nothing counts.
-        loss = each / (label_map != self.ignored).sum().clamp(min=1)
+        loss = (each * counts).sum() / counts.sum().clamp(min=1)
         if self.dice > 0:
             loss = loss + self.dice * losses.dice(logits, label_map, self.ignored)
         return self.log_loss(loss, len(batch.image))
@@ -86,3 +100,16 @@ class SegmenterStage(ScoredStage):
             self.log(f"{part}/{name}", 100 * score.compute(), prog_bar=True)
         self.log(f"{part}/pixel_majority", 100 * self.majority.compute()[-1])
         self.scores = {}
+
+
+def pixel_weights(label_map: Tensor, num_regions: int, power: float, ignored: int) -> Tensor:
+    """(B, H, W): by how much each pixel of label maps (B, H, W) counts: by the share of its region
+    in the whole batch to the power of -`power`, so that for 0 all count alike, and for 1 all
+    regions do; 0 where its number is `ignored`.
+    """
+    counts = (label_map != ignored).float()
+    region = label_map.where(label_map != ignored, 0).flatten()
+    pixels = torch.zeros(num_regions, device=counts.device)
+    pixels.scatter_add_(0, region, counts.flatten())
+    share = (pixels / pixels.sum().clamp(min=1))[region].view_as(counts)
+    return torch.where(counts > 0, share**-power, counts)

@@ -35,7 +35,7 @@ from cfexp.data.own.data_set import OwnDataSet
 from cfexp.evaluation.directions import has_something_to_explain
 from cfexp.evaluation.run_folder import RunFolder
 from cfexp.metrics.functional import bootstrap_interval, wilson_interval
-from cfexp.models.loading.pretrained import load_network
+from cfexp.models.loading.pretrained import file_hash, load_network
 from cfexp.models.segmenter import FramedSegmenter
 from cfexp.run.building import build
 from cfexp.run.configuration import run_config
@@ -268,13 +268,35 @@ def _of_run(path: Path, judges: dict[str, Judge]) -> Figure:
     return found
 
 
+def stages_of(folder: Path, stages: Path) -> list[Path]:
+    """The folders of the stages that a run or a stage was made with, and of those that these were
+    made with. A segmenter is told by its file's hash, which is what label maps keep of it.
+    """
+    if (maps := folder / "label_maps.json").is_file():
+        wanted = json.loads(maps.read_text())["checkpoints"]["segmenter"]
+        files = sorted(stages.glob("real_faces_segmenter-*/model.ckpt"))
+        found = [path.parent for path in files if file_hash(path).startswith(wanted)]
+    else:
+        given = (run_config(folder).get("checkpoints") or {}).values()
+        found = [path.parent for path in map(Path, filter(None, given))]
+        found = [path for path in found if path.parent == stages]
+    return [*found, *(further for path in found for further in stages_of(path, stages))]
+
+
+def _told_of(stage: Path) -> Figure:
+    name = "label_maps.json" if (stage / "label_maps.json").is_file() else "metrics.json"
+    told: Figure = json.loads((stage / name).read_text())
+    return told
+
+
 def _explains_ours(config: Any) -> bool:
     return OmegaConf.select(config, "decision.model") is None
 
 
 def _ours(checkpoint: Path) -> Judge:
     network = _stage_network(checkpoint).eval()
-    head = list(config_beside(checkpoint).data.attributes).index("Smiling")
+    config = config_beside(checkpoint)
+    head = list(config.module.heads or config.data.attributes).index("Smiling")
     return lambda images: network(images)[:, head]
 
 
@@ -289,15 +311,11 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    stages = {
-        path.parent.name: path
-        for name in ("metrics.json", "label_maps.json")
-        for path in sorted(given.stages.glob(f"real_faces_*/{name}"))
-    }
+    stages = {path.name: path for run in given.runs for path in stages_of(run, given.stages)}
 
     def made(experiment: str) -> Path:
-        found: list[Path] = [stages[name].parent for name in stages if name.startswith(experiment)]
-        return found[0]
+        (found,) = (path for name, path in stages.items() if name.startswith(f"{experiment}-"))
+        return found
 
     network = torch.jit.load(str(given.judge)).eval()  # type: ignore[no-untyped-call]
 
@@ -316,7 +334,7 @@ def main() -> None:
     data = CelebADataModule(str(given.celeba), image_size=[64, 64], crop="celeba_hq")
     results: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "stages": {name: json.loads(path.read_text()) for name, path in stages.items()},
+        "stages": {name: _told_of(stages[name]) for name in sorted(stages)},
         "segmenter": of_segmenter(given.pairs, made("real_faces_segmenter") / "model.ckpt"),
         "an inner mouth is predicted of": inner_mouths(
             given.celeba, made("real_faces_layouts") / "label_maps"

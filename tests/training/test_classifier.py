@@ -60,6 +60,11 @@ def test_an_unknown_head_is_named(data: EightImages, tmp_path: Path) -> None:
         trainer(tmp_path).fit(stage(1, heads=["forward"]), datamodule=data)
 
 
+def test_a_network_of_too_many_outputs_is_named(data: EightImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 outputs for 1 labels"):
+        trainer(tmp_path).fit(stage(3, heads=["bright"]), datamodule=data)
+
+
 def test_a_head_without_a_label_to_learn_from_is_named(
     data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +321,8 @@ def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
     mixup: float, data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier, "RECOLORED_SHARE", 0.0)  # no tint
-    module, shown = stage(recolored=["sky"], mixup=mixup), list[tuple[Tensor, Tensor]]()
+    module = stage(recolored=["sky"], recolored_adversary=0.1, mixup=mixup)
+    shown = list[tuple[Tensor, Tensor]]()
     against = classifier._against
 
     def spied(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:
@@ -332,7 +338,7 @@ def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
     trainer(tmp_path, epochs=20).fit(module, datamodule=data)
     strengths = [float(reach.max()) for reach, _ in shown]
     assert strengths == sorted(strengths)
-    assert 0 < strengths[0] < strengths[-1] == pytest.approx(classifier.ADVERSARY)
+    assert 0 < strengths[0] < strengths[-1] == pytest.approx(0.1)
     sky = float((batch_of(data).label_map == 0).float().mean())
     shares = torch.tensor([float((reach > 0).float().mean()) for reach, _ in shown])
     assert (

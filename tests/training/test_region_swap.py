@@ -3,7 +3,7 @@ import torch
 
 from cfexp.data.batch import ImageBatch
 from cfexp.errors import InputError
-from cfexp.training.region_swap import RegionSwap
+from cfexp.training.region_swap import CauseSwap, RegionSwap
 
 REGIONS = ("sky", "light")
 
@@ -64,3 +64,42 @@ def test_a_setting_out_of_range_is_named(settings: dict[str, float], told: str) 
 def test_an_unknown_region_is_named(batch: ImageBatch) -> None:
     with pytest.raises(InputError, match="region_swap: 'tree' is none of the regions sky, light"):
         RegionSwap(["tree"])(batch, REGIONS)
+
+
+def test_a_cause_comes_from_an_image_that_agrees_in_all_else_and_brings_its_label(
+    batch: ImageBatch,
+) -> None:
+    torch.manual_seed(0)
+    lit = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, torch.nan])
+    night = torch.tensor([0.0, 0, 0, 0, 1, 1, 1, 1])
+    label_map = batch.label_map.clone()
+    label_map[1] = label_map[1].roll(2, 1)  # its light lies to the right
+    batch = batch._replace(labels=torch.stack([lit, night], dim=1), label_map=label_map)
+    swapped = CauseSwap(["light"], "lit", share=1.0)(batch, REGIONS, ("lit", "night"))
+    light = swapped.label_map == 1
+    whose = ((swapped.image[:, 0] + 0.9) / 0.2 + 1e-3).floor().long()
+    own = torch.arange(8)[:, None, None].expand_as(whose)
+    changed = whose != own
+    for place in range(8):
+        (source,) = set(whose[place][light[place]].tolist())
+        assert source != place
+        assert swapped.labels[place, 0] == lit[source]
+        assert swapped.labels[place, 1] == night[place] == night[source]
+        either = (label_map[place] == 1) | (label_map[source] == 1)
+        assert torch.equal(changed[place], either)
+        assert torch.equal(swapped.label_map[place], torch.where(either, label_map[source], label_map[place]))  # fmt: skip  # noqa: E501
+
+
+def test_an_image_that_nothing_agrees_with_keeps_its_cause(batch: ImageBatch) -> None:
+    labels = torch.stack([torch.ones(8), torch.full((8,), torch.nan)], dim=1)
+    batch = batch._replace(labels=labels)
+    swapped = CauseSwap(["light"], "lit", share=1.0)(batch, REGIONS, ("lit", "night"))
+    assert torch.equal(swapped.image, batch.image)
+    assert torch.equal(swapped.labels[:, 0], labels[:, 0])
+
+
+def test_a_cause_swap_names_what_it_does_not_know(batch: ImageBatch) -> None:
+    with pytest.raises(InputError, match="'lamp' is none of the regions sky, light"):
+        CauseSwap(["lamp"], "lit")(batch, REGIONS, ("lit",))
+    with pytest.raises(InputError, match="'on' is none of the labels lit"):
+        CauseSwap(["light"], "on")(batch, REGIONS, ("lit",))

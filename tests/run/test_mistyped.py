@@ -1,6 +1,7 @@
 """What there is not is said in one line, with what was probably meant."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,8 @@ def test_one_that_was_added(in_process: InProcess) -> None:
     code, _, stderr = in_process(explain.main, *OWN, "+data.imagesize=64")
     line = "error: data.imagesize=: OwnDataSet has no setting of this name; "
     assert (code, stderr[-1]) == (2, f"{line}is data.image_size meant?")
+    # What was refused leaves no folder that holds nothing but its lock and its log.
+    assert not [path for path in Path().rglob("*") if path.name in (".lock", "log.txt")]
 
 
 @pytest.mark.parametrize("main", [doctor.main, evaluate.main, gallery.main, train.main])

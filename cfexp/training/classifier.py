@@ -117,7 +117,7 @@ class ClassifierStage(ScoredStage):
                 known = values[~values.isnan()]
                 if len(known) == 0:
                     problem = f"no image to train on has a known label {names[column]!r}"
-                    places = "README, Data sets; BDD-OIA's: data.oia_root"
+                    places = "docs/data_sets.md; BDD-OIA's: data.oia_root"
                     raise InputError(f"{problem}; where are the labels? ({places})")
                 if len(known) > 1 and (known == known[0]).all():
                     raise InputError(_one_value(names[column], bool(known[0] > 0.5), len(known)))

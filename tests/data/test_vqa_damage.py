@@ -291,7 +291,7 @@ def test_a_root_that_is_not_there_never_means_the_embedded_scenes() -> None:
         "/nowhere/OpenEnded_mscoco_train2014_questions.json (and "
         "/nowhere/mscoco_train2014_annotations.json, /nowhere/train2014). "
         "VQAv2's names, v2_..., are read, too. "
-        "See README, Data sets; or leave data.root unset for the embedded scenes."
+        "See docs/data_sets.md; or leave data.root unset for the embedded scenes."
     )
     with pytest.raises(InputError, match=r"data\.root=/nowhere"):
         _ = VQADataModule("/nowhere").fingerprint

@@ -321,8 +321,7 @@ def test_an_adversary_moves_the_pixels_of_these_regions_and_no_others(
     mixup: float, data: EightImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier, "RECOLORED_SHARE", 0.0)  # no tint
-    module = stage(recolored=["sky"], recolored_adversary=0.1, mixup=mixup)
-    shown = list[tuple[Tensor, Tensor]]()
+    module, shown = stage(recolored=["sky"], recolored_adversary=0.1, mixup=mixup), []
     against = classifier._against
 
     def spied(loss: Callable[[Tensor], Tensor], image: Tensor, reach: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ class FaceDataModule(LabelMapDataModule):
             where = f"data.root={self.folder}"
             raise InputError(
                 f"{self.data_set} not found in {where}: expected {missing[0]}{others}. "
-                "See README, Data sets; or leave data.root unset for the embedded faces."
+                "See docs/data_sets.md; or leave data.root unset for the embedded faces."
             )
 
 

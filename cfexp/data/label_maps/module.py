@@ -182,7 +182,7 @@ class LabelMapDataModule(QueryDataModule):
                 records = records[: self.max_test_images]
             if not records and part != "val":
                 raise InputError(
-                    f"{type(self).__name__}: its {part} part has no image (README, Data sets)"
+                    f"{type(self).__name__}: its {part} part has no image (docs/data_sets.md)"
                 )
             reader = self.reader
             if part == "train" and self.more is not None:

@@ -136,7 +136,7 @@ def locate_split(root: Path, split: Split) -> tuple[Readable, Readable, Path | N
         other_names = " VQAv2's names, v2_..., are read, too." if nothing else ""
         raise InputError(
             f"{version} not found in data.root={root}: expected {missing[0]}{others}.{other_names} "
-            "See README, Data sets; or leave data.root unset for the embedded scenes."
+            "See docs/data_sets.md; or leave data.root unset for the embedded scenes."
         )
     return questions, annotations, graph if graph.exists() else None
 

@@ -346,7 +346,7 @@ class VQADataModule(QueryDataModule):
             for other, known in self._questions.items():
                 if common := questions.keys() & known.keys():
                     problem = f"question_id {min(common)} is in both {other} and {split}"
-                    remedy = "question ids must differ (README, Data sets)"
+                    remedy = "question ids must differ (docs/data_sets.md)"
                     raise InputError(f"{self.folder}: {problem}; {remedy}")
             self._questions[split] = questions
         return self._questions[split]

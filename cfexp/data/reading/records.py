@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cfexp.errors import InputError
 
-OFFICIAL_REMEDY = "extract the official file again (README, Data sets)"
+OFFICIAL_REMEDY = "extract the official file again (docs/data_sets.md)"
 PREDICTED_REMEDY = "predict the label maps of data.layouts again"
 _KINDS = {int: "an integer", str: "a string", list: "a list", dict: "an object"}
 

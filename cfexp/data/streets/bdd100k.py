@@ -193,7 +193,7 @@ class BDD100kDataModule(LabelMapDataModule):
             named = "root" if self.oia_root is None else "oia_root"
             expected = f"expected {root / 'train_25k_images_actions.json'}"
             problem = f"BDD-OIA not found in data.{named}={root}: {expected}"
-            raise InputError(f"{problem}. See README, Data sets")
+            raise InputError(f"{problem}. See docs/data_sets.md")
         return frames
 
     def _read_frames(self, split: Split) -> dict[str, Frame]:

@@ -30,7 +30,7 @@ def find_segmentation(root: Path, split: Split) -> SegmentationFolders:
         if old.is_dir():
             return SegmentationFolders(old, base / "seg" / "labels" / split, "_train_id.png")
     expected = f"expected {root / 'images' / '10k' / split} (or {root / 'seg' / 'images' / split})"
-    remedy = "See README, Data sets; or leave data.root unset for the embedded streets"
+    remedy = "See docs/data_sets.md; or leave data.root unset for the embedded streets"
     raise InputError(f"BDD100k not found in data.root={root}: {expected}. {remedy}")
 
 

@@ -200,7 +200,7 @@ def message_of(root: Path) -> str:
         read_all(module(root))
     message = str(caught.value)
     assert "\n" not in message
-    assert "README, Data sets" in message
+    assert "docs/data_sets.md" in message
     return message
 
 

@@ -143,7 +143,7 @@ def test_damage_is_one_line_that_says_where(
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert named in message
-    assert "README, Data sets" in message
+    assert "docs/data_sets.md" in message
     assert "\n" not in message
     assert len(message) < 400
 

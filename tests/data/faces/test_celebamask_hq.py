@@ -277,7 +277,7 @@ def test_damage_is_one_line_that_says_where(
         or named == UNKNOWN_IMAGE
     )
     assert named in message
-    assert "README, Data sets" in message or "choose data.attributes" in message
+    assert "docs/data_sets.md" in message or "choose data.attributes" in message
     assert "\n" not in message
 
 

@@ -252,7 +252,7 @@ def test_a_damaged_file(vqa_root: Path, name: str, kind: str) -> None:
     line = line_of(vqa_root)
     assert str(vqa_root / name) in line
     assert named in line
-    assert "README" in line
+    assert "docs/data_sets.md" in line
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -262,7 +262,7 @@ def test_a_damaged_record(vqa_root: Path, kind: str) -> None:
     line = line_of(vqa_root)
     assert name in line
     assert named in line
-    assert "README" in line
+    assert "docs/data_sets.md" in line
 
 
 @pytest.mark.parametrize("cache_images", [False, True])
@@ -273,7 +273,7 @@ def test_a_damaged_image(vqa_root: Path, kind: str, cache_images: bool) -> None:
     line = line_of(vqa_root, cache_images=cache_images)
     assert str(vqa_root / IMAGE) in line
     assert named in line
-    assert "README" in line
+    assert "docs/data_sets.md" in line
 
 
 def test_missing_images_are_found_before_training_and_counted(vqa_root: Path) -> None:

@@ -52,9 +52,10 @@ def test_pairs_become_a_data_set_of_ones_own(
 @pytest.mark.parametrize(
     ("experiment", "stages"),
     [
-        ("real_smile", "decision autoencoder oracle layouts segmenter"),
+        ("real_smile", "smile_decision autoencoder oracle layouts segmenter"),
         ("real_young", "decision autoencoder oracle layouts segmenter"),
-        ("real_smile_dive", "decision tcvae oracle layouts segmenter"),
+        ("real_smile_dive", "smile_decision tcvae oracle layouts segmenter"),
+        ("real_smile_pe", "smile_decision layouts segmenter"),
     ],
 )
 def test_all_stages_see_faces_in_the_segmenters_framing(experiment: str, stages: str) -> None:

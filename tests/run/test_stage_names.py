@@ -159,7 +159,7 @@ def test_every_setting_of_a_stage_counts_for_a_reason_or_is_neutral_for_one(
     given += ["data.label=state"] if own else []
     given += (
         ["pairs_root=/pairs"]
-        if of_celeba and experiment.endswith(("_layouts", "_autoencoder", "_decision"))
+        if of_celeba and experiment.endswith(("_layouts", "_autoencoder", "_smile_decision"))
         else []
     )
     given += (

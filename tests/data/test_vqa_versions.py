@@ -120,6 +120,6 @@ def test_what_is_missing_is_named_as_its_version_has_it(
     (renamed(vqa_root) / f"v2_{NAMES[3]}").unlink()
     with pytest.raises(
         InputError,
-        match=f"VQAv2 not found in .*: expected {vqa_root / f'v2_{NAMES[3]}'}. See docs/data_sets.md",
+        match=f"VQAv2 not found in .*: expected {vqa_root / f'v2_{NAMES[3]}'}. See docs/",
     ):
         make(vqa_root).setup("test")

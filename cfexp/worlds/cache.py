@@ -89,14 +89,18 @@ def draw_all(draw: Callable[[int], Drawn], count: int, description: str) -> Iter
         return
     # Forked, as data loaders' workers are: a script need not guard its main part, and nothing is
     # imported again.
-    with multiprocessing.get_context("fork").Pool(cores, _leave_interrupts_to_parent) as pool:
+    with multiprocessing.get_context("fork").Pool(cores, _take_signals_as_workers) as pool:
         yield from track(
             pool.imap(draw, range(count), _CHUNK), description=description, total=count
         )
 
 
-def _leave_interrupts_to_parent() -> None:
+def _take_signals_as_workers() -> None:
+    """Ctrl-C is the parent's, and SIGTERM ends a worker at once: by the parent's handler, which is
+    Python's, one that was just about to wait for work would never have ended, nor the parent.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def dump_json(path: Path, content: dict[str, Any] | list[Any]) -> None:

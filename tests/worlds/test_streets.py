@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,20 @@ def test_more_scenes_by_several_processes_never_change_the_earlier_ones(tmp_path
 
 def test_scenes_are_drawn_in_order_whoever_draws_them() -> None:
     assert list(draw_all(abs, 300, "numbers")) == list(range(300))
+
+
+def ends_at_once(_: int) -> bool:
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_workers_do_not_inherit_how_a_command_takes_the_signal_to_end() -> None:
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # it may come as a worker begins to wait
+    try:
+        assert all(draw_all(ends_at_once, 300, "numbers"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_planted_bias_alters_training_labels_towards_the_facade_and_nothing_else(

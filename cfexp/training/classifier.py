@@ -53,17 +53,16 @@ class ClassifierStage(ScoredStage):
     search from a green lamp turns it down first, and finds red there. adversary: how far, of the
     range [-1, 1], every pixel of a training image moves against the decision, likewise (published:
     0): what still decides then is seen by others, too. region_adversary: moves regions that the
-    decision must not hang on through the
-    codes of an autoencoder (published: None); such images are trained on beside the others.
-    region_swap: puts other images where an image has regions that hold no cause (published: None),
-    before all else but jitter and that adversary. cause_swap: puts the regions that hold a label's
-    cause in from another image, and its label with them (published: None), before that. jitter:
-    training images are moved and scaled by up to this share, see `jittered` (published: 0).
-    centred: after the training each head's logits are moved so that on the validation images it
-    says yes as often as their labels do (published: false): a model that is trained against an
-    adversary leans towards the more frequent answer; the network needs a method `shift`.
-    perturbation: what training images go through first; None = nothing. warmup, cooldown: see
-    `by_step`; published: 0.
+    decision must not hang on through the codes of an autoencoder (published: None); such images are
+    trained on beside the others. region_swap: puts other images where an image has regions that
+    hold no cause (published: None), before all else but jitter and that adversary. cause_swap: puts
+    the regions that hold a label's cause in from another image, and its label with them (published:
+    None), before that. jitter: training images are moved and scaled by up to this share, see
+    `jittered` (published: 0). centred: after the training each head's logits are moved so that on
+    the validation images it says yes as often as their labels do (published: false): a model that
+    is trained against an adversary leans towards the more frequent answer; the network needs a
+    method `shift`. perturbation: what training images go through first; None = nothing. warmup,
+    cooldown: see `by_step`; published: 0.
     """
 
     def __init__(

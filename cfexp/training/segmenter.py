@@ -59,14 +59,17 @@ class SegmenterStage(ScoredStage):
         if self.tint > 0:
             image = tinted(image, self.tint)
         logits = self.network(image)
-        each = F.cross_entropy(logits, label_map, ignore_index=self.ignored, reduction="none")
-        power = 0.0
+        weights, counted = None, (label_map != self.ignored).sum()
         if self.balance > 0:
             done = self.trainer.global_step / whole_length(self.trainer)
             power = self.balance * (1 - done)
-        counts = pixel_weights(label_map, logits.shape[1], power, self.ignored)
+            weights = region_weights(label_map, logits.shape[1], power, self.ignored)
+            counted = weights[label_map[label_map != self.ignored]].sum()
+        each = F.cross_entropy(
+            logits, label_map, weights, ignore_index=self.ignored, reduction="sum"
+        )
         # torch's own mean is NaN for a batch of which nothing counts.
-        loss = (each * counts).sum() / counts.sum().clamp(min=1)
+        loss = each / counted.clamp(min=1)
         if self.dice > 0:
             loss = loss + self.dice * losses.dice(logits, label_map, self.ignored)
         return self.log_loss(loss, len(batch.image))
@@ -102,14 +105,11 @@ class SegmenterStage(ScoredStage):
         self.scores = {}
 
 
-def pixel_weights(label_map: Tensor, num_regions: int, power: float, ignored: int) -> Tensor:
-    """(B, H, W): by how much each pixel of label maps (B, H, W) counts: by the share of its region
-    in the whole batch to the power of -`power`, so that for 0 all count alike, and for 1 all
-    regions do; 0 where its number is `ignored`.
+def region_weights(label_map: Tensor, num_regions: int, power: float, ignored: int) -> Tensor:
+    """(R,): by how much a pixel of each region of label maps (B, H, W) counts: by its region's share
+    of the whole batch to the power of -`power`, so that for 0 all pixels count alike, and for 1 all
+    regions do; 0 of a region that is not there, or is `ignored`.
     """
-    counts = (label_map != ignored).float()
-    region = label_map.where(label_map != ignored, 0).flatten()
-    pixels = torch.zeros(num_regions, device=counts.device)
-    pixels.scatter_add_(0, region, counts.flatten())
-    share = (pixels / pixels.sum().clamp(min=1))[region].view_as(counts)
-    return torch.where(counts > 0, share**-power, counts)
+    pixels = label_map[label_map != ignored].bincount(minlength=num_regions).float()
+    share = pixels / pixels.sum().clamp(min=1)
+    return torch.where(pixels > 0, share**-power, 0.0)

@@ -275,7 +275,7 @@ def stages_of(folder: Path, stages: Path) -> list[Path]:
     if (maps := folder / "label_maps.json").is_file():
         wanted = json.loads(maps.read_text())["checkpoints"]["segmenter"]
         files = sorted(stages.glob("real_faces_segmenter-*/model.ckpt"))
-        found = [path.parent for path in files if file_hash(path).startswith(wanted)]
+        found = [path.parent for path in files if file_hash(path) == wanted]
     else:
         given = (run_config(folder).get("checkpoints") or {}).values()
         found = [path.parent for path in map(Path, filter(None, given))]

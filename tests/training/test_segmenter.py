@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cfexp import losses
 from cfexp.models.segmenter import SmallSegmenter
-from cfexp.training.segmenter import SegmenterStage, pixel_weights
+from cfexp.training.segmenter import SegmenterStage, region_weights
 from tests.image_parts import EightImages, batch_of, trainer
 
 SKY = 0
@@ -128,7 +128,7 @@ def test_a_rare_region_counts_for_more_the_higher_the_power() -> None:
     label_map = torch.zeros(2, 4, 4, dtype=torch.int64)
     label_map[0, 0, :2], label_map[1, 0, 0] = 2, 1  # 2 of 31 pixels, and one that is ignored
     for power, weight in ((0.0, 1.0), (0.5, (31 / 2) ** 0.5), (1.0, 31 / 2)):
-        weights = pixel_weights(label_map, 4, power, ignored=1)
+        weights = region_weights(label_map, 4, power, ignored=1)[label_map]
         assert weights[0, 0, 0] == pytest.approx(weight)
         assert weights[1, 0, 0] == 0
     assert weights[label_map == 0].sum() == pytest.approx(31, rel=1e-5)
@@ -142,9 +142,9 @@ def test_what_is_rare_is_balanced_less_and_less(
 
     def noted(label_map: Tensor, num_regions: int, power: float, ignored: int) -> Tensor:
         powers.append(power)
-        return pixel_weights(label_map, num_regions, power, ignored)
+        return region_weights(label_map, num_regions, power, ignored)
 
-    monkeypatch.setattr("cfexp.training.segmenter.pixel_weights", noted)
+    monkeypatch.setattr("cfexp.training.segmenter.region_weights", noted)
     trainer(tmp_path, epochs=4).fit(stage(balance=0.5), datamodule=data)
     steps = len(powers)
     assert powers == pytest.approx([0.5 * (1 - step / steps) for step in range(steps)])

@@ -5,15 +5,12 @@ from pathlib import Path
 from cfexp.data.checks.own import own_table
 from cfexp.data.own.data_set import OwnDataSet
 from tests.data.damage import findings_of
-from tests.data.own.own_writer import COUNT, write_own
+from tests.data.own.own_writer import name_by_patient, write_own
 
 
 def test_groups_have_a_row_and_files_of_one_name_in_two_parts_a_note(tmp_path: Path) -> None:
     root = write_own(tmp_path / "set", table=False, maps=False)
-    for k in range(COUNT):
-        target = root / f"images/{['cat', 'dog'][k % 2]}"
-        target.mkdir(exist_ok=True)
-        (root / f"images/{k:03}.png").rename(target / f"p{k // 2:02}_view{k % 2}.png")
+    name_by_patient(root, ["cat", "dog"])
     said = {}
     for group in (None, "prefix:_"):
         data = OwnDataSet(str(root), group=group, cache_dir=str(tmp_path / "cache"))

@@ -54,3 +54,13 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def name_by_patient(root: Path, classes: Sequence[str]) -> None:
+    """Give each two images of a set without a table a patient, and sort them into classes:
+    images/CLASS/p07_view0.png.
+    """
+    for k in range(COUNT):
+        target = root / "images" / classes[k % len(classes)]
+        target.mkdir(exist_ok=True)
+        (root / f"images/{k:03}.png").rename(target / f"p{k // 2:02}_view{k % 2}.png")

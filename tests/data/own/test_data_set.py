@@ -15,7 +15,7 @@ from cfexp.data.base import Part
 from cfexp.data.label_maps.module import PARTS
 from cfexp.data.own.data_set import OwnDataSet
 from cfexp.errors import InputError
-from tests.data.own.own_writer import COUNT, edit, write_own, write_text
+from tests.data.own.own_writer import COUNT, edit, name_by_patient, write_own, write_text
 
 
 @pytest.fixture
@@ -75,10 +75,7 @@ def test_parts_are_drawn_by_group_and_class_and_kept(root: Path) -> None:
 
 def test_groups_are_read_in_the_files_names(tmp_path: Path) -> None:
     root = write_own(tmp_path / "set", table=False, maps=False)
-    for k in range(COUNT):
-        target = root / f"images/{['cat', 'dog'][k % 2]}_s"
-        target.mkdir(exist_ok=True)
-        (root / f"images/{k:03}.png").rename(target / f"p{k // 2:02}_view{k % 2}.png")
+    name_by_patient(root, ["cat_s", "dog_s"])
     for group in ("prefix:_", "(p[0-9]+)_view"):
         data = opened(root, label="class", group=group)
         of: dict[str, set[Part]] = defaultdict(set)

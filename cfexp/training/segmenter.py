@@ -106,9 +106,9 @@ class SegmenterStage(ScoredStage):
 
 
 def region_weights(label_map: Tensor, num_regions: int, power: float, ignored: int) -> Tensor:
-    """(R,): by how much a pixel of each region of label maps (B, H, W) counts: by its region's share
-    of the whole batch to the power of -`power`, so that for 0 all pixels count alike, and for 1 all
-    regions do; 0 of a region that is not there, or is `ignored`.
+    """(R,): by how much a pixel of each region of label maps (B, H, W) counts: by the share of its
+    region in the whole batch to the power of -`power`, so that for 0 all pixels count alike, and
+    for 1 all regions do; 0 of a region that is not there, or is `ignored`.
     """
     pixels = label_map[label_map != ignored].bincount(minlength=num_regions).float()
     share = pixels / pixels.sum().clamp(min=1)

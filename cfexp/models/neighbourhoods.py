@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfexp.models.loading.packed import multiply
+
 # How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's
 # second-level cache: measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once
 # took four times as long.
@@ -165,14 +167,46 @@ class _KernelRows(torch.autograd.Function):
         return gradient.reshape(-1, ctx.shape[0]).T.contiguous().view(ctx.shape)
 
 
-def convolve_rows(values: Tensor, kernel: Tensor, taps: Taps) -> Tensor:
-    """A 3x3 convolution, without bias, of a map that takes the value of one row at each pixel: (P,
-    out).
+def convolve_rows(
+    values: Tensor, kernel: Tensor, taps: Taps, middle: Tensor | None = None
+) -> Tensor:
+    """A 3x3 convolution of a map that takes the value of one row at each pixel: (P, out).
 
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. taps: the rows around each
-    pixel that is to be computed; outside is zero.
+    pixel that is to be computed; outside is zero. middle: what each row adds at its own pixel, such
+    as a bias, (N, out) or (out,).
     """
-    return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
+    convolved: Tensor = _ConvolveRows.apply(values, kernel, taps, middle)  # type: ignore[no-untyped-call]  # torch's own
+    return convolved
+
+
+class _ConvolveRows(torch.autograd.Function):
+    """Its products are by far the largest thing of a table, and are not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, kernel: Tensor, taps: Taps, middle: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(values, kernel)
+        ctx.taps, ctx.of_middle = taps, None if middle is None else middle.shape
+        products = multiply(F.pad(values, (0, 0, 0, 1)), kernel)
+        if middle is not None:
+            products.view(len(products), 9, -1)[:-1, 4] += middle
+        return _sum_taps(products, taps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        values, kernel = ctx.saved_tensors
+        of_product = _spread_taps(gradient, ctx.taps)[:-1].to(kernel.dtype)
+        of_middle = None
+        if ctx.of_middle is not None and ctx.needs_input_grad[3]:
+            of_middle = of_product.view(len(values), 9, -1)[:, 4].sum_to_size(ctx.of_middle)
+        of_values = of_kernel = None
+        if ctx.needs_input_grad[0]:
+            of_values = multiply(of_product, kernel.T)
+        if ctx.needs_input_grad[1]:
+            of_kernel = multiply(values.T.to(kernel.dtype), of_product)
+        return of_values, of_kernel, None, of_middle
 
 
 def sum_rows(products: Tensor, taps: Taps) -> Tensor:
@@ -189,19 +223,28 @@ class _SumRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, products: Tensor, taps: Taps) -> Tensor:
-        ctx.taps, ctx.shape = taps, products.shape
-        of_tap = products.reshape(9 * len(products), -1)
-        return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
+        ctx.taps = taps
+        return _sum_taps(products, taps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        taps: Taps = ctx.taps
-        if gradient.is_cuda:  # see `sum_by_neighbourhood`
-            of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
-            of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
-        else:
-            of_tap = F.embedding_bag(taps.order, gradient.contiguous(), taps.start, mode="sum")
-        return of_tap.view(ctx.shape), None
+        return _spread_taps(gradient, ctx.taps), None
+
+
+def _sum_taps(products: Tensor, taps: Taps) -> Tensor:
+    """(P, out), see `sum_rows`."""
+    of_tap = products.reshape(9 * len(products), -1)
+    return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
+
+
+def _spread_taps(gradient: Tensor, taps: Taps) -> Tensor:
+    """(N + 1, 9 * out), the gradient by the products of a gradient (P, out) by their sums."""
+    if gradient.is_cuda:  # see `sum_by_neighbourhood`
+        of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
+        of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
+    else:
+        of_tap = F.embedding_bag(taps.order, gradient.contiguous(), taps.start, mode="sum")
+    return of_tap.view(-1, 9 * gradient.shape[1])
 
 
 def pixel_rows(image: Tensor) -> Tensor:
@@ -233,46 +276,59 @@ def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
     return F.embedding_bag(grid.order, rows, grid.start, mode="sum")
 
 
-def modulate(image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-    """Modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and
-    tables (Q, C).
+def modulate(image: Tensor, table: Tensor, grid: Grid, slope: float = 1.0) -> Tensor:
+    """LeakyReLU of modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B,
+    C, h, w) and a table (Q, 2 * C), scale first.
+
+    slope: of the LeakyReLU below zero, above 0; 1 is none.
     """
-    modulated: Tensor = _Modulate.apply(image, scale, shift, grid)  # type: ignore[no-untyped-call]  # torch's own
+    modulated: Tensor = _Modulate.apply(image, table, grid, slope)  # type: ignore[no-untyped-call]  # torch's own
     return modulated
 
 
 class _Modulate(torch.autograd.Function):
-    """Looks the tables up again in the backward pass rather than keep what it looked up."""
+    """Looks the table up again in the backward pass rather than keep what it looked up, and reads
+    from the sign of what it gave on which side of zero LeakyReLU was.
+    """
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-        ctx.save_for_backward(image, scale)
-        ctx.grid = grid
+    def forward(ctx: Any, image: Tensor, table: Tensor, grid: Grid, slope: float) -> Tensor:
         rows = pixel_rows(image)
-        modulated = torch.empty_like(rows, dtype=shift.dtype)
+        modulated = torch.empty_like(rows, dtype=table.dtype)
         for pixels in chunks(rows):
-            of_pixel, target = grid.pixel[pixels], modulated[pixels]
-            torch.index_select(shift, 0, of_pixel, out=target)
-            target.addcmul_(rows[pixels], scale.index_select(0, of_pixel))
-        return as_image(modulated, grid.label_map)
+            scale, shift = table.index_select(0, grid.pixel[pixels]).chunk(2, dim=1)
+            target = torch.addcmul(shift, rows[pixels], scale, out=modulated[pixels])
+            if slope != 1:
+                F.leaky_relu_(target, slope)
+        out = as_image(modulated, grid.label_map)
+        ctx.save_for_backward(image, table, *([out] if slope != 1 else []))
+        ctx.grid, ctx.slope = grid, slope
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        image, scale = ctx.saved_tensors
+        image, table, *out = ctx.saved_tensors
         grid: Grid = ctx.grid
         rows, of_image = pixel_rows(gradient), pixel_rows(image)
+        channels = rows.shape[1]
         by_image = torch.empty_like(of_image) if ctx.needs_input_grad[0] else None
-        by_scale = torch.empty_like(rows) if ctx.needs_input_grad[1] else None
+        by_table = rows.new_empty(len(rows), 2 * channels) if ctx.needs_input_grad[1] else None
         for pixels in chunks(rows):
-            if by_image is not None:
-                torch.mul(
-                    rows[pixels], scale.index_select(0, grid.pixel[pixels]), out=by_image[pixels]
+            given = rows[pixels]
+            if out:
+                given = torch.ops.aten.leaky_relu_backward(
+                    given, pixel_rows(out[0])[pixels], ctx.slope, True
                 )
-            if by_scale is not None:
-                torch.mul(rows[pixels], of_image[pixels], out=by_scale[pixels])
+            if by_table is not None:
+                by_scale, by_shift = by_table[pixels].chunk(2, dim=1)
+                torch.mul(given, of_image[pixels], out=by_scale)
+                by_shift.copy_(given)
+            if by_image is not None:
+                scale = table[:, :channels].index_select(0, grid.pixel[pixels])
+                torch.mul(given, scale, out=by_image[pixels])
         return (
             None if by_image is None else as_image(by_image, grid.label_map),
-            None if by_scale is None else sum_by_neighbourhood(by_scale, grid),
-            sum_by_neighbourhood(rows, grid) if ctx.needs_input_grad[2] else None,
+            None if by_table is None else sum_by_neighbourhood(by_table, grid),
+            None,
             None,
         )

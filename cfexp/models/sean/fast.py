@@ -213,10 +213,7 @@ class FastSEAN:
 
 
 def _prepare_norm(folded: FoldedNorm, grid: Grid, noise: Tensor | None) -> PreparedNorm:
-    norm = folded.norm
-    maps = norm.spade_table(grid)
-    maps = norm.blend(maps, bias_of(norm.style)) if norm.styled else maps + norm.one_and_zero(maps)
-    gamma, beta = maps.chunk(2, dim=1)
+    gamma, beta = folded.norm.table(grid, None).chunk(2, dim=1)
     static = torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift))
     return PreparedNorm(static, noise)
 

@@ -56,28 +56,25 @@ class RegionNorm(nn.Module):
             self.style = nn.Conv2d(style_dim, 2 * channels, 3, padding=1)
 
     def forward(
-        self, features: Tensor, style_codes: Tensor, grid: Grid | Tensor, noise: Tensor | None
+        self,
+        features: Tensor,
+        style_codes: Tensor,
+        grid: Grid | Tensor,
+        noise: Tensor | None,
+        slope: float = 1.0,
     ) -> Tensor:
-        """Features (B, C, h, w), normalised and modulated.
+        """Features (B, C, h, w), normalised and modulated, then LeakyReLU of this slope (1 = none).
 
         style_codes: (B, R, D). grid: as a `Grid`, which is fast, or label maps (B, h, w) int64
         for the dense convolutions as published; they give the same numbers. noise: (B, 1, h, w), or
         None for none.
         """
         if noise is not None:
-            features = features + as_image(pixel_rows(noise) * self.noise_scale, noise[:, 0])
+            rows = torch.addmm(pixel_rows(features), pixel_rows(noise), self.noise_scale[None])
+            features = as_image(rows, noise[:, 0])
         features = self.batch_norm(features)
         if isinstance(grid, Grid):
-            spade = self.spade_table(grid)
-            if not self.styled:
-                scale, shift = (spade + self.one_and_zero(spade)).chunk(2, dim=1)
-                return modulate(features, scale, shift, grid)
-            mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
-            style = convolve_rows(mapped, kernel_rows(self.style.weight), grid.inner) + bias_of(
-                self.style
-            )
-            scale, shift = self.blend(spade, style[grid.inner_of_outer]).chunk(2, dim=1)
-            return modulate(features, scale, shift, grid)
+            return modulate(features, self.table(grid, style_codes), grid, slope)
 
         one_hot = F.one_hot(grid, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
         maps = self.spade(F.relu(self.spade_shared(one_hot)))
@@ -86,11 +83,28 @@ class RegionNorm(nn.Module):
             of_pixel = grid.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
             broadcast = mapped.gather(1, of_pixel).view(*grid.shape, -1).permute(0, 3, 1, 2)
             maps = self.blend(maps, self.style(broadcast))
-        else:
-            maps = maps + self.one_and_zero(maps)
         scale, shift = maps.chunk(2, dim=1)
-        modulated: Tensor = features * scale + shift
-        return modulated
+        return F.leaky_relu(features * (1 + scale) + shift, slope)
+
+    def table(self, grid: Grid, style_codes: Tensor | None) -> Tensor:
+        """Scale and shift, (Q, 2 * C), of each distinct neighbourhood.
+
+        style_codes: (B, R, D); None leaves out all of the style's part but its bias.
+        """
+        kernel, middle, share = self.spade.weight, bias_of(self.spade), None
+        if self.styled:
+            share = self.blend_weights(kernel)[:, None, None, None]
+            kernel = kernel * (1 - share)
+            middle = torch.lerp(middle, bias_of(self.style), share.flatten())
+        middle = middle + self.one_and_zero(middle)
+        if share is not None and style_codes is not None:
+            mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
+            style = kernel_rows(self.style.weight * share)
+            middle = convolve_rows(mapped, style, grid.inner, middle)
+        of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
+        products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
+        hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
+        return convolve_rows(hidden, kernel_rows(kernel), grid.outer, middle)
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
@@ -112,15 +126,6 @@ class RegionNorm(nn.Module):
             self.mapping_bias = nn.Parameter(self.mapping_bias.data[:count].clone())
             self.layer_of = torch.tensor(layer_of)
 
-    def spade_table(self, grid: Grid) -> Tensor:
-        """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
-        of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
-        products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
-        hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
-        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(
-            self.spade
-        )
-
     def blend_weights(self, like: Tensor) -> Tensor:
         """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each
         beta.
@@ -128,19 +133,14 @@ class RegionNorm(nn.Module):
         return self.blending.sigmoid().to(like.dtype).repeat_interleave(len(self.noise_scale))
 
     def blend(self, spade: Tensor, style: Tensor) -> Tensor:
-        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w); style may be of one
-        row.
-        """
-        weight = self.blend_weights(spade)
-        if spade.ndim == 4:
-            weight = weight[:, None, None]
-        return torch.lerp(spade, style.expand_as(spade), weight) + self.one_and_zero(spade)
+        """Gamma and beta, of maps (B, 2 * C, h, w)."""
+        return torch.lerp(spade, style, self.blend_weights(spade)[:, None, None])
 
     def one_and_zero(self, like: Tensor) -> Tensor:
-        """1 for the gammas, 0 for the betas."""
+        """(2 * C,): 1 for the gammas, 0 for the betas."""
         one = like.new_zeros(2 * len(self.noise_scale))
         one[: len(self.noise_scale)] = 1
-        return one[:, None, None] if like.ndim == 4 else one
+        return one
 
 
 def bias_of(convolution: nn.Conv2d) -> Tensor:
@@ -198,8 +198,8 @@ class SEANBlock(nn.Module):
         or None.
         """
         noises: list[Tensor | None] = [None] * 3 if noise is None else [*noise]
-        middle = F.leaky_relu(self.norm_0(features, style_codes, grid, noises[0]), 0.2)
-        middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, grid, noises[1]), 0.2)
+        middle = self.norm_0(features, style_codes, grid, noises[0], slope=0.2)
+        middle = self.norm_1(self.conv_0(middle), style_codes, grid, noises[1], slope=0.2)
         if self.norm_s is not None and self.conv_s is not None:
             features = self.conv_s(self.norm_s(features, style_codes, grid, noises[2]))
         added: Tensor = features + self.conv_1(middle)

@@ -248,23 +248,40 @@ def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> Non
         of_tap = products.view(-1, 9, 2)[taps.rows, torch.arange(9)]
         torch.testing.assert_close(sum_rows(products, taps), of_tap.sum(1))
         assert torch.autograd.gradcheck(lambda rows, taps=taps: sum_rows(rows, taps), products)
+        inputs = [
+            torch.randn(*size, dtype=torch.float64, requires_grad=True)
+            for size in ((count, 3), (3, 9 * 2), (count, 2))
+        ]
+        of_tap = F.pad(inputs[0], (0, 0, 0, 1)) @ inputs[1]
+        summed = sum_rows(of_tap, taps) + F.pad(inputs[2], (0, 0, 0, 1))[taps.rows[:, 4]]
+        found = convolve_rows(inputs[0], inputs[1], taps, inputs[2])
+        torch.testing.assert_close(found, summed)
+        weights = torch.randn_like(found)
+        gradients = [
+            torch.autograd.grad((form * weights).sum(), inputs) for form in (found, summed)
+        ]
+        torch.testing.assert_close(*gradients)
 
 
-def test_modulation_has_the_gradient_of_its_definition() -> None:
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
-    inputs = [
-        torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 4, 6),)
-    ]
-    inputs += [
-        torch.randn(len(grid.outer.rows), 3, dtype=torch.float64, requires_grad=True)
-        for _ in range(2)
-    ]
-    assert torch.autograd.gradcheck(
-        lambda image, scale, shift: modulate(image, scale, shift, grid), inputs
+    image, table = (
+        torch.randn(*size, dtype=torch.float64, requires_grad=True)
+        for size in ((2, 3, 4, 6), (len(grid.outer.rows), 6))
     )
+    modulated = modulate(image, table, grid, slope)
+    scale, shift = table[grid.pixel].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
+    plain = F.leaky_relu(image * scale + shift, slope)
+    torch.testing.assert_close(modulated, plain)
+    weights = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((form * weights).sum(), [image, table]) for form in (modulated, plain)
+    )
+    torch.testing.assert_close(found, expected)
     rows = torch.randn(len(grid.pixel), 3)
-    expected = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel, rows)
-    torch.testing.assert_close(sum_by_neighbourhood(rows, grid), expected)
+    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel, rows)
+    torch.testing.assert_close(sum_by_neighbourhood(rows, grid), summed)
 
 
 def test_pooling_is_the_mean_over_each_region() -> None:

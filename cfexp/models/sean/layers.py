@@ -201,6 +201,9 @@ class SEANBlock(nn.Module):
         middle = self.norm_0(features, style_codes, grid, noises[0], slope=0.2)
         middle = self.norm_1(self.conv_0(middle), style_codes, grid, noises[1], slope=0.2)
         if self.norm_s is not None and self.conv_s is not None:
-            features = self.conv_s(self.norm_s(features, style_codes, grid, noises[2]))
+            normed = self.norm_s(features, style_codes, grid, noises[2])
+            # torch's own convolution of one pixel is slower, and returns another memory format
+            weight = self.conv_s.weight.flatten(1)
+            features = as_image(F.linear(pixel_rows(normed), weight), normed[:, 0])
         added: Tensor = features + self.conv_1(middle)
         return added

@@ -7,12 +7,13 @@ So it is computed as a table with a row for each, and pixels look theirs up: the
 convolution, exactly, at a fraction of the work. Two convolutions in a row need the distinct 5x5
 neighbourhoods, and their table is made from the first one's in the same way.
 
-Neighbourhoods count per image, so that a batch is one table and no loop. What lies outside the
-image is zero, as a convolution's padding is.
+Neighbourhoods count per image, so that a batch is one table and no loop; where labels alone matter,
+images share theirs. What lies outside the image is zero, as a convolution's padding is.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,13 +26,26 @@ from cfexp.models.loading.packed import multiply
 CHUNK = 2**17
 
 
+# Tables of how many rows have one size, so that oneDNN does not compile a product for each batch.
+ROOM = 64
+
+
+class Lookup(NamedTuple):
+    """Which of K things each of n is, and the n sorted by that, for sums over each thing."""
+
+    index: Tensor  # (n,) int64 in 0..K - 1
+    order: Tensor  # (n,) int64 in 0..n - 1
+    start: Tensor  # (K,) int64: where in `order` those of each thing start
+
+
 class Taps(NamedTuple):
     """Distinct 3x3 neighbourhoods of rows 0..N - 1, and of each row those that have it."""
 
     rows: Tensor  # (P, 9) int64 in 0..N; N = outside
     # (9 * P,) int64 in 0..P - 1: the neighbourhoods sorted by the row and the tap that they have
     order: Tensor
-    start: Tensor  # (9 * (N + 1),) int64: where in `order` those of each row and tap start
+    # (9 * M,) int64: where in `order` those of each row and tap start; M: N + 1, rounded up to ROOM
+    start: Tensor
 
 
 class Grid(NamedTuple):
@@ -43,33 +57,37 @@ class Grid(NamedTuple):
     # (N,) int64: image * R + label of every region that has a pixel, in ascending order
     present: Tensor
     inner: Taps  # the P distinct 3x3 neighbourhoods of rows of `present`
-    outer: Taps  # the Q distinct 5x5 neighbourhoods, as 3x3 ones of rows of `inner`
-    # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
-    inner_of_outer: Tensor
-    pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
-    order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
-    start: Tensor  # (Q,) int64: where in `order` the pixels of each neighbourhood start
+    labels: Taps  # the L distinct 3x3 neighbourhoods of labels, whichever the image
+    outer: Taps  # the Q distinct 5x5 neighbourhoods of each image, as 3x3 ones of rows of `labels`
+    middle: Lookup  # of each 5x5 neighbourhood the row of `inner` in its middle
+    pixel: Lookup  # of each pixel (B * h * w) its 5x5 neighbourhood
 
 
 def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     """The distinct neighbourhoods of label maps (B, h, w) int64 in 0..num_regions - 1."""
     batch = len(label_map)
     image = torch.arange(batch, device=label_map.device)[:, None, None]
-    present, row = torch.unique(label_map + num_regions * image, return_inverse=True)
-    inner, inner_id = _distinct(row, outside=len(present))
-    outer, outer_id = _distinct(inner_id, outside=len(inner))
-    pixel = outer_id.flatten()
-    count = torch.bincount(pixel, minlength=len(outer))
-    order, start = pixel.argsort(stable=True), count.cumsum(0) - count
-    inner_taps, outer_taps = find_taps(inner, len(present)), find_taps(outer, len(inner))
-    return Grid(label_map, present, inner_taps, outer_taps, outer[:, 4], pixel, order, start)
+    of_image = label_map + num_regions * image
+    there = torch.bincount(of_image.flatten(), minlength=batch * num_regions) > 0
+    present, row = there.nonzero()[:, 0], (there.cumsum(0) - 1)[of_image]
+    inner, inner_of_pixel = _distinct(row, outside=len(present))
+    outer, pixel = _distinct(inner_of_pixel.index.view_as(row), outside=len(inner))
+    labels, label_of_inner = _distinct_labels(inner, present % num_regions, num_regions)
+    return Grid(
+        label_map=label_map,
+        present=present,
+        inner=find_taps(inner, len(present)),
+        labels=find_taps(labels, num_regions),
+        outer=find_taps(_and(label_of_inner, len(labels))[outer], len(labels)),
+        middle=_look_up(outer[:, 4], len(inner)),
+        pixel=pixel,
+    )
 
 
 def find_taps(rows: Tensor, count: int) -> Taps:
     """Neighbourhoods (P, 9) int64 in 0..count of so many rows; count = outside."""
-    of_tap = _numbered(rows).flatten()
-    sizes = torch.bincount(of_tap, minlength=9 * (count + 1))
-    return Taps(rows, of_tap.argsort(stable=True) // 9, sizes.cumsum(0) - sizes)
+    lookup = _look_up(_numbered(rows).flatten(), 9 * ROOM * (count // ROOM + 1))
+    return Taps(rows, lookup.order // 9, lookup.start)
 
 
 def _numbered(rows: Tensor) -> Tensor:
@@ -77,27 +95,37 @@ def _numbered(rows: Tensor) -> Tensor:
     return rows * 9 + torch.arange(9, device=rows.device)
 
 
-def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's
-    row (B, h, w).
+def _and(numbers: Tensor, outside: int) -> Tensor:
+    """Numbers (N,), and after them that of what lies outside."""
+    return F.pad(numbers, (0, 1), value=outside)
+
+
+def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Lookup]:
+    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's.
+
+    First the distinct triples of a row are numbered, then the distinct triples of those: nine ids
+    in one number would overflow.
     """
-    padded = F.pad(ids, (1, 1, 1, 1), value=outside)
     height, width = ids.shape[1:]
-    # First the distinct triples of a row, then the distinct triples of those: nine ids in one
-    # number would overflow.
-    _, triple = torch.unique(
-        _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:]), return_inverse=True
-    )
-    keys = _in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:])
-    distinct, row = torch.unique(keys, return_inverse=True)
-    taps = torch.stack(
-        [padded[:, y : y + height, x : x + width].flatten() for y in range(3) for x in range(3)],
-        dim=1,
-    )
-    neighbourhoods = taps.new_empty(len(distinct), 9)
-    # whichever pixel comes last, its neighbourhood is the same
-    neighbourhoods[row.flatten()] = taps
-    return neighbourhoods, row
+    padded = F.pad(ids, (1, 1, 1, 1), value=outside)
+    across = _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:])
+    triple = _number(across.flatten()).index.view_as(across)
+    lookup = _number(_in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:]).flatten())
+    pixel = lookup.order[lookup.start]  # one of each neighbourhood
+    image, pixel = pixel // (height * width), pixel % (height * width)
+    corner = (image * (height + 2) + pixel // width) * (width + 2) + pixel % width
+    tap = torch.arange(9, device=ids.device)
+    return padded.flatten()[corner[:, None] + tap // 3 * (width + 2) + tap % 3], lookup
+
+
+def _distinct_labels(inner: Tensor, label: Tensor, outside: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones (L, 9) of neighbourhoods (P, 9) of rows, by each row's label (N,), and
+    which of them each is, (P,).
+    """
+    rows = _and(label, outside)[inner]
+    triple = _number(_in_one(*rows.view(-1, 3).unbind(1))).index
+    lookup = _number(_in_one(*triple.view(-1, 3).unbind(1)))
+    return rows[lookup.order[lookup.start]], lookup.index
 
 
 def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -107,31 +135,59 @@ def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     return (first * base + second) * base + third
 
 
+def _number(keys: Tensor) -> Lookup:
+    """Number the distinct ones of keys (n,) from 0 on, in ascending order."""
+    ascending, order = _sort(keys)
+    first = F.pad(ascending[1:] != ascending[:-1], (1, 0), value=True)
+    index = torch.empty_like(order)
+    index[order] = first.cumsum(0) - 1
+    return Lookup(index, order, first.nonzero()[:, 0])
+
+
+def _look_up(index: Tensor, count: int) -> Lookup:
+    """Of numbers (n,) in 0..count - 1."""
+    sizes = torch.bincount(index, minlength=count)
+    return Lookup(index, _sort(index)[1], sizes.cumsum(0) - sizes)
+
+
+def _sort(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys (n,) from 0 on in ascending order, equal ones in theirs, and the place of each.
+
+    On a CPU by NumPy, key and place in one number where they fit: three times as fast as torch.
+    """
+    bits = len(keys).bit_length()
+    if keys.is_cpu and int(keys.amax()).bit_length() + bits < 64:
+        packed = (keys << bits) | torch.arange(len(keys))
+        ascending = torch.from_numpy(np.sort(packed.numpy()))
+        return ascending >> bits, ascending & ((1 << bits) - 1)
+    return torch.sort(keys, stable=True)
+
+
 def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     """The grid of some of its label maps, rows (N,) int64 of which none is twice, and which of its
     5x5 neighbourhoods they have, (Q',) int64: what was computed for each of those holds still.
     """
     per_image = grid.label_map[0].numel()
-    pixel = grid.pixel.view(-1, per_image)[rows].flatten()
+    pixel = grid.pixel.index.view(-1, per_image)[rows].flatten()
     outer, number = _kept(pixel, len(grid.outer.rows))
     pixel = number[pixel]
-    inner, number = _kept(grid.inner_of_outer[outer], len(grid.inner.rows))
-    outer_rows = number[grid.outer.rows[outer]]
+    outer_rows, middle = grid.outer.rows[outer], grid.middle.index[outer]
+    labels, number = _kept(outer_rows[:, 4], len(grid.labels.rows))
+    outer_rows = number[outer_rows]
+    inner, number = _kept(middle, len(grid.inner.rows))
+    middle = number[middle]
     present, number = _kept(grid.inner.rows[inner, 4], len(grid.present))
     place = torch.full((len(grid.label_map),), -1, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     regions = grid.present[present]
-    count = torch.bincount(pixel, minlength=len(outer))
-    image = place[grid.order // per_image]
     narrow = Grid(
         label_map=grid.label_map[rows],
         present=place[regions // num_regions] * num_regions + regions % num_regions,
         inner=find_taps(number[grid.inner.rows[inner]], len(present)),
-        outer=find_taps(outer_rows, len(inner)),
-        inner_of_outer=outer_rows[:, 4],
-        pixel=pixel,
-        order=(image * per_image + grid.order % per_image)[image >= 0],
-        start=count.cumsum(0) - count,
+        labels=find_taps(grid.labels.rows[labels], num_regions),
+        outer=find_taps(outer_rows, len(labels)),
+        middle=_look_up(middle, len(inner)),
+        pixel=_look_up(pixel, len(outer)),
     )
     return narrow, outer
 
@@ -168,15 +224,19 @@ class _KernelRows(torch.autograd.Function):
 
 
 def convolve_rows(
-    values: Tensor, kernel: Tensor, taps: Taps, middle: Tensor | None = None
+    values: Tensor,
+    kernel: Tensor,
+    taps: Taps,
+    added: Tensor | None = None,
+    lookup: Lookup | None = None,
 ) -> Tensor:
     """A 3x3 convolution of a map that takes the value of one row at each pixel: (P, out).
 
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. taps: the rows around each
-    pixel that is to be computed; outside is zero. middle: what each row adds at its own pixel, such
-    as a bias, (N, out) or (out,).
+    pixel that is to be computed; outside is zero. added: to each, such as a bias, (out,); with a
+    lookup, rows of which it says each one's.
     """
-    convolved: Tensor = _ConvolveRows.apply(values, kernel, taps, middle)  # type: ignore[no-untyped-call]  # torch's own
+    convolved: Tensor = _ConvolveRows.apply(values, kernel, taps, added, lookup)  # type: ignore[no-untyped-call]  # torch's own
     return convolved
 
 
@@ -185,28 +245,40 @@ class _ConvolveRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, kernel: Tensor, taps: Taps, middle: Tensor | None
+        ctx: Any,
+        values: Tensor,
+        kernel: Tensor,
+        taps: Taps,
+        added: Tensor | None,
+        lookup: Lookup | None,
     ) -> Tensor:
         ctx.save_for_backward(values, kernel)
-        ctx.taps, ctx.of_middle = taps, None if middle is None else middle.shape
-        products = multiply(F.pad(values, (0, 0, 0, 1)), kernel)
-        if middle is not None:
-            products.view(len(products), 9, -1)[:-1, 4] += middle
-        return _sum_taps(products, taps)
+        ctx.taps, ctx.lookup = taps, lookup
+        summed = _sum_taps(multiply(_with_room(values, taps), kernel), taps)
+        if lookup is None or added is None:
+            return summed if added is None else summed.add_(added)
+        for rows in chunks(summed):
+            summed[rows] += added.index_select(0, lookup.index[rows])
+        return summed
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, kernel = ctx.saved_tensors
-        of_product = _spread_taps(gradient, ctx.taps)[:-1].to(kernel.dtype)
-        of_middle = None
-        if ctx.of_middle is not None and ctx.needs_input_grad[3]:
-            of_middle = of_product.view(len(values), 9, -1)[:, 4].sum_to_size(ctx.of_middle)
-        of_values = of_kernel = None
+        of_product = _spread_taps(gradient, ctx.taps).to(kernel.dtype)
+        of_values = of_kernel = of_added = None
         if ctx.needs_input_grad[0]:
-            of_values = multiply(of_product, kernel.T)
+            of_values = multiply(of_product, kernel.T)[: len(values)]
         if ctx.needs_input_grad[1]:
-            of_kernel = multiply(values.T.to(kernel.dtype), of_product)
-        return of_values, of_kernel, None, of_middle
+            of_kernel = multiply(_with_room(values, ctx.taps).T.to(kernel.dtype), of_product)
+        if ctx.needs_input_grad[3]:
+            lookup: Lookup | None = ctx.lookup
+            of_added = gradient.sum(0) if lookup is None else sum_by(gradient, lookup)
+        return of_values, of_kernel, None, of_added, None
+
+
+def _with_room(values: Tensor, taps: Taps) -> Tensor:
+    """Rows (N, in) and zeros after them: of what is outside, and up to `ROOM`."""
+    return F.pad(values, (0, 0, 0, len(taps.start) // 9 - len(values)))
 
 
 def sum_rows(products: Tensor, taps: Taps) -> Tensor:
@@ -223,12 +295,12 @@ class _SumRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, products: Tensor, taps: Taps) -> Tensor:
-        ctx.taps = taps
+        ctx.taps, ctx.count = taps, len(products)
         return _sum_taps(products, taps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _spread_taps(gradient, ctx.taps), None
+        return _spread_taps(gradient, ctx.taps)[: ctx.count], None
 
 
 def _sum_taps(products: Tensor, taps: Taps) -> Tensor:
@@ -238,8 +310,8 @@ def _sum_taps(products: Tensor, taps: Taps) -> Tensor:
 
 
 def _spread_taps(gradient: Tensor, taps: Taps) -> Tensor:
-    """(N + 1, 9 * out), the gradient by the products of a gradient (P, out) by their sums."""
-    if gradient.is_cuda:  # see `sum_by_neighbourhood`
+    """(M, 9 * out), the gradient by the products of a gradient (P, out) by their sums."""
+    if gradient.is_cuda:  # see `sum_by`
         of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
         of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
     else:
@@ -267,17 +339,15 @@ def chunks(rows: Tensor) -> list[slice]:
     return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
-def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
-    """(Q, C): the sum of rows (B * h * w, C) over the pixels of each distinct neighbourhood."""
-    if (
-        rows.is_cuda
-    ):  # there a bag is summed by one warp, and the inside of a large region is one bag
-        return rows.new_zeros(len(grid.start), rows.shape[1]).index_add_(0, grid.pixel, rows)
-    return F.embedding_bag(grid.order, rows, grid.start, mode="sum")
+def sum_by(rows: Tensor, lookup: Lookup) -> Tensor:
+    """(K, C): the sum over each thing of rows (n, C)."""
+    if rows.is_cuda:  # there a bag is summed by one warp, and a large region's inside is one bag
+        return rows.new_zeros(len(lookup.start), rows.shape[1]).index_add_(0, lookup.index, rows)
+    return F.embedding_bag(lookup.order, rows.contiguous(), lookup.start, mode="sum")
 
 
 def modulate(image: Tensor, table: Tensor, grid: Grid, slope: float = 1.0) -> Tensor:
-    """LeakyReLU of modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B,
+    """LeakyReLU of modulated images: image * scale[pixel] + shift[pixel], of images (B,
     C, h, w) and a table (Q, 2 * C), scale first.
 
     slope: of the LeakyReLU below zero, above 0; 1 is none.
@@ -296,7 +366,7 @@ class _Modulate(torch.autograd.Function):
         rows = pixel_rows(image)
         modulated = torch.empty_like(rows, dtype=table.dtype)
         for pixels in chunks(rows):
-            scale, shift = table.index_select(0, grid.pixel[pixels]).chunk(2, dim=1)
+            scale, shift = table.index_select(0, grid.pixel.index[pixels]).chunk(2, dim=1)
             target = torch.addcmul(shift, rows[pixels], scale, out=modulated[pixels])
             if slope != 1:
                 F.leaky_relu_(target, slope)
@@ -324,11 +394,11 @@ class _Modulate(torch.autograd.Function):
                 torch.mul(given, of_image[pixels], out=by_scale)
                 by_shift.copy_(given)
             if by_image is not None:
-                scale = table[:, :channels].index_select(0, grid.pixel[pixels])
+                scale = table[:, :channels].index_select(0, grid.pixel.index[pixels])
                 torch.mul(given, scale, out=by_image[pixels])
         return (
             None if by_image is None else as_image(by_image, grid.label_map),
-            None if by_table is None else sum_by_neighbourhood(by_table, grid),
+            None if by_table is None else sum_by(by_table, grid.pixel),
             None,
             None,
         )

@@ -91,20 +91,19 @@ class RegionNorm(nn.Module):
 
         style_codes: (B, R, D); None leaves out all of the style's part but its bias.
         """
-        kernel, middle, share = self.spade.weight, bias_of(self.spade), None
-        if self.styled:
-            share = self.blend_weights(kernel)[:, None, None, None]
+        kernel, added, middle = self.spade.weight, bias_of(self.spade), None
+        share = self.blend_weights(kernel)[:, None, None, None] if self.styled else None
+        if share is not None:
             kernel = kernel * (1 - share)
-            middle = torch.lerp(middle, bias_of(self.style), share.flatten())
-        middle = middle + self.one_and_zero(middle)
+            added = torch.lerp(added, bias_of(self.style), share.flatten())
+        added = added + self.one_and_zero(added)
         if share is not None and style_codes is not None:
             mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
             style = kernel_rows(self.style.weight * share)
-            middle = convolve_rows(mapped, style, grid.inner, middle)
-        of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
-        products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
-        hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
-        return convolve_rows(hidden, kernel_rows(kernel), grid.outer, middle)
+            added, middle = convolve_rows(mapped, style, grid.inner, added), grid.middle
+        of_label = F.pad(kernel_rows(self.spade_shared.weight), (0, 0, 0, 1))  # outside is zero
+        hidden = F.relu(sum_rows(of_label, grid.labels) + bias_of(self.spade_shared))
+        return convolve_rows(hidden, kernel_rows(kernel), grid.outer, added, middle)
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""

@@ -14,7 +14,7 @@ from cfexp.models.neighbourhoods import (
     find_grid,
     kernel_rows,
     modulate,
-    sum_by_neighbourhood,
+    sum_by,
     sum_rows,
 )
 from cfexp.models.sean.fast import FastSEAN
@@ -237,30 +237,32 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
     expected = F.conv2d(broadcast.permute(0, 3, 1, 2), kernel, padding=1)
     table = convolve_rows(values.flatten(0, 1)[grid.present], kernel_rows(kernel), grid.inner)
     assert len(table) < maps.numel() / 2
-    looked_up = table[grid.inner_of_outer][grid.pixel].view(3, 32, 64, 4).permute(0, 3, 1, 2)
+    looked_up = table[grid.middle.index][grid.pixel.index].view(3, 32, 64, 4).permute(0, 3, 1, 2)
     torch.testing.assert_close(looked_up, expected, atol=1e-12, rtol=0)
 
 
 def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
-    for taps, count in ((grid.inner, len(grid.present)), (grid.outer, len(grid.inner.rows))):
+    for taps, count in ((grid.inner, len(grid.present)), (grid.outer, len(grid.labels.rows))):
         products = torch.randn(count + 1, 9 * 2, dtype=torch.float64, requires_grad=True)
         of_tap = products.view(-1, 9, 2)[taps.rows, torch.arange(9)]
         torch.testing.assert_close(sum_rows(products, taps), of_tap.sum(1))
         assert torch.autograd.gradcheck(lambda rows, taps=taps: sum_rows(rows, taps), products)
-        inputs = [
-            torch.randn(*size, dtype=torch.float64, requires_grad=True)
-            for size in ((count, 3), (3, 9 * 2), (count, 2))
-        ]
-        of_tap = F.pad(inputs[0], (0, 0, 0, 1)) @ inputs[1]
-        summed = sum_rows(of_tap, taps) + F.pad(inputs[2], (0, 0, 0, 1))[taps.rows[:, 4]]
-        found = convolve_rows(inputs[0], inputs[1], taps, inputs[2])
-        torch.testing.assert_close(found, summed)
-        weights = torch.randn_like(found)
-        gradients = [
-            torch.autograd.grad((form * weights).sum(), inputs) for form in (found, summed)
-        ]
-        torch.testing.assert_close(*gradients)
+        for lookup in (None, grid.middle) if taps is grid.outer else (None,):
+            added = (2,) if lookup is None else (len(grid.inner.rows), 2)
+            values, kernel, more = inputs = [
+                torch.randn(*size, dtype=torch.float64, requires_grad=True)
+                for size in ((count, 3), (3, 9 * 2), added)
+            ]
+            summed = sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
+            summed = summed + (more if lookup is None else more[lookup.index])
+            found = convolve_rows(values, kernel, taps, more, lookup)
+            torch.testing.assert_close(found, summed)
+            weights = torch.randn_like(found)
+            gradients = [
+                torch.autograd.grad((form * weights).sum(), inputs) for form in (found, summed)
+            ]
+            torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.2])
@@ -271,7 +273,7 @@ def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
         for size in ((2, 3, 4, 6), (len(grid.outer.rows), 6))
     )
     modulated = modulate(image, table, grid, slope)
-    scale, shift = table[grid.pixel].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
+    scale, shift = table[grid.pixel.index].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
     plain = F.leaky_relu(image * scale + shift, slope)
     torch.testing.assert_close(modulated, plain)
     weights = torch.randn(2, 3, 4, 6, dtype=torch.float64)
@@ -279,9 +281,9 @@ def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
         torch.autograd.grad((form * weights).sum(), [image, table]) for form in (modulated, plain)
     )
     torch.testing.assert_close(found, expected)
-    rows = torch.randn(len(grid.pixel), 3)
-    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel, rows)
-    torch.testing.assert_close(sum_by_neighbourhood(rows, grid), summed)
+    rows = torch.randn(len(grid.pixel.index), 3)
+    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel.index, rows)
+    torch.testing.assert_close(sum_by(rows, grid.pixel), summed)
 
 
 def test_pooling_is_the_mean_over_each_region() -> None:

@@ -33,7 +33,7 @@ ROOM = 64
 class Lookup(NamedTuple):
     """Which of K things each of n is, and the n sorted by that, for sums over each thing."""
 
-    index: Tensor  # (n,) int64 in 0..K - 1
+    number: Tensor  # (n,) int64 in 0..K - 1
     order: Tensor  # (n,) int64 in 0..n - 1
     start: Tensor  # (K,) int64: where in `order` those of each thing start
 
@@ -71,7 +71,7 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     there = torch.bincount(of_image.flatten(), minlength=batch * num_regions) > 0
     present, row = there.nonzero()[:, 0], (there.cumsum(0) - 1)[of_image]
     inner, inner_of_pixel = _distinct(row, outside=len(present))
-    outer, pixel = _distinct(inner_of_pixel.index.view_as(row), outside=len(inner))
+    outer, pixel = _distinct(inner_of_pixel.number.view_as(row), outside=len(inner))
     labels, label_of_inner = _distinct_labels(inner, present % num_regions, num_regions)
     return Grid(
         label_map=label_map,
@@ -109,7 +109,7 @@ def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Lookup]:
     height, width = ids.shape[1:]
     padded = F.pad(ids, (1, 1, 1, 1), value=outside)
     across = _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:])
-    triple = _number(across.flatten()).index.view_as(across)
+    triple = _number(across.flatten()).number.view_as(across)
     lookup = _number(_in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:]).flatten())
     pixel = lookup.order[lookup.start]  # one of each neighbourhood
     image, pixel = pixel // (height * width), pixel % (height * width)
@@ -123,9 +123,9 @@ def _distinct_labels(inner: Tensor, label: Tensor, outside: int) -> tuple[Tensor
     which of them each is, (P,).
     """
     rows = _and(label, outside)[inner]
-    triple = _number(_in_one(*rows.view(-1, 3).unbind(1))).index
+    triple = _number(_in_one(*rows.view(-1, 3).unbind(1))).number
     lookup = _number(_in_one(*triple.view(-1, 3).unbind(1)))
-    return rows[lookup.order[lookup.start]], lookup.index
+    return rows[lookup.order[lookup.start]], lookup.number
 
 
 def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -168,10 +168,10 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     5x5 neighbourhoods they have, (Q',) int64: what was computed for each of those holds still.
     """
     per_image = grid.label_map[0].numel()
-    pixel = grid.pixel.index.view(-1, per_image)[rows].flatten()
+    pixel = grid.pixel.number.view(-1, per_image)[rows].flatten()
     outer, number = _kept(pixel, len(grid.outer.rows))
     pixel = number[pixel]
-    outer_rows, middle = grid.outer.rows[outer], grid.middle.index[outer]
+    outer_rows, middle = grid.outer.rows[outer], grid.middle.number[outer]
     labels, number = _kept(outer_rows[:, 4], len(grid.labels.rows))
     outer_rows = number[outer_rows]
     inner, number = _kept(middle, len(grid.inner.rows))
@@ -202,9 +202,11 @@ def _kept(used: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return flags.nonzero()[:, 0], torch.cat([number, number[-1:] + 1])
 
 
-def kernel_rows(weight: Tensor) -> Tensor:
-    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies."""
-    rows: Tensor = _KernelRows.apply(weight)  # type: ignore[no-untyped-call]  # torch's own
+def kernel_rows(weight: Tensor, share: Tensor | None = None) -> Tensor:
+    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies;
+    times a share of each output (out,).
+    """
+    rows: Tensor = _KernelRows.apply(weight, share)  # type: ignore[no-untyped-call]  # torch's own
     return rows
 
 
@@ -214,13 +216,20 @@ class _KernelRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        ctx.shape = weight.shape
-        return weight.flatten(1).T.contiguous().view(weight.shape[1], -1)
+    def forward(ctx: Any, weight: Tensor, share: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight, share)
+        flat = weight.flatten(1)
+        scaled = flat if share is None else flat * share[:, None]
+        return scaled.T.contiguous().view(weight.shape[1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.reshape(-1, ctx.shape[0]).T.contiguous().view(ctx.shape)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        weight, share = ctx.saved_tensors
+        of_weight = gradient.reshape(-1, len(weight)).T.contiguous()
+        if share is None:
+            return of_weight.view(weight.shape), None
+        of_share = torch.linalg.vecdot(of_weight, weight.flatten(1))
+        return of_weight.mul_(share[:, None]).view(weight.shape), of_share
 
 
 def convolve_rows(
@@ -258,7 +267,7 @@ class _ConvolveRows(torch.autograd.Function):
         if lookup is None or added is None:
             return summed if added is None else summed.add_(added)
         for rows in chunks(summed):
-            summed[rows] += added.index_select(0, lookup.index[rows])
+            summed[rows] += added.index_select(0, lookup.number[rows])
         return summed
 
     @staticmethod
@@ -342,7 +351,7 @@ def chunks(rows: Tensor) -> list[slice]:
 def sum_by(rows: Tensor, lookup: Lookup) -> Tensor:
     """(K, C): the sum over each thing of rows (n, C)."""
     if rows.is_cuda:  # there a bag is summed by one warp, and a large region's inside is one bag
-        return rows.new_zeros(len(lookup.start), rows.shape[1]).index_add_(0, lookup.index, rows)
+        return rows.new_zeros(len(lookup.start), rows.shape[1]).index_add_(0, lookup.number, rows)
     return F.embedding_bag(lookup.order, rows.contiguous(), lookup.start, mode="sum")
 
 
@@ -366,7 +375,7 @@ class _Modulate(torch.autograd.Function):
         rows = pixel_rows(image)
         modulated = torch.empty_like(rows, dtype=table.dtype)
         for pixels in chunks(rows):
-            scale, shift = table.index_select(0, grid.pixel.index[pixels]).chunk(2, dim=1)
+            scale, shift = table.index_select(0, grid.pixel.number[pixels]).chunk(2, dim=1)
             target = torch.addcmul(shift, rows[pixels], scale, out=modulated[pixels])
             if slope != 1:
                 F.leaky_relu_(target, slope)
@@ -394,7 +403,7 @@ class _Modulate(torch.autograd.Function):
                 torch.mul(given, of_image[pixels], out=by_scale)
                 by_shift.copy_(given)
             if by_image is not None:
-                scale = table[:, :channels].index_select(0, grid.pixel.index[pixels])
+                scale = table[:, :channels].index_select(0, grid.pixel.number[pixels])
                 torch.mul(given, scale, out=by_image[pixels])
         return (
             None if by_image is None else as_image(by_image, grid.label_map),

@@ -133,7 +133,7 @@ class FastSEAN:
         )
         first, second = (
             max(
-                len(grid.pixel.index) * len(block[part].scale)
+                len(grid.pixel.number) * len(block[part].scale)
                 for block, grid in zip(self.blocks, grids, strict=True)
             )
             for part in (0, 1)
@@ -231,7 +231,7 @@ def _copied_pixel(grid: Grid) -> Tensor:
     size.
     """
     batch, height, width = grid.label_map.shape
-    pixel = torch.arange(batch * height * width // 4, device=grid.pixel.index.device)
+    pixel = torch.arange(batch * height * width // 4, device=grid.pixel.number.device)
     pixel = pixel.view(batch, height // 2, width // 2)
     return pixel.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
 

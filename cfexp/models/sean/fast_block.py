@@ -82,7 +82,7 @@ class _Part(NamedTuple):
         """Scale and shift of each distinct neighbourhood, (Q, C) each."""
         scale, shift = self.prepared.static
         if self.style is not None:
-            gamma, beta = self.style[grid.middle.index].chunk(2, dim=1)
+            gamma, beta = self.style[grid.middle.number].chunk(2, dim=1)
             scale, shift = scale + gamma, shift + beta
         return scale.to(dtype), shift.to(dtype)
 
@@ -169,7 +169,7 @@ def _convolve(block: Block, part: _Part, features: Tensor, source: Tensor | None
     activated = _rows_in(block.scratch.rows, grid, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in chunks(activated):
-        of_pixel, target = grid.pixel.index[pixels], activated[pixels]
+        of_pixel, target = grid.pixel.number[pixels], activated[pixels]
         torch.index_select(shift, 0, of_pixel, out=target)
         target.addcmul_(_read(part, rows, source, pixels), scale.index_select(0, of_pixel))
         if folded.slope != 1:
@@ -206,7 +206,7 @@ def _backpropagate(
         )
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in chunks(times_features):
-        of_pixel, target = grid.pixel.index[pixels], rows_gradient[pixels]
+        of_pixel, target = grid.pixel.number[pixels], rows_gradient[pixels]
         values, scale_here = _read(part, rows, source, pixels), scale.index_select(0, of_pixel)
         if folded.slope != 1:
             given = shift.index_select(0, of_pixel).addcmul_(values, scale_here)
@@ -245,5 +245,5 @@ def _input_gradient(gradient: Tensor, like: Tensor, weight: Tensor) -> Tensor:
 
 def _rows_in(room: Tensor, grid: Grid, channels: int) -> Tensor:
     """Room for rows (B * h * w, C); new if that given has no numbers."""
-    size = (len(grid.pixel.index), channels)
+    size = (len(grid.pixel.number), channels)
     return room[: size[0] * size[1]].view(size) if len(room) else room.new_empty(size)

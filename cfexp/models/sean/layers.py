@@ -91,25 +91,26 @@ class RegionNorm(nn.Module):
 
         style_codes: (B, R, D); None leaves out all of the style's part but its bias.
         """
-        kernel, added, middle = self.spade.weight, bias_of(self.spade), None
-        share = self.blend_weights(kernel)[:, None, None, None] if self.styled else None
-        if share is not None:
-            kernel = kernel * (1 - share)
-            added = torch.lerp(added, bias_of(self.style), share.flatten())
+        added, middle, of_spade = bias_of(self.spade), None, None
+        if self.styled:
+            share = self.blend_weights(added)
+            added, of_spade = torch.lerp(added, bias_of(self.style), share), 1 - share
         added = added + self.one_and_zero(added)
-        if share is not None and style_codes is not None:
+        if self.styled and style_codes is not None:
             mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
-            style = kernel_rows(self.style.weight * share)
-            added, middle = convolve_rows(mapped, style, grid.inner, added), grid.middle
+            kernel = kernel_rows(self.style.weight, share)
+            added, middle = convolve_rows(mapped, kernel, grid.inner, added), grid.middle
         of_label = F.pad(kernel_rows(self.spade_shared.weight), (0, 0, 0, 1))  # outside is zero
         hidden = F.relu(sum_rows(of_label, grid.labels) + bias_of(self.spade_shared))
-        return convolve_rows(hidden, kernel_rows(kernel), grid.outer, added, middle)
+        kernel = kernel_rows(self.spade.weight, of_spade)
+        return convolve_rows(hidden, kernel, grid.outer, added, middle)
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
         weight, bias = self.mapping()
-        mapped = torch.bmm(style_codes.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
-        return F.relu(mapped + bias)
+        by_region = style_codes.transpose(0, 1)
+        mapped = torch.baddbmm(bias[:, None], by_region, weight.transpose(1, 2))
+        return F.relu(mapped).transpose(0, 1)
 
     def mapping(self) -> tuple[Tensor, Tensor]:
         """W (R, D, D) and v (R, D), of each region's own layer."""

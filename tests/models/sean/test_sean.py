@@ -237,7 +237,7 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
     expected = F.conv2d(broadcast.permute(0, 3, 1, 2), kernel, padding=1)
     table = convolve_rows(values.flatten(0, 1)[grid.present], kernel_rows(kernel), grid.inner)
     assert len(table) < maps.numel() / 2
-    looked_up = table[grid.middle.index][grid.pixel.index].view(3, 32, 64, 4).permute(0, 3, 1, 2)
+    looked_up = table[grid.middle.number][grid.pixel.number].view(3, 32, 64, 4).permute(0, 3, 1, 2)
     torch.testing.assert_close(looked_up, expected, atol=1e-12, rtol=0)
 
 
@@ -255,7 +255,7 @@ def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> Non
                 for size in ((count, 3), (3, 9 * 2), added)
             ]
             summed = sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
-            summed = summed + (more if lookup is None else more[lookup.index])
+            summed = summed + (more if lookup is None else more[lookup.number])
             found = convolve_rows(values, kernel, taps, more, lookup)
             torch.testing.assert_close(found, summed)
             weights = torch.randn_like(found)
@@ -273,7 +273,7 @@ def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
         for size in ((2, 3, 4, 6), (len(grid.outer.rows), 6))
     )
     modulated = modulate(image, table, grid, slope)
-    scale, shift = table[grid.pixel.index].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
+    scale, shift = table[grid.pixel.number].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
     plain = F.leaky_relu(image * scale + shift, slope)
     torch.testing.assert_close(modulated, plain)
     weights = torch.randn(2, 3, 4, 6, dtype=torch.float64)
@@ -281,8 +281,8 @@ def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
         torch.autograd.grad((form * weights).sum(), [image, table]) for form in (modulated, plain)
     )
     torch.testing.assert_close(found, expected)
-    rows = torch.randn(len(grid.pixel.index), 3)
-    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel.index, rows)
+    rows = torch.randn(len(grid.pixel.number), 3)
+    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel.number, rows)
     torch.testing.assert_close(sum_by(rows, grid.pixel), summed)
 
 

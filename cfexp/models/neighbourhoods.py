@@ -202,91 +202,26 @@ def _kept(used: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return flags.nonzero()[:, 0], torch.cat([number, number[-1:] + 1])
 
 
-def kernel_rows(weight: Tensor, share: Tensor | None = None) -> Tensor:
-    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies;
-    times a share of each output (out,).
+def kernel_rows(weight: Tensor) -> Tensor:
+    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies.
+
+    It transposes a matrix: torch copies one several times faster than any other permutation.
     """
-    rows: Tensor = _KernelRows.apply(weight, share)  # type: ignore[no-untyped-call]  # torch's own
-    return rows
+    return weight.flatten(1).T.contiguous().view(weight.shape[1], -1)
 
 
-class _KernelRows(torch.autograd.Function):
-    """Transposes matrices: torch copies one several times faster than any other permutation, there
-    and back.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, share: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight, share)
-        flat = weight.flatten(1)
-        scaled = flat if share is None else flat * share[:, None]
-        return scaled.T.contiguous().view(weight.shape[1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        weight, share = ctx.saved_tensors
-        of_weight = gradient.reshape(-1, len(weight)).T.contiguous()
-        if share is None:
-            return of_weight.view(weight.shape), None
-        of_share = torch.linalg.vecdot(of_weight, weight.flatten(1))
-        return of_weight.mul_(share[:, None]).view(weight.shape), of_share
-
-
-def convolve_rows(
-    values: Tensor,
-    kernel: Tensor,
-    taps: Taps,
-    added: Tensor | None = None,
-    lookup: Lookup | None = None,
-) -> Tensor:
-    """A 3x3 convolution of a map that takes the value of one row at each pixel: (P, out).
+def convolve_rows(values: Tensor, kernel: Tensor, taps: Taps) -> Tensor:
+    """A 3x3 convolution of a map that takes the value of one row at each pixel: (P, out), without a
+    gradient.
 
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. taps: the rows around each
-    pixel that is to be computed; outside is zero. added: to each, such as a bias, (out,); with a
-    lookup, rows of which it says each one's.
+    pixel that is to be computed; outside is zero.
     """
-    convolved: Tensor = _ConvolveRows.apply(values, kernel, taps, added, lookup)  # type: ignore[no-untyped-call]  # torch's own
-    return convolved
+    return sum_taps(multiply(with_room(values, taps), kernel), taps)
 
 
-class _ConvolveRows(torch.autograd.Function):
-    """Its products are by far the largest thing of a table, and are not kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        kernel: Tensor,
-        taps: Taps,
-        added: Tensor | None,
-        lookup: Lookup | None,
-    ) -> Tensor:
-        ctx.save_for_backward(values, kernel)
-        ctx.taps, ctx.lookup = taps, lookup
-        summed = _sum_taps(multiply(_with_room(values, taps), kernel), taps)
-        if lookup is None or added is None:
-            return summed if added is None else summed.add_(added)
-        for rows in chunks(summed):
-            summed[rows] += added.index_select(0, lookup.number[rows])
-        return summed
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, kernel = ctx.saved_tensors
-        of_product = _spread_taps(gradient, ctx.taps).to(kernel.dtype)
-        of_values = of_kernel = of_added = None
-        if ctx.needs_input_grad[0]:
-            of_values = multiply(of_product, kernel.T)[: len(values)]
-        if ctx.needs_input_grad[1]:
-            of_kernel = multiply(_with_room(values, ctx.taps).T.to(kernel.dtype), of_product)
-        if ctx.needs_input_grad[3]:
-            lookup: Lookup | None = ctx.lookup
-            of_added = gradient.sum(0) if lookup is None else sum_by(gradient, lookup)
-        return of_values, of_kernel, None, of_added, None
-
-
-def _with_room(values: Tensor, taps: Taps) -> Tensor:
-    """Rows (N, in) and zeros after them: of what is outside, and up to `ROOM`."""
+def with_room(values: Tensor, taps: Taps) -> Tensor:
+    """Rows (N, in) and zeros after them, (M, in): what is outside, and up to `ROOM`."""
     return F.pad(values, (0, 0, 0, len(taps.start) // 9 - len(values)))
 
 
@@ -305,20 +240,20 @@ class _SumRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, products: Tensor, taps: Taps) -> Tensor:
         ctx.taps, ctx.count = taps, len(products)
-        return _sum_taps(products, taps)
+        return sum_taps(products, taps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _spread_taps(gradient, ctx.taps)[: ctx.count], None
+        return spread_taps(gradient, ctx.taps)[: ctx.count], None
 
 
-def _sum_taps(products: Tensor, taps: Taps) -> Tensor:
+def sum_taps(products: Tensor, taps: Taps) -> Tensor:
     """(P, out), see `sum_rows`."""
     of_tap = products.reshape(9 * len(products), -1)
     return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
 
 
-def _spread_taps(gradient: Tensor, taps: Taps) -> Tensor:
+def spread_taps(gradient: Tensor, taps: Taps) -> Tensor:
     """(M, 9 * out), the gradient by the products of a gradient (P, out) by their sums."""
     if gradient.is_cuda:  # see `sum_by`
         of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])

@@ -12,12 +12,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 from cfexp.models.neighbourhoods import (
     Grid,
     as_image,
-    convolve_rows,
-    kernel_rows,
     modulate,
     pixel_rows,
-    sum_rows,
 )
+from cfexp.models.sean.table import scale_and_shift
 
 
 class RegionNorm(nn.Module):
@@ -91,19 +89,11 @@ class RegionNorm(nn.Module):
 
         style_codes: (B, R, D); None leaves out all of the style's part but its bias.
         """
-        added, middle, of_spade = bias_of(self.spade), None, None
-        if self.styled:
-            share = self.blend_weights(added)
-            added, of_spade = torch.lerp(added, bias_of(self.style), share), 1 - share
-        added = added + self.one_and_zero(added)
-        if self.styled and style_codes is not None:
-            mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
-            kernel = kernel_rows(self.style.weight, share)
-            added, middle = convolve_rows(mapped, kernel, grid.inner, added), grid.middle
-        of_label = F.pad(kernel_rows(self.spade_shared.weight), (0, 0, 0, 1))  # outside is zero
-        hidden = F.relu(sum_rows(of_label, grid.labels) + bias_of(self.spade_shared))
-        kernel = kernel_rows(self.spade.weight, of_spade)
-        return convolve_rows(hidden, kernel, grid.outer, added, middle)
+        convolutions = self.spade_shared, self.spade
+        if not self.styled:
+            return scale_and_shift(grid, *convolutions)
+        mapped = None if style_codes is None else self.mapped_codes(style_codes)
+        return scale_and_shift(grid, *convolutions, self.style, self.blending, mapped)
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
@@ -135,12 +125,6 @@ class RegionNorm(nn.Module):
     def blend(self, spade: Tensor, style: Tensor) -> Tensor:
         """Gamma and beta, of maps (B, 2 * C, h, w)."""
         return torch.lerp(spade, style, self.blend_weights(spade)[:, None, None])
-
-    def one_and_zero(self, like: Tensor) -> Tensor:
-        """(2 * C,): 1 for the gammas, 0 for the betas."""
-        one = like.new_zeros(2 * len(self.noise_scale))
-        one[: len(self.noise_scale)] = 1
-        return one
 
 
 def bias_of(convolution: nn.Conv2d) -> Tensor:

@@ -248,21 +248,23 @@ def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> Non
         of_tap = products.view(-1, 9, 2)[taps.rows, torch.arange(9)]
         torch.testing.assert_close(sum_rows(products, taps), of_tap.sum(1))
         assert torch.autograd.gradcheck(lambda rows, taps=taps: sum_rows(rows, taps), products)
-        for lookup in (None, grid.middle) if taps is grid.outer else (None,):
-            added = (2,) if lookup is None else (len(grid.inner.rows), 2)
-            values, kernel, more = inputs = [
-                torch.randn(*size, dtype=torch.float64, requires_grad=True)
-                for size in ((count, 3), (3, 9 * 2), added)
-            ]
-            summed = sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
-            summed = summed + (more if lookup is None else more[lookup.number])
-            found = convolve_rows(values, kernel, taps, more, lookup)
-            torch.testing.assert_close(found, summed)
-            weights = torch.randn_like(found)
-            gradients = [
-                torch.autograd.grad((form * weights).sum(), inputs) for form in (found, summed)
-            ]
-            torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("styled", [False, True])
+def test_a_normalisation_has_the_gradient_of_the_dense_one(styled: bool, frozen: bool) -> None:
+    norm = lively_sean().norms()[0 if styled else -1].requires_grad_(not frozen)
+    grid = find_grid(label_maps(), REGIONS)
+    features = torch.randn(3, len(norm.noise_scale), 32, 64, dtype=torch.float64)
+    inputs = [features.requires_grad_(), codes_of().requires_grad_()]
+    taken = [*inputs, *(each for each in norm.parameters() if each.requires_grad)]
+    forms = [norm(*inputs, form, None, slope=0.2) for form in (grid, grid.label_map)]
+    torch.testing.assert_close(*forms)
+    weights = torch.randn_like(features)
+    gradients = [
+        torch.autograd.grad((form * weights).sum(), taken, allow_unused=True) for form in forms
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.2])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from cfexp.models.neighbourhoods import (
     Grid,
@@ -16,6 +15,7 @@ from cfexp.models.neighbourhoods import (
     pixel_rows,
 )
 from cfexp.models.sean.table import scale_and_shift
+from cfexp.models.spectral_norm import spectral_norm
 
 
 class RegionNorm(nn.Module):

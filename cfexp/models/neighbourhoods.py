@@ -42,11 +42,12 @@ class Grid(NamedTuple):
     present: Tensor
     inner: Taps  # the P distinct 3x3 neighbourhoods of rows of `present`
     outer: Taps  # the Q distinct 5x5 neighbourhoods, as 3x3 ones of rows of `inner`
-    # (Q,) int64 in 0..P - 1: the 3x3 neighbourhood in the middle of each 5x5 one
+    # (Q,) int64 in 0..P - 1, ascending: the 3x3 neighbourhood in the middle of each 5x5 one
     inner_of_outer: Tensor
     pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
     order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
-    start: Tensor  # (Q,) int64: where in `order` the pixels of each neighbourhood start
+    start: Tensor  # (Q,) int64: where in `order` the pixels of each 5x5 neighbourhood start
+    inner_start: Tensor  # (P,) int64: where those of each 3x3 one start
 
 
 def find_grid(label_map: Tensor, num_regions: int) -> Grid:
@@ -56,11 +57,20 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     present, row = torch.unique(label_map + num_regions * image, return_inverse=True)
     inner, inner_id = _distinct(row, outside=len(present))
     outer, outer_id = _distinct(inner_id, outside=len(inner))
-    pixel = outer_id.flatten()
-    count = torch.bincount(pixel, minlength=len(outer))
-    order, start = pixel.argsort(stable=True), count.cumsum(0) - count
-    inner_taps, outer_taps = find_taps(inner, len(present)), find_taps(outer, len(inner))
-    return Grid(label_map, present, inner_taps, outer_taps, outer[:, 4], pixel, order, start)
+    by_inner = outer[:, 4].argsort(stable=True)
+    outer, pixel = outer[by_inner], by_inner.argsort()[outer_id.flatten()]
+    taps = find_taps(inner, len(present)), find_taps(outer, len(inner))
+    starts = _starts(pixel, outer[:, 4], len(inner))
+    return Grid(label_map, present, *taps, outer[:, 4], pixel, pixel.argsort(stable=True), *starts)
+
+
+def _starts(pixel: Tensor, inner_of_outer: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`start` and `inner_start` of a `Grid` with so many 3x3 neighbourhoods."""
+    sizes = torch.bincount(pixel, minlength=len(inner_of_outer))
+    ends = sizes.cumsum(0)
+    last = torch.bincount(inner_of_outer, minlength=count).cumsum(0) - 1
+    inner_ends = ends[last]
+    return ends - sizes, F.pad(inner_ends[:-1], (1, 0))
 
 
 def find_taps(rows: Tensor, count: int) -> Taps:
@@ -119,8 +129,8 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     place = torch.full((len(grid.label_map),), -1, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     regions = grid.present[present]
-    count = torch.bincount(pixel, minlength=len(outer))
     image = place[grid.order // per_image]
+    start, inner_start = _starts(pixel, outer_rows[:, 4], len(inner))
     narrow = Grid(
         label_map=grid.label_map[rows],
         present=place[regions // num_regions] * num_regions + regions % num_regions,
@@ -129,7 +139,8 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
         inner_of_outer=outer_rows[:, 4],
         pixel=pixel,
         order=(image * per_image + grid.order % per_image)[image >= 0],
-        start=count.cumsum(0) - count,
+        start=start,
+        inner_start=inner_start,
     )
     return narrow, outer
 
@@ -225,12 +236,19 @@ def chunks(rows: Tensor) -> list[slice]:
 
 
 def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
-    """(Q, C): the sum of rows (B * h * w, C) over the pixels of each distinct neighbourhood."""
-    if (
-        rows.is_cuda
-    ):  # there a bag is summed by one warp, and the inside of a large region is one bag
+    """(Q, C): the sum of rows (B * h * w, C) over the pixels of each distinct 5x5 neighbourhood."""
+    # On a GPU a bag is summed by one warp, and the inside of a large region is one bag.
+    if rows.is_cuda:
         return rows.new_zeros(len(grid.start), rows.shape[1]).index_add_(0, grid.pixel, rows)
     return F.embedding_bag(grid.order, rows, grid.start, mode="sum")
+
+
+def sum_by_inner(rows: Tensor, grid: Grid) -> Tensor:
+    """(P, C): the same over the pixels of each distinct 3x3 neighbourhood."""
+    if rows.is_cuda:
+        pixel = grid.inner_of_outer[grid.pixel]
+        return rows.new_zeros(len(grid.inner_start), rows.shape[1]).index_add_(0, pixel, rows)
+    return F.embedding_bag(grid.order, rows, grid.inner_start, mode="sum")
 
 
 def modulate(image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:

@@ -1,8 +1,10 @@
 """STEEX's search (Jacob et al. 2022, Algorithm 1) as a function of tensors and callables."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfexp import losses
@@ -166,6 +168,28 @@ def search_candidates(
             )
         )
     return found
+
+
+def candidate_columns(
+    first: StyleSearch, further: list[StyleSearch], codes: Tensor
+) -> dict[str, Tensor]:
+    """What is told of the candidates after the first, (B, N - 1, ...); codes (B, R, D): of the
+    queries.
+    """
+    edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
+    pairs = [F.cosine_similarity(*pair) for pair in combinations(edits, 2)]
+    cosines = [
+        torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
+        for number, edit in enumerate(edits)
+        if number
+    ]
+    return {
+        "candidates": torch.stack([found.image for found in further], dim=1),
+        "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
+        "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
+        "candidate_cosine": torch.stack(cosines, dim=1),
+        "candidate_pairwise_cosine": torch.stack(pairs).mean(0),
+    }
 
 
 def _movable(region_mask: Tensor | None, batch: int, regions: int, device: torch.device) -> Tensor:

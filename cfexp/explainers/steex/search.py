@@ -54,8 +54,9 @@ def search_style_codes(
     optimizer: "adam", as published, takes `num_steps` steps of `learning_rate`. "lbfgs", ours,
         evaluates each query up to `num_steps` times, fewer where it has arrived (see
         `lbfgs.PATIENCE`). Where the image that it ends with is not decided as asked once it is
-        stored in 8 bits, the query goes on: from there with the decision asked for by a margin, or,
-        where the decision did not turn at all, from the start by some steps of Adam.
+        stored in 8 bits, the query goes on from there with the decision asked for by a margin.
+        Where the decision did not turn at all, it starts again: asked for by a margin, then by
+        steps of Adam until it turns.
     early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin`
         logits. The paper always takes all the steps.
     start: codes to start from in place of the query's own; `repel`: codes to keep away from in

@@ -64,7 +64,7 @@ demo-steex: install ## explain go and stop on the embedded streets, with and wit
 # are drawn from several seeds of the world; the networks have seen none of them.
 STREETS := 440
 FACES := 470
-SOME := 64
+SOME := 192
 WORLDS := 0 7 8
 BACKGROUND := regions=[sky,vegetation,terrain]
 R := runs/report-steex
@@ -72,7 +72,7 @@ EXPLAIN = $(BIN)/python -m cfexp.explain num_threads=$(THREADS)
 # 1: the run's name, 2: its settings; $$world is the shell's
 explain_as = test -f $(R)/$(1)-$$world/metrics.json || $(EXPLAIN) $(2) name=$(1) hydra.run.dir=$(R)/$(1)-$$world data.world.seed=$$world +overlay=other_world
 runs_of = 'run=[$(subst $(space),$(comma),$(foreach name,$(1),$(WORLDS:%=$(R)/$(name)-%)))]'
-report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias, by three worlds (about 40 minutes)
+report-streets: install ## the figures of STEEX on the streets: all regions, some, and a model with a planted bias, by three worlds (about 25 minutes)
 	for world in $(WORLDS); do \
 	  $(call explain_as,steex_driving,+experiment=steex_driving data.max_test_images=$(STREETS)) || exit; \
 	  $(call explain_as,steex_driving_light,+experiment=steex_driving data.max_test_images=$(SOME) 'regions=[traffic_light]') || exit; \
@@ -84,7 +84,7 @@ report-streets: install ## the figures of STEEX on the streets: all regions, som
 	$(BIN)/python -m cfexp.evaluate +experiment=steex_report num_threads=$(THREADS) \
 	  $(call runs_of,steex_driving steex_driving_light steex_driving_car steex_driving_background steex_unbiased_facade steex_biased_facade)
 
-report-faces: install ## the figures of STEEX on the faces: smile, young, and a sweep of the proximity weight, by three worlds (about 40 minutes)
+report-faces: install ## the figures of STEEX on the faces: smile, young, and a sweep of the proximity weight, by three worlds (about 25 minutes)
 	for world in $(WORLDS); do \
 	  $(call explain_as,steex_smile,+experiment=steex_smile data.max_test_images=$(FACES)) || exit; \
 	  $(call explain_as,steex_young,+experiment=steex_young data.max_test_images=$(FACES)) || exit; \

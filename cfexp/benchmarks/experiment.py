@@ -36,7 +36,7 @@ def parsed(
     """The command line, with the experiment's name in `experiment` and its other settings in
     `overrides`. Raises InputError unless there is one experiment, and the options `above_0` are.
     """
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     named = [each for each in given.overrides if each.startswith("+experiment=")]
     if len(named) != 1:
         raise InputError(f"give one +experiment=NAME, for example +experiment={given.example}")

@@ -61,6 +61,7 @@ class Grid(NamedTuple):
     outer: Taps  # the Q distinct 5x5 neighbourhoods of each image, as 3x3 ones of rows of `labels`
     middle: Lookup  # of each 5x5 neighbourhood the row of `inner` in its middle
     pixel: Lookup  # of each pixel (B * h * w) its 5x5 neighbourhood
+    pixel_inner: Lookup  # and its 3x3 one
 
 
 def find_grid(label_map: Tensor, num_regions: int) -> Grid:
@@ -81,6 +82,7 @@ def find_grid(label_map: Tensor, num_regions: int) -> Grid:
         outer=find_taps(_and(label_of_inner, len(labels))[outer], len(labels)),
         middle=_look_up(outer[:, 4], len(inner)),
         pixel=pixel,
+        pixel_inner=inner_of_pixel,
     )
 
 
@@ -104,13 +106,14 @@ def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Lookup]:
     """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's.
 
     First the distinct triples of a row are numbered, then the distinct triples of those: nine ids
-    in one number would overflow.
+    in one number would overflow. They ascend by the id in the middle, so that tables are read in
+    their order.
     """
     height, width = ids.shape[1:]
     padded = F.pad(ids, (1, 1, 1, 1), value=outside)
-    across = _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:])
+    across = _in_one(padded[..., 1:-1], padded[..., :-2], padded[..., 2:])
     triple = _number(across.flatten()).number.view_as(across)
-    lookup = _number(_in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:]).flatten())
+    lookup = _number(_in_one(triple[:, 1:-1], triple[:, :-2], triple[:, 2:]).flatten())
     pixel = lookup.order[lookup.start]  # one of each neighbourhood
     image, pixel = pixel // (height * width), pixel % (height * width)
     corner = (image * (height + 2) + pixel // width) * (width + 2) + pixel % width
@@ -188,6 +191,7 @@ def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
         outer=find_taps(outer_rows, len(labels)),
         middle=_look_up(middle, len(inner)),
         pixel=_look_up(pixel, len(outer)),
+        pixel_inner=_look_up(middle[pixel], len(inner)),
     )
     return narrow, outer
 

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, open_dict
 
 from cfexp.data.label_maps.module import LabelMapDataModule
 from cfexp.errors import InputError
+from cfexp.evaluation.directions import is_success
 from cfexp.evaluation.report.gain import Judged
 from cfexp.evaluation.run_folder import Record, RunFolder, to_pixels
 from cfexp.run.building import build
@@ -119,7 +120,7 @@ def examples_of(task: Task, labels: Labels, verdicts: Path | None) -> dict[str, 
     queries: list[Example] = []
     turned = 0
     for run in task.runs:
-        records = [record for record in run.records() if record["stored_success"]]
+        records = [record for record in run.records() if is_success(record)]
         turned += len(records)
         data = _explained_data(run)
         if labels == "verdicts":

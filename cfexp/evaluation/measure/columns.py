@@ -20,9 +20,11 @@ def measures(facts: Facts) -> Iterator[Measure]:
             yield Measure(column.name, values, "%", kind="rate", of_everyone=True)
         elif not column.by_region and column.summary != "none":
             unit = "%" if column.summary == "rate" else column.unit
-            yield Measure(
-                column.name, values, unit, column.counted, column.summary, shown=column.shown
-            )
+            about = column.name, values, unit, column.counted, column.summary
+            if column.shown is not None:
+                yield Measure(*about, shown=column.shown)
+            elif facts.some_have(column.name):
+                yield Measure(*about, is_telling=column.summary == "rate")
 
 
 def column_values(chunk: Chunk, column: Column) -> Values:

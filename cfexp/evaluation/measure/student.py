@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cfexp.declaration import Shown
+from cfexp.evaluation.directions import is_success
 from cfexp.evaluation.measure.base import Chunk, Measure
 from cfexp.evaluation.measure.networks import Decide
 from cfexp.pixel_attack import success_margin
@@ -22,15 +23,16 @@ def non_adversarial_rate(student: Decide) -> Measure:
     """
 
     def turned(chunk: Chunk) -> Tensor:
-        query_class, counter_class, success = (
-            torch.tensor([int(record[name]) for record in chunk.records])
-            for name in ("query_class", "counter_class", "stored_success")
+        query_class, counter_class = (
+            torch.tensor([record[name] for record in chunk.records])
+            for name in ("query_class", "counter_class")
         )
+        success = torch.tensor([is_success(record) for record in chunk.records])
         before, after = (
             success_margin(student(images, chunk.records), query_class, counter_class) > 0
             for images in (chunk.query, chunk.counterfactual)
         )
-        return torch.where(success > 0, 100.0 * (after & ~before), torch.nan)
+        return torch.where(success, 100.0 * (after & ~before), torch.nan)
 
     return Measure(
         "non_adversarial_rate",

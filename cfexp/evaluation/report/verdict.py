@@ -5,6 +5,7 @@
 from pathlib import Path
 
 from cfexp.errors import InputError
+from cfexp.evaluation.directions import is_success
 from cfexp.evaluation.report.gallery import Album, page_template
 from cfexp.evaluation.run_folder import RunFolder
 
@@ -35,7 +36,7 @@ def write_verdict_page(
     if not 2 <= len(names) <= MOST_CLASSES or UNUSABLE in names:
         problem = f"needs 2 to {MOST_CLASSES} classes with names, none of them {UNUSABLE!r}"
         raise InputError(f"{run.path}: a page of verdicts {problem}; this run has {len(names)}")
-    records = [each for each in run.records() if each["stored_success"]][:max_explanations]
+    records = [each for each in run.records() if is_success(each)][:max_explanations]
     if not records:
         raise InputError(f"{run.path}: no counterfactual turned the model: nothing is to be judged")
     album = Album(run, max_width)

@@ -45,9 +45,9 @@ def by_adam(
             for before, now in zip(seen, value[:3], strict=True)
         ]
         curves.append(tuple(seen))
+        taken[rows] += active[:, 0, 0]
         if stop_margin is not None:
             active = active & (value.margin < stop_margin)[:, None, None]
-        taken[rows] += active[:, 0, 0]
         update, moments = adam(value.gradient, moments, step + 1, learning_rate)
         moving = torch.where(some.movable & active, moving - update, moving)
     codes = codes.index_copy(0, rows, moving)

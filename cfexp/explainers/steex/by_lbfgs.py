@@ -25,8 +25,8 @@ from cfexp.explainers.steex.objective import (
 MAKE_ROOM = 0.1
 # Where a query ends with a decision that turned, but not of the image as it is stored, the decision
 # is asked for by so many logits more, in turn. Where it did not turn, the query starts again, asked
-# for by LOST more; where that, too, does not turn it, with Adam, for this share of the evaluations
-# that it may take.
+# for by LOST more; where that, too, does not turn it, with Adam until it turns, for at most this
+# share of the evaluations that it may take.
 MARGINS, LOST, BY_ADAM = (0.5, 2.0, 8.0), 2.0, 0.5
 # Of some queries, what may change (a region alone) has no say in the decision. Adam goes on only
 # where it, in its first so many steps, or the search before it brought the decision nearer by this
@@ -51,10 +51,11 @@ def by_lbfgs(
     record = _Record(codes, budget)
     if budget > 0:
         everyone = torch.arange(len(codes), device=codes.device)
-        _search(objective, everyone, codes, record, at_once, stop_margin)
+        _search(objective, everyone, codes, record, at_once, stop_margin, LOST)
     image, logits = objective.look(record.codes)
+    stored = _stored_margin(objective, image)
     for attempt, margin in enumerate(MARGINS):
-        stored, turned = _stored_margin(objective, image), objective.margin(logits) > 0
+        turned = objective.margin(logits) > 0
         failed = (stored <= 0) & (record.evaluations < budget)
         lost = failed & ~turned & objective.movable.any(1)[:, 0]
         if attempt > 0:
@@ -62,24 +63,23 @@ def by_lbfgs(
         if not (again := failed & turned | lost).any():
             break
         before = record.codes.clone()
-        lost &= ~_asked_for_more(objective, lost, codes, record, at_once, stop_margin)
         least = (1 - NEARER) * record.margins()[:, 0].clamp(max=0)
         least = torch.where(objective.margin(logits) >= least, -torch.inf, least)
         for rows in torch.split(lost.nonzero()[:, 0], at_once):
             again[rows] = _by_adam(
                 objective, rows, codes, record, least[rows], learning_rate, stop_margin
             )
-        if not again.any():
-            record.codes = before
+        if len(rows := again.nonzero()[:, 0]) == 0:
             break
-        rows = (again & (record.evaluations < budget)).nonzero()[:, 0]
         asked = replace(objective, asked_margin=margin * turned.to(codes.dtype))
-        _search(asked, rows, record.codes.clone(), record, at_once, stop_margin)
-        new_image, new_logits = objective.look(record.codes)
-        better = (_stored_margin(objective, new_image) > stored)[:, None]
-        record.codes = torch.where(better[..., None], record.codes, before)
-        image = torch.where(better[..., None, None], new_image, image)
-        logits = torch.where(better, new_logits, logits)
+        going = rows[record.evaluations[rows] < budget]
+        _search(asked, going, record.codes.clone(), record, at_once, stop_margin)
+        for part in torch.split(rows, at_once):
+            seen = _look(objective, part, record.codes)
+            better = seen[2] > stored[part]
+            record.codes[part[~better]] = before[part[~better]]
+            for kept, new in zip((image, logits, stored), seen, strict=True):
+                kept[part[better]] = new[better]
     margins = torch.cat([record.margins(), objective.margin(logits)[:, None]], dim=1)
     curves = record.curve("decision"), record.curve("proximity")
     flip_step = first_of(margins > 0)
@@ -93,8 +93,12 @@ def _search(
     record: "_Record",
     at_once: int,
     stop_margin: float | None,
+    lost_margin: float = 0.0,
 ) -> None:
-    """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down."""
+    """Search the queries `rows` (N,) int64 of all from start (B, R, D), and write it down.
+
+    lost_margin: see `_SecondStart`; 0 = a query ends where it ends.
+    """
     if len(rows) == 0:
         return
     begin = partial(lbfgs.begin, least_curvature=2 * objective.proximity_weight)
@@ -106,18 +110,20 @@ def _search(
         working, waiting = rows[:at_once], rows[at_once:]
         some = objective if len(working) == len(start) else objective.of(working)
         problems = begin(start[working].flatten(1))
+    second = _SecondStart(objective, start, lost_margin)
     for evaluation in count():
         if evaluation % ASK_EVERY == 0:
             going = (~problems.settled).nonzero()[:, 0]
             if len(going) == len(waiting) == 0:
-                return
+                break
             free = len(working) - len(going)
             if objective.narrowed is not None and free >= max(1, MAKE_ROOM * len(working)):
                 new, waiting = waiting.tensor_split([at_once - len(going)])
                 working = torch.cat([working[going], new])
                 problems = problems.of(going).beside(begin(start[new].flatten(1)))
                 some = objective.of(working)
-        value = some(problems.trial.view(-1, *start.shape[1:]))
+        asked = replace(some, asked_margin=second.asked[working])
+        value = asked(problems.trial.view(-1, *start.shape[1:]))
         loss_slope, rest_slope = (
             torch.where(some.movable, slope, 0).flatten(1)
             for slope in (value.decision_gradient, value.rest_gradient)
@@ -125,26 +131,49 @@ def _search(
         rest = value.total - value.decision
         after = lbfgs.update(problems, value.decision, loss_slope, rest, rest_slope)
         done = record.write(working, problems.settled, after, value, stop_margin)
-        problems = after._replace(settled=after.settled | done)
+        going = ~(problems.settled | done)
+        again, here = second.of(working, going, after.settled, record)
+        after = after._replace(settled=after.settled | done)
+        problems = begin(here.flatten(1)).where(again, after)
+    second.undo(record)
 
 
-def _asked_for_more(
-    objective: Objective,
-    lost: Tensor,
-    start: Tensor,
-    record: "_Record",
-    at_once: int,
-    stop_margin: float | None,
-) -> Tensor:
-    """Search the queries `lost` (B,) bool from start (B, R, D) with the decision asked for by a
-    margin; returns (B,) bool, of which the decision turned.
+class _SecondStart:
+    """Of B queries, those that end with the decision not turned start again, once, asked for by a
+    margin more. From where that has turned the decision, they go on without it; where nothing turns
+    it, they stay where they had ended.
     """
-    rows = lost.nonzero()[:, 0]
-    if len(rows) == 0:
-        return lost
-    more = replace(objective, asked_margin=LOST * lost.to(start.dtype))
-    _search(more, rows, start, record, at_once, stop_margin)
-    return lost & record.turned()
+
+    def __init__(self, objective: Objective, start: Tensor, margin: float) -> None:
+        self.start, self.margin = start, margin
+        self.asked = start.new_zeros(len(start))  # (B,): by how many logits more than 0
+        if objective.asked_margin is not None:
+            self.asked = objective.asked_margin.clone()
+        self.may = objective.movable.any(1)[:, 0] & (margin > 0)  # (B,) bool
+        self.begun = torch.zeros_like(self.may)
+        self.ended = start.clone()  # (B, R, D), where those that have begun again had ended
+
+    def of(
+        self, rows: Tensor, going: Tensor, settled: Tensor, record: "_Record"
+    ) -> tuple[Tensor, Tensor]:
+        """(N,) bool, which of the queries `rows` begin a search anew, and where (N, R, D).
+
+        going: (N,) bool, who was searched and may be further. settled: (N,) bool, who arrived.
+        """
+        codes, turned = record.codes[rows], record.turned()[rows]
+        lost = going & settled & ~turned & self.may[rows]
+        helped = going & turned & self.begun[rows] & (self.asked[rows] > 0)
+        self.ended[rows] = torch.where(lost[:, None, None], codes, self.ended[rows])
+        self.begun[rows] |= lost
+        self.may[rows] &= ~lost
+        without = torch.where(helped, 0, self.asked[rows])
+        self.asked[rows] = torch.where(lost, self.margin, without)
+        return lost | helped, torch.where(lost[:, None, None], self.start[rows], codes)
+
+    def undo(self, record: "_Record") -> None:
+        """Bring those back that began again for nothing."""
+        back = self.begun & ~record.turned()
+        record.codes = torch.where(back[:, None, None], self.ended, record.codes)
 
 
 def _by_adam(
@@ -156,15 +185,17 @@ def _by_adam(
     learning_rate: float,
     stop_margin: float | None,
 ) -> Tensor:
-    """The same by Adam, of which those go on after its first steps, if more are left, whose margin
-    then is at least `least` (N,); returns (N,) bool, which these are.
+    """The same by Adam, until the decision has turned; of those that have not turned after its
+    first steps, if more are left, those go on whose margin then is at least `least` (N,); returns
+    (N,) bool, which did.
     """
+    stop = 0.0 if stop_margin is None else stop_margin
 
     def take(rows: Tensor, codes: Tensor, num_steps: int) -> StyleSearch:
         if objective.narrowed is not None:
-            return by_adam(objective.of(rows), codes, num_steps, learning_rate, stop_margin)
+            return by_adam(objective.of(rows), codes, num_steps, learning_rate, stop)
         everyone = start.index_copy(0, rows, codes)
-        found = by_adam(objective, everyone, num_steps, learning_rate, stop_margin)
+        found = by_adam(objective, everyone, num_steps, learning_rate, stop)
         return StyleSearch(*(column[rows] for column in found))
 
     if len(rows) == 0:
@@ -175,9 +206,23 @@ def _by_adam(
     going = (margin >= least) | (steps <= FIRST_LOOK)
     record.stay(rows[~going], found.decision_curve.shape[1])
     record.add(rows[going], StyleSearch(*(column[going] for column in found)))
-    if going.any() and steps > FIRST_LOOK:
-        record.add(rows[going], take(rows[going], found.style_codes[going], steps - FIRST_LOOK))
+    further = going & (margin < stop)
+    if further.any() and steps > FIRST_LOOK:
+        more = take(rows[further], found.style_codes[further], steps - FIRST_LOOK)
+        record.add(rows[further], more)
     return going
+
+
+def _look(objective: Objective, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the queries `rows` (N,) of all, at codes (B, R, D): image, logits, and what
+    `_stored_margin` says.
+    """
+    if objective.narrowed is not None:
+        some = objective.of(rows)
+        image, logits = some.look(codes[rows])
+        return image, logits, _stored_margin(some, image)
+    image, logits = objective.look(codes)
+    return image[rows], logits[rows], _stored_margin(objective, image)[rows]
 
 
 def _stored_margin(objective: Objective, image: Tensor) -> Tensor:
@@ -226,18 +271,22 @@ class _Record:
         times = torch.arange(found.decision_curve.shape[1], device=rows.device)
         turned = (found.flip_step[:, None] >= 0) & (times >= found.flip_step[:, None])
         parts = [found.decision_curve, found.proximity_curve, turned.to(self._parts)]
-        self._put(rows, torch.stack(parts))
+        self._put(rows, torch.stack(parts), found.evaluations)
         self.codes[rows] = found.style_codes
 
     def stay(self, rows: Tensor, count: int) -> None:
         """Write down so many evaluations that left the queries `rows` where they stood."""
         last = self._parts[:, rows, self.evaluations[rows] - 1]
-        self._put(rows, last[..., None].expand(-1, -1, count))
+        parts = last[..., None].expand(-1, -1, count)
+        self._put(rows, parts, torch.full_like(rows, count))
 
-    def _put(self, rows: Tensor, parts: Tensor) -> None:
-        """Write parts (3, N, T) after what the queries `rows` went through, within the budget."""
-        place = self.evaluations[rows, None] + torch.arange(parts.shape[2], device=rows.device)
-        room = place < self.budget
+    def _put(self, rows: Tensor, parts: Tensor, counts: Tensor) -> None:
+        """Write the first `counts` (N,) of parts (3, N, T) after what the queries `rows` went
+        through, within the budget.
+        """
+        times = torch.arange(parts.shape[2], device=rows.device)
+        place = self.evaluations[rows, None] + times
+        room = (place < self.budget) & (times < counts[:, None])
         self._parts[:, rows[:, None].expand_as(place)[room], place[room]] = parts[:, room]
         self.evaluations[rows] += room.sum(1)
 

@@ -9,6 +9,11 @@ COLUMNS = (
     Column("style_codes", "the style codes of the counterfactual", ("R", "D")),
     RECONSTRUCTION_CLASS,
     Column(
+        "refined",
+        "the codes were fitted to the query's pixels: the encoder's were decided otherwise",
+        summary="rate",
+    ),
+    Column(
         "code_distance",
         "the l2 norm of the codes' change",
         summary="mean",

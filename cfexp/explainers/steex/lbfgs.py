@@ -61,6 +61,11 @@ class Problems(NamedTuple):
         """These and others after them."""
         return Problems(*(torch.cat(pair) for pair in zip(self, others, strict=True)))
 
+    def where(self, condition: Tensor, others: "Problems") -> "Problems":
+        """These where the condition (B,) holds, else the others."""
+        pairs = zip(self, others, strict=True)
+        return Problems(*(_unless(condition, one, other) for one, other in pairs))
+
 
 def begin(point: Tensor, least_curvature: float = 0.0) -> Problems:
     """Problems that start at points (B, n), which are evaluated first.

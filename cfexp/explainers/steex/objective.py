@@ -67,16 +67,17 @@ class Objective:
 
     def of(self, rows: Tensor) -> "Objective":
         """Of some queries alone, rows (N,) int64; where `narrowed` is given."""
-        assert self.narrowed is not None
+        narrowed = self.narrowed
+        assert narrowed is not None
         return replace(
             self,
-            decode=self.narrowed(rows),
+            decode=narrowed(rows),
             query_codes=self.query_codes[rows],
             counter_class=self.counter_class[rows],
             movable=self.movable[rows],
             repel=tuple(other[rows] for other in self.repel),
             asked_margin=None if self.asked_margin is None else self.asked_margin[rows],
-            narrowed=None,
+            narrowed=lambda some: narrowed(rows[some]),
         )
 
     def __call__(self, codes: Tensor) -> Value:

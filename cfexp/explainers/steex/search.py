@@ -1,8 +1,10 @@
 """STEEX's search (Jacob et al. 2022, Algorithm 1) as a function of tensors and callables."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfexp import losses
@@ -52,8 +54,9 @@ def search_style_codes(
     optimizer: "adam", as published, takes `num_steps` steps of `learning_rate`. "lbfgs", ours,
         evaluates each query up to `num_steps` times, fewer where it has arrived (see
         `lbfgs.PATIENCE`). Where the image that it ends with is not decided as asked once it is
-        stored in 8 bits, the query goes on: from there with the decision asked for by a margin, or,
-        where the decision did not turn at all, from the start by some steps of Adam.
+        stored in 8 bits, the query goes on from there with the decision asked for by a margin.
+        Where the decision did not turn at all, it starts again: asked for by a margin, then by
+        steps of Adam until it turns.
     early_stop: leave a query's codes alone once its decision is the counter class by `stop_margin`
         logits. The paper always takes all the steps.
     start: codes to start from in place of the query's own; `repel`: codes to keep away from in
@@ -166,6 +169,28 @@ def search_candidates(
             )
         )
     return found
+
+
+def candidate_columns(
+    first: StyleSearch, further: list[StyleSearch], codes: Tensor
+) -> dict[str, Tensor]:
+    """What is told of the candidates after the first, (B, N - 1, ...); codes (B, R, D): of the
+    queries.
+    """
+    edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
+    pairs = [F.cosine_similarity(*pair) for pair in combinations(edits, 2)]
+    cosines = [
+        torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
+        for number, edit in enumerate(edits)
+        if number
+    ]
+    return {
+        "candidates": torch.stack([found.image for found in further], dim=1),
+        "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
+        "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
+        "candidate_cosine": torch.stack(cosines, dim=1),
+        "candidate_pairwise_cosine": torch.stack(pairs).mean(0),
+    }
 
 
 def _movable(region_mask: Tensor | None, batch: int, regions: int, device: torch.device) -> Tensor:

@@ -3,11 +3,11 @@ search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from itertools import combinations, repeat
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfexp import losses
@@ -21,9 +21,11 @@ from cfexp.explainers.memory import check_budget
 from cfexp.explainers.steex.columns import COLUMNS
 from cfexp.explainers.steex.decoder import Decoder, Frame, frame_of, redrawn
 from cfexp.explainers.steex.objective import StyleSearch
+from cfexp.explainers.steex.refine import refine_codes
 from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.steex.search import (
     OPTIMIZERS,
+    candidate_columns,
     nothing_moved,
     search_candidates,
     search_style_codes,
@@ -44,6 +46,8 @@ class STEEX(ClassifierExplainer):
     keep_outside: outside of these the image stays the reconstruction, pixel by pixel (published:
         False). What decodes the codes of one region also touches its neighbours' rims, the more
         the farther the codes go, so that a lamp may be painted over by the background beside it.
+    refine_steps: where the reconstruction is not decided as the query is, so many steps fit the
+        codes to the query's pixels first, see `refine_codes` (published: 0).
     noise: each query's generator noise comes from a seed of its own, and is kept; False leaves
         noise out.
     resample_noise: draw it anew at every step, as published; from the query's seed still.
@@ -87,6 +91,7 @@ class STEEX(ClassifierExplainer):
         memory_budget: str | int | None = None,
         label: str | None = None,
         keep_outside: bool = False,
+        refine_steps: int = 0,
     ) -> None:
         """Raises InputError for a counter class that there is not, an unknown optimizer, no
         candidate, no noise to redraw, or groups that nothing sweeps.
@@ -100,8 +105,9 @@ class STEEX(ClassifierExplainer):
         if optimizer not in OPTIMIZERS:
             known = " or ".join(OPTIMIZERS)
             raise InputError(f"explainer.optimizer must be {known}, got {optimizer!r}")
-        if type(num_steps) is not int or num_steps < 0:
-            raise InputError(f"num_steps must be a whole number of at least 0, got {num_steps!r}")
+        for name, count in {"num_steps": num_steps, "refine_steps": refine_steps}.items():
+            if type(count) is not int or count < 0:
+                raise InputError(f"{name} must be a whole number of at least 0, got {count!r}")
         _check_finite("learning_rate", learning_rate)
         _check_finite("proximity_weight", proximity_weight)
         switches = {"early_stop": early_stop, "noise": noise, "keep_outside": keep_outside}
@@ -122,7 +128,7 @@ class STEEX(ClassifierExplainer):
             problem = "region_groups are for sweep_regions=true"
             raise InputError(f"{problem}: regions=[...] says what one search may change")
         self.optimizer = optimizer
-        self.num_steps = num_steps
+        self.num_steps, self.refine_steps = num_steps, refine_steps
         self.learning_rate = learning_rate
         self.proximity_weight = proximity_weight
         self.early_stop, self.noise, self.keep_outside = early_stop, noise, keep_outside
@@ -193,12 +199,14 @@ class STEEX(ClassifierExplainer):
 
     def explain_briefly(self, batch: ImageBatch) -> None:
         """Explain by one step, without what follows the first answer."""
-        kept = self.num_steps, self.num_candidates, self.units, self.region_mask
-        self.num_steps, self.num_candidates, self.units, self.region_mask = 1, 1, None, None
+        brief: dict[str, Any] = {"num_steps": 1, "num_candidates": 1, "refine_steps": 0}
+        brief |= {"units": None, "region_mask": None}
+        kept = {name: vars(self)[name] for name in brief}
+        vars(self).update(brief)
         try:
             self.explain(batch)
         finally:
-            self.num_steps, self.num_candidates, self.units, self.region_mask = kept
+            vars(self).update(kept)
 
     @torch.enable_grad()
     def explain(self, batch: ImageBatch) -> Explanation:
@@ -230,6 +238,16 @@ class STEEX(ClassifierExplainer):
             prepared = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, prepared)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
+        query_class = self.exclusive(query_logits).argmax(1)
+        refined = self.exclusive(reconstruction_logits).argmax(1) != query_class
+        refined &= self.refine_steps > 0
+        if len(rows := refined.nonzero()[:, 0]):
+            decode = partial(generator.decode, prepared=generator.of(prepared, rows))
+            settings = self.refine_steps, self.learning_rate
+            codes[rows] = refine_codes(decode, batch.image[rows], codes[rows], *settings)
+            with torch.no_grad():
+                reconstruction = generator.decode(codes, prepared)
+                reconstruction_logits = self.decide(reconstruction)
         counter_class = self.asked_for(query_logits)
         frame = None
         if self.keep_outside and self.region_mask is not None:
@@ -273,12 +291,13 @@ class STEEX(ClassifierExplainer):
                 "reconstruction_class": self.exclusive(reconstruction_logits).argmax(1),
                 "code_distance": change.norm(dim=1),
                 "region_change": self.autoencoder.by_region(change),
+                **({"refined": refined} if self.refine_steps else {}),
                 "flip_step": found.flip_step,
                 "evaluations": found.evaluations,
                 "decision_curve": found.decision_curve,
                 "proximity_curve": found.proximity_curve,
                 **({} if self.region_mask is None else {"regions_absent": absent}),
-                **(_candidates(found, further, codes) if further else {}),
+                **(candidate_columns(found, further, codes) if further else {}),
                 **self._sweep(
                     generator, label_map, reconstruction, codes, counter_class, batch.key.tolist()
                 ),
@@ -374,21 +393,3 @@ def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSear
     return StyleSearch(
         *(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
     )
-
-
-def _candidates(first: StyleSearch, further: list[StyleSearch], codes: Tensor) -> dict[str, Tensor]:
-    """What is told of the candidates after the first, (B, N - 1, ...)."""
-    edits = [(found.style_codes - codes).flatten(1) for found in (first, *further)]
-    pairs = [F.cosine_similarity(*pair) for pair in combinations(edits, 2)]
-    cosines = [
-        torch.stack([F.cosine_similarity(edit, earlier) for earlier in edits[:number]]).amax(0)
-        for number, edit in enumerate(edits)
-        if number
-    ]
-    return {
-        "candidates": torch.stack([found.image for found in further], dim=1),
-        "candidate_code_distance": torch.stack([edit.norm(dim=1) for edit in edits[1:]], dim=1),
-        "candidate_flip_step": torch.stack([found.flip_step for found in further], dim=1),
-        "candidate_cosine": torch.stack(cosines, dim=1),
-        "candidate_pairwise_cosine": torch.stack(pairs).mean(0),
-    }

@@ -66,7 +66,7 @@ def style_table(folded: FoldedNorm, by_region: Tensor, grid: Grid) -> Tensor | N
     norm = folded.norm
     weight, bias = norm.mapping()
     mapped = torch.baddbmm(bias[:, None], by_region, weight.transpose(1, 2))
-    rows = F.relu(mapped).transpose(0, 1).flatten(0, 1)[grid.present]
+    rows = F.relu(mapped).transpose(0, 1).flatten(0, 1).index_select(0, grid.present)
     rows = F.pad(rows, (0, 0, 0, 1))  # outside the image is zero
     return sum_rows(folded.kernel(rows), grid.inner)
 
@@ -82,8 +82,9 @@ class _Part(NamedTuple):
         """Scale and shift of each distinct neighbourhood, (Q, C) each."""
         scale, shift = self.prepared.static
         if self.style is not None:
-            gamma, beta = self.style[grid.middle.number].chunk(2, dim=1)
-            scale, shift = scale + gamma, shift + beta
+            gamma, beta = self.style.chunk(2, dim=1)
+            scale = gamma.index_select(0, grid.middle.number).add_(scale)
+            shift = beta.index_select(0, grid.middle.number).add_(shift)
         return scale.to(dtype), shift.to(dtype)
 
 
@@ -158,9 +159,10 @@ def _read(part: _Part, rows: Tensor, source: Tensor | None, pixels: slice) -> Te
     values = rows[pixels] if source is None else rows.index_select(0, source[pixels])
     if part.prepared.noise is None:
         return values
-    return torch.addcmul(
-        values, part.prepared.noise[pixels], part.folded.norm.noise_scale.to(values.dtype)
-    )
+    noise, scale = part.prepared.noise[pixels], part.folded.norm.noise_scale.to(values.dtype)
+    if source is None:
+        return torch.addcmul(values, noise, scale)
+    return values.addcmul_(noise, scale)
 
 
 def _convolve(block: Block, part: _Part, features: Tensor, source: Tensor | None) -> Tensor:
@@ -219,14 +221,10 @@ def _backpropagate(
             total[pixels].addcmul_(target, scale_here)
         else:
             torch.mul(target, scale_here, out=total[pixels])
-    style_gradient = None
-    if part.style is not None:
-        of_outer = torch.cat(
-            [sum_by(summed, grid.pixel) for summed in (times_features, rows_gradient)],
-            dim=1,
-        )
-        style_gradient = sum_by(of_outer, grid.middle).to(part.style.dtype)
-    return style_gradient
+    if part.style is None:
+        return None
+    by_style = [sum_by(summed, grid.pixel_inner) for summed in (times_features, rows_gradient)]
+    return torch.cat(by_style, dim=1).to(part.style.dtype)
 
 
 def _doubled(block: Block, features: Tensor) -> Tensor:

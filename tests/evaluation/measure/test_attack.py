@@ -105,8 +105,10 @@ def test_a_student_that_looks_at_the_light_turns_with_what_lit_it_alone(tmp_path
         assert isinstance(found, Row)
         assert (found.value, found.n) == (expected, COUNT)
     failed = search_run(tmp_path / "failed", 120)
-    found = score_run(failed, [non_adversarial_rate(SEES_LIGHT)]).find("all", NON_ADVERSARIAL)
-    assert not isinstance(found, Row)  # of failures nothing is asked
+    brought = search_run(tmp_path / "brought", 250, reconstruction_class=1)
+    for nothing in (failed, brought):  # of failures nothing is asked, nor of what SEAN brought
+        found = score_run(nothing, [non_adversarial_rate(SEES_LIGHT)]).find("all", NON_ADVERSARIAL)
+        assert not isinstance(found, Row)
 
 
 def test_a_student_that_was_on_the_other_side_already_does_not_turn(tmp_path: Path) -> None:

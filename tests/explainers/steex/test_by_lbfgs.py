@@ -8,7 +8,7 @@ from cfexp import losses
 from cfexp.explainers.base import eight_bit
 from cfexp.explainers.classifier import counter_class_of
 from cfexp.explainers.steex import by_lbfgs, lbfgs
-from cfexp.explainers.steex.objective import StyleSearch
+from cfexp.explainers.steex.objective import Objective, StyleSearch
 from cfexp.explainers.steex.search import search_candidates, search_style_codes
 from tests.explainers.steex.test_search import linear_world, queries
 
@@ -150,11 +150,44 @@ def test_where_the_decision_does_not_turn_the_query_starts_again_with_adam(
     monkeypatch.setattr(lbfgs, "SHORTEST", 1e-6)
     for given in ({}, {"narrowed": narrowed}):
         found = search(queries(), num_steps=200, learning_rate=0.05, **given)
-        again = found.evaluations > 1  # of some the start, once it is stored, is decided as asked
+        again = found.evaluations > 2  # of some the start, once it is stored, is decided as asked
         assert again.any()
-        assert (found.evaluations[again] > 100).all()
-        assert ((found.flip_step[again] > 1) & (found.flip_step[again] < 100)).all()  # Adam's
+        # Adam's steps until it turned, and what it takes to see that nothing moves from there
+        assert ((found.flip_step[again] > 1) & (found.flip_step[again] < 100)).all()
+        assert (found.evaluations[again] < found.flip_step[again] + 8).all()
         assert found.decision_curve.isfinite().all()
+
+
+def test_who_ends_without_the_decision_turned_starts_again_by_a_margin_and_then_without_it() -> (
+    None
+):
+    start = queries()
+    record = by_lbfgs._Record(start, 10)
+    turned, stood = (
+        torch.tensor([True, False, False, True]),
+        start + torch.arange(4.0)[:, None, None],
+    )
+    record.codes, record.evaluations = stood.clone(), torch.ones(4, dtype=torch.int64)
+    record._parts[2, :, 0] = torch.where(turned, 1.0, -1.0)
+    decode, decide = linear_world()
+    movable = torch.tensor([True, True, True, True])[:, None, None].expand(-1, 3, 1)
+    given = (decode, decide, start, torch.zeros(4, dtype=torch.int64), movable, 1, WEIGHT)
+    objective = Objective(*given, losses.decision_loss, (), 1.0, None)
+    second, yes = by_lbfgs._SecondStart(objective, start, 2.0), torch.tensor([True] * 4)
+    begins, here = second.of(torch.arange(4), yes, yes, record)
+    assert torch.equal(begins, ~turned)
+    assert torch.equal(here[1:3], start[1:3])
+    assert second.asked.tolist() == [0, 2, 2, 0]
+    record.codes = start + 1
+    record._parts[2, 1, 0] = 0.5  # the margin turned the second
+    begins, here = second.of(torch.arange(4), yes, ~yes, record)
+    assert begins.tolist() == [False, True, False, False]
+    assert torch.equal(here[1], start[1] + 1)
+    assert second.asked.tolist() == [0, 0, 2, 0]
+    assert not second.of(torch.arange(4), yes, yes, record)[0].any()  # nobody a third time
+    second.undo(record)
+    assert torch.equal(record.codes[2], stood[2])  # nothing turned it
+    assert torch.equal(record.codes[1], start[1] + 1)
 
 
 @pytest.mark.parametrize("budget", [3, 60, 200])

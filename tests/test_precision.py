@@ -66,7 +66,7 @@ STAGES = {
             f"module.discriminator={GAN}",
             f"module.discriminator_optimizer={ADAM}",
         ),
-        "module.clip_norm=1.0",
+        *("module.clip_norm=1.0", "module.generator_optimizer.fused=false"),
     ],
     "face_identity": [*FACES, "data.split=unseen"],
     "face_oracle": [
@@ -191,3 +191,12 @@ def test_torchs_default_dtype_changes_nothing(
         torch.set_default_dtype(torch.float32)
     assert torch.equal(other.counterfactual, plain.counterfactual)
     assert torch.equal(other.extras["candidates"], plain.extras["candidates"])
+
+
+def test_a_fused_optimizer_that_would_have_to_clip_is_refused() -> None:
+    register_resolvers()
+    asked = ["+experiment=street_autoencoder", "requires={}", "module.clip_norm=1.0"]
+    with initialize_config_module("cfexp.conf", version_base="1.3"):
+        config = compose("train", overrides=[*asked, "trainer.precision=bf16-mixed"])
+    with pytest.raises(InputError, match=r"set module.generator_optimizer.fused=false"):
+        refuse_what_cannot_work(config)

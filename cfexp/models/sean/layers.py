@@ -7,17 +7,15 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from cfexp.models.neighbourhoods import (
     Grid,
     as_image,
-    convolve_rows,
-    kernel_rows,
     modulate,
     pixel_rows,
-    sum_rows,
 )
+from cfexp.models.sean.table import scale_and_shift
+from cfexp.models.spectral_norm import spectral_norm
 
 
 class RegionNorm(nn.Module):
@@ -56,28 +54,25 @@ class RegionNorm(nn.Module):
             self.style = nn.Conv2d(style_dim, 2 * channels, 3, padding=1)
 
     def forward(
-        self, features: Tensor, style_codes: Tensor, grid: Grid | Tensor, noise: Tensor | None
+        self,
+        features: Tensor,
+        style_codes: Tensor,
+        grid: Grid | Tensor,
+        noise: Tensor | None,
+        slope: float = 1.0,
     ) -> Tensor:
-        """Features (B, C, h, w), normalised and modulated.
+        """Features (B, C, h, w), normalised and modulated, then LeakyReLU of this slope (1 = none).
 
         style_codes: (B, R, D). grid: as a `Grid`, which is fast, or label maps (B, h, w) int64
         for the dense convolutions as published; they give the same numbers. noise: (B, 1, h, w), or
         None for none.
         """
         if noise is not None:
-            features = features + as_image(pixel_rows(noise) * self.noise_scale, noise[:, 0])
+            rows = torch.addmm(pixel_rows(features), pixel_rows(noise), self.noise_scale[None])
+            features = as_image(rows, noise[:, 0])
         features = self.batch_norm(features)
         if isinstance(grid, Grid):
-            spade = self.spade_table(grid)
-            if not self.styled:
-                scale, shift = (spade + self.one_and_zero(spade)).chunk(2, dim=1)
-                return modulate(features, scale, shift, grid)
-            mapped = self.mapped_codes(style_codes).flatten(0, 1)[grid.present]
-            style = convolve_rows(mapped, kernel_rows(self.style.weight), grid.inner) + bias_of(
-                self.style
-            )
-            scale, shift = self.blend(spade, style[grid.inner_of_outer]).chunk(2, dim=1)
-            return modulate(features, scale, shift, grid)
+            return modulate(features, self.table(grid, style_codes), grid, slope)
 
         one_hot = F.one_hot(grid, self.num_regions).to(features.dtype).permute(0, 3, 1, 2)
         maps = self.spade(F.relu(self.spade_shared(one_hot)))
@@ -86,17 +81,26 @@ class RegionNorm(nn.Module):
             of_pixel = grid.flatten(1)[..., None].expand(-1, -1, mapped.shape[2])
             broadcast = mapped.gather(1, of_pixel).view(*grid.shape, -1).permute(0, 3, 1, 2)
             maps = self.blend(maps, self.style(broadcast))
-        else:
-            maps = maps + self.one_and_zero(maps)
         scale, shift = maps.chunk(2, dim=1)
-        modulated: Tensor = features * scale + shift
-        return modulated
+        return F.leaky_relu(features * (1 + scale) + shift, slope)
+
+    def table(self, grid: Grid, style_codes: Tensor | None) -> Tensor:
+        """Scale and shift, (Q, 2 * C), of each distinct neighbourhood.
+
+        style_codes: (B, R, D); None leaves out all of the style's part but its bias.
+        """
+        convolutions = self.spade_shared, self.spade
+        if not self.styled:
+            return scale_and_shift(grid, *convolutions)
+        mapped = None if style_codes is None else self.mapped_codes(style_codes)
+        return scale_and_shift(grid, *convolutions, self.style, self.blending, mapped)
 
     def mapped_codes(self, style_codes: Tensor) -> Tensor:
         """relu(W_j z_j + v_j) of codes z (B, R, D)."""
         weight, bias = self.mapping()
-        mapped = torch.bmm(style_codes.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
-        return F.relu(mapped + bias)
+        by_region = style_codes.transpose(0, 1)
+        mapped = torch.baddbmm(bias[:, None], by_region, weight.transpose(1, 2))
+        return F.relu(mapped).transpose(0, 1)
 
     def mapping(self) -> tuple[Tensor, Tensor]:
         """W (R, D, D) and v (R, D), of each region's own layer."""
@@ -112,15 +116,6 @@ class RegionNorm(nn.Module):
             self.mapping_bias = nn.Parameter(self.mapping_bias.data[:count].clone())
             self.layer_of = torch.tensor(layer_of)
 
-    def spade_table(self, grid: Grid) -> Tensor:
-        """SPADE's gamma and beta, (Q, 2 * C), of each distinct neighbourhood."""
-        of_label = kernel_rows(self.spade_shared.weight)[grid.present % self.num_regions]
-        products = F.pad(of_label, (0, 0, 0, 1))  # outside the image is zero
-        hidden = F.relu(sum_rows(products, grid.inner) + bias_of(self.spade_shared))
-        return convolve_rows(hidden, kernel_rows(self.spade.weight), grid.outer) + bias_of(
-            self.spade
-        )
-
     def blend_weights(self, like: Tensor) -> Tensor:
         """How much of the style's gamma and beta enters, (2 * C,): a for each gamma, b for each
         beta.
@@ -128,19 +123,8 @@ class RegionNorm(nn.Module):
         return self.blending.sigmoid().to(like.dtype).repeat_interleave(len(self.noise_scale))
 
     def blend(self, spade: Tensor, style: Tensor) -> Tensor:
-        """1 + gamma, and beta, of tables (Q, 2 * C) or maps (B, 2 * C, h, w); style may be of one
-        row.
-        """
-        weight = self.blend_weights(spade)
-        if spade.ndim == 4:
-            weight = weight[:, None, None]
-        return torch.lerp(spade, style.expand_as(spade), weight) + self.one_and_zero(spade)
-
-    def one_and_zero(self, like: Tensor) -> Tensor:
-        """1 for the gammas, 0 for the betas."""
-        one = like.new_zeros(2 * len(self.noise_scale))
-        one[: len(self.noise_scale)] = 1
-        return one[:, None, None] if like.ndim == 4 else one
+        """Gamma and beta, of maps (B, 2 * C, h, w)."""
+        return torch.lerp(spade, style, self.blend_weights(spade)[:, None, None])
 
 
 def bias_of(convolution: nn.Conv2d) -> Tensor:
@@ -198,9 +182,12 @@ class SEANBlock(nn.Module):
         or None.
         """
         noises: list[Tensor | None] = [None] * 3 if noise is None else [*noise]
-        middle = F.leaky_relu(self.norm_0(features, style_codes, grid, noises[0]), 0.2)
-        middle = F.leaky_relu(self.norm_1(self.conv_0(middle), style_codes, grid, noises[1]), 0.2)
+        middle = self.norm_0(features, style_codes, grid, noises[0], slope=0.2)
+        middle = self.norm_1(self.conv_0(middle), style_codes, grid, noises[1], slope=0.2)
         if self.norm_s is not None and self.conv_s is not None:
-            features = self.conv_s(self.norm_s(features, style_codes, grid, noises[2]))
+            normed = self.norm_s(features, style_codes, grid, noises[2])
+            # torch's own convolution of one pixel is slower, and returns another memory format
+            weight = self.conv_s.weight.flatten(1)
+            features = as_image(F.linear(pixel_rows(normed), weight), normed[:, 0])
         added: Tensor = features + self.conv_1(middle)
         return added

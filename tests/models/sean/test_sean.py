@@ -14,7 +14,7 @@ from cfexp.models.neighbourhoods import (
     find_grid,
     kernel_rows,
     modulate,
-    sum_by_neighbourhood,
+    sum_by,
     sum_rows,
 )
 from cfexp.models.sean.fast import FastSEAN
@@ -237,34 +237,55 @@ def test_a_table_is_the_convolution_of_a_map_that_is_constant_in_a_region() -> N
     expected = F.conv2d(broadcast.permute(0, 3, 1, 2), kernel, padding=1)
     table = convolve_rows(values.flatten(0, 1)[grid.present], kernel_rows(kernel), grid.inner)
     assert len(table) < maps.numel() / 2
-    looked_up = table[grid.inner_of_outer][grid.pixel].view(3, 32, 64, 4).permute(0, 3, 1, 2)
+    looked_up = table[grid.middle.number][grid.pixel.number].view(3, 32, 64, 4).permute(0, 3, 1, 2)
     torch.testing.assert_close(looked_up, expected, atol=1e-12, rtol=0)
 
 
 def test_sums_over_neighbourhoods_have_the_gradient_of_their_definition() -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
-    for taps, count in ((grid.inner, len(grid.present)), (grid.outer, len(grid.inner.rows))):
+    for taps, count in ((grid.inner, len(grid.present)), (grid.outer, len(grid.labels.rows))):
         products = torch.randn(count + 1, 9 * 2, dtype=torch.float64, requires_grad=True)
         of_tap = products.view(-1, 9, 2)[taps.rows, torch.arange(9)]
         torch.testing.assert_close(sum_rows(products, taps), of_tap.sum(1))
         assert torch.autograd.gradcheck(lambda rows, taps=taps: sum_rows(rows, taps), products)
 
 
-def test_modulation_has_the_gradient_of_its_definition() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("styled", [False, True])
+def test_a_normalisation_has_the_gradient_of_the_dense_one(styled: bool, frozen: bool) -> None:
+    norm = lively_sean().norms()[0 if styled else -1].requires_grad_(not frozen)
+    grid = find_grid(label_maps(), REGIONS)
+    features = torch.randn(3, len(norm.noise_scale), 32, 64, dtype=torch.float64)
+    inputs = [features.requires_grad_(), codes_of().requires_grad_()]
+    taken = [*inputs, *(each for each in norm.parameters() if each.requires_grad)]
+    forms = [norm(*inputs, form, None, slope=0.2) for form in (grid, grid.label_map)]
+    torch.testing.assert_close(*forms)
+    weights = torch.randn_like(features)
+    gradients = [
+        torch.autograd.grad((form * weights).sum(), taken, allow_unused=True) for form in forms
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.2])
+def test_modulation_has_the_gradient_of_its_definition(slope: float) -> None:
     grid = find_grid(label_maps(2)[:, 10:14, 18:24], REGIONS)
-    inputs = [
-        torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 4, 6),)
-    ]
-    inputs += [
-        torch.randn(len(grid.outer.rows), 3, dtype=torch.float64, requires_grad=True)
-        for _ in range(2)
-    ]
-    assert torch.autograd.gradcheck(
-        lambda image, scale, shift: modulate(image, scale, shift, grid), inputs
+    image, table = (
+        torch.randn(*size, dtype=torch.float64, requires_grad=True)
+        for size in ((2, 3, 4, 6), (len(grid.outer.rows), 6))
     )
-    rows = torch.randn(len(grid.pixel), 3)
-    expected = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel, rows)
-    torch.testing.assert_close(sum_by_neighbourhood(rows, grid), expected)
+    modulated = modulate(image, table, grid, slope)
+    scale, shift = table[grid.pixel.number].view(2, 4, 6, 6).permute(0, 3, 1, 2).chunk(2, dim=1)
+    plain = F.leaky_relu(image * scale + shift, slope)
+    torch.testing.assert_close(modulated, plain)
+    weights = torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((form * weights).sum(), [image, table]) for form in (modulated, plain)
+    )
+    torch.testing.assert_close(found, expected)
+    rows = torch.randn(len(grid.pixel.number), 3)
+    summed = torch.zeros(len(grid.outer.rows), 3).index_add_(0, grid.pixel.number, rows)
+    torch.testing.assert_close(sum_by(rows, grid.pixel), summed)
 
 
 def test_pooling_is_the_mean_over_each_region() -> None:

@@ -3,11 +3,14 @@ gives.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from cfexp.explainers.adam import adam
+from cfexp.explainers.steex.search import AT_ONCE
+from cfexp.models.sean.fast import FastSEAN, PreparedLabelMaps
 
 
 @torch.enable_grad()
@@ -32,3 +35,22 @@ def refine_codes(
         update, moments = adam(gradient, moments, step + 1, learning_rate)
         codes = codes.detach() - update
     return codes.detach()
+
+
+def refine_some(
+    generator: FastSEAN,
+    prepared: PreparedLabelMaps,
+    image: Tensor,
+    codes: Tensor,
+    some: Tensor,
+    num_steps: int,
+    learning_rate: float,
+) -> Tensor:
+    """The codes (B, R, D) of images (B, 3, H, W), of which those where `some` (B,) bool holds are
+    refined, by the generator and its label maps; see `refine_codes`.
+    """
+    codes = codes.clone()
+    for rows in torch.split(some.nonzero()[:, 0], AT_ONCE):
+        decode = partial(generator.decode, prepared=generator.of(prepared, rows))
+        codes[rows] = refine_codes(decode, image[rows], codes[rows], num_steps, learning_rate)
+    return codes

@@ -14,6 +14,7 @@ from cfexp.explainers.steex.by_lbfgs import by_lbfgs
 from cfexp.explainers.steex.objective import Objective, StyleSearch
 
 OPTIMIZERS = "adam", "lbfgs"
+AT_ONCE = 16  # queries that are computed at a time, where each is by itself
 
 
 def search_style_codes(
@@ -35,7 +36,7 @@ def search_style_codes(
     repel: tuple[Tensor, ...] = (),
     repulsion: float = 1.0,
     narrowed: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None,
-    at_once: int = 16,
+    at_once: int = AT_ONCE,
 ) -> StyleSearch:
     """Move each query's style codes until the decision is the counter class, and no farther than
     that takes.

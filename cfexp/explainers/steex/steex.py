@@ -3,7 +3,6 @@ search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -21,7 +20,7 @@ from cfexp.explainers.memory import check_budget
 from cfexp.explainers.steex.columns import COLUMNS
 from cfexp.explainers.steex.decoder import Decoder, Frame, frame_of, redrawn
 from cfexp.explainers.steex.objective import StyleSearch
-from cfexp.explainers.steex.refine import refine_codes
+from cfexp.explainers.steex.refine import refine_some
 from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
 from cfexp.explainers.steex.search import (
     OPTIMIZERS,
@@ -238,13 +237,13 @@ class STEEX(ClassifierExplainer):
             prepared = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, prepared)
             query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
-        query_class = self.exclusive(query_logits).argmax(1)
-        refined = self.exclusive(reconstruction_logits).argmax(1) != query_class
-        refined &= self.refine_steps > 0
-        if len(rows := refined.nonzero()[:, 0]):
-            decode = partial(generator.decode, prepared=generator.of(prepared, rows))
+        query_class, reconstruction_class = (
+            self.exclusive(logits).argmax(1) for logits in (query_logits, reconstruction_logits)
+        )
+        refined = (reconstruction_class != query_class) & (self.refine_steps > 0)
+        if refined.any():
             settings = self.refine_steps, self.learning_rate
-            codes[rows] = refine_codes(decode, batch.image[rows], codes[rows], *settings)
+            codes = refine_some(generator, prepared, batch.image, codes, refined, *settings)
             with torch.no_grad():
                 reconstruction = generator.decode(codes, prepared)
                 reconstruction_logits = self.decide(reconstruction)

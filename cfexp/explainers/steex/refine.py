@@ -30,8 +30,9 @@ def refine_codes(
     moments = torch.zeros_like(codes), torch.zeros_like(codes)
     for step in range(num_steps):
         codes = codes.detach().requires_grad_()
-        error = (decode(codes) - image).square().flatten(1).mean(1)
-        (gradient,) = torch.autograd.grad(error.sum(), codes)
+        with torch.autocast(codes.device.type, enabled=False):  # see `Objective`
+            error = (decode(codes) - image).square().flatten(1).mean(1)
+            (gradient,) = torch.autograd.grad(error.sum(), codes)
         update, moments = adam(gradient, moments, step + 1, learning_rate)
         codes = codes.detach() - update
     return codes.detach()

@@ -42,7 +42,8 @@ def search_style_codes(
     that takes.
 
     minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3).
-    No query's result depends on the batch it is in. No step waits for the device. Under autocast
+    No query's result depends on the batch it is in, but for the rounding of the networks' products,
+    which a search may enlarge. No step waits for the device. Under autocast
     the codes and their steps keep their dtype.
 
     decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen.

@@ -43,8 +43,8 @@ def search_style_codes(
 
     minimises decision_loss + proximity_weight * sum_r ||z_r - z_r^0||^2 of each query (equation 3).
     No query's result depends on the batch it is in, but for the rounding of the networks' products,
-    which a search may enlarge. No step waits for the device. Under autocast
-    the codes and their steps keep their dtype.
+    which a search may enlarge. No step waits for the device. Under autocast the codes and their
+    steps keep their dtype.
 
     decode: style codes (B, R, D) to images (B, 3, H, W); its networks must be frozen.
     decide: images to logits (B, K).

@@ -171,12 +171,14 @@ class LoadedExplainer:
         label_map = self._label_maps(label_maps, given)
         parts = []
         for rows in torch.split(torch.arange(len(fitted)), self._data_set.eval_batch_size):
-            batch = (
-                self._vqa_batch(fitted, asked, rows)
-                if asked
-                else self._image_batch(fitted, label_map, rows)
-            )
-            with torch.no_grad():
+            # A search takes gradients, which inference mode forbids, also of tensors made in it:
+            # the batch is made outside.
+            with torch.inference_mode(False), torch.no_grad():
+                batch = (
+                    self._vqa_batch(fitted, asked, rows)
+                    if asked
+                    else self._image_batch(fitted, label_map, rows)
+                )
                 parts.append(self._told(explainer.predict_step(batch, 0)))
         return _joined(parts)
 

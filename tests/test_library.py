@@ -284,6 +284,15 @@ def test_arrays_are_taken_as_pictures_are(explainer: LoadedExplainer, folder: Pa
         assert torch.equal(result.label_map, expected.label_map)
 
 
+def test_it_explains_in_inference_mode_too(explainer: LoadedExplainer) -> None:
+    draw = torch.Generator().manual_seed(0)
+    image, label_map = 2 * torch.rand(3, 64, 128, generator=draw) - 1, torch.zeros(64, 128).long()
+    expected = explainer.explain(image, label_map)
+    with torch.inference_mode():
+        found = explainer.explain(image * 1, label_map * 1)
+    assert torch.equal(found.counterfactual, expected.counterfactual)
+
+
 def test_tensors_in_0_to_1_are_warned_of(explainer: LoadedExplainer) -> None:
     image, label_map = torch.rand(3, 64, 128), torch.zeros(64, 128, dtype=torch.int64)
     with pytest.warns(

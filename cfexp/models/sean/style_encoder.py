@@ -56,7 +56,7 @@ def pool_regions(features: Tensor, label_maps: Tensor, num_regions: int) -> Tens
     regions = torch.arange(num_regions, device=label_maps.device)[:, None]
     belongs = (label_maps.flatten(1)[:, None] == regions).to(features.dtype)
     # In this order the gradient by the features is laid out as they are, channels first.
-    sums = torch.bmm(features.flatten(2), belongs.transpose(1, 2)).transpose(1, 2)
+    sums = torch.bmm(features.flatten(2), belongs.transpose(1, 2)).transpose(1, 2).contiguous()
     return sums / belongs.sum(2, keepdim=True).clamp(min=1)
 
 

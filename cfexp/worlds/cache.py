@@ -19,6 +19,7 @@ from cfexp.errors import InputError
 
 Drawn = TypeVar("Drawn")
 _CHUNK = 32  # scenes that a process draws at a time
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # by which a command is told to end
 
 
 def parameters_key(version: int, parameters: Any) -> str:
@@ -89,18 +90,29 @@ def draw_all(draw: Callable[[int], Drawn], count: int, description: str) -> Iter
         return
     # Forked, as data loaders' workers are: a script need not guard its main part, and nothing is
     # imported again.
-    with multiprocessing.get_context("fork").Pool(cores, _take_signals_as_workers) as pool:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        pool = multiprocessing.get_context("fork").Pool(cores, _take_signals_as_workers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
         yield from track(
             pool.imap(draw, range(count), _CHUNK), description=description, total=count
         )
+        pool.close()
+        pool.join()
 
 
 def _take_signals_as_workers() -> None:
-    """Ctrl-C is the parent's, and SIGTERM ends a worker at once: by the parent's handler, which is
-    Python's, one that was just about to wait for work would never have ended, nor the parent.
+    """Ctrl-C is the parent's, and SIGTERM ends a worker at once.
+
+    By the parent's handler, which is Python's, one that was just about to wait for work would never
+    end, nor the parent. So a worker begins with its signals held back: one that comes before this
+    is taken after it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def dump_json(path: Path, content: dict[str, Any] | list[Any]) -> None:

@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 
 from cfexp.errors import InputError
 from cfexp.metrics.lamps import read_lamps
+from cfexp.worlds import cache
 from cfexp.worlds.cache import draw_all
 from cfexp.worlds.street_canvas import BUILDING, CAR, TRAFFIC_LIGHT
 from cfexp.worlds.street_drawing import FACADES
@@ -235,14 +238,39 @@ def ends_at_once(_: int) -> bool:
     return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.fixture
+def a_handler() -> Iterator[None]:
+    """SIGTERM is taken by Python, as commands take it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("a_handler")
 def test_workers_do_not_inherit_how_a_command_takes_the_signal_to_end() -> None:
-    before = signal.signal(
-        signal.SIGTERM, lambda *_: None
-    )  # it may come as a worker begins to wait
-    try:
-        assert all(draw_all(ends_at_once, 300, "numbers"))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert all(draw_all(ends_at_once, 300, "numbers"))
+
+
+@pytest.mark.usefixtures("a_handler")
+def test_a_signal_that_comes_before_a_worker_is_ready_ends_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a pool of two it may, where the other has drawn all before."""
+    ready = cache._take_signals_as_workers
+
+    def signalled() -> None:
+        told = tmp_path / "told"
+        if not told.exists():
+            told.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGTERM)
+        ready()
+        (tmp_path / str(os.getpid())).touch()
+
+    monkeypatch.setattr(cache, "_take_signals_as_workers", signalled)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert list(draw_all(abs, 300, "numbers")) == list(range(300))
+    assert not (tmp_path / (tmp_path / "told").read_text()).exists()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())  # here they are taken as before
 
 
 def test_a_planted_bias_alters_training_labels_towards_the_facade_and_nothing_else(

@@ -97,3 +97,16 @@ def test_the_outline_counts_a_step_by_the_largest_edge_around_it() -> None:
         expected = expected + (mask.diff(dim=dim).abs() * (-10 * edge).exp()).sum()
     found = losses.outline_variation(mask, query)
     torch.testing.assert_close(found, expected / mask.numel())
+
+
+def test_the_difference_of_maps_is_of_the_same_precision_and_layout_as_they_are() -> None:
+    maps, others = (torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last) for _ in range(2))
+    seen: list[torch.Tensor] = []
+    inner = maps.requires_grad_() * 1.0
+    inner.register_hook(seen.append)  # type: ignore[no-untyped-call]  # torch's own
+    found = losses._mean_l1(inner, others)
+    torch.testing.assert_close(found, F.l1_loss(maps, others))
+    found.backward()  # type: ignore[no-untyped-call]  # torch's own
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert losses._mean_l1(maps.bfloat16(), others.bfloat16()).dtype == torch.float32

@@ -35,11 +35,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, matrix: PackedMatrix) -> Tensor:
         ctx.matrix = matrix
-        return _multiply(rows, matrix._forward)
+        return _multiply(rows.contiguous(), matrix._forward)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _multiply(gradient, ctx.matrix._backward), None
+        return _multiply(gradient.contiguous(), ctx.matrix._backward), None
 
 
 def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -49,8 +49,7 @@ def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
     """
     if not (_packs(rows) and _packs(matrix)):
         return rows @ matrix
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix.T, None, "none", [], "")
-    return product
+    return _multiply(rows, matrix.T)
 
 
 def _packs(matrix: Tensor) -> bool:
@@ -69,8 +68,7 @@ def _packed(weight: Tensor) -> Tensor:
     return packed
 
 
-def _multiply(rows: Tensor, packed: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(
-        rows.contiguous(), packed, None, "none", [], ""
-    )
+def _multiply(rows: Tensor, weight: Tensor) -> Tensor:
+    """The product with a linear layer's weight (out, in), packed or not."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
     return product

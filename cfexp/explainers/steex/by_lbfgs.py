@@ -126,10 +126,9 @@ def _search(
         value = asked(problems.trial.view(-1, *start.shape[1:]))
         loss_slope, rest_slope = (
             torch.where(some.movable, slope, 0).flatten(1)
-            for slope in (value.decision_gradient, value.rest_gradient)
+            for slope in (value.asked_gradient, value.rest_gradient)
         )
-        rest = value.total - value.decision
-        after = lbfgs.update(problems, value.decision, loss_slope, rest, rest_slope)
+        after = lbfgs.update(problems, value.asked, loss_slope, value.rest, rest_slope)
         done = record.write(working, problems.settled, after, value, stop_margin)
         going = ~(problems.settled | done)
         again, here = second.of(working, going, after.settled, record)

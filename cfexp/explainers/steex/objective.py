@@ -26,6 +26,13 @@ class StyleSearch(NamedTuple):
     flip_step: Tensor
     evaluations: Tensor  # (B,) int64: of the objective and its gradient, 0..num_steps
 
+    def where(self, condition: Tensor, other: "StyleSearch") -> "StyleSearch":
+        """Of each query this one where the condition (B,) holds, else the other."""
+        pairs = zip(self, other, strict=True)
+        return StyleSearch(
+            *(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
+        )
+
 
 class Value(NamedTuple):
     """The objective of N queries at some codes, and its parts; without gradients of their own."""
@@ -33,14 +40,15 @@ class Value(NamedTuple):
     decision: Tensor  # (N,) the decision loss
     proximity: Tensor  # (N,) the squared distance of the codes
     margin: Tensor  # (N,) by how much the decision is the counter class
-    total: Tensor  # (N,) what is minimised: the decision loss and the rest
-    decision_gradient: Tensor  # (N, R, D), of the decision loss, by the codes
-    rest_gradient: Tensor  # (N, R, D), of the rest
+    asked: Tensor  # (N,) the decision loss, of what is asked for: see `asked_margin`
+    rest: Tensor  # (N,) the rest of what is minimised
+    asked_gradient: Tensor  # (N, R, D), of `asked` by the codes
+    rest_gradient: Tensor  # (N, R, D)
 
     @property
     def gradient(self) -> Tensor:
         """(N, R, D), of what is minimised."""
-        return self.decision_gradient + self.rest_gradient
+        return self.asked_gradient + self.rest_gradient
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,10 @@ class Objective:
         with torch.enable_grad():
             codes = codes.detach().requires_grad_()
             logits = self.decide(self.decode(codes)).to(codes.dtype)  # which under autocast are not
-            asked = logits if self.asked_margin is None else self._lowered(logits)
-            decision = self.decision_loss(asked, self.counter_class, self.head)
+            decision = asked = self.decision_loss(logits, self.counter_class, self.head)
+            if self.asked_margin is not None:
+                lowered = self._lowered(logits)
+                asked = self.decision_loss(lowered, self.counter_class, self.head)
             proximity = losses.proximity_loss(codes, self.query_codes)
             rest = self.proximity_weight * proximity
             if self.repel:
@@ -95,10 +105,10 @@ class Objective:
             # Autocast is for the way there: on the way back it would cast what the generator has
             # kept.
             with torch.autocast(codes.device.type, enabled=False):
-                slopes = [torch.autograd.grad(part.sum(), codes)[0] for part in (decision, rest)]
+                slopes = [torch.autograd.grad(part.sum(), codes)[0] for part in (asked, rest)]
         margin = self.margin(logits.detach())
-        parts = decision.detach(), proximity.detach(), margin, (decision + rest).detach()
-        return Value(*parts, *slopes)
+        loss, distance, asked, rest = (part.detach() for part in (decision, proximity, asked, rest))
+        return Value(loss, distance, margin, asked, rest, *slopes)
 
     def margin(self, logits: Tensor) -> Tensor:
         """(N,) by how much logits (N, K) decide for the counter class."""

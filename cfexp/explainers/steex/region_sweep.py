@@ -2,13 +2,12 @@
 every region.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cfexp.errors import InputError
 from cfexp.explainers.steex.objective import StyleSearch
 
 # One query's index and region masks (P, R) bool -> P searches of that query, each in its own mask.
@@ -27,25 +26,6 @@ class RegionSweep(NamedTuple):
     distance: Tensor  # (B, U), the l2 norm of the codes' change; 0 = absent
     flip_step: Tensor  # (B, U) int64, as in `StyleSearch`; -1 = absent, too
     smallest_set: Tensor  # (B, R) bool, see `sweep_regions`; nowhere true if even all together fail
-
-
-def unit_masks(region_names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Tensor:
-    """(U, R) bool: each region by itself, then each named group of them.
-
-    Raises InputError for a group that is empty, is called as a region is, or names an unknown
-    region.
-    """
-    for group, members in groups.items():
-        if group in region_names:
-            raise InputError(f"region_groups.{group}: a region is called that already")
-        if isinstance(members, str) or not members:
-            raise InputError(f"region_groups.{group} must be a list of regions, got {members!r}")
-        if unknown := [member for member in members if member not in region_names]:
-            raise InputError(
-                f"region_groups.{group}: {unknown[0]!r} is none of {', '.join(region_names)}"
-            )
-    rows = [[name] for name in region_names] + [list(members) for members in groups.values()]
-    return torch.tensor([[name in row for name in region_names] for row in rows])
 
 
 def sweep_regions(

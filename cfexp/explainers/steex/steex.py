@@ -2,7 +2,7 @@
 search a query, in the style codes of a frozen semantic-synthesis GAN.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -21,7 +21,8 @@ from cfexp.explainers.steex.columns import COLUMNS
 from cfexp.explainers.steex.decoder import Decoder, Frame, frame_of, redrawn
 from cfexp.explainers.steex.objective import StyleSearch
 from cfexp.explainers.steex.refine import refine_some
-from cfexp.explainers.steex.region_sweep import sweep_regions, unit_masks
+from cfexp.explainers.steex.region_sweep import sweep_regions
+from cfexp.explainers.steex.regions import region_mask, unit_masks
 from cfexp.explainers.steex.search import (
     OPTIMIZERS,
     candidate_columns,
@@ -29,6 +30,7 @@ from cfexp.explainers.steex.search import (
     search_candidates,
     search_style_codes,
 )
+from cfexp.explainers.steex.start import Start
 from cfexp.models.loading.pretrained import freeze
 from cfexp.models.sean.fast import FastSEAN, PreparedLabelMaps
 from cfexp.models.sean.sean import SEAN
@@ -171,22 +173,8 @@ class STEEX(ClassifierExplainer):
         """Choose the regions that may change, as in the constructor; raises InputError for one that
         there is not.
         """
-        several = isinstance(regions, Sequence | Set) and not isinstance(regions, str)
-        if regions is not None and not (
-            several and all(isinstance(region, str) for region in regions)
-        ):
-            raise InputError(f"regions must be a list of names, got {regions!r}")
-        if regions is not None and len(regions) == 0:
-            raise InputError(
-                "regions names no region: nothing could change; leave it out (null) for all"
-            )
-        self.regions, self.region_mask = None if regions is None else list(regions), None
-        if self.regions is not None:
-            if unknown := [region for region in self.regions if region not in region_names]:
-                raise InputError(f"regions: {unknown[0]!r} is none of {', '.join(region_names)}")
-            self.region_mask = torch.tensor(
-                [name in self.regions for name in region_names], device=self.device
-            )
+        mask = None if regions is None else region_mask(regions, region_names).to(self.device)
+        self.regions, self.region_mask = None if regions is None else list(regions), mask
 
     def queries_that_fit(self, batch: ImageBatch) -> int:
         """As many as `memory_budget` allows; raises InputError for a budget that is too small for
@@ -215,7 +203,8 @@ class STEEX(ClassifierExplainer):
         D), before and after (of a `CellSEAN` each cell's); `code_distance` (B,), the l2 norm of the
         codes' change; `region_change` (B, R), of each region's; `flip_step` (B,);
         `reconstruction_class` (B,), what the decision model says of the reconstruction: where that
-        is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`.
+        is not the query's decision, there is nothing to explain; the two curves of `StyleSearch`;
+        with `refine_steps`, `refined` (B,) bool, whose codes were fitted to the pixels first.
         Of N > 1 candidates, the others: `candidates` (B, N - 1, 3, H, W), and
         `candidate_code_distance`, `candidate_flip_step` and `candidate_cosine` (B, N - 1), the last
         of an edit with the nearest before it; and `candidate_pairwise_cosine` (B,), the mean of all
@@ -227,6 +216,40 @@ class STEEX(ClassifierExplainer):
         Raises InputError for a counter class that the decision model does not have.
         """
         generator = self._folded()
+        start = self._start(generator, batch)
+        codes, counter_class = start.codes, self.asked_for(start.query_logits)
+        absent = self._regions_absent(start.label_map)
+        found, *further = self._candidates(generator, start, counter_class, absent, batch.key)
+        change = (found.style_codes - codes).norm(dim=2)
+        return Explanation(
+            query=batch.image,
+            reconstruction=start.reconstruction,
+            counterfactual=found.image,
+            query_logits=self.exclusive(start.query_logits),
+            counterfactual_logits=self.exclusive(found.logits),
+            counter_class=counter_class,
+            extras={
+                "label_map": start.label_map,
+                "query_codes": codes,
+                "style_codes": found.style_codes,
+                "reconstruction_class": self.exclusive(start.logits).argmax(1),
+                "code_distance": change.norm(dim=1),
+                "region_change": self.autoencoder.by_region(change),
+                **({"refined": start.refined} if self.refine_steps else {}),
+                "flip_step": found.flip_step,
+                "evaluations": found.evaluations,
+                "decision_curve": found.decision_curve,
+                "proximity_curve": found.proximity_curve,
+                **({} if self.region_mask is None else {"regions_absent": absent}),
+                **(candidate_columns(found, further, codes) if further else {}),
+                **self._sweep(generator, start, counter_class, batch.key.tolist()),
+            },
+        )
+
+    def _start(self, generator: FastSEAN, batch: ImageBatch) -> Start:
+        """Encode the queries; refine the codes of those whose reconstruction is decided otherwise
+        than they are, if `refine_steps` says so.
+        """
         with torch.no_grad():
             label_map = batch.label_map
             if self.segmenter is not None:
@@ -236,9 +259,9 @@ class STEEX(ClassifierExplainer):
                 codes = self.autoencoder.encode(batch.image, label_map)
             prepared = generator.prepare(label_map, batch.key.tolist() if self.noise else None)
             reconstruction = generator.decode(codes, prepared)
-            query_logits, reconstruction_logits = map(self.decide, (batch.image, reconstruction))
+            query_logits, logits = map(self.decide, (batch.image, reconstruction))
         query_class, reconstruction_class = (
-            self.exclusive(logits).argmax(1) for logits in (query_logits, reconstruction_logits)
+            self.exclusive(each).argmax(1) for each in (query_logits, logits)
         )
         refined = (reconstruction_class != query_class) & (self.refine_steps > 0)
         if refined.any():
@@ -246,62 +269,52 @@ class STEEX(ClassifierExplainer):
             codes = refine_some(generator, prepared, batch.image, codes, refined, *settings)
             with torch.no_grad():
                 reconstruction = generator.decode(codes, prepared)
-                reconstruction_logits = self.decide(reconstruction)
-        counter_class = self.asked_for(query_logits)
-        frame = None
-        if self.keep_outside and self.region_mask is not None:
-            frame = frame_of(label_map, self.region_mask, reconstruction)
-        decoder = self._decoder(generator, prepared, batch.key.tolist(), frame)
+                logits = self.decide(reconstruction)
+        return Start(label_map, prepared, codes, reconstruction, query_logits, logits, refined)
+
+    def _candidates(
+        self,
+        generator: FastSEAN,
+        start: Start,
+        counter_class: Tensor,
+        absent: Tensor,
+        keys: Tensor,
+    ) -> list[StyleSearch]:
+        """`num_candidates` searches of each query; those that are `absent` (B,) stay as they are.
+
+        keys: (B,) int64, the queries' own seeds.
+        """
         still = nothing_moved(
-            codes, reconstruction, reconstruction_logits, counter_class, self.head, self.num_steps
+            start.codes,
+            start.reconstruction,
+            start.logits,
+            counter_class,
+            self.head,
+            self.num_steps,
         )
-        absent = self._regions_absent(label_map)
-        candidates = [still] * self.num_candidates
-        mask = None  # what may change of each query
+        if absent.all():
+            return [still] * self.num_candidates
+        frame = mask = None
         if self.region_mask is not None:
-            mask = self.autoencoder.codes_of(self.region_mask.to(absent.device) & ~absent[:, None])
-        if not absent.all():
-            candidates = search_candidates(
-                decoder,
-                self.decision_model,
-                codes,
-                counter_class,
-                narrowed=self._narrowed(decoder),
-                num_candidates=self.num_candidates,
-                seeds=batch.key,
-                region_mask=mask,
-                **self._settings,
-            )
-            if absent.any():  # noise that is redrawn would move their images
-                candidates = [_where(absent, still, candidate) for candidate in candidates]
-        found, *further = candidates
-        change = (found.style_codes - codes).norm(dim=2)
-        return Explanation(
-            query=batch.image,
-            reconstruction=reconstruction,
-            counterfactual=found.image,
-            query_logits=self.exclusive(query_logits),
-            counterfactual_logits=self.exclusive(found.logits),
-            counter_class=counter_class,
-            extras={
-                "label_map": label_map,
-                "query_codes": codes,
-                "style_codes": found.style_codes,
-                "reconstruction_class": self.exclusive(reconstruction_logits).argmax(1),
-                "code_distance": change.norm(dim=1),
-                "region_change": self.autoencoder.by_region(change),
-                **({"refined": refined} if self.refine_steps else {}),
-                "flip_step": found.flip_step,
-                "evaluations": found.evaluations,
-                "decision_curve": found.decision_curve,
-                "proximity_curve": found.proximity_curve,
-                **({} if self.region_mask is None else {"regions_absent": absent}),
-                **(candidate_columns(found, further, codes) if further else {}),
-                **self._sweep(
-                    generator, label_map, reconstruction, codes, counter_class, batch.key.tolist()
-                ),
-            },
+            allowed = self.region_mask.to(absent.device) & ~absent[:, None]
+            mask = self.autoencoder.codes_of(allowed)
+            if self.keep_outside:
+                frame = frame_of(start.label_map, self.region_mask, start.reconstruction)
+        decoder = self._decoder(generator, start.prepared, keys.tolist(), frame)
+        candidates = search_candidates(
+            decoder,
+            self.decision_model,
+            start.codes,
+            counter_class,
+            narrowed=self._narrowed(decoder),
+            num_candidates=self.num_candidates,
+            seeds=keys,
+            region_mask=mask,
+            **self._settings,
         )
+        if absent.any():  # noise that is redrawn would move their images
+            candidates = [still.where(absent, candidate) for candidate in candidates]
+        return candidates
 
     def _folded(self) -> FastSEAN:
         """The generator, folded at the first call."""
@@ -318,9 +331,7 @@ class STEEX(ClassifierExplainer):
     def _sweep(
         self,
         generator: FastSEAN,
-        label_map: Tensor,
-        reconstruction: Tensor,
-        codes: Tensor,
+        start: Start,
         counter_class: Tensor,
         keys: list[int],
     ) -> dict[str, Tensor]:
@@ -329,6 +340,7 @@ class STEEX(ClassifierExplainer):
         """
         if self.units is None:
             return {}
+        label_map, codes = start.label_map, start.codes
 
         def search(row: int, masks: Tensor) -> StyleSearch:
             same = [row] * len(masks)
@@ -336,7 +348,7 @@ class STEEX(ClassifierExplainer):
             prepared = generator.prepare(label_map[same], of_row if self.noise else None)
             frame = None
             if self.keep_outside:
-                frame = frame_of(label_map[same], masks, reconstruction[same])
+                frame = frame_of(label_map[same], masks, start.reconstruction[same])
             decoder = self._decoder(generator, prepared, of_row, frame)
             return search_style_codes(
                 decoder,
@@ -382,13 +394,3 @@ def _check_finite(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value < float("inf"):  # type: ignore[operator]  # it is a number
         raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
-
-
-def _where(condition: Tensor, one: StyleSearch, other: StyleSearch) -> StyleSearch:
-    """Of each of B queries what the one search found where the condition (B,) holds, else what the
-    other did.
-    """
-    pairs = zip(one, other, strict=True)
-    return StyleSearch(
-        *(torch.where(condition.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
-    )

@@ -7,7 +7,8 @@ from torch import Tensor
 from cfexp import losses
 from cfexp.errors import InputError
 from cfexp.explainers.steex.objective import StyleSearch
-from cfexp.explainers.steex.region_sweep import RegionSweep, sweep_regions, unit_masks
+from cfexp.explainers.steex.region_sweep import RegionSweep, sweep_regions
+from cfexp.explainers.steex.regions import unit_masks
 from cfexp.explainers.steex.search import search_style_codes
 from tests.explainers.steex.test_steex import predict, steex
 from tests.image_parts import EightImages
@@ -119,23 +120,6 @@ def test_an_absent_region_is_not_searched() -> None:
 
 def sweep_one(codes: Tensor) -> RegionSweep:
     return swept(codes, threshold=2.5, groups={"signals": ["light"], "things": ["car", "light"]})[0]
-
-
-@pytest.mark.parametrize(
-    ("groups", "message"),
-    [
-        (
-            {"lights": ["light", "lamp"]},
-            "region_groups.lights: 'lamp' is none of sky, road, car, light",
-        ),
-        ({"lights": []}, r"region_groups.lights must be a list of regions, got \[\]"),
-        ({"lights": "light"}, "region_groups.lights must be a list of regions, got 'light'"),
-        ({"car": ["light"]}, "region_groups.car: a region is called that already"),
-    ],
-)
-def test_wrong_groups_are_refused_in_one_line(groups: dict[str, list[str]], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        unit_masks(NAMES, groups)
 
 
 def test_a_sweep_searches_each_region_as_if_it_alone_were_targeted(

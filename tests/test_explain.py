@@ -320,7 +320,7 @@ def test_stages_are_trained_first_and_once(main: Main, tmp_path: Path, cache: Pa
     ]
     listed = ",".join(f"'{override}'" for override in short)
     inner = ",".join(f'"{override}"' for override in short)
-    nested = f"'requires.features.overrides=[\"seed=1\",{inner}]'"
+    nested = f"'+requires.features.overrides=[{inner}]'"
     command = ["+experiment=steex_driving", *world, "explainer.num_steps=2", "num_threads=1"]
     command += [
         f"+requires.decision.overrides=[{listed}]",

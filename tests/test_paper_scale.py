@@ -118,7 +118,6 @@ def two_steps(experiment: str, root: Path, folder: Path, *overrides: str) -> tup
     ]
     command += [
         "num_threads=1",
-        "resnet_weights=null",
         "trainer.precision=32-true",
         f"hydra.run.dir={folder}",
     ]
@@ -161,7 +160,7 @@ def vqa_model(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = {}
     folder = tmp_path_factory.mktemp("vqa_model")
     for images in (1, 2):
-        overrides = [f"data.images_per_batch={images}"]
+        overrides = [f"data.images_per_batch={images}", "resnet_weights=null"]
         measured[images] = two_steps("paper/vqa_model", root, folder / str(images), *overrides)
     print("\na step on one CPU thread, float32: of batch 1, of batch 2")
     tell("vqa_model", "an image with its 3 questions is a sample", measured[1], measured[2])

@@ -49,6 +49,19 @@ STAGES = {
 SEARCHES = ("celeba_smile", "celeba_young", "celebamask_hq_smile", "celebamask_hq_young", "bdd")
 
 
+def mix_attributes(table: Path) -> None:
+    """Give each attribute both values: of the drawn ones some are the same in a few faces, and what
+    is one-sided is refused.
+    """
+    count, names, *rows = table.read_text().splitlines()
+    values = [
+        " ".join("1" if (row + column) % 2 else "-1" for column in range(len(names.split())))
+        for row in range(len(rows))
+    ]
+    rows = [f"{row.split()[0]} {mixed}" for row, mixed in zip(rows, values, strict=True)]
+    table.write_text("\n".join([count, names, *rows]) + "\n")
+
+
 class Roots(dict[str, Path]):
     """Tiny data roots by name, each written when it is asked for."""
 
@@ -61,8 +74,10 @@ class Roots(dict[str, Path]):
         if name == "celeba":
             # So many that the validation part, a tenth of the persons, has some.
             write_celeba(FaceParameters(faces=100, image_size=150), root)
+            mix_attributes(next(root.rglob("list_attr_celeba.txt")))
         elif name == "celebamask_hq":
             write_celebamask_hq(FaceParameters(faces=16, image_size=256), root)
+            mix_attributes(next(root.rglob("CelebAMask-HQ-attribute-anno.txt")))
         else:
             streets = StreetParameters(
                 train_scenes=8, val_scenes=2, image_height=256, image_width=512

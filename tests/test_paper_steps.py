@@ -169,7 +169,7 @@ def test_celeba_trains_on_predicted_layouts(roots: dict[str, Path], tmp_path: Pa
     run("train", "celeba_layouts", roots, tmp_path / "layouts", given, "data.eval_batch_size=4")
     pictures = [Image.open(path) for path in (tmp_path / "layouts" / "label_maps").iterdir()]
     assert {(picture.size, picture.mode) for picture in pictures} == {((150, 150), "L")}
-    label_maps = f"checkpoints.layouts={tmp_path / 'label_maps' / 'label_maps.json'}"
+    label_maps = f"checkpoints.layouts={tmp_path / 'layouts' / 'label_maps.json'}"
     two_steps("celeba_autoencoder", roots, tmp_path, 1, label_maps, "vgg_weights=null")
 
 

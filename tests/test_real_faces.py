@@ -35,7 +35,7 @@ class Faces(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        given = [f"data.root={self.folder}", f"data.layouts={self.folder / 'label_maps'}"]
+        given = [f"data.root={self.folder}", f"data.layouts={self.folder / 'layouts'}"]
         given += [f"data.first_test_id={FIRST_TEST}", f"data.holdout_images={HELD_OUT}"]
         return [*given, f"cache_dir={self.folder / 'cache'}", "num_threads=1"]
 
@@ -44,7 +44,7 @@ class Faces(NamedTuple):
             str(self.folder),
             cache_dir=str(self.folder / "cache"),
             image_size=(64, 64),
-            label_maps=str(self.folder / "layouts"),
+            layouts=str(self.folder / "layouts"),
             first_test_id=FIRST_TEST,
             holdout_images=HELD_OUT,
         )

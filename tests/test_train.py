@@ -372,7 +372,7 @@ def test_every_job_of_a_sweep_has_a_folder_and_a_wandb_run_of_its_own(
     finish(start("train", "-m", *COLOR, "explainer.l2_weight=0.1,0.2", cwd=tmp_path, cache=cache))
     sweep = only(tmp_path / "runs" / "vqa_color")
     for weight in (0.1, 0.2):
-        job = f"explainer.l2_weight={weight}"
+        job = f"explainer.l2_weight-{weight}"
         assert f"l2_weight: {weight}\n" in (sweep / job / "config.yaml").read_text()
         assert (sweep / job / "metrics.json").is_file()
         assert len(list((sweep / job / "wandb").glob("offline-run-*"))) == 1

@@ -72,5 +72,6 @@ def test_the_command_prints_every_row(capsys: pytest.CaptureFixture[str]) -> Non
         0,
         1,
     )  # how fast it is, is not a test's matter
-    printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()[2:-1]] == list(CASES)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:-1]]
+    rows = [first for first, *_ in lines if first != "drawing"]  # what the cache lacks
+    assert rows == list(CASES)

@@ -308,7 +308,6 @@ def test_predicted_layouts_require_the_segmenter_of_the_same_world(
     assert OmegaConf.to_container(required.network) == loaded
 
 
-@pytest.mark.slow
 def test_stages_are_trained_first_and_once(main: Main, tmp_path: Path, cache: Path) -> None:
     """From nothing: three classifiers, two of which are one, an autoencoder, and explanations."""
     # As many images as the default holdout of 200 leaves a batch of.

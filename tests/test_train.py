@@ -365,7 +365,6 @@ def test_more_training_makes_the_explanations_anew(
     assert pd.read_parquet(folder / "explanations.parquet").equals(after)
 
 
-@pytest.mark.slow
 def test_every_job_of_a_sweep_has_a_folder_and_a_wandb_run_of_its_own(
     tmp_path: Path, cache: Path
 ) -> None:

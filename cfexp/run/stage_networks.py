@@ -21,8 +21,9 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
     """What builds the network of a required stage and loads `checkpoints.NAME` into it.
 
     The network is that of the stage's own config, with `requires.NAME.overrides`; its weights to
-    train from are left out, as the checkpoint holds them. `prefixes.NAME` is that of the file's
-    keys, if there is one.
+    train from are left out, as the checkpoint holds them, and it has an output for each label that
+    the stage names, whichever the data here has. `prefixes.NAME` is that of the file's keys, if
+    there is one.
 
     Raises InputError where no such stage is required, or it has no network.
     """
@@ -32,9 +33,11 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
         raise InputError(f"requires.{name} is missing: {lacks}")
     if stage.get("network") is None:
         raise InputError(f"requires.{name}: {stage.name} has no network")
+    labels = _labels_named_by(stage)
+    others = labels is not None and labels != OmegaConf.select(_root_, "data.attributes")
     content = {
         "_target_": LOAD_NETWORK,
-        "network": _without_weights(stage.network),
+        "network": _without_weights(stage.network, len(labels) if labels and others else None),
         "checkpoint": f"${{checkpoints.{name}}}",
     }
     if (prefix := OmegaConf.select(_root_, f"prefixes.{name}")) is not None:
@@ -108,9 +111,8 @@ def explained_output(*, _root_: DictConfig) -> int | None:
         raise InputError(
             f"decision.label={label}: no stage `decision` is required; give decision.output=NUMBER"
         )
-    heads = OmegaConf.select(stage, "module.heads") or OmegaConf.select(stage, "data.attributes")
     data: Any = get_class(stage.data._target_)
-    names = [*(heads or data.class_names)]
+    names = _labels_named_by(stage) or [*data.class_names]
     if label not in names:
         raise InputError(
             f"decision.label={label} is none of the outputs of {stage.name}: {', '.join(names)}"
@@ -139,20 +141,29 @@ def _stage(name: str, root: DictConfig) -> DictConfig | None:
         return stage_config(requirement, root, complete=False)
 
 
-def _without_weights(network: DictConfig) -> dict[str, Any]:
-    """A network's settings as plain values; sizes of the data stay as they are written."""
+def _labels_named_by(stage: DictConfig) -> list[str] | None:
+    """The labels that a stage is trained on, one a head; None where its data set says which."""
+    heads = OmegaConf.select(stage, "module.heads") or OmegaConf.select(stage, "data.attributes")
+    return [*heads] if heads else None
+
+
+def _without_weights(network: DictConfig, num_classes: int | None) -> dict[str, Any]:
+    """A network's settings as plain values; sizes of the data stay as they are written, but for the
+    number of classes, if it is given.
+    """
     written: Any = OmegaConf.to_container(network, resolve=False)
+    known = {"${facts.num_classes}": num_classes or "${facts.num_classes}"}
     return {
         key: None
         if key == "weights"
-        else text
+        else known.get(str(text), text)
         if str(text).startswith("${facts.")
-        else _plain(network[key])
+        else _plain(network[key], num_classes)
         for key, text in written.items()
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, num_classes: int | None) -> Any:
     if isinstance(value, DictConfig):
-        return _without_weights(value)
+        return _without_weights(value, num_classes)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -52,6 +52,15 @@ def test_a_network_is_that_of_its_stage() -> None:
     )  # of this config's data
 
 
+def test_a_network_has_an_output_for_each_label_of_its_stage_whichever_are_explained() -> None:
+    config = composed("steex_smile", "data.attributes=[Young,Smiling]")
+    assert config.explainer.decision_model.network.num_outputs == 3
+    assert config.explainer.head == 1
+    as_ever = composed("steex_smile").explainer.decision_model
+    written: Any = OmegaConf.to_container(as_ever, resolve=False)
+    assert written["network"]["num_outputs"] == "${facts.num_classes}"  # stages are named by it
+
+
 def test_settings_of_a_stage_and_the_prefix_of_its_file() -> None:
     wider = "+requires.decision.overrides=['network.widths=[4,8]']"
     config = composed("steex_driving", wider, "+prefixes.decision=model.")

@@ -5,6 +5,7 @@ weights: the experiment that trains a network is the only place that declares it
 which decision of that network is explained.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import get_class
@@ -34,10 +35,13 @@ def stage_network(name: str, *, _parent_: DictConfig, _root_: DictConfig) -> Dic
     if stage.get("network") is None:
         raise InputError(f"requires.{name}: {stage.name} has no network")
     labels = _labels_named_by(stage)
-    others = labels is not None and labels != OmegaConf.select(_root_, "data.attributes")
+    # With the same labels it stays as it is written, by which stages are named.
+    sizes = {}
+    if labels is not None and labels != OmegaConf.select(_root_, "data.attributes"):
+        sizes["${facts.num_classes}"] = len(labels)
     content = {
         "_target_": LOAD_NETWORK,
-        "network": _without_weights(stage.network, len(labels) if labels and others else None),
+        "network": _without_weights(stage.network, sizes),
         "checkpoint": f"${{checkpoints.{name}}}",
     }
     if (prefix := OmegaConf.select(_root_, f"prefixes.{name}")) is not None:
@@ -147,23 +151,22 @@ def _labels_named_by(stage: DictConfig) -> list[str] | None:
     return [*heads] if heads else None
 
 
-def _without_weights(network: DictConfig, num_classes: int | None) -> dict[str, Any]:
-    """A network's settings as plain values; sizes of the data stay as they are written, but for the
-    number of classes, if it is given.
+def _without_weights(network: DictConfig, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """A network's settings as plain values; sizes of the data stay as they are written, but for
+    those given, by how they are written.
     """
     written: Any = OmegaConf.to_container(network, resolve=False)
-    known = {"${facts.num_classes}": num_classes or "${facts.num_classes}"}
     return {
         key: None
         if key == "weights"
-        else known.get(str(text), text)
+        else sizes.get(str(text), text)
         if str(text).startswith("${facts.")
-        else _plain(network[key], num_classes)
+        else _plain(network[key], sizes)
         for key, text in written.items()
     }
 
 
-def _plain(value: Any, num_classes: int | None) -> Any:
+def _plain(value: Any, sizes: Mapping[str, int]) -> Any:
     if isinstance(value, DictConfig):
-        return _without_weights(value, num_classes)
+        return _without_weights(value, sizes)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
